@@ -1,0 +1,181 @@
+"""The commands. Each imports its stage only when it runs, so that `alseg --help` answers at once."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alseg_cli.exits import exit_codes
+from alseg_cli.options import stage_command
+from stages.settings.stages import (
+    AnnotateSettings,
+    EvaluateSettings,
+    PrepareSettings,
+    ScoreSettings,
+    SelectSettings,
+)
+from stages.settings.train import TrainSettings
+
+app = typer.Typer(
+    name="alseg",
+    help="Active learning for semantic segmentation: choose what to label next, take the answers, train, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DatasetFile = Annotated[Path, typer.Argument(help="A dataset written by `prepare`.", metavar="DATASET")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where the artifact goes.")]
+Ledger = Annotated[Path | None, typer.Option("--annotations", help="The ledger so far (none in round 0).")]
+
+
+@stage_command(app, "prepare")
+def prepare(
+    description: Annotated[str, typer.Argument(help="A shipped dataset (camvid, scenes, ...) or your own TOML file.")],
+    output: Output,
+    settings: PrepareSettings,
+    root: Annotated[Path | None, typer.Option(help="The folder the dataset was unpacked in.")] = None,
+    force: bool = False,
+) -> None:
+    """Bring a dataset into one HDF5 file, after checking all of it."""
+    from stages import prepare as stage
+
+    stage.run(description, root, output, settings, force)
+
+
+@stage_command(app, "train")
+def train(
+    dataset: DatasetFile,
+    annotations: Annotated[Path, typer.Argument(help="The ledger to learn from.", metavar="ANNOTATIONS")],
+    output: Output,
+    settings: TrainSettings,
+    force: bool = False,
+) -> None:
+    """Train a network on the labels of a ledger; stops and resumes without loss."""
+    from stages import train as stage
+
+    stage.run(dataset, annotations, output, settings, force)
+
+
+@stage_command(app, "score")
+def score(
+    dataset: DatasetFile,
+    output: Output,
+    settings: ScoreSettings,
+    model: Annotated[Path | None, typer.Option(help="The model that scores (not needed for random).")] = None,
+    force: bool = False,
+) -> None:
+    """Score every pixel or image of the pool: higher is asked sooner."""
+    from stages import score as stage
+
+    stage.run(dataset, output, settings, model, force)
+
+
+@stage_command(app, "select")
+def select(
+    dataset: DatasetFile,
+    scores: Annotated[Path, typer.Argument(help="The scores to choose by.", metavar="SCORES")],
+    output: Output,
+    settings: SelectSettings,
+    annotations: Ledger = None,
+    force: bool = False,
+) -> None:
+    """Choose what to ask next, leaving out what was asked before."""
+    from stages import select as stage
+
+    stage.run(dataset, scores, output, settings, annotations, force)
+
+
+@stage_command(app, "annotate-simulate")
+def annotate_simulate(
+    dataset: DatasetFile,
+    queries: Annotated[Path, typer.Argument(help="The queries to answer.", metavar="QUERIES")],
+    output: Output,
+    settings: AnnotateSettings,
+    annotations: Ledger = None,
+    force: bool = False,
+) -> None:
+    """Answer queries from the ground truth, as an annotator would, and count the cost."""
+    from stages import annotate_simulate as stage
+
+    stage.run(dataset, queries, output, settings, annotations, force)
+
+
+@stage_command(app, "evaluate")
+def evaluate(
+    dataset: DatasetFile,
+    models: Annotated[list[Path], typer.Argument(help="One model or several.", metavar="MODEL...")],
+    output: Output,
+    settings: EvaluateSettings,
+    force: bool = False,
+) -> None:
+    """Measure models on a split: mIoU, IoU per class, accuracy, confusion."""
+    from stages import evaluate as stage
+
+    stage.run(dataset, models, output, settings, force)
+
+
+@app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any artifact.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    dataset: Annotated[Path | None, typer.Option(help="With --png: the dataset the artifact belongs to.")] = None,
+    image: Annotated[str | None, typer.Option(help="With --png: the image to draw; default: the first.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw what the artifact holds for one image.")] = None,
+) -> None:
+    """Tell what an artifact is, how it came about and what it holds; draw it for one image with --png."""
+    from alseg_cli import inspection
+
+    inspection.run(file, json, dataset, image, png)
+
+
+@app.command("verify")
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Any artifacts.", metavar="FILE...")],
+) -> None:
+    """Check artifacts: every checksum, the schema, and whether the inputs are still the recorded ones."""
+    from stages.artifacts.verify import verify_files
+
+    verify_files(files)
+
+
+@app.command("plan")
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or your own TOML file.")],
+    dataset: Annotated[Path, typer.Argument(help="The dataset file the run works on.", metavar="DATASET")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of printing.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/RECIPE]")] = None,
+    profile: Annotated[str | None, typer.Option(help="The recipe's profile for the dataset.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; default: the profile's.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, e.g. --set train.epochs=12.", metavar="STAGE.NAME=VALUE"),
+    ] = None,
+) -> None:
+    """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
+    from alseg_cli.plan import write_plan
+
+    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [])
+
+
+@app.command("compare")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs to compare.", metavar="RUN...")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Curve PNG: mIoU against clicks.")] = None,
+    full: Annotated[Path | None, typer.Option(help="A run on full masks, drawn as the line to reach.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Report the last or the best epoch.", metavar="last|best")] = "last",
+) -> None:
+    """Print runs side by side, round by round, and draw their curves."""
+    from alseg_cli.comparison import compare_runs
+
+    compare_runs(runs, output, full, checkpoint)
+
+
+def main() -> None:
+    """The `alseg` program."""
+    # Threads that wait by spinning slow a training on a busy CPU down tenfold and more; must be set before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with exit_codes():
+        app()

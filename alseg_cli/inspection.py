@@ -1,0 +1,188 @@
+"""`alseg inspect`: what an artifact is, how it came about, what it holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.hdf5 import Artifact, walk
+from stages.artifacts.model import Model
+from stages.artifacts.opening import open_any
+from stages.artifacts.publish import publish_bytes
+from stages.console import say
+from stages.errors import BadInput
+
+MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
+
+
+def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png: Path | None) -> None:
+    """Prints a description, or draws the artifact for one image."""
+    artifact = open_any(file)
+    if png is not None:
+        if isinstance(artifact, Model):
+            raise BadInput(f"{file} holds a model, which has no picture per image.")
+        from stages.pictures.overlay import draw
+
+        publish_bytes(png, draw(artifact, None if dataset is None else Dataset(dataset), image))
+        say(f"wrote {png}")
+        return
+    description = describe(artifact)
+    if as_json:
+        print(json.dumps(description, indent=1))
+    else:
+        show(description)
+
+
+def describe(artifact: Artifact | Model) -> dict[str, Any]:
+    """Everything worth knowing about an artifact, as JSON values."""
+    header = artifact.header
+    found: dict[str, Any] = {
+        "file": str(artifact.path),
+        "kind": header.kind,
+        "schema_version": header.schema_version,
+        "stage": header.stage,
+        "created": header.created,
+        "digest": header.digest,
+        "seed": header.seed,
+        "inputs": {role: vars(ref) for role, ref in header.inputs.items()},
+        "settings": header.settings,
+        "versions": header.versions,
+        "counts": header.counts,
+        "attributes": header.attributes,
+    }
+    if isinstance(artifact, Model):
+        tensors = artifact.tensors()
+        found["arrays"] = {
+            f"{prefix}.*": {"number": len(names), "values": int(sum(tensors[name].numel() for name in names))}
+            for prefix in artifact.checkpoints()
+            for names in [[name for name in tensors if name.startswith(f"{prefix}.")]]
+        }
+    else:
+        found["arrays"] = array_table(artifact)
+    found |= kind_specific(artifact)
+    return found
+
+
+def array_table(artifact: Artifact) -> dict[str, Any]:
+    """Per array, or per group of arrays named after images: number, types, shapes, range of values."""
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    for path, dataset in walk(artifact.file):
+        folder, _, _ = path.rpartition("/")
+        per_image = folder in ("images", "masks", "scores", "labels") and dataset.ndim > 1
+        groups.setdefault(f"{folder}/<id>" if per_image else path, []).append((path, dataset))
+    table = {}
+    for name, members in groups.items():
+        shapes = sorted({dataset.shape for _, dataset in members})
+        entry: dict[str, Any] = {
+            "number": len(members),
+            "dtype": members[0][1].dtype.str.removeprefix("|").removeprefix("<"),
+            "shape": list(shapes[0]) if len(shapes) == 1 else f"{list(shapes[0])} to {list(shapes[-1])}",
+        }
+        step = max(1, len(members) // MOST_ARRAYS)
+        if members[0][1].dtype.kind in "iuf" and any(0 not in shape for shape in shapes):
+            extremes = [value_range(artifact.read(path)) for path, _ in members[::step]]
+            entry["range"] = [min(low for low, _ in extremes), max(high for _, high in extremes)]
+            if step > 1:
+                entry["range_over"] = len(extremes)
+        table[name] = entry
+    return table
+
+
+def value_range(values: np.ndarray) -> tuple[float, float]:
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
+    """Class histogram, cost and scores, where the kind has them."""
+    match artifact:
+        case Dataset():
+            counts = np.zeros(256, dtype=np.int64)
+            for path, _ in walk(artifact.file["masks"]) if "masks" in artifact else ():
+                counts += np.bincount(artifact.read(f"masks/{path}").ravel(), minlength=256)
+            splits = list(artifact.splits.values())
+            return {
+                "splits": {name: splits.count(name) for name in sorted(set(splits))},
+                "class_pixels": histogram(counts, artifact.classes),
+            }
+        case Annotations():
+            counts = np.bincount(artifact.answers.label, minlength=256)
+            for image in artifact.mask_ids():
+                counts = counts + np.bincount(artifact.label_map(image).ravel(), minlength=256)
+            return {"cost": artifact.cost(), "class_labels": histogram(counts, artifact.attributes["classes"])}
+        case Evaluation():
+            miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
+            files, iou = artifact.strings("models/file"), artifact.read("iou")
+            return {
+                "results": [
+                    {
+                        "model": files[row],
+                        "checkpoint": checkpoints[row],
+                        "miou": float(miou[row]),
+                        "iou": {
+                            name: None if np.isnan(value) else float(value)
+                            for name, value in zip(artifact.attributes["classes"], iou[row], strict=True)
+                        },
+                    }
+                    for row in range(len(files))
+                ]
+            }
+        case _:
+            return {}
+
+
+def histogram(counts: np.ndarray, classes: list[str]) -> dict[str, int]:
+    return {name: int(counts[index]) for index, name in enumerate(classes)} | {"void": int(counts[255])}
+
+
+def show(description: dict[str, Any]) -> None:
+    """The description as tables."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{description['file']}[/bold]: {description['kind']}", markup=True)
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_row("written by", f"{description['stage']}, {description['created']}, seed {description['seed']}")
+    facts.add_row("digest", description["digest"])
+    for role, ref in description["inputs"].items():
+        facts.add_row(f"from {role}", f"{ref['file']} ({ref['digest'][:12]})")
+    facts.add_row("settings", pairs(description["settings"]))
+    facts.add_row("counts", pairs(description["counts"]))
+    for name, value in description["attributes"].items():
+        facts.add_row(name, pairs(value) if isinstance(value, dict) else short(value))
+    facts.add_row("versions", pairs(description["versions"]))
+    console.print(facts)
+    arrays = Table("array", "number", "type", "shape", "range", box=None, pad_edge=False)
+    for name, entry in description["arrays"].items():
+        bounds = " to ".join(f"{value:g}" for value in entry["range"]) if "range" in entry else ""
+        of = f" (over {entry['range_over']})" if "range_over" in entry else ""
+        shape = entry.get("shape", f"{entry.get('values', '')} values")
+        arrays.add_row(name, str(entry["number"]), entry.get("dtype", ""), str(shape), bounds + of)
+    console.print(arrays)
+    for title in ("splits", "cost", "class_pixels", "class_labels"):
+        if title in description:
+            share_table(console, title.replace("_", " "), description[title])
+    for result in description.get("results", []):
+        values = {name: "none" if value is None else f"{100 * value:.1f}" for name, value in result["iou"].items()}
+        console.print(f"{result['model']} ({result['checkpoint']}): mIoU {100 * result['miou']:.2f}; {pairs(values)}")
+
+
+def share_table(console: Console, title: str, values: dict[str, Any]) -> None:
+    total = sum(values.values())
+    table = Table(title, "", "", box=None, pad_edge=False)
+    for name, value in values.items():
+        share = f"{100 * value / total:.2f} %" if total and title.startswith("class") else ""
+        table.add_row(name, f"{value:g}" if isinstance(value, float) else str(value), share)
+    console.print(table)
+
+
+def pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {short(value)}" for name, value in values.items())
+
+
+def short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 400 else f"{text[:400]}..."

@@ -1,0 +1,180 @@
+"""A recipe as a Makefile: one rule per stage and round, real files as targets."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alseg_cli.options import option_name, shown
+from alseg_cli.recipes import Recipe, Step, load_recipe
+from stages.artifacts.publish import publish_bytes
+from stages.console import say
+from stages.errors import BadInput
+from stages.settings.registry import SETTINGS
+
+# Stage -> (roles given by position, roles given as options, ending of the output)
+SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
+    "train": (("annotations",), (), ".safetensors"),
+    "score": ((), ("model",), ".h5"),
+    "select": (("scores",), ("annotations",), ".h5"),
+    "annotate-simulate": (("queries",), ("annotations",), ".h5"),
+    "evaluate": (("model",), (), ".h5"),
+}
+WIDTH = 118
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One target: its file, what it depends on, and the command's words."""
+
+    target: str
+    needs: list[str]
+    words: list[str]
+
+
+def write_plan(
+    recipe_name: str,
+    dataset: Path,
+    output: Path | None,
+    run: Path | None,
+    profile: str | None,
+    rounds: int | None,
+    overrides: list[str],
+) -> None:
+    """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset."""
+    recipe = load_recipe(recipe_name)
+    if not recipe.steps:
+        raise BadInput(f"Recipe {recipe.name} has no steps to plan; give one that lists [[steps]].")
+    count = rounds or recipe.profile(profile).rounds or recipe.rounds
+    extra = parse_overrides(recipe, overrides)
+    check_settings(recipe, profile, extra)
+    common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
+    rules = [
+        rule
+        for number in range(count)
+        for step in recipe.steps
+        if takes_place(step, number)
+        for rule in [build_rule(recipe, step, number, common, extra)]
+    ]
+    text = render(recipe, rules, dataset, run or Path("runs") / recipe.name, profile, count)
+    if output is None:
+        print(text, end="")
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    publish_bytes(output, text.encode())
+    say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
+
+
+def takes_place(step: Step, number: int) -> bool:
+    return step.rounds == "all" or (step.rounds == "first") == (number == 0)
+
+
+def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, dict[str, str]]:
+    """``stage.name=value`` or ``seed=value`` (every stage) -> values per stage; BadInput lists all that are wrong."""
+    found: dict[str, dict[str, str]] = {}
+    faults = []
+    used = sorted({step.stage for step in recipe.steps})
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        stage, dot, name = key.strip().rpartition(".")
+        name = name.replace("-", "_")
+        stages = [stage] if dot else used
+        if not equals or any(stage not in SETTINGS or name not in SETTINGS[stage].model_fields for stage in stages):
+            faults.append(f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, or seed=VALUE.")
+            continue
+        for stage in stages:
+            found.setdefault(stage, {})[name] = value.strip()
+    if faults:
+        raise BadInput(faults)
+    return found
+
+
+def check_settings(recipe: Recipe, profile: str | None, extra: dict[str, dict[str, str]]) -> None:
+    """BadInput with every setting that the stages of the run would refuse."""
+    faults: list[str] = []
+    for step in recipe.steps:
+        values: dict[str, Any] = recipe.stage_values(step.stage, profile) | step.settings | extra.get(step.stage, {})
+        try:
+            SETTINGS[step.stage].load(values, step.stage)
+        except BadInput as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise BadInput(faults)
+
+
+def artifact(step: Step, number: int) -> str:
+    return f"$(RUN)/round-{number}/{step.name}{SHAPES[step.stage][2]}"
+
+
+def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], extra: dict[str, dict[str, str]]) -> Rule:
+    """The rule of ``step`` in round ``number``."""
+    positional, optional, _ = SHAPES[step.stage]
+    files: dict[str, str] = {}
+    for role, source in step.reads.items():
+        name, _, before = source.partition("@")
+        source_round = number - 1 if before else number
+        if source_round < 0:
+            continue
+        target = next(s for s in recipe.steps if s.name == name and takes_place(s, source_round))
+        files[role] = artifact(target, source_round)
+    missing = [role for role in positional if role not in files]
+    if missing:
+        raise BadInput(f"Recipe {recipe.name}, step {step.name}: {step.stage} needs {', '.join(missing)} under reads.")
+    words = [step.stage, "$(DATASET)", *(files[role] for role in positional)]
+    words += [word for role in optional if role in files for word in (f"--{role}", files[role])]
+    words += [shlex.quote(word) for word in common]
+    fields = SETTINGS[step.stage].model_fields
+    for name, value in (step.settings | extra.get(step.stage, {})).items():
+        if fields[name].annotation is bool:
+            on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
+            words.append(option_name(name) if on else f"--no-{name.replace('_', '-')}")
+        else:
+            words += [option_name(name), shlex.quote(shown(value))]
+    words += ["-o", "$@"]
+    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], words)
+
+
+def render(recipe: Recipe, rules: list[Rule], dataset: Path, run: Path, profile: str | None, rounds: int) -> str:
+    """The Makefile's text."""
+    on = f", profile {profile}" if profile else ""
+    ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
+    lines = [
+        f"# {recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:",
+        "#   make -f THIS            run, or go on after a failure or a kill",
+        "#   make -f THIS -n         show what is left to do",
+        "#   make -f THIS -B         ask every stage again; each rebuilds only what changed",
+        '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
+        "",
+        f"DATASET ?= {make_path(dataset)}",
+        f"RUN ?= {make_path(run)}",
+        "ALSEG ?= alseg",
+        "LAUNCH ?=",
+        "TRAIN ?= $(ALSEG)",
+        "",
+        ".DELETE_ON_ERROR:",
+        ".PHONY: all",
+        "all: " + " \\\n     ".join(ends),
+    ]
+    for rule in rules:
+        program = "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"
+        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(["$(LAUNCH)", program, *rule.words])]
+    return "\n".join(lines) + "\n"
+
+
+def wrapped(words: list[str]) -> list[str]:
+    """A recipe line, broken with backslashes where it gets too wide."""
+    lines, line = [], "\t"
+    for word in words:
+        if len(line) + len(word) > WIDTH and line.strip():
+            lines.append(line.rstrip() + " \\")
+            line = "\t  "
+        line += word + " "
+    return [*lines, line.rstrip()]
+
+
+def make_path(path: Path) -> str:
+    text = os.fspath(path)
+    if any(character.isspace() or character in "#$:%" for character in text):
+        raise BadInput(f"{text!r} has a character that make cannot take in a file name; choose another name.")
+    return text

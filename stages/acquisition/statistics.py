@@ -1,0 +1,31 @@
+"""Numbers that describe a choice of pixels, per round (PixelPick's log, with nothing carried over between rounds)."""
+
+import numpy as np
+
+
+def spatial_coverage(y: np.ndarray, x: np.ndarray) -> float:
+    """Mean Euclidean distance over all pairs of points, in pixels; NaN for fewer than two points."""
+    if len(y) < 2:
+        return float("nan")
+    points = np.stack([y, x], 1).astype(np.float64)
+    distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    return float(distances.sum() / (len(y) * (len(y) - 1)))
+
+
+def mean_defined(values: list[float]) -> float | None:
+    """Mean of the values that are defined; None when none is."""
+    array = np.array(values, dtype=np.float64)
+    defined = array[~np.isnan(array)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def distinct_classes(labels: np.ndarray) -> int:
+    """Number of distinct classes among (Q,) u8 labels, 255 left out."""
+    return len(np.unique(labels[labels != 255]))
+
+
+def split_budget(total: int, images: int, generator: np.random.Generator) -> np.ndarray:
+    """(images,) i64 pixels per image that sum to ``total``: equal shares, the remainder on randomly chosen images."""
+    shares = np.full(images, total // images, dtype=np.int64)
+    shares[generator.choice(images, total % images, replace=False)] += 1
+    return shares

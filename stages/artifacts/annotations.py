@@ -1,0 +1,121 @@
+"""The annotations artifact: the cumulative ledger of answers.
+
+Every row of the ledger before is kept unchanged and in place; a round appends its rows in a new file.
+`/answers/{image,y,x,round,class,state,clicks,seconds,annotator}` (A,), `/masks/<id>` (H,W) u8 for full masks,
+`/annotators/name`, `/images/{id,height,width}` (the grid of y and x). `class` is 255 where the answer labels nothing.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from stages.artifacts.dataset import VOID
+from stages.artifacts.hdf5 import Artifact, Writer
+from stages.artifacts.images_table import Size, read_images, rows_by_image, write_images
+
+STATES = ("open", "answered", "void", "skipped")
+ANSWERED, ANSWERED_VOID = STATES.index("answered"), STATES.index("void")
+COLUMNS = {
+    "image": np.int32, "y": np.int32, "x": np.int32, "round": np.int32, "label": np.uint8, "state": np.uint8,
+    "clicks": np.float32, "seconds": np.float32, "annotator": np.uint8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The rows of a ledger, one array (A,) per column; `label` is stored as `class`."""
+
+    image: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+    round: np.ndarray
+    label: np.ndarray
+    state: np.ndarray
+    clicks: np.ndarray
+    seconds: np.ndarray
+    annotator: np.ndarray
+
+    def followed_by(self, other: Self) -> Self:
+        return type(self)(
+            **{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
+        )
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+class Annotations(Artifact):
+    """A ledger, open for reading."""
+
+    kind = "annotations"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.ids, self.sizes = read_images(self)
+        self.answers = Answers(**{name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS})
+        self.annotators = self.strings("annotators/name")
+        self.rows = rows_by_image(self.answers.image, self.ids)
+
+    @property
+    def next_round(self) -> int:
+        return int(self.answers.round.max()) + 1 if len(self.answers) else 0
+
+    def mask_ids(self) -> set[str]:
+        """Images answered with a full mask."""
+        return set(self.file["masks"]) if "masks" in self else set()
+
+    def queried_pixels(self, image: str) -> tuple[np.ndarray, np.ndarray]:
+        """(y, x) of every pixel asked so far in ``image``, void and skipped ones included."""
+        rows = self.rows.get(image, np.zeros(0, dtype=np.int64))
+        rows = rows[self.answers.y[rows] >= 0]
+        return self.answers.y[rows], self.answers.x[rows]
+
+    def labelled_ids(self) -> list[str]:
+        """Sorted ids of the images with at least one label."""
+        labelled = np.unique(self.answers.image[self.answers.label != VOID])
+        return sorted({self.ids[index] for index in labelled} | self.mask_ids())
+
+    def label_map(self, image: str) -> np.ndarray:
+        """(H,W) u8 labels of ``image`` on the ledger's grid, 255 = none."""
+        if image in self.mask_ids():
+            return self.read(f"masks/{image}")
+        labels = np.full(self.sizes[image], VOID, dtype=np.uint8)
+        rows = self.rows.get(image, np.zeros(0, dtype=np.int64))
+        rows = rows[self.answers.y[rows] >= 0]
+        labels[self.answers.y[rows], self.answers.x[rows]] = self.answers.label[rows]
+        return labels
+
+    def cost(self) -> dict[str, float]:
+        return ledger_cost(self.answers)
+
+
+def stored_name(column: str) -> str:
+    return "class" if column == "label" else column
+
+
+def ledger_cost(answers: Answers) -> dict[str, float]:
+    """Queries answered, clicks and annotation seconds spent so far."""
+    return {
+        "answers": len(answers),
+        "clicks": float(answers.clicks.sum(dtype=np.float64)),
+        "seconds": float(answers.seconds.sum(dtype=np.float64)),
+    }
+
+
+def write_ledger(
+    writer: Writer,
+    ids: list[str],
+    sizes: dict[str, Size],
+    answers: Answers,
+    annotators: list[str],
+    masks: dict[str, np.ndarray],
+) -> None:
+    """Writes the tables of a ledger; ``masks`` maps image id to (H,W) u8."""
+    write_images(writer, ids, sizes)
+    for name, dtype in COLUMNS.items():
+        writer.array(f"answers/{stored_name(name)}", getattr(answers, name).astype(dtype))
+    writer.strings("annotators/name", annotators)
+    for image, mask in masks.items():
+        writer.array(f"masks/{image}", mask)

@@ -1,0 +1,65 @@
+"""The dataset artifact: images, masks where they exist, ids, splits, classes.
+
+`/images/<id>` (H,W,3) u8, `/masks/<id>` (H,W) u8 with 255 = void, table `/index/{id,split,height,width,label}`
+(label: image-level class, -1 = none). Attributes: name, classes, palette, ignore_index, mean, std.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts.hdf5 import Artifact
+from stages.errors import BadInput
+
+VOID = 255
+
+
+class Dataset(Artifact):
+    """A prepared dataset, open for reading."""
+
+    kind = "dataset"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.all_ids = self.strings("index/id")
+        splits = self.strings("index/split")
+        self.splits = dict(zip(self.all_ids, splits, strict=True))
+        heights, widths = self.read("index/height"), self.read("index/width")
+        self.sizes = {
+            image: (int(height), int(width)) for image, height, width in zip(self.all_ids, heights, widths, strict=True)
+        }
+
+    @property
+    def classes(self) -> list[str]:
+        return self.attributes["classes"]
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """(C,3) u8 colours of the classes."""
+        return np.array(self.attributes["palette"], dtype=np.uint8)
+
+    def ids(self, split: str) -> list[str]:
+        """Sorted ids of ``split``; BadInput when it is empty."""
+        found = sorted(image for image in self.all_ids if self.splits[image] == split)
+        if not found:
+            known = ", ".join(sorted(set(self.splits.values())))
+            raise BadInput(f"{self.path} has no images in split {split!r}; its splits are {known}.")
+        return found
+
+    def image(self, image: str) -> np.ndarray:
+        """(H,W,3) u8 RGB."""
+        return self.read(f"images/{image}")
+
+    def has_masks(self, split: str) -> bool:
+        """Whether every image of ``split`` has a mask; False for an empty split."""
+        found = [image for image in self.all_ids if self.splits[image] == split]
+        return bool(found) and all(f"masks/{image}" in self for image in found)
+
+    def mask(self, image: str) -> np.ndarray:
+        """(H,W) u8 ground truth, 255 = void; BadInput when the image has none."""
+        if f"masks/{image}" not in self:
+            raise BadInput(
+                f"{self.path} has no mask for image {image}; prepare the dataset with masks, or let people answer."
+            )
+        return self.read(f"masks/{image}")

@@ -1,0 +1,17 @@
+"""The evaluation artifact: one row per model and checkpoint.
+
+`/models/{file,digest,checkpoint,epoch}` (M,), `/confusion` (M,C,C) i64 with rows = truth, `/iou` (M,C), `/miou` (M,),
+`/pixel_accuracy` (M,), `/cost/{pixels,clicks,seconds}` (M,). Undefined values are NaN. The same as JSON beside it.
+"""
+
+from pathlib import Path
+
+from stages.artifacts.hdf5 import Artifact
+
+
+class Evaluation(Artifact):
+    kind = "evaluation"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.confusion = self.read("confusion")

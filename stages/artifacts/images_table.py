@@ -1,0 +1,33 @@
+"""The table of images that scores, queries and annotations carry: ids and the grid their coordinates live on."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stages.artifacts.hdf5 import Artifact, Writer
+
+Size = tuple[int, int]
+
+
+def write_images(writer: Writer, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:
+    """`/images/{id,height,width}` for ``ids``, in their order; other tables refer to rows of it."""
+    writer.strings("images/id", ids)
+    writer.array("images/height", np.array([sizes[image][0] for image in ids], dtype=np.int32))
+    writer.array("images/width", np.array([sizes[image][1] for image in ids], dtype=np.int32))
+
+
+def read_images(artifact: Artifact) -> tuple[list[str], dict[str, Size]]:
+    """Ids in table order, and (height, width) per id."""
+    ids = artifact.strings("images/id")
+    heights, widths = artifact.read("images/height"), artifact.read("images/width")
+    return ids, {image: (int(h), int(w)) for image, h, w in zip(ids, heights, widths, strict=True)}
+
+
+def rows_by_image(image_column: np.ndarray, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Row numbers of each image's rows, in row order; images without rows are left out.
+
+    ``image_column`` (Q,) int indexes ``ids``.
+    """
+    order = np.argsort(image_column, kind="stable")
+    present, starts = np.unique(image_column[order], return_index=True)
+    return {ids[index]: rows for index, rows in zip(present, np.split(order, starts[1:]), strict=True)}

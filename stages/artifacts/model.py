@@ -1,0 +1,106 @@
+"""The model artifact: one safetensors file with the last and, where validation ran, the best weights.
+
+Tensors are called ``last.<parameter>`` and ``best.<parameter>``; the metadata entry ``alseg`` holds the header as JSON,
+whose attributes name the network, the classes and the input normalisation, so that no later stage needs a flag.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from stages.artifacts.hdf5 import check_schema
+from stages.artifacts.header import Header, canonical, content_digest, digest_of
+from stages.artifacts.publish import publish_bytes
+from stages.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+
+def read_model_header(path: Path) -> Header:
+    """The header of a model file, read without torch; BadInput when it is none, damaged or too new."""
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}; run `alseg train` first.")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a readable safetensors file (truncated or damaged); train it again.") from error
+    if "alseg" not in metadata:
+        raise BadInput(f"{path} is a safetensors file but not an alseg model; give one written by `alseg train`.")
+    try:
+        values = json.loads(metadata["alseg"])
+        if metadata.get("header_sha256") != digest_of(values):
+            raise ValueError("header checksum")
+        header = Header.from_json(values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{path} is damaged (its header does not match); train it again.") from error
+    check_schema(path, header)
+    return header
+
+
+class Model:
+    """A trained network on disk."""
+
+    kind = "model"
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.header = read_model_header(self.path)
+
+    @property
+    def digest(self) -> str:
+        return self.header.digest
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return self.header.attributes
+
+    def checkpoints(self) -> list[str]:
+        """``["last"]``, or ``["last", "best"]`` where training validated."""
+        return ["last", "best"] if self.attributes["best_epoch"] else ["last"]
+
+    def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
+        """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""
+        if checkpoint not in self.checkpoints():
+            raise BadInput(f"{self.path} has no {checkpoint} weights (it was trained without validation); use last.")
+        tensors = self.tensors()
+        if tensor_digest(self.header.attributes, tensors) != self.header.digest:
+            raise BadInput(f"{self.path} is damaged (its tensors do not match their digest); train it again.")
+        prefix = f"{checkpoint}."
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BadInput(f"{self.path} is damaged or truncated; train it again.") from error
+
+
+def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> str:
+    arrays = {}
+    for name, tensor in tensors.items():
+        content = tensor.detach().cpu().contiguous().numpy()
+        checksum = hashlib.sha256(content.tobytes()).hexdigest()
+        arrays[name] = (content.dtype.str, content.shape, checksum)
+    return content_digest("model", attributes, arrays)
+
+
+def write_model(
+    path: Path, header: Header, last: "Mapping[str, torch.Tensor]", best: "Mapping[str, torch.Tensor] | None"
+) -> None:
+    """Publishes the weights with ``header`` (its digest is filled in here)."""
+    from safetensors.torch import save
+
+    tensors = {f"last.{name}": tensor.detach().cpu().contiguous() for name, tensor in last.items()}
+    if best is not None:
+        tensors |= {f"best.{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
+    values = header.to_json() | {"digest": tensor_digest(header.attributes, tensors)}
+    values = json.loads(canonical(values))
+    publish_bytes(path, save(tensors, {"alseg": canonical(values), "header_sha256": digest_of(values)}))

@@ -1,0 +1,115 @@
+"""Whole or absent: how a file gets its final name, and how two processes keep out of each other's way."""
+
+import fcntl
+import glob
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.errors import BadInput, StageFailed
+
+MARGIN_BYTES = 4 << 20  # room for what surrounds an artifact: history, pictures, file-system overhead
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """StageFailed when ``folder`` has no room for ``needed`` bytes.
+
+    HDF5 may crash or stay silent on a full disk, so nothing is written that is not known to fit.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + MARGIN_BYTES:
+        raise StageFailed(
+            f"{what} needs about {(needed + MARGIN_BYTES) / 1e6:.0f} MB, but {folder} has only {free / 1e6:.0f} MB "
+            "free; make room and run the same command again."
+        )
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def partial_path(path: Path) -> Path:
+    """A temporary name in the same folder, so that the final rename is atomic."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def remove_partials(path: Path) -> None:
+    """Removes the temporary files that dead processes left for ``path``."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path; on success flushes it and renames it to ``path``, on failure removes it."""
+    partial = partial_path(path)
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Publishes ``content`` as ``path``; StageFailed when the disk is full."""
+    require_space(path.parent, len(content), f"Writing {path.name}")
+    try:
+        with publishing(path) as partial, partial.open("wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise StageFailed(f"Could not write {path}: {error.strerror}; nothing was published.") from error
+
+
+@contextmanager
+def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
+    """Holds the advisory lock of the output ``path`` and what is published ``beside`` it.
+
+    StageFailed when another process holds it.
+
+    The kernel drops the lock with its process, so a dead process never blocks the next. The lock file is removed on
+    release; whoever locked a file that was removed meanwhile tries again with the new one.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot create the folder {path.parent}: {error.strerror}; choose another output.") from error
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            file = lock.open("a+")
+        except OSError as error:
+            raise BadInput(f"Cannot write in {path.parent}: {error.strerror}; choose another output.") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise StageFailed(f"{path} is being written by {holder}; wait for it to end, then run again.") from None
+        try:
+            same = os.stat(lock).st_ino == os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        file.close()
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        for target in (path, *beside):  # ours is the lock, so these are of processes that died
+            remove_partials(target)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()

@@ -1,0 +1,121 @@
+"""What a stage was asked to make, and the steps every stage shares: up to date? lock, build, publish."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
+from stages.artifacts.opening import read_any_header
+from stages.artifacts.publish import output_lock
+from stages.console import say
+from stages.errors import BadInput
+from stages.ranks import Ranks
+from stages.settings.base import StageSettings
+
+ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One artifact to be made: ``stage`` writes ``kind`` to ``output`` from ``inputs`` (role -> file, digest)."""
+
+    stage: str
+    kind: str
+    output: Path
+    settings: StageSettings
+    inputs: Mapping[str, InputRef]
+    beside: tuple[str, ...] = ()  # endings of the files published beside the output
+
+    def path_beside(self, ending: str) -> Path:
+        """The file beside the output that ends in ``ending``, one of ``beside``."""
+        return self.output.with_name(self.output.stem + self.beside[self.beside.index(ending)])
+
+    def result_settings(self) -> dict[str, Any]:
+        settings = self.settings.result_settings()
+        settings.pop("seed")
+        return settings
+
+    def key(self) -> str:
+        """Identifies the request; shards and checkpoints of another one are never taken for ours."""
+        digests = {role: ref.digest for role, ref in self.inputs.items()}
+        return digest_of([self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests])
+
+    def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:
+        """The header of the artifact to be written, but for its digest."""
+        return Header(
+            kind=self.kind,
+            stage=self.stage,
+            settings=self.result_settings(),
+            inputs=dict(self.inputs),
+            seed=self.settings.seed,
+            attributes=attributes or {},
+            counts=counts or {},
+            versions=recorded_versions(),
+            created=now(),
+        )
+
+    def differences(self) -> list[str] | None:
+        """What of an existing output no longer fits the request, in words; empty: up to date; None: no output."""
+        if not self.output.exists():
+            return None
+        try:
+            old = read_any_header(self.output)
+        except BadInput:
+            return ["the existing file is not a readable artifact"]
+        differences = []
+        if (old.kind, old.stage) != (self.kind, self.stage):
+            differences.append(f"it holds {old.kind} written by {old.stage}")
+        if old.schema_version != SCHEMA_VERSION:
+            differences.append(f"schema {old.schema_version} is now {SCHEMA_VERSION}")
+        if old.seed != self.settings.seed:
+            differences.append(f"seed {old.seed} is now {self.settings.seed}")
+        new = self.result_settings()
+        for name in sorted(old.settings.keys() | new.keys()):
+            before, after = old.settings.get(name, "absent"), new.get(name, "absent")
+            if before != after:
+                differences.append(f"setting {name} {before} is now {after}")
+        for role in sorted(old.inputs.keys() | self.inputs.keys()):
+            was, given = old.inputs.get(role), self.inputs.get(role)
+            if was is None or given is None:
+                differences.append(f"input {role} {'was not' if was is None else 'is no longer'} given")
+            elif was.digest != given.digest:
+                differences.append(f"input {role} changed ({given.file})")
+        return differences
+
+
+def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
+    """References to opened artifacts (anything with ``path`` and ``header``); None stands for an input not given."""
+    return {
+        role: InputRef(os.path.relpath(artifact.path, output.parent), artifact.header.digest)
+        for role, artifact in inputs.items()
+        if artifact is not None
+    }
+
+
+def produce(request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE) -> Path:
+    """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a line about it.
+
+    Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
+    """
+    if ranks.is_main and request.differences() == [] and not force:
+        return ranks.broadcast(up_to_date(request))
+    with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
+        # another process may have finished it meanwhile
+        differences = request.differences() if ranks.is_main else None
+        done = ranks.broadcast(up_to_date(request) if differences == [] and not force else None)
+        if done is not None:
+            return done
+        if differences:
+            say(f"rebuilding {request.output}: {'; '.join(differences)}")
+        summary = build()
+        ranks.barrier()
+    say(f"wrote {request.output}: {summary}")
+    return request.output
+
+
+def up_to_date(request: Request) -> Path:
+    say(f"{request.output} is up to date")
+    return request.output

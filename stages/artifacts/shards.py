@@ -1,0 +1,108 @@
+"""Long stages in shards: each whole or absent, resumed at the first missing one, joined at the end."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from stages.artifacts.hdf5 import LIBVER, Writer, build_in_memory
+from stages.artifacts.header import Header, canonical
+from stages.artifacts.publish import publish_bytes, publishing, require_space
+from stages.artifacts.request import Request
+from stages.console import Progress
+from stages.errors import StageFailed, Stopped
+from stages.signals import stop_on_signal
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of one request: ``items`` in runs of ``size``, in the folder ``<output>.parts``."""
+
+    request: Request
+    count: int
+    size: int
+
+    @property
+    def folder(self) -> Path:
+        return parts_folder(self.request.output)
+
+    @property
+    def number(self) -> int:
+        return -(-self.count // self.size)
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"{index:05d}-{self.request.key()[:16]}.h5"
+
+    def slice(self, index: int) -> slice:
+        return slice(index * self.size, (index + 1) * self.size)
+
+
+def build_shards(
+    request: Request,
+    items: Sequence[Any],
+    size: int,
+    build: Callable[[Writer, Sequence[Any]], dict[str, Any]],
+    progress: str,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Shards:
+    """Publishes every missing shard of ``items``.
+
+    ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
+    With several ranks each takes every ``ranks``-th shard.
+    """
+    shards = Shards(request, len(items), size)
+    shards.folder.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        wanted = {shards.path(index) for index in range(shards.number)}
+        for stale in set(shards.folder.iterdir()) - wanted:  # of other settings, or of a process that died
+            if ranks == 1 or not stale.name.endswith(".partial"):
+                stale.unlink(missing_ok=True)
+    with stop_on_signal() as stop, Progress(progress, len(items)) as bar:
+        for index in range(rank, shards.number, ranks):
+            part = items[shards.slice(index)]
+            if not shards.path(index).exists():
+
+                def fill(writer: Writer, part: Sequence[Any] = part) -> Header:
+                    sums = build(writer, part)
+                    return request.header(attributes={"partial": canonical(sums)})
+
+                publish_bytes(shards.path(index), build_in_memory(fill))
+            bar.advance(len(part))
+            if stop:
+                raise Stopped(f"stopped after {bar.done} of {len(items)} images; the same command goes on from there")
+    return shards
+
+
+def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]], Header]) -> Header:
+    """Joins the shards into the output and removes them; ``finish`` adds the tables and gives the header."""
+    output = shards.request.output
+    paths = [shards.path(index) for index in range(shards.number)]
+    require_space(output.parent, sum(path.stat().st_size for path in paths), f"Joining {output.name}")
+    try:
+        with publishing(output) as partial, h5py.File(partial, "w", libver=LIBVER) as file:
+            writer = Writer(file)
+            sums = []
+            for path in paths:
+                with h5py.File(path, "r") as shard:
+                    writer.adopt(shard)
+                    sums.append(json.loads(shard.attrs["partial"]))
+            header = finish(writer, sums)
+            digest = writer.finish(header)
+    except (OSError, RuntimeError) as error:
+        raise StageFailed(f"Could not write {output} ({error}); the finished shards are kept, run it again.") from error
+    shutil.rmtree(shards.folder)
+    return Header.from_json(header.to_json() | {"digest": digest})
+
+
+def drop_shards(output: Path) -> None:
+    """Removes what a build left that can never be joined."""
+    shutil.rmtree(parts_folder(output), ignore_errors=True)
+
+
+def parts_folder(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")

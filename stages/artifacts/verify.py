@@ -1,0 +1,81 @@
+"""Checking artifacts: checksums, schema, freshness against their inputs."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts.hdf5 import DAMAGE, Artifact, walk
+from stages.artifacts.header import content_digest
+from stages.artifacts.model import Model, tensor_digest
+from stages.artifacts.opening import open_any, read_any_header
+from stages.console import say
+from stages.errors import BadInput
+
+
+def verify_files(paths: Sequence[Path]) -> None:
+    """Says of each file whether it is whole and fresh; BadInput lists all that are not."""
+    faults: list[str] = []
+    for path in paths:
+        try:
+            found, notes = verify_one(path)
+        except BadInput as error:
+            found, notes = error.faults, []
+        faults += found
+        if not found:
+            say(f"{path}: whole" + (f"; {'; '.join(notes)}" if notes else " and fresh"))
+    if faults:
+        raise BadInput(faults)
+
+
+def verify_one(path: Path) -> tuple[list[str], list[str]]:
+    """Faults and notes about one artifact."""
+    artifact = open_any(path)
+    if isinstance(artifact, Model):
+        digest = tensor_digest(artifact.attributes, artifact.tensors())
+        faults = (
+            [] if digest == artifact.header.digest else [f"{path} is damaged: its tensors do not match its digest."]
+        )
+    else:
+        with artifact:
+            faults = content_faults(artifact)
+    stale, notes = freshness(path)
+    return faults + stale, notes
+
+
+def content_faults(artifact: Artifact) -> list[str]:
+    """Arrays that do not match their checksum, and a digest that does not match the arrays."""
+    faults, arrays = [], {}
+    try:
+        for name, dataset in walk(artifact.file):
+            values = np.ascontiguousarray(artifact.read(name))
+            checksum = hashlib.sha256(values.tobytes()).hexdigest()
+            if checksum != dataset.attrs["sha256"]:
+                faults.append(f"{artifact.path} is damaged at {name}: its checksum does not match; build it again.")
+            arrays[name] = (dataset.dtype.str, dataset.shape, checksum)
+    except BadInput as error:
+        return error.faults
+    except DAMAGE:
+        return [f"{artifact.path} is damaged: its list of arrays cannot be read; build it again."]
+    header = artifact.header
+    if not faults and content_digest(header.kind, header.attributes, arrays) != header.digest:
+        faults.append(f"{artifact.path} was changed: its arrays are not those its digest names; build it again.")
+    return faults
+
+
+def freshness(path: Path) -> tuple[list[str], list[str]]:
+    """Inputs that changed since, as faults; inputs that are not there to be compared, as notes."""
+    faults, notes = [], []
+    for role, ref in read_any_header(path).inputs.items():
+        source = path.parent / ref.file
+        if not source.is_file():
+            notes.append(f"{role} {ref.file} is not there to compare")
+            continue
+        try:
+            digest = read_any_header(source).digest
+        except BadInput:
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()  # weights of other origin
+        if digest != ref.digest:
+            faults.append(f"{path} is stale: its {role} {ref.file} changed since; run the stage again.")
+    return faults, notes

@@ -1,0 +1,75 @@
+"""What a stage tells while it works: lines on standard output, progress on standard error."""
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+
+def is_main_process() -> bool:
+    """False in the processes of torchrun other than the first, which stay silent."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """One plain line on standard output (it lands in logs and Makefiles, so no markup and no wrapping)."""
+    if is_main_process():
+        print(text, flush=True)
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere (logs, CI) a line at most every ten seconds."""
+
+    def __init__(self, title: str, total: int):
+        self.title, self.total, self.done = title, total, 0
+        self.note = ""
+        self.began = self.told = time.monotonic()
+        self.next_note = 0.0
+        self.bar: RichProgress | None = None
+        if sys.stderr.isatty() and is_main_process():
+            self.bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.task: Any = self.bar.add_task(title, total=total, note="")
+
+    def shows(self) -> bool:
+        """Whether a note given now would be seen soon; working one out may cost time on the device."""
+        now = time.monotonic()
+        if now < self.next_note:
+            return False
+        self.next_note = now + (0.5 if self.bar is not None else 10)
+        return is_main_process()
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Counts ``steps`` more of the total; ``note`` replaces the text behind the bar."""
+        self.done += steps
+        self.note = self.note if note is None else note
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, note=self.note)
+        elif is_main_process() and time.monotonic() - self.told > 10:
+            self.told = time.monotonic()
+            left = (self.told - self.began) / max(self.done, 1) * (self.total - self.done)
+            print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()

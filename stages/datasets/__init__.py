@@ -1,0 +1,1 @@
+"""Datasets: the description of one, its files, their decoding and resizing, and the built-in synthetic scenes."""

@@ -1,0 +1,163 @@
+"""From files to arrays: images as RGB, masks as class indices with 255 = ignore."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stages.datasets.description import IGNORE_INDEX, DatasetDescription, mask_values
+from stages.datasets.files import Sample
+from stages.errors import BadInput
+
+Encoding = Literal["index", "color"]
+
+_STRETCH = {"L;2": 85, "L;4": 17}  # by which Pillow stretches grey values of 2 and 4 bits to 0..255
+_NAMED_VALUES = 5  # of a mask with many unknown values, how many are told apart
+
+
+@dataclass(frozen=True)
+class ClassLookup:
+    """The class of every mask value.
+
+    ``table`` is u8, indexed by value (65536,) or by packed colour r<<16 | g<<8 | b (2**24,), and holds 255 for what
+    is no class. ``ignored`` lists the values (i64) that are meant to be ignored; None means all that are no class.
+    """
+
+    encoding: Encoding
+    table: np.ndarray
+    ignored: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class LoadedSample:
+    """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+
+
+def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]:
+    """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole)."""
+    faults: list[str] = []
+    image = mask = None
+    try:
+        image = read_image(sample.image)
+    except BadInput as error:
+        faults += error.faults
+    if sample.mask is not None:
+        try:
+            raw = read_mask(sample.mask, lookup.encoding)
+            if image is not None and raw.shape[:2] != image.shape[:2]:
+                faults.append(
+                    f"{sample.mask} ({raw.shape[1]}x{raw.shape[0]}) and {sample.image} "
+                    f"({image.shape[1]}x{image.shape[0]}) are of unequal size; give both the same width and height."
+                )
+            mask = decode_mask(raw, lookup, str(sample.mask))
+        except BadInput as error:
+            faults += error.faults
+    if image is None or faults:
+        return faults
+    return LoadedSample(image, mask)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The image in the file as RGB, (H, W, 3) u8, upright by its EXIF orientation; grey, palette, alpha are converted.
+
+    Raises BadInput for a file that is unreadable, damaged or deeper than 8 bits.
+    """
+    image, _ = _open(path)
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
+    """The mask in the file as stored: (H, W) u8 or u16 values or palette indices, or (H, W, 3) u8 colours.
+
+    Raises BadInput for a file that is unreadable, damaged or does not hold what ``encoding`` promises.
+    """
+    image, rawmode = _open(path, deep=encoding == "index")
+    if image.format == "JPEG":
+        raise BadInput(f"{path} is a JPEG, whose compression changes class values; store masks as PNG.")
+    if encoding == "color":
+        return np.array(image.convert("RGB"))
+    pixels = np.array(image)
+    if image.mode in ("RGB", "RGBA"):
+        if (pixels[..., :3] != pixels[..., :1]).any():
+            raise BadInput(f'{path} holds colours, not class values; set masks.encoding = "color" or give index files.')
+        return np.ascontiguousarray(pixels[..., 0])
+    if image.mode in ("1", "L", "P"):
+        return pixels.astype(np.uint8) // np.uint8(_STRETCH.get(rawmode, 1))
+    if image.mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint16)
+    raise BadInput(f"{path} (mode {image.mode}) holds no class values; store masks as grey or palette PNG.")
+
+
+def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
+    """The file decoded to its last pixel, so that damage shows here, and Pillow's name of its pixels' storage.
+
+    Raises BadInput when that fails, and for more than 8 bits per channel, which ``deep`` permits for grey pixels.
+    """
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    try:
+        with Image.open(path) as image:
+            rawmode = str(image.tile[0].args) if image.tile else ""  # load() forgets it
+            image.load()
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+        raise BadInput(f"{path} cannot be decoded ({error}); the file is damaged or no image: replace it.") from error
+    grey = image.mode[0] in "IF"
+    if (grey and not deep) or (not grey and ";16" in rawmode):
+        raise BadInput(f"{path} has more than 8 bits per channel (mode {image.mode}, {rawmode}); convert it to 8 bits.")
+    return image, rawmode
+
+
+def class_lookup(description: DatasetDescription) -> ClassLookup:
+    """The lookup that turns raw masks of this dataset into class indices."""
+    encoding, ignore = description.masks.encoding, description.masks.ignore
+    table = np.full(65536 if encoding == "index" else 1 << 24, IGNORE_INDEX, np.uint8)
+    for index, item in enumerate(description.classes):
+        table[_keys(np.array(mask_values(index, item, encoding)), encoding)] = index
+    ignored = None
+    if ignore != "others":
+        ignored = _keys(np.array(ignore, np.int64).reshape((-1,) if encoding == "index" else (-1, 3)), encoding)
+    return ClassLookup(encoding, table, ignored)
+
+
+def decode_mask(raw: np.ndarray, lookup: ClassLookup, name: str = "The mask") -> np.ndarray:
+    """The classes (H, W) u8, 255 = ignore, of a mask (called ``name`` in messages) as ``read_mask`` gives it.
+
+    Raises BadInput for values that are neither a class nor to be ignored.
+    """
+    keys = _keys(raw, lookup.encoding)
+    mask = lookup.table.take(keys)
+    if lookup.ignored is None:
+        return mask
+    others = keys[mask == IGNORE_INDEX]
+    unknown = others[~np.isin(others, lookup.ignored)]
+    if unknown.size:
+        raise BadInput(_unknown_faults(unknown, lookup.encoding, name))
+    return mask
+
+
+def _keys(values: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Places in the lookup table: the values themselves, or the colours (..., 3) packed into one integer each."""
+    if encoding == "index":
+        return values
+    red, green, blue = np.moveaxis(values.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _unknown_faults(unknown: np.ndarray, encoding: Encoding, name: str) -> list[str]:
+    """A sentence for each of the most frequent values in ``unknown`` (n,) and one for the rest of them."""
+    values, counts = np.unique(unknown, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    faults = []
+    for value, count in zip(values[order[:_NAMED_VALUES]].tolist(), counts[order].tolist(), strict=False):
+        what = f"value {value}" if encoding == "index" else f"colour {list(value.to_bytes(3))}"
+        faults.append(
+            f"{name} holds {count} pixels of {what}, which is not in the class table; add it to a class or to ignore."
+        )
+    if len(order) > _NAMED_VALUES:
+        faults.append(f"{name} holds {len(order) - _NAMED_VALUES} more values that are not in the class table.")
+    return faults

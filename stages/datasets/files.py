@@ -1,0 +1,116 @@
+"""The files of a dataset: which image belongs to which split, and which mask to which image."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.datasets.description import DatasetDescription, Split
+from stages.datasets.patterns import Match, field_names, fill, find_matches
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset and, where there is one, its mask."""
+
+    id: str
+    split: str
+    image: Path
+    mask: Path | None
+
+
+def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Sample], list[str]]:
+    """The samples of all splits below ``root``, and the faults found, one sentence each.
+
+    Samples are sorted by (place of the split in the description, id). Nothing is opened but list files.
+    A description with a generator has no files and gives two empty lists.
+    """
+    if description.splits and not root.is_dir():
+        return [], [f"The root {root} is no folder; give the folder that holds the files of {description.name}."]
+    samples: list[Sample] = []
+    faults: list[str] = []
+    for name, split in description.splits.items():
+        found, wrong = _find_split(name, split, root)
+        samples += found
+        faults += wrong
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.id, sample)
+        if other is not sample:
+            faults.append(
+                f"Image id {sample.id!r} occurs twice: {other.image} (split {other.split}) and {sample.image} "
+                f"(split {sample.split}); ids must be unique in the dataset."
+            )
+    return samples, faults
+
+
+def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list[str]]:
+    images = sorted(find_matches(root, split.images), key=lambda image: image.fields["id"])
+    if not images:
+        wanted = fill(split.images, {})
+        return [], [f"Split {name}: nothing matches {wanted} under {root}; check --root and splits.{name}.images."]
+    faults: list[str] = []
+    if split.list_file is not None:
+        listed, faults = _read_list(root / split.list_file, split.images, images)
+        images = [image for image in images if image.fields["id"] in listed]
+    masks: list[Path | None] = [None] * len(images)
+    if split.masks is not None:
+        masks, wrong = _pair(name, split, split.masks, images, root)
+        faults += wrong
+    samples = [Sample(image.fields["id"], name, image.path, mask) for image, mask in zip(images, masks, strict=True)]
+    return samples, faults
+
+
+def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str], list[str]]:
+    """The ids in the list file ``path``, one per line, and a fault for each that cannot be used."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        return set(), [f"The list {path} cannot be read ({error}); check --root and the key list."]
+    listed = Counter(line.strip() for line in lines if line.strip())
+    if not listed:
+        return set(), [f"The list {path} names no image; write one id per line."]
+    known = {image.fields["id"] for image in images}
+    faults = [
+        f"{path} lists {id!r}, but there is no file {fill(pattern, {'id': id})}; add the file or unlist the id."
+        for id in listed
+        if id not in known
+    ]
+    faults += [f"{path} lists {id!r} {times} times; list it once." for id, times in listed.items() if times > 1]
+    return set(listed), faults
+
+
+def _pair(
+    name: str, split: Split, pattern: str, images: list[Match], root: Path
+) -> tuple[list[Path | None], list[str]]:
+    """The mask of each image, and a fault for each image or mask without a partner."""
+    shared = field_names(pattern)
+
+    def key(match: Match) -> tuple[str, ...]:
+        return tuple(match.fields[field] for field in shared)
+
+    masks: dict[tuple[str, ...], list[Path]] = {}
+    for match in find_matches(root, pattern):
+        masks.setdefault(key(match), []).append(match.path)
+    if not masks:
+        return [None] * len(images), [
+            f"Split {name} has no masks at all: nothing matches {fill(pattern, {})} under {root}; "
+            f"mend splits.{name}.masks, or remove it for a pool without masks."
+        ]
+    faults = []
+    for image in images:
+        found = masks.get(key(image), [])
+        if not found:
+            wanted = root / fill(pattern, image.fields)
+            faults.append(f"The image {image.path} has no mask {wanted}; add the mask or remove the image.")
+        if len(found) > 1:
+            rivals = ", ".join(map(str, found))
+            faults.append(f"The image {image.path} has {len(found)} masks ({rivals}); keep one.")
+    if split.list_file is None:  # with a list, further masks belong to images of other splits
+        known = {key(image) for image in images}
+        for rest, paths in masks.items():
+            if rest not in known:
+                wanted = root / fill(split.images, dict(zip(shared, rest, strict=True)))
+                faults += [
+                    f"The mask {path} has no image {wanted}; add the image or remove the mask." for path in paths
+                ]
+    return [masks.get(key(image), [None])[0] for image in images], faults

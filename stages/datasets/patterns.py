@@ -1,0 +1,54 @@
+"""Path patterns such as ``leftImg8bit/train/{city}/{id}_leftImg8bit.png``.
+
+``{field}`` stands for a part of one path component and has the same text wherever it occurs again;
+``*`` stands for any such part and is not kept.
+"""
+
+import glob
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A file and what its pattern's fields stand for in its path."""
+
+    path: Path
+    fields: dict[str, str]
+
+
+def field_names(pattern: str) -> list[str]:
+    """The names of the fields of ``pattern``, each once, in order of appearance."""
+    return list(dict.fromkeys(_FIELD.findall(pattern)))
+
+
+def fill(pattern: str, fields: Mapping[str, str]) -> str:
+    """``pattern`` with its fields filled in, and ``*`` for those that ``fields`` does not name."""
+    return _FIELD.sub(lambda field: fields.get(field[1], "*"), pattern)
+
+
+def find_matches(root: Path, pattern: str) -> list[Match]:
+    """The files below ``root`` that fit ``pattern``, sorted by path; a leading field fits no hidden file (``.x``)."""
+    literals = re.split(r"\{[A-Za-z_]\w*\}|\*", pattern)
+    wildcard = "*".join(glob.escape(literal) for literal in literals)
+    expression = re.compile(_expression(pattern))
+    found = sorted(path for path in glob.glob(wildcard, root_dir=root) if (root / path).is_file())
+    return [Match(root / path, match.groupdict()) for path in found if (match := expression.fullmatch(path))]
+
+
+def _expression(pattern: str) -> str:
+    seen: set[str] = set()
+    text = ""
+    for part in re.split(r"(\{[A-Za-z_]\w*\}|\*)", pattern):
+        if part == "*":
+            text += "[^/]*"
+        elif field := _FIELD.fullmatch(part):
+            text += f"(?P={field[1]})" if field[1] in seen else f"(?P<{field[1]}>[^/]+)"
+            seen.add(field[1])
+        else:
+            text += re.escape(part)
+    return text

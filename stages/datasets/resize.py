@@ -1,0 +1,43 @@
+"""Sizes and resizing: images bilinear, masks by the nearest pixel centre."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from stages.errors import BadInput
+
+
+def target_size(height: int, width: int, scale: float | None = None, long_side: int | None = None) -> tuple[int, int]:
+    """The (height, width) after resizing by ``scale`` or to ``long_side``, unchanged with neither.
+
+    Sides are rounded down: by ``scale`` each for itself, else the short one to keep the proportion of the long one,
+    which becomes exactly ``long_side`` (also when that is larger than before). No side gets below 1.
+    Source: PixelPick's query grid (specification §2.3, A14). Raises BadInput when both are given.
+    """
+    if scale is not None and long_side is not None:
+        raise BadInput("Give a scale or a long side, not both.")
+    if long_side is not None:
+        longest = max(height, width)
+        return max(1, long_side * height // longest), max(1, long_side * width // longest)
+    if scale is not None:
+        # The addend keeps 0.29 * 100 = 28.999999999999996 and its like from losing a pixel.
+        return max(1, math.floor(scale * height + 1e-9)), max(1, math.floor(scale * width + 1e-9))
+    return height, width
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``image`` (H, W, 3) u8 resized to (height, width, 3) u8; bilinear, with antialiasing where it shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``mask`` (H, W) of any type resized to (height, width): the pixel under the centre of each new pixel."""
+    return mask[np.ix_(_centres(mask.shape[0], height), _centres(mask.shape[1], width))]
+
+
+def _centres(old: int, new: int) -> np.ndarray:
+    """floor((i + 0.5) * old / new) for i in 0..new-1, in integers and so without rounding errors."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)

@@ -1,0 +1,158 @@
+"""The stage `evaluate`: how well models segment a split."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer, build_in_memory
+from stages.artifacts.header import Header
+from stages.artifacts.model import Model
+from stages.artifacts.publish import publish_bytes
+from stages.artifacts.request import Request, produce, refer
+from stages.console import Progress
+from stages.errors import BadInput
+from stages.settings.stages import EvaluateSettings
+
+if TYPE_CHECKING:
+    from stages.inference.predictor import Predictor
+
+
+def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateSettings, force: bool = False) -> Path:
+    """Publishes the confusion matrices of ``models`` on a split and what is read off them, as HDF5 and JSON.
+
+    Raises BadInput without masks in the split, and for a model of another class table.
+    """
+    with Dataset(dataset) as data:
+        ids = data.ids(settings.split)
+        if not data.has_masks(settings.split):
+            raise BadInput(f"{dataset} has no masks in split {settings.split!r}, so nothing can be evaluated on it.")
+        opened = [Model(path) for path in models]
+        if len({model.digest for model in opened}) < len(opened):
+            raise BadInput("Two of the models are the same; give each once.")
+        for model in opened:
+            if model.attributes["classes"] != data.classes:
+                raise BadInput(f"{model.path} predicts other classes than those of {dataset}; give a matching model.")
+        names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
+        inputs = {"dataset": data, **dict(zip(names, opened, strict=True))}
+        request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))
+        return produce(request, lambda: build(request, data, ids, opened, settings), force)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluated set of weights."""
+
+    model: Model
+    checkpoint: str
+    epoch: int
+    confusion: np.ndarray
+
+
+def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> str:
+    from stages.inference.confusion import intersection_over_union, mean_iou, pixel_accuracy
+
+    entries = evaluate_models(data, ids, models, settings)
+    iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
+    miou = np.array([mean_iou(entry.confusion) for entry in entries])
+    accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
+
+    def fill(writer: Writer) -> Header:
+        writer.strings("models/file", [entry.model.path.name for entry in entries])
+        writer.strings("models/digest", [entry.model.digest for entry in entries])
+        writer.strings("models/checkpoint", [entry.checkpoint for entry in entries])
+        writer.array("models/epoch", np.array([entry.epoch for entry in entries], dtype=np.int32))
+        writer.array("confusion", np.array([entry.confusion for entry in entries]))
+        writer.array("iou", iou)
+        writer.array("miou", miou)
+        writer.array("pixel_accuracy", accuracy)
+        for name in ("labelled_pixels", "clicks", "seconds"):
+            values = [entry.model.header.counts[name] for entry in entries]
+            writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
+        counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
+        return request.header({"classes": data.classes, "split": settings.split}, counts)
+
+    content = build_in_memory(fill)
+    report = {
+        "split": settings.split,
+        "images": len(ids),
+        "classes": data.classes,
+        "dataset": str(data.path),
+        "models": [
+            {
+                "file": str(entry.model.path),
+                "digest": entry.model.digest,
+                "checkpoint": entry.checkpoint,
+                "epoch": entry.epoch,
+                "miou": defined(miou[row]),
+                "pixel_accuracy": defined(accuracy[row]),
+                "iou": {name: defined(value) for name, value in zip(data.classes, iou[row], strict=True)},
+                "confusion": entry.confusion.tolist(),
+                "cost": {name: entry.model.header.counts[name] for name in ("labelled_pixels", "clicks", "seconds")},
+                "labelled_images": entry.model.header.counts["labelled_images"],
+            }
+            for row, entry in enumerate(entries)
+        ],
+    }
+    publish_bytes(request.path_beside(".json"), (json.dumps(report, indent=1) + "\n").encode())
+    publish_bytes(request.output, content)
+    found = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
+    return f"mIoU on {settings.split} ({len(ids)} images): {found}"
+
+
+def defined(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def evaluate_models(data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> list[Entry]:
+    """One pass over the split per set of weights; a best epoch that is the last is not run twice."""
+    from stages.inference.devices import choose_device
+    from stages.inference.predictor import load_predictor
+
+    device = choose_device(settings.device)
+    wanted = [
+        (model, checkpoint)
+        for model in models
+        for checkpoint in (model.checkpoints() if settings.checkpoint == "both" else [settings.checkpoint])
+    ]
+    entries: list[Entry] = []
+    with Progress("evaluating", len(wanted) * len(ids)) as bar:
+        for model, checkpoint in wanted:
+            epochs, best = model.header.counts["epochs"], model.attributes["best_epoch"]
+            if checkpoint == "best" and best == epochs and entries and entries[-1].model is model:
+                entries.append(Entry(model, checkpoint, best, entries[-1].confusion))
+                bar.advance(len(ids))
+                continue
+            predictor = load_predictor(model, checkpoint, device, settings.precision)
+            confusion = evaluate_one(predictor, data, ids, settings, bar)
+            entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
+    return entries
+
+
+def evaluate_one(
+    predictor: "Predictor", data: Dataset, ids: list[str], settings: EvaluateSettings, bar: Progress
+) -> np.ndarray:
+    """(C,C) i64 confusion of one network over ``ids``."""
+    import torch
+
+    from stages.inference.confusion import confusion_matrix
+    from stages.inference.predictor import image_batches
+
+    classes = len(data.classes)
+    total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
+    plain = not settings.flip and settings.scales == (1.0,)
+    for batch in image_batches(data, ids, settings.batch, masks=True):
+        assert batch.masks is not None
+        if plain:
+            scores = predictor.logits(batch.images)
+        else:
+            scores = predictor.probabilities(batch.images, settings.flip, settings.scales)
+        total += confusion_matrix(batch.masks.to(predictor.device), scores.argmax(1), classes)
+        bar.advance(len(batch.ids))
+    return total.cpu().numpy()

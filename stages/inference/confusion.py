@@ -1,0 +1,32 @@
+"""The confusion matrix and what is read off it."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """(C,C) i64, rows = truth, on the tensors' device. Pixels whose truth is not in 0..C-1 (void) do not count."""
+    truth = truth.long()
+    counted = truth < classes
+    pairs = truth[counted] * classes + predicted.long()[counted]
+    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+
+
+def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
+    """(C,) f64 IoU per class of a (C,C) matrix; NaN where neither truth nor prediction holds the class."""
+    hits = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Mean IoU over the classes with a non-empty union; NaN when there is none."""
+    iou = intersection_over_union(confusion)
+    return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+
+
+def pixel_accuracy(confusion: np.ndarray) -> float:
+    """Share of non-void pixels predicted right; NaN without pixels."""
+    total = confusion.sum()
+    return float(np.trace(confusion) / total) if total else float("nan")

@@ -1,0 +1,90 @@
+"""DeepLabV3+: pyramid pooling over the deep features of a dilated backbone, and a decoder that adds shallow ones."""
+
+import torch
+from torch import Tensor, nn
+
+from stages.networks.layers import conv_bn_relu, initialise_convolutions, resize
+from stages.networks.timm_backbone import build_backbone
+from stages.settings.network import NetworkSettings
+
+
+class ImagePooling(nn.Module):
+    """The mean of each feature map, transformed and spread again over the map: (B, K, h, w) to (B, width, h, w)."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.transform = conv_bn_relu(inputs, width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.transform[1].training and features.shape[0] == 1:
+            raise ValueError(
+                "DeepLabV3+ cannot train on a batch of one image, for the BatchNorm of its pooling branch needs two "
+                "values per channel: use a batch size of 2 or more and drop an incomplete last batch of one."
+            )
+        pooled = self.transform(features.mean((-2, -1), keepdim=True))
+        return pooled.expand(-1, -1, *features.shape[-2:])
+
+
+class PyramidPooling(nn.Module):
+    """Parallel views of the deep features at several dilations and as a whole: (B, K, h, w) to (B, width, h, w)."""
+
+    def __init__(self, inputs: int, width: int, rates: tuple[int, ...], dropout: float, separable: bool):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                conv_bn_relu(inputs, width, 1),
+                *(conv_bn_relu(inputs, width, 3, rate, separable) for rate in rates),
+                ImagePooling(inputs, width),
+            ]
+        )
+        self.project = conv_bn_relu(width * len(self.branches), width, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.dropout(self.project(torch.cat([branch(features) for branch in self.branches], dim=1)))
+
+
+class DeepLabV3Plus(nn.Module):
+    """DeepLabV3+ on a timm backbone, as PixelPick trains it (spec pixelpick.md 3.1).
+
+    Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
+    the backbone, all others the head; ``classifier`` maps the features of the decoder to logits and may be exchanged.
+
+    One difference from the reference: on MobileNetV2 at output stride 16 timm dilates the second and third block of the
+    160-channel stage by 2, which the reference leaves undilated; parameters and sizes are the same.
+
+    In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
+    two values per channel; with that BatchNorm in eval mode one image is fine.
+
+    Raises:
+        BadInput: the backbone is unknown or cannot be dilated to the output stride.
+    """
+
+    pad_multiple = 8
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__()
+        width = settings.head_width
+        self.align_corners = settings.align_corners
+        self.backbone, (shallow, deep), _ = build_backbone(settings.backbone, settings.output_stride, between=False)
+        self.pyramid = PyramidPooling(deep, width, settings.aspp_rates, settings.aspp_dropout, settings.separable)
+        self.low_level = conv_bn_relu(shallow, settings.low_level_width, 1)
+        self.decoder = nn.Sequential(
+            conv_bn_relu(width + settings.low_level_width, width, 3, separable=settings.separable),
+            nn.Dropout(settings.decoder_dropouts[0]),
+            conv_bn_relu(width, width, 3, separable=settings.separable),
+            nn.Dropout(settings.decoder_dropouts[1]),
+        )
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+        # The low-level convolution keeps torch's own initialisation, as in the reference.
+        for part in (self.pyramid, self.decoder, self.classifier):
+            initialise_convolutions(part)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the classifier sees: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
+        shallow, deep = self.backbone(images)
+        deep = resize(self.pyramid(deep), shallow, self.align_corners)
+        return self.decoder(torch.cat([deep, self.low_level(shallow)], dim=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return resize(self.classifier(self.features(images)), images, self.align_corners)

@@ -1,0 +1,17 @@
+"""The dropout layers of a head, for a committee drawn by dropout."""
+
+from torch import nn
+
+
+def dropout_modules(network: nn.Module) -> list[nn.Module]:
+    """The element- and channel-wise dropout layers of the head that drop anything, in their order in the network.
+
+    A committee puts these into training mode and leaves all else, above all BatchNorm, in eval mode. The list is empty
+    where the head has no dropout (fpn-dilated, unet, probabilities of 0): such a network cannot form a committee.
+    """
+    backbone = set(network.get_submodule("backbone").modules())
+    return [
+        part
+        for part in network.modules()
+        if isinstance(part, nn.Dropout | nn.Dropout2d) and part.p > 0 and part not in backbone
+    ]

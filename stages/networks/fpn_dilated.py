@@ -1,0 +1,72 @@
+"""A feature pyramid on a dilated backbone whose levels all grow back to the input size before they are summed."""
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from stages.errors import BadInput
+from stages.networks.layers import initialise_convolutions, resize
+from stages.networks.timm_backbone import build_backbone
+from stages.settings.network import NetworkSettings
+
+GROUPS = 32
+"""Groups of each GroupNorm, as in the reference."""
+
+
+class DilatedFPN(nn.Module):
+    """The FPN of PixelPick on a timm backbone (spec pixelpick.md 3.2; published at output stride 8 on resnet50).
+
+    Maps float images (B, 3, H, W) to logits (B, C, H, W); H and W must be multiples of ``pad_multiple``, else
+    ValueError. The parameters of ``backbone`` are the backbone, all others the head. There is no dropout, and no
+    BatchNorm in the head, so that a batch of one image can be trained on as far as the backbone allows.
+
+    Raises:
+        BadInput: the backbone is unknown or cannot be dilated to the output stride, or half of ``head_width`` does not
+            fall into 32 groups.
+    """
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__()
+        width = settings.head_width // 2
+        if settings.head_width % (2 * GROUPS):
+            raise BadInput(f"head_width must be a multiple of {2 * GROUPS} for fpn-dilated, not {settings.head_width}.")
+        self.align_corners = settings.align_corners
+        self.pad_multiple: int = settings.output_stride
+        self.backbone, channels, strides = build_backbone(settings.backbone, settings.output_stride, between=True)
+        self.laterals = nn.ModuleList(nn.Conv2d(inputs, settings.head_width, 1) for inputs in channels)
+        # One doubling per factor of two in the stride: two at stride 4, three at stride 8, so all end at input size.
+        self.levels = nn.ModuleList(
+            self._growing(settings.head_width, width, doublings=stride.bit_length() - 1) for stride in strides
+        )
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+        for part in (self.laterals, self.levels, self.classifier):
+            initialise_convolutions(part)
+
+    def _growing(self, inputs: int, width: int, doublings: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for _ in range(doublings):
+            layers += [
+                nn.Conv2d(inputs, width, 3, padding=1),
+                nn.GroupNorm(GROUPS, width),
+                nn.ReLU(inplace=True),
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=self.align_corners),
+            ]
+            inputs = width
+        return nn.Sequential(*layers)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the classifier sees: (B, 3, H, W) to (B, head_width / 2, H, W)."""
+        height, width = images.shape[-2:]
+        if height % self.pad_multiple or width % self.pad_multiple:
+            raise ValueError(
+                f"fpn-dilated needs height and width to be multiples of {self.pad_multiple}, not {height}x{width}: "
+                "pad the images."
+            )
+        maps = [lateral(level) for lateral, level in zip(self.laterals, self.backbone(images), strict=True)]
+        for finer in reversed(range(len(maps) - 1)):
+            maps[finer] = maps[finer] + resize(maps[finer + 1], maps[finer], self.align_corners)
+        return functools.reduce(torch.add, (grow(level) for grow, level in zip(self.levels, maps, strict=True)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))

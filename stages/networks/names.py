@@ -1,0 +1,38 @@
+"""Names of timm models and of the encoders of segmentation-models-pytorch, checked before anything is built."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import timm
+
+from stages.errors import BadInput
+
+TIMM_PREFIX = "tu-"
+"""What segmentation-models-pytorch puts before a timm name."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
+    """The error for a ``name`` that is none of the ``known`` ones, with the closest of them as the remedy."""
+    close = get_close_matches(name.lower(), list(known), n=5, cutoff=0.5)
+    remedy = f"did you mean {', '.join(close)}?" if close else "no known name is close to it."
+    return BadInput(f"Unknown {kind} {name!r}: {remedy}")
+
+
+def is_timm_name(name: str) -> bool:
+    """Whether timm has the architecture ``name`` (without ``tu-``); a ``.tag`` at its end is not looked at."""
+    return bool(timm.is_model(name))
+
+
+def timm_name(name: str) -> str:
+    """``name`` without a leading ``tu-``, once timm is known to have it, its pretrained tag included.
+
+    Raises:
+        BadInput: timm has no such model, or the model has no such tag; close matches are named.
+    """
+    bare = name.removeprefix(TIMM_PREFIX)
+    if not is_timm_name(bare):
+        raise unknown_name("timm backbone", bare, timm.list_models())
+    architecture, _, tag = bare.partition(".")
+    if tag and not timm.models.is_model_pretrained(bare):
+        raise unknown_name("weights tag of a timm backbone,", bare, timm.list_pretrained(f"{architecture}.*"))
+    return bare

@@ -1,0 +1,54 @@
+"""Every other architecture, by name, from segmentation-models-pytorch."""
+
+import segmentation_models_pytorch as smp
+from torch import Tensor, nn
+
+from stages.errors import BadInput
+from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
+from stages.settings.network import NetworkSettings
+
+SMP_ARCHITECTURES: tuple[str, ...] = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
+"""The names ``smp.create_model`` knows."""
+
+
+class SmpNetwork(nn.Module):
+    """A network of segmentation-models-pytorch with random weights; of the settings it takes only the two names.
+
+    Maps float images (B, 3, H, W) to logits (B, C, H, W); H and W must be multiples of ``pad_multiple``. The parameters
+    of ``backbone`` (its encoder) are the backbone, all others the head.
+
+    Raises:
+        BadInput: the architecture or the encoder is unknown (with close names), or the two do not go together.
+    """
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__()
+        architecture, encoder = settings.architecture.lower(), settings.backbone
+        check_encoder(encoder)
+        try:
+            self.model = smp.create_model(architecture, encoder, encoder_weights=None, classes=num_classes)
+        except Exception as error:  # smp and timm refuse a pair with whatever exception comes first
+            raise BadInput(
+                f"Architecture {architecture} cannot be built on the backbone {encoder} ({error}): choose another one."
+            ) from error
+        strides = getattr(self.backbone, "output_strides", None) or [self.backbone.output_stride]
+        self.pad_multiple = int(max(strides))
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder. Not a second attribute, which would put its tensors twice into the state dict."""
+        return self.model.encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+
+def check_encoder(name: str) -> None:
+    """Raise BadInput, with close names, unless ``name`` is an encoder of smp or ``tu-`` and a timm name."""
+    if name.startswith(TIMM_PREFIX):
+        timm_name(name)
+    elif name not in smp.encoders.encoders:
+        prefixed = [TIMM_PREFIX + name] if is_timm_name(name) else []
+        if prefixed:
+            raise BadInput(f"Unknown encoder {name!r}: for the timm model of that name write {prefixed[0]}.")
+        raise unknown_name("encoder", name, smp.encoders.encoders)

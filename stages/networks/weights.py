@@ -1,0 +1,193 @@
+"""First weights for a backbone, from a file or downloaded, and the input statistics they expect."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+
+from stages.errors import BadInput
+from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
+from stages.networks.smp_adapter import SmpNetwork
+
+NEEDED_SHARE = 0.95
+"""Share of the backbone's tensors that a file must hold by name and shape."""
+
+NESTINGS = ("model", "model_state_dict", "state_dict")
+"""Keys under which training scripts keep the tensors of a network."""
+
+WRAPPERS = ("module.", "encoder.", "encoder_q.", "backbone.", "model.")
+"""Prefixes that wrappers put before the names of a backbone; MoCo files (pixelpick.md 3.2) have ``encoder_q.``."""
+
+REMEDY = "give the file of weights with --weights, or --weights none for random ones."
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """Where the weights of a backbone came from and how much of it they cover.
+
+    ``matched`` of ``total`` tensors were set, not counting BatchNorm's ``num_batches_tracked``; ``sha256`` is that of
+    the file, or None where there was none.
+    """
+
+    source: str
+    matched: int
+    total: int
+    sha256: str | None = None
+
+
+def load_weights(network: nn.Module, weights: str, backbone_name: str) -> WeightsReport:
+    """Set the backbone of ``network`` to pretrained weights; the head stays as it is.
+
+    A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
+    Tensors are matched by name and shape, whatever wrapper prefixes either side has and whatever else the file holds
+    (classifiers, other heads); the values are converted to the dtype of the network. The backbone is left untouched
+    unless 95 % of its tensors are matched; the few others keep their random values. (PixelPick check A12.)
+
+    Args:
+        network: from ``build_network``.
+        weights: ``none``, ``imagenet``, or the path of a ``.safetensors`` file or of one written by ``torch.save``.
+        backbone_name: the name that ``network`` was built with.
+
+    Raises:
+        BadInput: the download fails, the file cannot be read or is not one of tensors, or it does not fit.
+    """
+    backbone = network.get_submodule("backbone")
+    if weights == "none":
+        return WeightsReport("none", matched=0, total=len(_counted(backbone)))
+    if weights == "imagenet":
+        source, tensors = _download(backbone_name, from_smp=isinstance(network, SmpNetwork))
+        digest = None
+    else:
+        source = weights
+        tensors, digest = _read(Path(weights))
+    matched, total = _fill(backbone, tensors, source, backbone_name)
+    return WeightsReport(source, matched, total, digest)
+
+
+def backbone_statistics(backbone_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel (RGB in 0..1) of the input that the backbone's ImageNet weights expect.
+
+    For timm names, with or without ``tu-``, they are those of timm's ``pretrained_cfg``, for the other encoders of
+    segmentation-models-pytorch ImageNet's. (smp keeps its own numbers online; of its encoders only ``inceptionv4`` and
+    ``inceptionresnetv2`` were trained otherwise, and timm has both under ``tu-inception_...``.)
+
+    Raises:
+        BadInput: neither library has the name; close matches are named.
+    """
+    if not backbone_name.startswith(TIMM_PREFIX) and not is_timm_name(backbone_name):
+        if backbone_name in smp.encoders.encoders:
+            return IMAGENET_MEAN, IMAGENET_STD
+        raise unknown_name("backbone", backbone_name, [*timm.list_models(), *smp.encoders.encoders])
+    config = _timm_config(timm_name(backbone_name))
+    return tuple(config.mean), tuple(config.std)
+
+
+def _timm_config(name: str) -> Any:
+    """What timm knows of the pretrained weights of ``name``, which without a tag are those of the default tag."""
+    return timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+
+
+def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Tensor]]:
+    """A name for the ImageNet weights of the backbone, and their tensors."""
+    smp_encoder = from_smp and not backbone_name.startswith(TIMM_PREFIX)
+    name = backbone_name if smp_encoder else timm_name(backbone_name)
+    try:
+        # Building the model that carries the weights draws random ones first; nobody else may notice.
+        with torch.random.fork_rng(devices=[]):
+            if smp_encoder:
+                return f"smp {name} imagenet", smp.encoders.get_encoder(name, weights="imagenet").state_dict()
+            config = _timm_config(name)
+            return f"timm {config.architecture}.{config.tag}", timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # the hub clients raise a dozen kinds, some of them from libraries of their own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BadInput(f"No ImageNet weights for {backbone_name} could be had ({reason}): {REMEDY}") from error
+
+
+def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """The tensors of a file by name, and the SHA-256 of the very bytes that they were read from."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"Weights {str(path)!r} cannot be read ({error.strerror}): {REMEDY}") from error
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.torch.load(data)
+        else:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes can make the readers fail in any way; none of them is ours to mend
+        raise BadInput(
+            f"Weights {str(path)!r} are damaged, or hold more than plain tensors, which is refused unread: {REMEDY}"
+        ) from error
+    # Each key is looked for once, so that a file that nests itself in itself comes to an end too.
+    for key in NESTINGS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise BadInput(f"Weights {str(path)!r} hold no tensors by name: {REMEDY}")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return tensors, hashlib.sha256(data).hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without wrappers, and alike whether timm nests a module or flattens it for feature maps.
+
+    ``module.stages.0.conv.weight`` and ``stages_0.conv.weight`` are the same tensor.
+    """
+    while prefix := next((prefix for prefix in WRAPPERS if name.startswith(prefix)), None):
+        name = name.removeprefix(prefix)
+    return name.replace(".", "_")
+
+
+def _counted(backbone: nn.Module) -> list[str]:
+    """The names of the backbone's tensors that carry something learnt."""
+    return [name for name in backbone.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def _fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backbone_name: str) -> tuple[int, int]:
+    """Copy ``tensors`` into the backbone; how many of how many counted ones there were."""
+    targets = backbone.state_dict()
+    wanted = {_plain(name) for name in targets}
+    origins: dict[str, str] = {}
+    for name in tensors:
+        if (plain := _plain(name)) in wanted and origins.setdefault(plain, name) != name:
+            raise BadInput(
+                f"Weights {source!r} hold the same tensor twice, as {origins[plain]} and as {name}: "
+                "keep one of the two networks in the file."
+            )
+    found = {name: tensors[origins[_plain(name)]] for name in targets if _plain(name) in origins}
+    fitting = {name: tensor for name, tensor in found.items() if tensor.shape == targets[name].shape}
+
+    counted = _counted(backbone)
+    matched = sum(name in fitting for name in counted)
+    if matched < NEEDED_SHARE * len(counted):
+        missing = [name for name in counted if name not in found]
+        unlike = [
+            f"{name} {tuple(found[name].shape)} instead of {tuple(targets[name].shape)}"
+            for name in counted
+            if name in found and name not in fitting
+        ]
+        raise BadInput(
+            f"Weights {source!r} fit only {matched / len(counted):.1%} of the backbone {backbone_name} "
+            f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed); missing: {_first(missing)}; "
+            f"of another shape: {_first(unlike)}. Give the weights of this very backbone, or --weights none."
+        )
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            targets[name].copy_(tensor)
+    return matched, len(counted)
+
+
+def _first(names: list[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more if names else "none"

@@ -1,0 +1,70 @@
+"""Curves as PNG: one training over its epochs, several runs over their cost."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any colour vision
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+
+
+def to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def plain(axes: Axes) -> Axes:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def training_curve(history: Sequence[Mapping[str, float]]) -> bytes:
+    """Loss and validation mIoU over epochs; ``history`` has a row per epoch, `val_miou` where it was validated."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = plain(figure.add_subplot())
+    epochs = [row["epoch"] for row in history]
+    axes.plot(epochs, [row["loss"] for row in history], color=COLOURS[1], label="training loss")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss", color=COLOURS[1])
+    axes.set_ylim(bottom=0)
+    validated = [row for row in history if "val_miou" in row]
+    if validated:
+        other = axes.twinx()
+        other.spines["top"].set_visible(False)
+        values = [100 * row["val_miou"] for row in validated]
+        other.plot([row["epoch"] for row in validated], values, "o-", ms=3, color=COLOURS[0])
+        best = max(range(len(values)), key=values.__getitem__)
+        other.plot(validated[best]["epoch"], values[best], "*", ms=14, color=COLOURS[0])
+        other.set_ylabel("validation mIoU (%)", color=COLOURS[0])
+        other.set_ylim(0, 100)
+        axes.set_title(
+            f"best {values[best]:.1f} at epoch {validated[best]['epoch']:.0f}, last {values[-1]:.1f}", fontsize=10
+        )
+    return to_png(figure)
+
+
+def run_curves(
+    runs: Mapping[str, Sequence[tuple[float, float]]], full: tuple[str, float] | None, unit: str, title: str
+) -> bytes:
+    """mIoU (%) over cost of several runs, and full supervision as a line to reach.
+
+    ``runs`` maps a name to (cost, mIoU in %) per round.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = plain(figure.add_subplot())
+    for number, (name, points) in enumerate(runs.items()):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name, color=colour, marker=marker)
+    if full is not None:
+        axes.axhline(full[1], color="0.3", ls="--", lw=1, label=f"{full[0]} {full[1]:.1f}")
+        axes.axhline(0.95 * full[1], color="0.6", ls=":", lw=1, label=f"95 % of it {0.95 * full[1]:.1f}")
+    axes.set_xlabel(unit)
+    axes.set_ylabel("mIoU (%)")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False)
+    return to_png(figure)

@@ -1,0 +1,168 @@
+"""The stage `prepare`: a dataset as its owner distributes it -> one HDF5 file, after checking all of it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.header import Header, InputRef, canonical, digest_of
+from stages.artifacts.publish import require_space
+from stages.artifacts.request import Request, produce
+from stages.artifacts.shards import build_shards, drop_shards, join_shards
+from stages.console import say
+from stages.datasets.decode import LoadedSample, class_lookup, load_sample
+from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
+from stages.datasets.files import Sample, find_samples
+from stages.datasets.resize import resize_image, resize_mask, target_size
+from stages.datasets.scenes import generate_scene
+from stages.errors import BadInput
+from stages.settings.stages import PrepareSettings
+
+SHARD_IMAGES = 64
+Loaded = tuple[Sample, LoadedSample | list[str]]
+
+
+def run(description: str, root: Path | None, output: Path, settings: PrepareSettings, force: bool = False) -> Path:
+    """Publishes the dataset called ``description`` (shipped name or TOML file) below ``root``.
+
+    Raises BadInput with every fault of the description, the file layout and the files themselves.
+    """
+    described = load_description(description)
+    if described.generator is not None:
+        samples = generated_samples(described)
+        source = InputRef(described.name, digest_of(described.model_dump(mode="json", by_alias=True)))
+    else:
+        if root is None:
+            raise BadInput(f"{described.name} is read from files; give the folder it was unpacked in with --root.")
+        samples, faults = find_samples(described, root)
+        if faults:
+            raise BadInput(faults + file_faults(samples, described, settings))
+        source = InputRef(
+            str(root), digest_of([described.model_dump(mode="json", by_alias=True), *map(stamp, samples)])
+        )
+    request = Request("prepare", "dataset", output, settings, {"source": source})
+    return produce(request, lambda: build(request, described, samples, settings), force)
+
+
+def generated_samples(description: DatasetDescription) -> list[Sample]:
+    assert description.generator is not None
+    return [
+        Sample(f"{split}_{index:04d}", split, Path(str(index)), None)
+        for split, count in description.generator.images.items()
+        for index in range(count)
+    ]
+
+
+def stamp(sample: Sample) -> list[Any]:
+    """What tells a changed file without reading it: names, sizes, times."""
+    files = [path for path in (sample.image, sample.mask) if path is not None]
+    return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
+
+
+def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
+    """The faults inside the files, so that those of the layout are not mended only to meet these."""
+    return [
+        fault for _, found in load_all(samples, description, settings) if isinstance(found, list) for fault in found
+    ]
+
+
+def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
+    """Samples with their decoded and resized arrays, or their faults, in order."""
+    lookup = class_lookup(description)
+    generator = description.generator
+
+    def load(sample: Sample) -> LoadedSample | list[str]:
+        if generator is not None:
+            index = int(sample.image.name)
+            image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
+            found: LoadedSample | list[str] = LoadedSample(image, mask)
+        else:
+            found = load_sample(sample, lookup)
+        return found if isinstance(found, list) else resized(found, settings)
+
+    with ThreadPoolExecutor(settings.workers or None) as pool:
+        yield from zip(samples, pool.map(load, samples), strict=True)
+
+
+def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
+    height, width = sample.image.shape[:2]
+    if settings.scale is None and settings.long_side is None:
+        return sample
+    size = target_size(height, width, settings.scale, settings.long_side)
+    if size == (height, width):
+        return sample
+    mask = None if sample.mask is None else resize_mask(sample.mask, *size)
+    return LoadedSample(resize_image(sample.image, *size), mask)
+
+
+def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+    statistics_split = "train" if any(sample.split == "train" for sample in samples) else samples[0].split
+    places = {sample.id: place for place, sample in enumerate(samples)}
+    announced = False
+
+    def fill(writer: Writer, part: Sequence[Sample]) -> dict[str, Any]:
+        nonlocal announced
+        table, faults = [], []
+        sums, squares, pixels = np.zeros(3), np.zeros(3), 0
+        for sample, loaded in load_all(part, description, settings):
+            if isinstance(loaded, list):
+                faults += loaded
+                continue
+            if not announced:
+                announced = True
+                announce(request, loaded, len(samples))
+            writer.array(f"images/{sample.id}", loaded.image, compress=False)
+            if loaded.mask is not None:
+                writer.array(f"masks/{sample.id}", loaded.mask)
+            table.append([sample.id, sample.split, *loaded.image.shape[:2]])
+            if sample.split == statistics_split:
+                values = loaded.image.reshape(-1, 3).astype(np.float64) / 255
+                sums, squares = sums + values.sum(0), squares + (values**2).sum(0)
+                pixels += len(values)
+        if faults:  # look at the rest too, so that all can be mended at once
+            raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
+        return {"table": table, "sums": sums.tolist(), "squares": squares.tolist(), "pixels": pixels}
+
+    try:
+        shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
+    except BadInput:
+        drop_shards(request.output)
+        raise
+
+    def finish(writer: Writer, parts: list[dict[str, Any]]) -> Header:
+        rows = [row for part in parts for row in part["table"]]
+        writer.strings("index/id", [row[0] for row in rows])
+        writer.strings("index/split", [row[1] for row in rows])
+        writer.array("index/height", np.array([row[2] for row in rows], dtype=np.int32))
+        writer.array("index/width", np.array([row[3] for row in rows], dtype=np.int32))
+        writer.array("index/label", np.full(len(rows), -1, dtype=np.int32))
+        pixels = sum(part["pixels"] for part in parts)
+        mean = np.sum([part["sums"] for part in parts], 0) / pixels
+        deviation = np.sqrt(np.maximum(np.sum([part["squares"] for part in parts], 0) / pixels - mean**2, 1e-12))
+        attributes = {
+            "name": description.name,
+            "classes": description.class_names,
+            "palette": description.palette.tolist(),
+            "ignore_index": IGNORE_INDEX,
+            "mean": list(description.mean or mean.tolist()),
+            "std": list(description.std or deviation.tolist()),
+            "licence": description.licence,
+        }
+        splits = [row[1] for row in rows]
+        counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+        return request.header(json.loads(canonical(attributes)), counts)
+
+    header = join_shards(shards, finish)
+    return ", ".join(f"{count} {split}" for split, count in header.counts.items()) + " images"
+
+
+def announce(request: Request, first: LoadedSample, count: int) -> None:
+    """Says how large the file will be, and refuses at once when it cannot fit."""
+    # shards and the joined file lie on the disk together for a moment
+    size = int((first.image.nbytes + (0 if first.mask is None else first.mask.nbytes // 8)) * count)
+    say(f"{request.output} will take about {size / 1e6:.0f} MB")
+    require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

@@ -1,0 +1,193 @@
+"""The stage `select`: which pixels or images are asked next."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.acquisition.choice import RULES, choose_pixels, pool_size
+from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
+from stages.artifacts.header import Header
+from stages.artifacts.images_table import write_images
+from stages.artifacts.publish import publish_bytes
+from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.scores import Scores
+from stages.console import Progress
+from stages.errors import BadInput
+from stages.randomness import stream
+from stages.settings.stages import SelectSettings
+
+Generators = Callable[[str], np.random.Generator]
+
+
+def run(
+    dataset: Path,
+    scores: Path,
+    output: Path,
+    settings: SelectSettings,
+    annotations: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Publishes the queries of the next round; what ``annotations`` already asked is excluded.
+
+    Raises BadInput when the budget exceeds what is left to ask, and for scores or a ledger of another dataset.
+    """
+    with Dataset(dataset) as data, Scores(scores) as scored:
+        require_made_from(scored, "dataset", data)
+        ledger = None if annotations is None else Annotations(annotations)
+        if ledger is not None:
+            require_made_from(ledger, "dataset", data)
+        inputs = {"dataset": data, "scores": scored, "annotations": ledger}
+        request = Request("select", "queries", output, settings, refer(output, inputs))
+        return produce(request, lambda: build(request, data, scored, ledger, settings), force)
+
+
+def build(request: Request, data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings) -> str:
+    round_number = 0 if ledger is None else ledger.next_round
+    choose = choose_images if scores.unit == "image" else choose_in_pixels
+    chosen, counts = choose(data, scores, ledger, settings, round_number)
+
+    def fill(writer: Writer) -> Header:
+        write_images(writer, scores.ids, scores.sizes)
+        for name, dtype in {"image": np.int32, "y": np.int32, "x": np.int32, "score": np.float32}.items():
+            writer.array(f"queries/{name}", chosen[name].astype(dtype))
+        attributes = {
+            "unit": scores.unit,
+            "answer": "mask" if scores.unit == "image" else "class",
+            "round": round_number,
+            "measure": scores.attributes["measure"],
+            "oracle_privilege": "void excluded from the draw" if settings.exclude_void else "none",
+        }
+        return request.header(attributes, counts)
+
+    publish_bytes(request.output, build_in_memory(fill))
+    missing = f", {counts['shortfall']} fewer than asked for" if counts.get("shortfall") else ""
+    return f"round {round_number}, {counts['queries']} {scores.unit} queries in {counts['images']} images{missing}"
+
+
+def excluded_pixels(data: Dataset, ledger: Annotations | None, settings: SelectSettings, image: str) -> np.ndarray:
+    """(H,W) bool: asked before, or void where the simulation may know."""
+    excluded = np.zeros(data.sizes[image], dtype=bool)
+    if settings.exclude_void:
+        excluded |= data.mask(image) == VOID
+    if ledger is not None:
+        excluded[ledger.queried_pixels(image)] = True
+    return excluded
+
+
+def random_streams(settings: SelectSettings, round_number: int) -> Generators:
+    """A stream per image, or one legacy stream over all images in order (comparable with published draws)."""
+    if settings.stream == "legacy":
+        shared = np.random.RandomState(settings.seed + round_number)
+        return lambda image: shared  # type: ignore[return-value,unused-ignore]
+    return lambda image: stream(settings.seed, "select", round_number, image)
+
+
+def choose_in_pixels(
+    data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Pixel queries (columns image, y, x, score in rank order) and counts."""
+    pick = pick_per_image if settings.scope == "image" else pick_from_dataset
+    flat = pick(data, scores, ledger, settings, round_number)
+    widths = np.array([scores.sizes[image][1] for image in scores.ids])
+    image, index = flat["image"], flat["index"]
+    y, x = index // widths[image], index % widths[image]
+    asked = settings.budget * len(scores.ids)
+    counts = {
+        "queries": len(image),
+        "images": len(np.unique(image)),
+        "asked": asked,
+        "shortfall": asked - len(image),
+        "mean_score": float(flat["score"].mean(dtype=np.float64)),
+        "mean_coverage": mean_coverage(image, y, x),
+    }
+    return {"image": image, "y": y, "x": x, "score": flat["score"]}, counts
+
+
+def mean_coverage(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> float | None:
+    """Mean over images of the mean distance between an image's pixels."""
+    order = np.argsort(image, kind="stable")
+    cuts = np.flatnonzero(np.diff(image[order])) + 1
+    groups = np.split(order, cuts)
+    return mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
+
+
+def pick_per_image(
+    data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
+) -> dict[str, np.ndarray]:
+    """The budget in every image (or, with image_share, the whole budget in some of them)."""
+    ids, generators, rule = scores.ids, random_streams(settings, round_number), RULES[settings.rule]
+    budgets = np.full(len(ids), settings.budget)
+    if settings.image_share < 1:
+        sharing = stream(settings.seed, "image_share", round_number)
+        some = np.sort(sharing.choice(len(ids), max(1, int(len(ids) * settings.image_share + 1e-9)), replace=False))
+        budgets = np.zeros(len(ids), dtype=np.int64)
+        budgets[some] = split_budget(settings.budget * len(ids), len(some), sharing)
+    left = 0
+    parts: list[tuple[int, np.ndarray, np.ndarray]] = []
+    with Progress("selecting", len(ids)) as bar:
+        for number, image in enumerate(ids):
+            if budgets[number]:
+                excluded = excluded_pixels(data, ledger, settings, image)
+                left += excluded.size - int(excluded.sum())
+                values = scores.map(image)
+                found = choose_pixels(
+                    values, excluded, int(budgets[number]), settings.fraction, rule, generators(image)
+                )
+                parts.append((number, found, values.ravel()[found]))
+            bar.advance()
+    require_pool(settings.budget * len(ids), left, "pixels")
+    image_column = np.concatenate([np.full(len(found), number) for number, found, _ in parts])
+    index = np.concatenate([found for _, found, _ in parts])
+    score = np.concatenate([values for _, _, values in parts])
+    return {"image": image_column, "index": index, "score": score}
+
+
+def pick_from_dataset(
+    data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
+) -> dict[str, np.ndarray]:
+    """The budget of all images together, spent wherever the rule finds its pixels."""
+    values, images, indices, pixels = [], [], [], 0
+    with Progress("selecting", len(scores.ids)) as bar:
+        for number, image in enumerate(scores.ids):
+            eligible = np.flatnonzero(~excluded_pixels(data, ledger, settings, image).ravel())
+            values.append(scores.map(image).ravel()[eligible])
+            images.append(np.full(len(eligible), number, dtype=np.int32))
+            indices.append(eligible.astype(np.int32))
+            pixels += data.sizes[image][0] * data.sizes[image][1]
+            bar.advance()
+    score = np.concatenate(values)
+    budget = settings.budget * len(scores.ids)
+    require_pool(budget, len(score), "pixels")
+    generator = random_streams(settings, round_number)("dataset")
+    found = np.sort(RULES[settings.rule](score, budget, pool_size(pixels, settings.fraction), generator))
+    found = found[np.argsort(-score[found], kind="stable")]
+    return {"image": np.concatenate(images)[found], "index": np.concatenate(indices)[found], "score": score[found]}
+
+
+def choose_images(
+    data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Whole-image queries: the budget's images by the rule, all that are left for budget 0."""
+    done = set() if ledger is None else ledger.mask_ids()
+    open_images = np.array([number for number, image in enumerate(scores.ids) if image not in done], dtype=np.int64)
+    budget = settings.budget or len(open_images)
+    require_pool(budget, len(open_images), "images")
+    values = scores.image_scores()[open_images]
+    pool = pool_size(len(scores.ids), settings.fraction)
+    found = np.sort(RULES[settings.rule](values, budget, pool, random_streams(settings, round_number)("dataset")))
+    found = found[np.argsort(-values[found], kind="stable")]
+    nowhere = np.full(len(found), -1)
+    counts = {"queries": len(found), "images": len(found)}
+    return {"image": open_images[found], "y": nowhere, "x": nowhere, "score": values[found]}, counts
+
+
+def require_pool(budget: int, left: int, what: str) -> None:
+    if left == 0:
+        raise BadInput(f"There are no {what} left to ask about; the ledger already covers the pool.")
+    if budget > left:
+        raise BadInput(f"The budget of {budget} {what} is larger than the {left} left in the pool; lower --budget.")

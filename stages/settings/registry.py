@@ -1,0 +1,20 @@
+"""Stage name -> settings model: what a recipe may set and the command line offers."""
+
+from stages.settings.base import StageSettings
+from stages.settings.stages import (
+    AnnotateSettings,
+    EvaluateSettings,
+    PrepareSettings,
+    ScoreSettings,
+    SelectSettings,
+)
+from stages.settings.train import TrainSettings
+
+SETTINGS: dict[str, type[StageSettings]] = {
+    "prepare": PrepareSettings,
+    "train": TrainSettings,
+    "score": ScoreSettings,
+    "select": SelectSettings,
+    "annotate-simulate": AnnotateSettings,
+    "evaluate": EvaluateSettings,
+}

@@ -1,0 +1,115 @@
+"""The settings of every stage but `train`, whose model is long enough for a file of its own."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.settings.base import EXECUTION, StageSettings
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Checkpoint = Literal["last", "best"]
+
+
+class PrepareSettings(StageSettings):
+    """Settings of `prepare`."""
+
+    scale: float | None = Field(None, gt=0, le=4, description="Factor on both sides of every image and mask.")
+    long_side: int | None = Field(
+        None, ge=8, description="Length in pixels of the longer side; the other side keeps the aspect (rounded down)."
+    )
+    workers: int = Field(0, ge=0, description="Decoding threads; 0 means one per core.", json_schema_extra=EXECUTION)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.scale is not None and self.long_side is not None:
+            raise ValueError("give either scale or long_side, not both")
+        return self
+
+
+class NetworkUse(StageSettings):
+    """What every stage needs that runs a trained network over images."""
+
+    batch: int = Field(4, ge=1, description="Images per forward pass.", json_schema_extra=EXECUTION)
+    device: Device = Field("auto", description="Where the network runs.", json_schema_extra=EXECUTION)
+    precision: Precision = Field("auto", description="Forward pass; auto is bfloat16 on CUDA and float32 elsewhere.")
+
+
+class ScoreSettings(NetworkUse):
+    """Settings of `score`."""
+
+    unit: Literal["pixel", "image"] = Field("pixel", description="What gets a score; images get the mean over pixels.")
+    measure: str = Field(
+        "margin", description="random, least-confidence, margin, entropy or bvsb; higher scores are asked sooner."
+    )
+    checkpoint: Checkpoint = Field("last", description="Which weights of the model are used.")
+    split: str = Field("train", description="The split whose images are scored.")
+    committee: int = Field(0, ge=0, description="Passes with dropout switched on; 0 means one plain pass.")
+    vote: Literal["soft", "hard"] = Field(
+        "soft", description="Committee: mean of the passes' scores, or votes of each pass for its best pixels."
+    )
+    votes_per_pass: int = Field(10, ge=1, description="Hard vote: pixels each pass votes for.")
+    dtype: Literal["float32", "float16"] = Field("float32", description="How score maps are stored.")
+
+    @model_validator(mode="after")
+    def _committee_needs_a_measure(self) -> Self:
+        if self.committee and self.measure == "random":
+            raise ValueError("a committee needs a measure other than random")
+        return self
+
+
+class SelectSettings(StageSettings):
+    """Settings of `select`."""
+
+    rule: Literal["pool", "reverse-pool", "top", "uniform"] = Field(
+        "pool",
+        description="pool: draw from the highest-scored share; reverse-pool: highest-scored of a drawn share; "
+        "top: highest-scored; uniform: draw from all, whatever the scores.",
+    )
+    scope: Literal["image", "dataset"] = Field("image", description="Pixels: rank within each image or over all.")
+    budget: int = Field(
+        10, ge=0, description="Pixels: queries per image (scope dataset: on average). Images: in all, 0 = all."
+    )
+    fraction: float = Field(0.05, gt=0, le=1, description="The share that the pool rules draw from, or draw.")
+    image_share: float = Field(
+        1.0, gt=0, le=1, description="Pixels, scope image: spend the whole budget on this share of the images."
+    )
+    stream: Literal["named", "legacy"] = Field(
+        "named",
+        description="Random draws: a stream per image, or one legacy NumPy stream over all images in order.",
+    )
+    exclude_void: bool = Field(
+        False,
+        description="Never ask about void pixels. Simulation only: reads the ground truth, which no annotator has.",
+    )
+
+
+class AnnotateSettings(StageSettings):
+    """Settings of `annotate-simulate`."""
+
+    error_rate: float = Field(0.0, ge=0, le=1, description="Share of answers per image and round that are wrong.")
+    error_from_round: int = Field(1, ge=0, description="First round in which the annotator errs.")
+    seconds_per_click: float = Field(1.0, ge=0, description="Annotation seconds of one click (one pixel answer).")
+    clicks_per_mask: float = Field(
+        1713.0,
+        ge=0,
+        description="Polygon clicks of one full mask; 1713 is the Cityscapes mean (Cai et al. 2021, 5 095 159 / 2975).",
+    )
+    seconds_per_mask: float = Field(
+        5400.0, ge=0, description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016)."
+    )
+
+
+class EvaluateSettings(NetworkUse):
+    """Settings of `evaluate`."""
+
+    split: str = Field("test", description="The split that is evaluated.")
+    checkpoint: Literal["last", "best", "both"] = Field("both", description="Which weights of each model.")
+    flip: bool = Field(False, description="Average the probabilities with those of the mirrored image.")
+    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales, e.g. 0.75,1.")
+
+    @model_validator(mode="after")
+    def _positive_scales(self) -> Self:
+        if any(not 0.1 <= scale <= 8 for scale in self.scales):
+            raise ValueError("scales must lie between 0.1 and 8")
+        return self

@@ -1,0 +1,70 @@
+"""The settings of `train`: network, optimisation, augmentation, validation, execution."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.settings.base import EXECUTION, StageSettings
+from stages.settings.network import NetworkSettings
+from stages.settings.stages import Device, Precision
+
+
+class TrainSettings(NetworkSettings, StageSettings):
+    """Settings of `train`; the network's own settings are inherited."""
+
+    epochs: int = Field(50, ge=1, description="Passes over the images that carry a label.")
+    batch: int = Field(4, ge=2, description="Images per step over all processes together.")
+    optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser.")
+    backbone_lr: float = Field(5e-5, ge=0, description="Peak learning rate of the pretrained backbone.")
+    head_lr: float = Field(5e-4, ge=0, description="Peak learning rate of everything else.")
+    weight_decay: float = Field(2e-4, ge=0, description="L2 inside Adam and SGD, decoupled in AdamW.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    schedule: Literal["constant", "poly", "milestones", "one-cycle"] = Field(
+        "poly", description="Course of the learning rate over the training."
+    )
+    poly_power: float = Field(0.9, gt=0, description="Power of the poly schedule.")
+    milestones: tuple[int, ...] = Field((21, 41), description="Epochs after which the rate drops (milestones).")
+    milestone_factor: float = Field(0.1, gt=0, le=1, description="Factor at each milestone.")
+    class_weights: Literal["none", "complement", "inverse"] = Field(
+        "none", description="Weights of the cross-entropy from label counts: 1 - share, or 1 / share (mean 1)."
+    )
+
+    crop: tuple[int, int] | None = Field(
+        None, description="Height,width of the training crop; none: the largest image."
+    )
+    scale_range: tuple[float, float] = Field((0.5, 2.0), description="Random scale, drawn uniformly between these.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
+    jitter: float = Field(0.8, ge=0, le=1, description="Probability of colour jitter.")
+    jitter_strength: tuple[float, float, float, float] = Field(
+        (0.8, 0.8, 0.8, 0.2), description="Brightness, contrast, saturation and hue strength of the jitter."
+    )
+    grey: float = Field(0.2, ge=0, le=1, description="Probability of turning the image grey.")
+    blur: float = Field(0.5, ge=0, le=1, description="Probability of Gaussian blur, sigma uniform in 0.1 to 2 pixels.")
+    normalisation: Literal["backbone", "imagenet", "dataset"] = Field(
+        "backbone",
+        description="Input mean and deviation: what the pretrained backbone expects, ImageNet's, the data's.",
+    )
+
+    validation_split: str = Field("val", description="Split for validation; skipped where it has no masks.")
+    validate_every: int = Field(1, ge=1, description="Epochs between validations; the last epoch always validates.")
+    patience: int = Field(0, ge=0, description="Stop after this many validations without a better mIoU; 0: never.")
+
+    device: Device = Field("auto", description="Where training runs.", json_schema_extra=EXECUTION)
+    precision: Precision = Field("auto", description="Forward pass; auto is bfloat16 on CUDA and float32 elsewhere.")
+    workers: int | None = Field(
+        None, ge=0, description="Loader processes; none: 0 on CPU, up to 8 on CUDA.", json_schema_extra=EXECUTION
+    )
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Time between resume checkpoints.", json_schema_extra=EXECUTION
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        low, high = self.scale_range
+        if not 0 < low <= high:
+            raise ValueError("scale_range must be two positive numbers, the smaller first")
+        if self.crop is not None and min(self.crop) < 1:
+            raise ValueError("crop must be two positive numbers: height,width")
+        if any(strength < 0 for strength in self.jitter_strength) or self.jitter_strength[3] > 0.5:
+            raise ValueError("jitter_strength must not be negative, and hue not above 0.5")
+        return self

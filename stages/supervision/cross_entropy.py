@@ -1,0 +1,146 @@
+"""Learning from label maps, sparse or dense: cross-entropy over the labelled pixels of the whole batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID
+from stages.inference.confusion import confusion_matrix, mean_iou, pixel_accuracy
+from stages.inference.devices import forward_precision
+from stages.inference.predictor import Predictor, image_batches, normalise
+from stages.ranks import Ranks
+from stages.settings.train import TrainSettings
+from stages.training.colour import augment_colour
+from stages.training.samples import Batch, TrainingSamples, epoch_batches, load_batches
+
+
+def label_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum of -w_y ln p_y over the labelled pixels, and the sum of their weights (without weights: their number).
+
+    logits (B,C,H,W), computed in f32; labels (B,H,W) u8, 255 = none; weights (C,) f32. The quotient is the mean over
+    all labelled pixels of the batch, however they are spread over its images.
+    """
+    targets = labels.long()
+    total = F.cross_entropy(logits.float(), targets, weights, ignore_index=VOID, reduction="sum")
+    labelled = targets != VOID
+    mass = labelled.sum() if weights is None else weights[targets[labelled]].sum()
+    return total, mass
+
+
+def class_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
+    """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
+    classes present. An absent class weighs 1. None for kind none."""
+    if kind == "none":
+        return None
+    share = counts / counts.sum()
+    if kind == "complement":
+        return np.where(counts > 0, 1 - share, 1.0).astype(np.float32)
+    inverse = np.divide(1.0, share, out=np.zeros(len(counts)), where=counts > 0)
+    return np.where(counts > 0, inverse / inverse[counts > 0].mean(), 1.0).astype(np.float32)
+
+
+def label_counts(ledger: Annotations, classes: int) -> np.ndarray:
+    """(C,) i64 labelled pixels per class."""
+    counts = np.bincount(ledger.answers.label, minlength=256)
+    for image in ledger.mask_ids():
+        counts = counts + np.bincount(ledger.label_map(image).ravel(), minlength=256)
+    return counts[:classes]
+
+
+class LabelObjective:
+    """One segmentation network learning from the labels of a ledger."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        samples: TrainingSamples,
+        statistics: tuple[Sequence[float], Sequence[float]],
+        settings: TrainSettings,
+        device: torch.device,
+        ranks: Ranks,
+    ):
+        self.network, self.samples, self.settings, self.device, self.ranks = network, samples, settings, device, ranks
+        self.modules = {"network": network}
+        self.mean, self.std = statistics
+        dataset, ledger = samples.opened()
+        self.dataset = dataset
+        self.classes = len(dataset.classes)
+        self.validates = dataset.has_masks(settings.validation_split)
+        weights = class_weights(settings.class_weights, label_counts(ledger, self.classes))
+        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
+        self.steps_per_epoch = len(epoch_batches(len(samples), settings.batch, settings.seed, 0))
+        self.forward = network if ranks.size == 1 else distributed(network, device)
+        default_workers = 0 if device.type == "cpu" else min(8, available_cores())
+        self.workers = default_workers if settings.workers is None else settings.workers
+
+    def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
+        backbone = list(self.network.get_submodule("backbone").parameters())
+        known = {id(parameter) for parameter in backbone}
+        head = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        return {
+            "network": [
+                {"params": backbone, "lr": self.settings.backbone_lr},
+                {"params": head, "lr": self.settings.head_lr},
+            ]
+        }
+
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        indices = epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, epoch)[first:]
+        mine = [batch[self.ranks.rank :: self.ranks.size] for batch in indices]
+        return load_batches(self.samples, mine, epoch, self.workers, self.device.type == "cuda")
+
+    def images_in(self, batch: Batch) -> int:
+        return len(batch.images) * self.ranks.size
+
+    def updates(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        labelled = batch.labelled
+        if self.ranks.size > 1:  # all processes must skip the step together
+            labelled = int(self.ranks.sum(torch.tensor(labelled, device=self.device)))
+        if labelled == 0:
+            return
+        images = batch.images.to(self.device, non_blocking=True).float() / 255
+        images = normalise(augment_colour(images, batch.colours), self.mean, self.std)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        with forward_precision(self.settings.precision, self.device):
+            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
+        total, mass = label_loss(logits, labels, self.weights)
+        mass = self.ranks.sum(mass.detach().clone())
+        # DDP averages gradients over the processes; the factor makes it the mean over all labelled pixels
+        yield "network", {"loss": total * self.ranks.size / mass}
+
+    def validate(self) -> dict[str, float] | None:
+        """mIoU and accuracy on the validation split, one scale, full images."""
+        if not self.validates:
+            return None
+        split = self.settings.validation_split
+        self.network.eval()
+        predictor = Predictor(self.network, self.mean, self.std, self.device, self.settings.precision)
+        confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
+        mine = self.dataset.ids(split)[self.ranks.rank :: self.ranks.size]
+        for batch in image_batches(self.dataset, mine, self.settings.batch, masks=True):
+            assert batch.masks is not None
+            predicted = predictor.logits(batch.images).argmax(1)
+            confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
+        self.network.train()
+        matrix = self.ranks.sum(confusion).cpu().numpy()
+        return {"miou": mean_iou(matrix), "accuracy": pixel_accuracy(matrix)}
+
+
+def distributed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network wrapped for several processes; batch statistics are shared on CUDA (gloo cannot)."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    if device.type == "cuda":
+        return DistributedDataParallel(network, device_ids=[torch.cuda.current_device()])
+    return DistributedDataParallel(network)
+
+
+def available_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,35 @@
+"""What an objective gives to the training loop; the loop knows nothing else about what is learned."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Objective(Protocol):
+    """Networks, data and losses of one kind of supervision.
+
+    The loop saves and restores the state of every module in ``modules``, and keeps that of ``modules["network"]`` as
+    last and best weights.
+    """
+
+    modules: dict[str, nn.Module]
+    steps_per_epoch: int
+
+    def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
+        """Optimiser name -> parameter groups, each with its peak ``lr``."""
+
+    def batches(self, epoch: int, first: int) -> Iterator[Any]:
+        """This process's batches of ``epoch`` from the ``first``-th step on."""
+
+    def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is descended.
+
+        Yields nothing for a batch that teaches nothing; the parameters then stay as they are.
+        """
+
+    def images_in(self, batch: Any) -> int:
+        """Images of the batch over all processes, for the progress display."""
+
+    def validate(self) -> dict[str, float] | None:
+        """Validation numbers, among them ``miou``; None where there is nothing to validate on."""

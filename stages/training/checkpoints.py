@@ -1,0 +1,52 @@
+"""Resume checkpoints in `<output>.work/`: the last two, each whole or absent, loaded without executing code."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.artifacts.publish import publish_bytes
+
+KEEP = 2
+
+
+class Checkpoints:
+    """The checkpoints of one training; the name holds the request's key, so another's is never taken for ours."""
+
+    def __init__(self, output: Path, key: str):
+        self.folder = output.with_name(output.name + ".work")
+        self.key = key
+
+    def paths(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob(f"step-*-{self.key[:16]}.pt"))
+
+    def remove_others(self) -> None:
+        """Removes what other requests and dead processes left."""
+        if self.folder.is_dir():
+            for path in set(self.folder.iterdir()) - set(self.paths()):
+                path.unlink(missing_ok=True)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save({"key": self.key, "state": state}, buffer)
+        publish_bytes(self.folder / f"step-{step:09d}-{self.key[:16]}.pt", buffer.getbuffer())
+        for old in self.paths()[:-KEEP]:
+            old.unlink(missing_ok=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest readable state of this request, on the CPU."""
+        for path in reversed(self.paths()):
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception:  # a damaged checkpoint costs the time since the one before, not the run
+                continue
+            if content.get("key") == self.key:
+                return content["state"]
+        return None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""Colour augmentation on the device: jitter, grey, blur, with draws made per sample beforehand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as V
+
+from stages.settings.train import TrainSettings
+
+
+@dataclass(frozen=True)
+class ColourDraw:
+    """What happens to one sample: jitter operations in their order with factors, grey or not, blur sigma or 0."""
+
+    jitter: tuple[tuple[str, float], ...]
+    grey: bool
+    sigma: float
+
+
+ADJUST = {
+    "brightness": V.adjust_brightness,
+    "contrast": V.adjust_contrast,
+    "saturation": V.adjust_saturation,
+    "hue": V.adjust_hue,
+}
+
+
+def draw_colour(settings: TrainSettings, generator: np.random.Generator) -> ColourDraw:
+    """Draws with torchvision's meaning of the strengths: factor ~ U(max(0, 1-s), 1+s), hue shift ~ U(-s, s)."""
+    jitter: list[tuple[str, float]] = []
+    if generator.random() < settings.jitter:
+        for name, strength in zip(ADJUST, settings.jitter_strength, strict=True):
+            if strength:
+                low, high = (-strength, strength) if name == "hue" else (max(0.0, 1 - strength), 1 + strength)
+                jitter.append((name, float(generator.uniform(low, high))))
+        jitter = [jitter[index] for index in generator.permutation(len(jitter))]
+    grey = bool(generator.random() < settings.grey)
+    sigma = float(generator.uniform(0.1, 2.0)) if generator.random() < settings.blur else 0.0
+    return ColourDraw(tuple(jitter), grey, sigma)
+
+
+def blur_kernel_size(height: int, width: int) -> int:
+    """2 floor(0.05 min(h, w)) + 1: 37 for 360x480, 25 for 256x512, 33 for 320x320."""
+    return 2 * int(0.05 * min(height, width)) + 1
+
+
+def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
+    """Separable Gaussian blur of (3,H,W) f32 with reflected borders; torchvision's, at 2k instead of k² products."""
+    positions = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
+    kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1)
+    half = size // 2
+    image = F.pad(image[:, None], (half, half, half, half), mode="reflect")
+    image = F.conv2d(image, kernel[:, :, None])
+    return F.conv2d(image, kernel[..., None])[:, 0]
+
+
+def augment_colour(images: Tensor, draws: Sequence[ColourDraw]) -> Tensor:
+    """(B,3,H,W) f32 in [0,1] -> the same, augmented sample by sample."""
+    if not any(draw.jitter or draw.grey or draw.sigma for draw in draws):
+        return images
+    size = blur_kernel_size(*images.shape[-2:])
+    done = []
+    for image, draw in zip(images, draws, strict=True):
+        for name, factor in draw.jitter:
+            image = ADJUST[name](image, factor)
+        if draw.grey:
+            image = V.rgb_to_grayscale(image, num_output_channels=3)
+        if draw.sigma and size > 1:
+            image = gaussian_blur(image, size, draw.sigma)
+        done.append(image)
+    return torch.stack(done)

@@ -1,0 +1,195 @@
+"""The training loop: steps, schedule, validation, checkpoints, signals, ranks. It knows no objective."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.console import Progress
+from stages.errors import Stopped
+from stages.randomness import torch_seed
+from stages.ranks import Ranks
+from stages.settings.train import TrainSettings
+from stages.signals import StopRequest, stop_on_signal
+from stages.supervision.objective import Objective
+from stages.training.checkpoints import Checkpoints
+from stages.training.schedules import build_schedule
+
+Row = dict[str, float]
+
+
+@dataclass
+class State:
+    """Where a training stands; with the modules and optimisers all that a checkpoint holds."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    updates: int = 0
+    images_per_second: float = 0.0
+    best_epoch: int = 0  # from 1; 0 = never validated
+    best_miou: float = -1.0
+    without_better: int = 0
+    finished: bool = False
+    history: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives: last and best weights (best None without validation) and one row per epoch."""
+
+    last: dict[str, Tensor]
+    best: dict[str, Tensor] | None
+    best_epoch: int
+    history: list[Row]
+
+
+def build_optimiser(settings: TrainSettings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD over ``groups``; each remembers its peak rate for the schedule."""
+    for group in groups:
+        group["peak"] = group["lr"]
+    match settings.optimiser:
+        case "adam":
+            return torch.optim.Adam(groups, weight_decay=settings.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        case _:
+            return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+class Training:
+    """One training from its last checkpoint, if there is one, to its end.
+
+    Every draw depends on (seed, epoch, image) or (seed, step), so a run that continues from a checkpoint takes the
+    same steps as one that was never stopped; on a CPU it ends with the same bytes.
+    """
+
+    def __init__(self, objective: Objective, settings: TrainSettings, checkpoints: Checkpoints, ranks: Ranks):
+        self.objective, self.settings, self.checkpoints, self.ranks = objective, settings, checkpoints, ranks
+        groups = objective.parameter_groups()
+        self.optimisers = {name: build_optimiser(settings, groups[name]) for name in groups}
+        self.factor = build_schedule(settings, objective.steps_per_epoch)
+        self.state = State()
+        self.best: dict[str, Tensor] | None = None
+        self.saved_at = time.monotonic()
+        self.restore()
+
+    def run(self, after_epoch: Callable[[list[Row]], None] = lambda history: None) -> Trained:
+        """Trains to the end, or raises Stopped after saving when a signal asks for it."""
+        steps = self.settings.epochs * self.objective.steps_per_epoch
+        with stop_on_signal() as stop, Progress("training", steps) as bar:
+            bar.advance(self.state.step)
+            while not self.state.finished:
+                self.train_epoch(stop, bar)
+                self.end_epoch()
+                if self.ranks.is_main:
+                    after_epoch(self.state.history)
+                if self.state.finished or self.checkpoint_due():
+                    self.save()
+        network = self.objective.modules["network"]
+        return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history)
+
+    def train_epoch(self, stop: StopRequest, bar: Progress) -> None:
+        """The remaining steps of the current epoch."""
+        objective, state = self.objective, self.state
+        for module in objective.modules.values():
+            module.train()
+        began, images, loss = time.monotonic(), 0, None
+        total = torch.tensor(state.loss_sum, dtype=torch.float64)  # stays on the device: reading it would wait for it
+        for batch in objective.batches(state.step // objective.steps_per_epoch, state.step % objective.steps_per_epoch):
+            torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
+            for name, losses in objective.updates(batch):
+                self.descend(self.optimisers[name], losses["loss"])
+                loss = losses["loss"].detach()
+                total = total.to(loss.device) + loss
+                state.updates += 1
+            state.step += 1
+            images += objective.images_in(batch)
+            state.images_per_second = images / (time.monotonic() - began)
+            bar.advance(note=self.note(loss) if bar.shows() else None)
+            stopping = self.agreed(bool(stop))
+            if stopping or (state.step % objective.steps_per_epoch and self.checkpoint_due()):
+                state.loss_sum = float(total)
+                self.save()
+            if stopping:
+                raise Stopped(f"stopped and saved after step {state.step}; the same command goes on from there")
+        state.loss_sum = float(total)
+
+    def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One optimiser step at the scheduled rate."""
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * self.factor(self.state.step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    def end_epoch(self) -> None:
+        """Validates where it is due, keeps the best weights, decides whether the training is over."""
+        state, settings = self.state, self.settings
+        epoch = state.step // self.objective.steps_per_epoch
+        row: Row = {
+            "epoch": epoch,
+            "step": state.step,
+            "lr_factor": self.factor(state.step - 1),
+            "loss": state.loss_sum / max(state.updates, 1),
+            "updates": state.updates,
+            "images_per_second": round(state.images_per_second, 2),
+        }
+        state.loss_sum, state.updates = 0.0, 0
+        state.finished = epoch >= settings.epochs
+        if epoch % settings.validate_every == 0 or state.finished:
+            result = self.objective.validate()
+            if result is not None:
+                row |= {f"val_{name}": value for name, value in result.items()}
+                if result["miou"] > state.best_miou:
+                    state.best_miou, state.best_epoch, state.without_better = result["miou"], epoch, 0
+                    network = self.objective.modules["network"]
+                    self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+                else:
+                    state.without_better += 1
+                    state.finished |= 0 < settings.patience <= state.without_better
+        state.history.append(row)
+
+    def note(self, loss: Tensor | None) -> str:
+        """What the progress display tells besides the steps."""
+        parts = [] if loss is None else [f"loss {float(loss):.3f}"]
+        if self.state.best_epoch:
+            parts.append(f"best val mIoU {100 * self.state.best_miou:.1f}")
+        return ", ".join([*parts, f"{self.state.images_per_second:.1f} images/s"])
+
+    def agreed(self, mine: bool) -> bool:
+        """Whether any process was asked to stop; all stop after the same step."""
+        if self.ranks.size == 1:
+            return mine
+        device = next(self.objective.modules["network"].parameters()).device
+        return bool(self.ranks.sum(torch.tensor(int(mine), device=device)))
+
+    def checkpoint_due(self) -> bool:
+        """Decided by the main process's clock."""
+        return bool(
+            self.agreed(self.ranks.is_main and time.monotonic() - self.saved_at > self.settings.checkpoint_seconds)
+        )
+
+    def save(self) -> None:
+        if self.ranks.is_main:
+            state = {
+                "modules": {name: module.state_dict() for name, module in self.objective.modules.items()},
+                "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+                "progress": asdict(self.state),
+                "best": self.best,
+            }
+            self.checkpoints.save(self.state.step, state)
+        self.ranks.barrier()
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        saved = self.checkpoints.load()
+        if saved is None:
+            return
+        for name, module in self.objective.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(saved["optimisers"][name])
+        self.state, self.best = State(**saved["progress"]), saved["best"]

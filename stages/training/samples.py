@@ -1,0 +1,118 @@
+"""Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.randomness import stream
+from stages.settings.train import TrainSettings
+from stages.training.colour import ColourDraw, draw_colour
+from stages.training.window import crop_image, crop_labels, draw_window
+
+CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file for every crop
+
+
+@dataclass(frozen=True)
+class Batch:
+    """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels."""
+
+    images: Tensor
+    labels: Tensor
+    colours: list[ColourDraw]
+    labelled: int
+
+
+class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
+    """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
+
+    def __init__(self, dataset: Path, annotations: Path, settings: TrainSettings, mean: Sequence[float]):
+        self.paths = (dataset, annotations)
+        self.settings = settings
+        self.files: tuple[Dataset, Annotations] | None = None
+        self.owner = -1
+        opened, ledger = self.opened()
+        self.ids = ledger.labelled_ids()
+        red, green, blue = (int(255 * value) for value in mean)
+        self.padding = (red, green, blue)
+        sizes = [opened.sizes[image] for image in self.ids]
+        self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
+        self.images: dict[str, np.ndarray] = {}
+        if sum(3 * h * w for h, w in sizes) <= CACHE_SHARE * free_memory():
+            self.images = {image: opened.image(image) for image in self.ids}
+
+    def opened(self) -> tuple[Dataset, Annotations]:
+        """The files, opened once per process: HDF5 handles do not survive a fork."""
+        if self.files is None or self.owner != os.getpid():
+            self.files = (Dataset(self.paths[0]), Annotations(self.paths[1]))
+            self.owner = os.getpid()
+        return self.files
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Any) -> tuple[np.ndarray, np.ndarray, ColourDraw]:
+        index, epoch = key
+        image = self.ids[index]
+        dataset, ledger = self.opened()
+        generator = stream(self.settings.seed, "augmentation", epoch, image)
+        pixels = self.images[image] if self.images else dataset.image(image)
+        window = draw_window(pixels.shape[:2], self.crop, self.settings.scale_range, self.settings.flip, generator)
+        labels = crop_labels(ledger.label_map(image), window)
+        return crop_image(pixels, window, self.padding), labels, draw_colour(self.settings, generator)
+
+
+def free_memory() -> int:
+    """Bytes of memory the system can still give."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def collate(samples: list[tuple[np.ndarray, np.ndarray, ColourDraw]]) -> Batch:
+    images, labels, colours = zip(*samples, strict=True)
+    stacked = np.stack(labels)
+    return Batch(
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        torch.from_numpy(stacked),
+        list(colours),
+        int((stacked != VOID).sum()),
+    )
+
+
+def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The shuffled sample indices of an epoch in batches; the last one is short, and dropped if it holds one image
+    (batch normalisation needs two)."""
+    order = stream(seed, "order", epoch).permutation(count)
+    batches = [order[start : start + batch] for start in range(0, count, batch)]
+    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+
+
+def ignore_signals(worker: int) -> None:
+    """Loader processes leave signals to the main process, which saves before it stops."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def load_batches(
+    samples: TrainingSamples, indices: Sequence[np.ndarray], epoch: int, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """Loads the given batches of an epoch in order."""
+    keys = [[(int(index), epoch) for index in batch] for batch in indices]
+    yield from DataLoader(
+        samples,
+        batch_sampler=keys,
+        num_workers=min(workers, len(keys)),
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=ignore_signals,
+    )

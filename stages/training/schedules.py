@@ -1,0 +1,49 @@
+"""Learning-rate schedules as pure functions of the step, so that a resumed training needs no scheduler state."""
+
+import math
+from collections.abc import Callable
+
+from stages.settings.train import TrainSettings
+
+Factor = Callable[[int], float]  # optimiser step from 0 -> factor on the peak rate
+
+
+def constant() -> Factor:
+    return lambda step: 1.0
+
+
+def poly(steps: int, power: float) -> Factor:
+    """(1 - t/T)^power."""
+    return lambda step: (1 - step / steps) ** power
+
+
+def milestones(steps_per_epoch: int, epochs: tuple[int, ...], factor: float) -> Factor:
+    """``factor`` to the number of ``epochs`` that lie behind: with (21, 41) epochs 1 to 21 run at the full rate."""
+    return lambda step: factor ** sum(step // steps_per_epoch >= epoch for epoch in epochs)
+
+
+def one_cycle(steps: int, warm_up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> Factor:
+    """Cosine from ``start`` to 1 over the first ``warm_up`` share, then cosine down to ``end`` (Smith & Topin 2017)."""
+    rising = max(1, round(steps * warm_up))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            low, high, position = start, 1.0, step / rising
+        else:
+            low, high, position = 1.0, end, (step - rising) / max(1, steps - 1 - rising)
+        return low + (high - low) * (1 - math.cos(math.pi * min(position, 1.0))) / 2
+
+    return factor
+
+
+def build_schedule(settings: TrainSettings, steps_per_epoch: int) -> Factor:
+    steps = steps_per_epoch * settings.epochs
+    match settings.schedule:
+        case "poly":
+            return poly(steps, settings.poly_power)
+        case "milestones":
+            return milestones(steps_per_epoch, settings.milestones, settings.milestone_factor)
+        case "one-cycle":
+            return one_cycle(steps)
+        case _:
+            return constant()

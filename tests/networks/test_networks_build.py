@@ -1,0 +1,174 @@
+import pytest
+import torch
+from torch import nn
+
+from stages.errors import BadInput
+from stages.networks.build import build_network
+from stages.networks.dropout import dropout_modules
+from stages.settings.network import NetworkSettings
+
+TINY = NetworkSettings(backbone="test_efficientnet", head_width=64, low_level_width=8)
+TINY_FPN = TINY.model_copy(update={"architecture": "fpn-dilated", "output_stride": 8, "align_corners": False})
+UNET = NetworkSettings(architecture="unet", backbone="resnet18")
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("classes, expected", [(11, 5_813_483), (19, 5_815_539), (21, 5_816_053)])
+def test_deeplabv3plus_has_the_published_number_of_parameters(classes, expected):
+    with torch.device("meta"):
+        network = build_network(NetworkSettings(), classes)
+    assert count(network) == expected
+    assert count(network.backbone) == 1_811_712
+    assert count(network.pyramid) == 2_706_432
+    assert count(network.low_level) == 1_248
+
+
+@pytest.mark.parametrize("classes, expected", [(11, 26_709_579), (19, 26_710_611), (21, 26_710_869)])
+def test_fpn_dilated_has_the_published_number_of_parameters(classes, expected):
+    settings = NetworkSettings(architecture="fpn-dilated", backbone="resnet50", output_stride=8)
+    with torch.device("meta"):
+        network = build_network(settings, classes)
+    assert count(network) == expected
+    assert count(network.backbone) == 23_508_032
+    convolutions = [sum(isinstance(part, nn.Conv2d) for part in level) for level in network.levels]
+    assert convolutions == [2, 3, 3, 3]
+
+
+def test_separable_head_has_the_published_number_of_parameters():
+    # Spec multi_class_query.md 8: 3.174 M in the head at 20 outputs. Its classifier has no bias, hence 20 fewer.
+    with torch.device("meta"):
+        network = build_network(NetworkSettings(backbone="resnet50s", separable=True), 20)
+    assert count(network) - count(network.backbone) - 20 == 3_174_416
+
+
+@pytest.mark.parametrize("size", [(360, 480), (256, 512)])
+@pytest.mark.parametrize("settings", [TINY, TINY_FPN], ids=["deeplabv3plus", "fpn-dilated"])
+def test_logits_have_the_size_of_the_image(settings, size):
+    network = build_network(settings, 5).eval()
+    assert network.pad_multiple == 8
+    with torch.inference_mode():
+        logits = network(torch.rand(1, 3, *size))
+    assert logits.shape == (1, 5, *size)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+def test_deeplabv3plus_takes_any_size():
+    network = build_network(TINY, 2).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 50, 33)).shape == (1, 2, 50, 33)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_fpn_dilated_grows_every_level_to_the_image_at_any_output_stride(output_stride):
+    network = build_network(TINY_FPN.model_copy(update={"output_stride": output_stride}), 2).eval()
+    with torch.inference_mode():
+        assert network.pad_multiple == output_stride
+        assert network(torch.rand(1, 3, 64, 32)).shape == (1, 2, 64, 32)
+        with pytest.raises(ValueError, match=f"multiples of {output_stride}, not 60x32"):
+            network(torch.rand(1, 3, 60, 32))
+
+
+def test_backbone_is_dilated_to_the_output_stride():
+    images = torch.rand(1, 3, 64, 64)
+    for output_stride in (8, 16, 32):
+        network = build_network(TINY.model_copy(update={"output_stride": output_stride}), 2).eval()
+        shallow, deep = network.backbone(images)
+        assert shallow.shape[-2:] == (16, 16)
+        assert deep.shape[-2:] == (64 // output_stride,) * 2
+
+
+def test_training_deeplabv3plus_on_one_image_is_refused_clearly():
+    network = build_network(TINY, 2).train()
+    with pytest.raises(ValueError, match="batch size of 2 or more"):
+        network(torch.rand(1, 3, 32, 32))
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_one_image_is_fine_where_only_the_dropout_is_in_training_mode():
+    network = build_network(TINY, 2).eval()
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+        for dropout in dropout_modules(network):
+            dropout.train()
+        assert not torch.equal(network(images), network(images))
+
+
+def test_features_feed_the_classifier():
+    network = build_network(TINY, 2).eval()
+    with torch.inference_mode():
+        assert network.features(torch.rand(1, 3, 32, 64)).shape == (1, 64, 8, 16)
+
+
+def test_same_seed_gives_the_same_network():
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(build_network(TINY, 2).state_dict())
+    first, again, other = states
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_head_convolutions_are_kaiming_normal_except_the_low_level_one():
+    network = build_network(TINY.model_copy(update={"head_width": 256, "low_level_width": 48}), 2)
+    kernel = network.decoder[0][0].weight
+    assert kernel.std().item() == pytest.approx((2 / (304 * 9)) ** 0.5, rel=0.02)
+    # Torch's own draw is uniform within 1 / sqrt(fan-in), which a normal one would leave.
+    assert network.low_level[0].weight.abs().max() <= (1 / 24) ** 0.5
+
+
+def test_dropout_modules_are_those_of_the_head():
+    network = build_network(TINY, 2)
+    network.backbone.add_module("inner", nn.Dropout(0.3))
+    assert [dropout.p for dropout in dropout_modules(network)] == [0.5, 0.5, 0.2]
+    assert dropout_modules(build_network(TINY_FPN, 2)) == []
+    without = TINY.model_copy(update={"aspp_dropout": 0.0, "decoder_dropouts": (0.0, 0.0)})
+    assert dropout_modules(build_network(without, 2)) == []
+    fpn = build_network(NetworkSettings(architecture="fpn", backbone="resnet18"), 2)
+    assert [dropout.p for dropout in dropout_modules(fpn)] == [0.2]
+
+
+def test_smp_unet():
+    network = build_network(UNET, 4).eval()
+    assert network.pad_multiple == 32
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
+    assert network.backbone is network.model.encoder
+    assert not any(name.startswith("backbone.") for name in network.state_dict())
+
+
+def test_tu_prefix_means_the_same_backbone():
+    prefixed = build_network(TINY.model_copy(update={"backbone": "tu-test_efficientnet"}), 2)
+    assert list(prefixed.state_dict()) == list(build_network(TINY, 2).state_dict())
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"architecture": "unett"}, ["'unett'", "deeplabv3plus", "fpn-dilated", "unet", "segformer"]),
+        ({"backbone": "mobilenetv2_10"}, ["'mobilenetv2_10'", "mobilenetv2_100"]),
+        ({"backbone": "mobilenetv2_100.r_in1k"}, ["mobilenetv2_100.ra_in1k"]),
+        ({"backbone": "hf-hub:somebody/resnet50"}, ["Unknown timm backbone"]),
+        ({"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "stride 4", "output stride 16"]),
+        ({"architecture": "unet", "backbone": "resnet35"}, ["'resnet35'", "resnet34"]),
+        ({"architecture": "unet", "backbone": "mobilenetv2_100"}, ["tu-mobilenetv2_100"]),
+        ({"architecture": "unet", "backbone": "tu-mobilenetv2_10"}, ["'mobilenetv2_10'", "mobilenetv2_100"]),
+        ({"architecture": "linknet", "backbone": "mit_b0"}, ["linknet", "mit_b0"]),
+        ({"architecture": "fpn-dilated", "head_width": 100}, ["multiple of 64", "100"]),
+    ],
+)
+def test_what_cannot_be_built_is_named_with_its_remedy(change, words):
+    with pytest.raises(BadInput) as caught:
+        build_network(NetworkSettings(**change), 2)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_no_classes_are_refused():
+    with pytest.raises(ValueError, match="at least one class"):
+        build_network(TINY, 0)
