@@ -175,7 +175,8 @@ def compare(
 
 def main() -> None:
     """The `alseg` program."""
-    # Threads that wait by spinning slow a training on a busy CPU down tenfold and more; must be set before torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP threads that spin for long while they wait slow a training on a busy CPU down tenfold and more, short
+    # spinning costs an idle one nothing (docs/benchmarks.md). libgomp reads this when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with exit_codes():
         app()

@@ -18,7 +18,7 @@ from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
 from stages.datasets.files import Sample, find_samples
 from stages.datasets.resize import resize_image, resize_mask, target_size
-from stages.datasets.scenes import generate_scene
+from stages.datasets.scenes import generate_scene, scene_id
 from stages.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
@@ -51,7 +51,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
 def generated_samples(description: DatasetDescription) -> list[Sample]:
     assert description.generator is not None
     return [
-        Sample(f"{split}_{index:04d}", split, Path(str(index)), None)
+        Sample(scene_id(split, index), split, Path(str(index)), None)
         for split, count in description.generator.images.items()
         for index in range(count)
     ]

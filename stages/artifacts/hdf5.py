@@ -108,7 +108,7 @@ def check_schema(path: Path, header: Header) -> None:
     """BadInput when ``header`` was written by a newer major version of the contract."""
     if int(header.schema_version.split(".")[0]) > int(SCHEMA_VERSION.split(".")[0]):
         raise BadInput(
-            f"{path} has schema {header.schema_version}, newer than {SCHEMA_VERSION} that this alseg reads; update alseg."
+            f"{path} has schema {header.schema_version}, newer than the {SCHEMA_VERSION} known here; update alseg."
         )
 
 
