@@ -11,6 +11,7 @@ from alseg_cli.options import stage_command
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
+    ImportSettings,
     PrepareSettings,
     ScoreSettings,
     SelectSettings,
@@ -101,6 +102,33 @@ def annotate_simulate(
     from stages import annotate_simulate as stage
 
     stage.run(dataset, queries, output, settings, annotations, force)
+
+
+@app.command("export-queries")
+def export_queries(
+    queries: Annotated[Path, typer.Argument(help="The queries to answer.", metavar="QUERIES")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the CSV table goes.")],
+) -> None:
+    """Write pixel queries as a CSV table for people to fill in: column class takes a class name, void or skip."""
+    from stages import export_queries as stage
+
+    stage.run(queries, output)
+
+
+@stage_command(app, "import-answers")
+def import_answers(
+    dataset: DatasetFile,
+    queries: Annotated[Path, typer.Argument(help="The queries that were exported.", metavar="QUERIES")],
+    table: Annotated[Path, typer.Argument(help="The CSV table with the answers.", metavar="TABLE")],
+    output: Output,
+    settings: ImportSettings,
+    annotations: Ledger = None,
+    force: bool = False,
+) -> None:
+    """Take people's answers from a CSV table into the ledger; rows without a class stay open."""
+    from stages import import_answers as stage
+
+    stage.run(dataset, queries, table, output, settings, annotations, force)
 
 
 @stage_command(app, "evaluate")

@@ -1,17 +1,16 @@
 """The stage `annotate-simulate`: answers queries from the ground truth. The only stage that opens the pool's masks."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stages.acquisition.statistics import distinct_classes, mean_defined
 from stages.artifacts.annotations import (
     ANSWERED,
     ANSWERED_VOID,
     Annotations,
     Answers,
-    ledger_cost,
+    ledger_counts,
+    number_annotators,
     write_ledger,
 )
 from stages.artifacts.dataset import VOID, Dataset
@@ -21,7 +20,6 @@ from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
-from stages.errors import BadInput
 from stages.randomness import stream
 from stages.settings.stages import AnnotateSettings
 
@@ -44,14 +42,7 @@ def run(
     with Dataset(dataset) as data, Queries(queries) as asked:
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
-        chosen_against = asked.input_ref("annotations")
-        if (chosen_against is None) != (before is None):
-            missing = (
-                "needs the ledger it was chosen against (--annotations)" if before is None else "starts a new ledger"
-            )
-            raise BadInput(f"{queries} {missing}; give the --annotations that select was given.")
-        if before is not None:
-            require_made_from(asked, "annotations", before)
+        asked.require_ledger(before)
         inputs = {"dataset": data, "queries": asked, "annotations": before}
         request = Request("annotate-simulate", "annotations", output, settings, refer(output, inputs))
         return produce(request, lambda: build(request, data, asked, before, settings), force)
@@ -60,37 +51,32 @@ def run(
 def build(
     request: Request, data: Dataset, queries: Queries, before: Annotations | None, settings: AnnotateSettings
 ) -> str:
+    annotators, numbers = number_annotators(before, ANNOTATORS)
     masks = {} if before is None else {image: before.label_map(image) for image in sorted(before.mask_ids())}
     if queries.attributes["answer"] == "mask":
-        new = mask_answers(queries, settings)
+        new = mask_answers(queries, settings, numbers)
         masks |= {queries.ids[index]: data.mask(queries.ids[index]) for index in new.image}
     else:
-        new = pixel_answers(data, queries, settings)
+        new = pixel_answers(data, queries, settings, numbers)
     ledger = new if before is None else before.answers.followed_by(new)
-    last_round = round_statistics(new, data.classes)
-    counts: dict[str, Any] = ledger_cost(ledger) | {
-        "rounds": queries.attributes["round"] + 1,
-        "images": len(np.unique(ledger.image)),
-        "void": int((ledger.state == ANSWERED_VOID).sum()),
-        "wrong": int((ledger.annotator == IN_ERROR).sum()),
-        "last_round": last_round,
-    }
+    counts = ledger_counts(ledger, new, data.classes)
+    counts["wrong"] = int((ledger.annotator == numbers[IN_ERROR]).sum())
 
     def fill(writer: Writer) -> Header:
-        write_ledger(writer, queries.ids, queries.sizes, ledger, ANNOTATORS, masks)
-        return request.header({"classes": data.classes, "answer": queries.attributes["answer"]}, counts)
+        write_ledger(writer, queries.ids, queries.sizes, ledger, annotators, masks)
+        return request.header({"classes": data.classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
     return (
-        f"round {queries.attributes['round']}, {len(new)} new answers ({last_round['void']} void), "
+        f"round {queries.attributes['round']}, {len(new)} new answers ({counts['last_round']['void']} void), "
         f"{counts['clicks']:.0f} clicks and {counts['seconds']:.0f} s so far"
     )
 
 
-def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answers:
+def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings, numbers: list[int]) -> Answers:
     """One class per queried pixel; a void pixel costs its click and labels nothing."""
     labels = np.full(len(queries), VOID, dtype=np.uint8)
-    annotator = np.full(len(queries), ORACLE, dtype=np.uint8)
+    annotator = np.full(len(queries), numbers[ORACLE], dtype=np.uint8)
     round_number = queries.attributes["round"]
     for image, rows in rows_by_image(queries.image, queries.ids).items():
         labels[rows] = data.mask(image)[queries.y[rows], queries.x[rows]]
@@ -98,7 +84,7 @@ def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -
             generator = stream(settings.seed, "annotator", round_number, image)
             wrong = rows[wrong_rows(labels[rows], settings.error_rate, generator)]
             labels[wrong] = wrong_classes(labels[wrong], len(data.classes), generator)
-            annotator[wrong] = IN_ERROR
+            annotator[wrong] = numbers[IN_ERROR]
     state = np.where(labels == VOID, ANSWERED_VOID, ANSWERED).astype(np.uint8)
     clicks = np.ones(len(queries), dtype=np.float32)
     return Answers(
@@ -131,7 +117,7 @@ def wrong_classes(labels: np.ndarray, classes: int, generator: np.random.Generat
     return ((labels + generator.integers(1, classes, len(labels))) % classes).astype(np.uint8)
 
 
-def mask_answers(queries: Queries, settings: AnnotateSettings) -> Answers:
+def mask_answers(queries: Queries, settings: AnnotateSettings, numbers: list[int]) -> Answers:
     """One row per image answered with its full mask."""
     one = np.ones(len(queries), dtype=np.float32)
     return Answers(
@@ -143,17 +129,5 @@ def mask_answers(queries: Queries, settings: AnnotateSettings) -> Answers:
         state=np.full(len(queries), ANSWERED, dtype=np.uint8),
         clicks=one * np.float32(settings.clicks_per_mask),
         seconds=one * np.float32(settings.seconds_per_mask),
-        annotator=np.full(len(queries), ORACLE, dtype=np.uint8),
+        annotator=np.full(len(queries), numbers[ORACLE], dtype=np.uint8),
     )
-
-
-def round_statistics(new: Answers, classes: list[str]) -> dict[str, Any]:
-    """What one round asked: answers per class, void ones, and the mean number of distinct classes per image."""
-    histogram = np.bincount(new.label, minlength=256)
-    groups = rows_by_image(new.image, [str(number) for number in range(int(new.image.max()) + 1)]) if len(new) else {}
-    return {
-        "answers": len(new),
-        "void": int((new.state == ANSWERED_VOID).sum()),
-        "per_class": {name: int(histogram[index]) for index, name in enumerate(classes)},
-        "mean_distinct_classes": mean_defined([distinct_classes(new.label[rows]) for rows in groups.values()]),
-    }

@@ -5,18 +5,20 @@ Every row of the ledger before is kept unchanged and in place; a round appends i
 `/annotators/name`, `/images/{id,height,width}` (the grid of y and x). `class` is 255 where the answer labels nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from stages.acquisition.statistics import distinct_classes, mean_defined
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact, Writer
 from stages.artifacts.images_table import Size, read_images, rows_by_image, write_images
 
 STATES = ("open", "answered", "void", "skipped")
-ANSWERED, ANSWERED_VOID = STATES.index("answered"), STATES.index("void")
+ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered", "void", "skipped"))
 COLUMNS = {
     "image": np.int32, "y": np.int32, "x": np.int32, "round": np.int32, "label": np.uint8, "state": np.uint8,
     "clicks": np.float32, "seconds": np.float32, "annotator": np.uint8,
@@ -93,6 +95,30 @@ class Annotations(Artifact):
 
 def stored_name(column: str) -> str:
     return "class" if column == "label" else column
+
+
+def number_annotators(before: Annotations | None, names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The ledger's annotators with ``names`` added where they are new, and the number of each of ``names``."""
+    known = [] if before is None else list(before.annotators)
+    known += [name for name in dict.fromkeys(names) if name not in known]
+    return known, [known.index(name) for name in names]
+
+
+def ledger_counts(answers: Answers, new: Answers, classes: list[str]) -> dict[str, Any]:
+    """What the header of a ledger tells: cost so far, and what the last round brought."""
+    histogram = np.bincount(new.label, minlength=256)
+    groups = rows_by_image(new.image, [str(number) for number in range(new.image.max(initial=-1) + 1)])
+    return ledger_cost(answers) | {
+        "rounds": int(answers.round.max(initial=-1)) + 1,
+        "images": len(np.unique(answers.image)),
+        "void": int((answers.state == ANSWERED_VOID).sum()),
+        "last_round": {
+            "answers": len(new),
+            "void": int((new.state == ANSWERED_VOID).sum()),
+            "per_class": {name: int(histogram[index]) for index, name in enumerate(classes)},
+            "mean_distinct_classes": mean_defined([distinct_classes(new.label[rows]) for rows in groups.values()]),
+        },
+    }
 
 
 def ledger_cost(answers: Answers) -> dict[str, float]:

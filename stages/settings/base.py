@@ -4,7 +4,7 @@ One model per stage is at once the defaults, the TOML schema, the command-line o
 """
 
 from collections.abc import Mapping
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,7 +25,7 @@ class StageSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
-        """Command-line text for fields that are not plain scalars: ``1,2,3`` for tuples, ``none`` for nothing."""
+        """Command-line text for what pydantic cannot read from text: ``1,2,3``, ``none``, and choices among numbers."""
         if not isinstance(values, dict):
             return values
         read = dict(values)
@@ -34,6 +34,9 @@ class StageSettings(BaseModel):
             if field is None or not isinstance(value, str):
                 continue
             kinds = get_args(field.annotation) if get_origin(field.annotation) is not tuple else ()
+            if get_origin(field.annotation) is Literal:
+                read[name] = next((choice for choice in kinds if str(choice) == value), value)
+                continue
             if value.lower() == "none" and type(None) in kinds:
                 read[name] = None
             elif get_origin(field.annotation) is tuple or any(get_origin(kind) is tuple for kind in kinds):

@@ -4,6 +4,7 @@ from stages.settings.base import StageSettings
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
+    ImportSettings,
     PrepareSettings,
     ScoreSettings,
     SelectSettings,
@@ -16,5 +17,6 @@ SETTINGS: dict[str, type[StageSettings]] = {
     "score": ScoreSettings,
     "select": SelectSettings,
     "annotate-simulate": AnnotateSettings,
+    "import-answers": ImportSettings,
     "evaluate": EvaluateSettings,
 }

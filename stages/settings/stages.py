@@ -100,6 +100,13 @@ class AnnotateSettings(StageSettings):
     )
 
 
+class ImportSettings(StageSettings):
+    """Settings of `import-answers`."""
+
+    annotator: str = Field("person", min_length=1, description="Who answered, where the table does not say.")
+    seconds_per_click: float = Field(1.0, ge=0, description="Seconds of an answer, where the table does not say.")
+
+
 class EvaluateSettings(NetworkUse):
     """Settings of `evaluate`."""
 

@@ -199,7 +199,6 @@ def test_a_sample_is_loaded_or_all_its_faults_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not (SHARED / "camvid").is_dir(), reason="no ../shared/camvid beside the checkout")
 def test_camvid_shares_are_the_specified_ones() -> None:
     description = load_description("camvid")
     lookup = class_lookup(description)

@@ -117,7 +117,6 @@ def test_a_missing_root_is_the_only_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not (SHARED / "camvid").is_dir(), reason="no ../shared/camvid beside the checkout")
 def test_camvid_has_its_367_101_and_233_images() -> None:
     samples, faults = find_samples(load_description("camvid"), SHARED / "camvid")
     assert faults == []

@@ -16,7 +16,6 @@ from stages.settings.network import NetworkSettings
 
 NAME = "test_efficientnet"
 TINY = NetworkSettings(backbone=NAME, head_width=64, low_level_width=8)
-LITE0 = Path(__file__).parents[2].parent / "shared" / "weights" / "tf_efficientnet_lite0.safetensors"
 
 
 def prefixed(state, prefix=""):
@@ -42,10 +41,8 @@ def network():
 
 
 @pytest.fixture
-def lite0():
-    if not LITE0.exists():
-        pytest.skip(f"the real weights are not there: {LITE0}")
-    return LITE0
+def lite0(shared):
+    return shared / "weights" / "tf_efficientnet_lite0.safetensors"
 
 
 @pytest.mark.shared

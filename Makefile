@@ -1,0 +1,56 @@
+# Everything starts from here; each target sets up .venv first if need be.
+#   make demo     PixelPick against random pixels on built-in scenes, with pictures
+#   make test     all tests                     make check   format, lint, types, fast tests
+#   make bench    speed and memory, written to docs/benchmarks.md
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+RECIPES := pixelpick random-pixels full
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "alseg needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "setting up .venv (torch is large: the first time takes a while)"
+	@if uv --version >/dev/null 2>&1; then \
+	  uv venv -q --allow-existing --python $(PYTHON) .venv && \
+	  uv pip install -q --python .venv/bin/python --compile-bytecode -c constraints.txt -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv .venv && .venv/bin/python -m pip install -q -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/alseg prepare scenes -o $(DEMO)/scenes.h5
+	@for recipe in $(RECIPES); do \
+	  $(BIN)/alseg plan $$recipe $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$$recipe -o $(DEMO)/$$recipe.mk && \
+	  $(MAKE) --no-print-directory -s -f $(DEMO)/$$recipe.mk ALSEG=$(BIN)/alseg || exit; \
+	done
+	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
+	  --png $(DEMO)/picked-pixels.png
+	@$(BIN)/alseg compare $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full -o $(DEMO)/curve.png
+	@echo
+	@echo "Look at  $(DEMO)/curve.png          mIoU over clicks, full supervision as the line to reach"
+	@echo "         $(DEMO)/picked-pixels.png  the pixels that were asked in one scene, in the colour of their answer"
+	@echo "         $(DEMO)/pixelpick.mk       the whole run as a Makefile; delete any file it made and run it again"
+	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"
+	@echo "         .venv/bin/alseg prepare --help     to bring your own images"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf runs build dist

@@ -1,0 +1,32 @@
+"""The stage `export-queries`: open queries as a CSV table that people or other tools fill in."""
+
+import csv
+import io
+from pathlib import Path
+
+from stages.artifacts.publish import output_lock, publish_bytes
+from stages.artifacts.queries import Queries
+from stages.console import say
+from stages.errors import BadInput
+
+COLUMNS = ("query", "image", "y", "x", "class", "seconds", "annotator")
+
+
+def run(queries: Path, output: Path) -> Path:
+    """Writes one row per pixel query, image by image, with empty `class`, `seconds` and `annotator`.
+
+    `query` is the rank, which `import-answers` checks together with image, y and x.
+    """
+    with Queries(queries) as asked:
+        if asked.attributes["unit"] != "pixel":
+            raise BadInput(f"{queries} asks about whole images; a table of answers exists for pixel queries only.")
+        order = sorted(range(len(asked)), key=lambda row: (asked.image[row], asked.y[row], asked.x[row]))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in order:
+            writer.writerow([row, asked.ids[asked.image[row]], asked.y[row], asked.x[row], "", "", ""])
+    with output_lock(output):
+        publish_bytes(output, text.getvalue().encode())
+    say(f"wrote {output}: {len(order)} queries to answer in column class")
+    return output

@@ -1,0 +1,74 @@
+"""Small datasets made of arrays, and the stages run on them as functions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stages import annotate_simulate, score, select
+from stages.artifacts.hdf5 import Writer, build_in_memory
+from stages.artifacts.header import Header, now
+from stages.artifacts.publish import publish_bytes
+from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+
+
+def write_dataset(
+    path: Path,
+    masks: Mapping[str, np.ndarray],
+    classes: int,
+    splits: Mapping[str, str] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """A dataset artifact holding ``masks`` (255 = void) and images (grey where none are given)."""
+
+    def fill(writer: Writer) -> Header:
+        for name, mask in masks.items():
+            image = np.full((*mask.shape, 3), 128, np.uint8) if images is None else images[name]
+            writer.array(f"images/{name}", image, compress=False)
+            writer.array(f"masks/{name}", mask.astype(np.uint8))
+        writer.strings("index/id", list(masks))
+        writer.strings("index/split", [(splits or {}).get(name, "train") for name in masks])
+        writer.array("index/height", np.array([mask.shape[0] for mask in masks.values()], dtype=np.int32))
+        writer.array("index/width", np.array([mask.shape[1] for mask in masks.values()], dtype=np.int32))
+        writer.array("index/label", np.full(len(masks), -1, dtype=np.int32))
+        attributes = {
+            "name": "made",
+            "classes": [f"class{index}" for index in range(classes)],
+            "palette": [[index * 20, 0, 0] for index in range(classes)],
+            "ignore_index": 255,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+            "licence": "",
+        }
+        return Header("dataset", "prepare", {}, {}, 0, attributes=attributes, created=now())
+
+    publish_bytes(path, build_in_memory(fill))
+    return path
+
+
+def random_masks(names: list[str], size: tuple[int, int], classes: int, void: float = 0.1) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(len(names))
+    masks = {}
+    for name in names:
+        mask = generator.integers(0, classes, size)
+        mask[generator.random(size) < void] = 255
+        masks[name] = mask.astype(np.uint8)
+    return masks
+
+
+def random_round(
+    folder: Path,
+    dataset: Path,
+    number: int,
+    before: Path | None = None,
+    select_settings: Mapping[str, object] | None = None,
+    annotate_settings: Mapping[str, object] | None = None,
+) -> Path:
+    """One round on random scores: the ledger it ends with."""
+    scores = score.run(dataset, folder / f"scores{number}.h5", ScoreSettings(measure="random", seed=number))
+    queries = select.run(
+        dataset, scores, folder / f"queries{number}.h5", SelectSettings(**(select_settings or {})), before
+    )
+    return annotate_simulate.run(
+        dataset, queries, folder / f"ledger{number}.h5", AnnotateSettings(**(annotate_settings or {})), before
+    )

@@ -1,0 +1,48 @@
+"""``python -m tests.bench``: measures everything and rewrites the section in docs/benchmarks.md."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+GROUPS = {
+    "program": "The program",
+    "acquisition": "Score and select from logits, per image, one thread",
+    "datasets": "Datasets",
+    "training": "The training loop",
+    "openmp": "Waiting threads of OpenMP",
+    "memory": "Peak memory of a command, resident in the host",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repetitions, to see that it works; writes nothing")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, help="some of the groups; writes nothing")
+    arguments = parser.parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as `alseg` does; it counts when torch is loaded
+
+    from importlib import import_module
+
+    from tests.bench.measure import Job
+    from tests.bench.report import DOCUMENT, environment, replace_section, section
+
+    began = time.monotonic()
+    machine = environment("make bench" if len(sys.argv) == 1 else " ".join(["python -m tests.bench", *sys.argv[1:]]))
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="alseg-bench-") as folder:
+        for name in arguments.only or GROUPS:
+            print(f"{GROUPS[name]} ...", file=sys.stderr, flush=True)
+            found[GROUPS[name]] = import_module(f"tests.bench.{name}").rows(Job(Path(folder), arguments.quick))
+            print(f"  {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
+    text = section(found, machine)
+    print(text)
+    if not arguments.quick and not arguments.only:
+        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), text))
+        print(f"\nwrote {DOCUMENT}")
+
+
+if __name__ == "__main__":
+    main()

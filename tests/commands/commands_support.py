@@ -1,0 +1,327 @@
+"""What the tests of the commands share: running, killing, comparing.
+
+`run` and `start` are real processes; `Preloaded` forks one that has imported everything and calls the same `main`.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from safetensors.numpy import load_file
+
+from stages.artifacts.opening import read_any_header
+
+ROOT = Path(__file__).parents[2]
+SHARD_IMAGES = 2
+# `python -m alseg_cli`, but with shards so small that a tiny dataset has several
+ALSEG = [
+    sys.executable,
+    "-c",
+    f"from stages import prepare, score; prepare.SHARD_IMAGES = score.SHARD_IMAGES = {SHARD_IMAGES}; "
+    "from alseg_cli.app import main; main()",
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+PATIENCE = 300
+
+SCENES = """
+name = "{name}"
+classes = [
+    {{ name = "sky", color = [70, 130, 180] }},
+    {{ name = "building", color = [70, 70, 70] }},
+    {{ name = "road", color = [128, 64, 128] }},
+    {{ name = "pavement", color = [244, 35, 232] }},
+    {{ name = "grass", color = [152, 251, 152] }},
+    {{ name = "tree", color = [107, 142, 35] }},
+    {{ name = "car", color = [0, 0, 142] }},
+    {{ name = "pole", color = [153, 153, 153] }},
+    {{ name = "person", color = [220, 20, 60] }},
+]
+[generator]
+name = "scenes"
+height = 48
+width = 64
+images = {{ train = 6, val = 2, test = 2 }}
+"""
+
+
+def write_scenes(path: Path, name: str = "tiny") -> Path:
+    path.write_text(SCENES.format(name=name))
+    return path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the world: its words, its output, and what it writes beside the output."""
+
+    words: tuple[str, ...]
+    output: str
+    beside: tuple[str, ...] = ()
+
+
+NETWORK = ("--weights", "none", "--backbone", "mobilenetv3_small_050", "--head-width", "16", "--low-level-width", "8")
+TRAIN = ("train", "d.h5", "a0.h5", *NETWORK, "--epochs", "3", "--batch", "2", "--checkpoint-seconds", "0")
+CHAIN = {
+    "prepare": Step(("prepare", "tiny.toml", "-o", "d.h5"), "d.h5"),
+    "score first": Step(("score", "d.h5", "--measure", "random", "-o", "s0.h5"), "s0.h5"),
+    "select first": Step(("select", "d.h5", "s0.h5", "--rule", "uniform", "--budget", "3", "-o", "q0.h5"), "q0.h5"),
+    "annotate first": Step(("annotate-simulate", "d.h5", "q0.h5", "-o", "a0.h5"), "a0.h5"),
+    "train": Step((*TRAIN, "-o", "m.safetensors"), "m.safetensors", ("m.history.csv", "m.curve.png")),
+    "score": Step(("score", "d.h5", "--model", "m.safetensors", "-o", "s1.h5"), "s1.h5"),
+    "select": Step(("select", "d.h5", "s1.h5", "--annotations", "a0.h5", "--budget", "3", "-o", "q1.h5"), "q1.h5"),
+    "annotate-simulate": Step(("annotate-simulate", "d.h5", "q1.h5", "--annotations", "a0.h5", "-o", "a1.h5"), "a1.h5"),
+    "evaluate": Step(("evaluate", "d.h5", "m.safetensors", "-o", "e.h5"), "e.h5", ("e.json",)),
+}
+STAGES = ("prepare", "train", "score", "select", "annotate-simulate", "evaluate")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: exit code (negative: the signal), standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def expect(self, code: int, out: str = "", err: str = "") -> "Done":
+        """Fails the test unless the command ended this way, and without a traceback."""
+        told = f"exit {self.code}\n{self.out}\n{self.err}"
+        assert self.code == code, told
+        assert out in self.out, told
+        assert err in self.err, told
+        assert "Traceback" not in self.out + self.err, told
+        return self
+
+
+def start(*words: object, cwd: Path, program: list[str] = ALSEG) -> subprocess.Popen:
+    """A real `alseg` process in a group of its own."""
+    return subprocess.Popen(
+        [*program, *map(str, words)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> Done:
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return Done(process.returncode, out, err)
+
+
+def run(*words: object, cwd: Path, **how: object) -> Done:
+    """Runs a real `alseg` process to its end."""
+    return finish(start(*words, cwd=cwd, **how))
+
+
+SERVER = """
+import json, os, signal, sys
+import torch, timm, segmentation_models_pytorch, safetensors.torch
+import stages.pictures.curves, stages.supervision.cross_entropy, stages.training.loop, stages.inference.predictor
+from stages import annotate_simulate, evaluate, prepare, score, select, train
+from stages.artifacts import hdf5, publish, shards
+from alseg_cli.app import main
+
+def die_at(point, folder):
+    # before the point-th change of a file or folder below `folder`: files opened for writing, renamed, removed
+    left = point
+    def watch(event, arguments):
+        nonlocal left
+        if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        path = arguments[0]
+        if not isinstance(path, (str, bytes)) or not os.path.abspath(os.fsdecode(path)).startswith(folder):
+            return
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+
+prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
+
+def child(job):
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(job["cwd"])
+    sys.argv = ["alseg", *job["words"]]
+    if job["unchecked"]:
+        for module in (publish, shards, prepare):
+            module.require_space = lambda *arguments: None
+    if job["die_at"]:
+        die_at(job["die_at"], job["cwd"])
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+print("ready", flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+    else:
+        pid = os.fork()
+        if pid == 0:
+            child(job)
+        print(pid, flush=True)
+"""
+
+
+class Preloaded:
+    """A process that has imported everything and forks a child per command."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(SHARD_IMAGES)],
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+        self.logs = tempfile.TemporaryDirectory(prefix="alseg-commands-")
+        self.number = 0
+
+    def ask(self, job: dict[str, object]) -> int:
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(
+        self,
+        *words: object,
+        cwd: Path,
+        die_at: int | None = None,
+        unchecked: bool = False,
+    ) -> "Forked":
+        """A forked `alseg` command.
+
+        ``die_at`` n: it kills itself before its n-th change of a file or folder. ``unchecked``: it never asks how
+        much room the disk has, as if another process took the room after the question.
+        """
+        self.number += 1
+        out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
+        job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
+        job |= {"die_at": die_at, "unchecked": unchecked}
+        return Forked(self, self.ask(job), out, err)
+
+    def run(self, *words: object, cwd: Path, **how: object) -> Done:
+        return self.start(*words, cwd=cwd, **how).finish()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+        self.logs.cleanup()
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A command under way in a fork."""
+
+    server: Preloaded
+    pid: int
+    out: Path
+    err: Path
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def finish(self) -> Done:
+        code = self.server.ask({"wait": self.pid})
+        return Done(code, self.out.read_text(), self.err.read_text())
+
+
+def wait_until(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)
+
+
+def remove(folder: Path, step: Step) -> None:
+    """Takes the results of ``step`` away."""
+    for name in (step.output, *step.beside):
+        (folder / name).unlink(missing_ok=True)
+
+
+def listing(folder: Path) -> dict[str, tuple[int, str]]:
+    """Everything below ``folder``: path -> modification time and SHA-256, so that any change shows."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns if path.is_file() else 0,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder",
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an artifact by name."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def digest(path: Path) -> str:
+    return read_any_header(path).digest
+
+
+def assert_same(path: Path, other: Path) -> None:
+    """The same digest, and the same arrays under it."""
+    assert digest(path) == digest(other)
+    mine, theirs = arrays(path), arrays(other)
+    assert mine.keys() == theirs.keys()
+    for name, values in mine.items():
+        assert values.dtype == theirs[name].dtype, name
+        assert np.array_equal(values, theirs[name], equal_nan=values.dtype.kind == "f"), name
+
+
+def assert_undisturbed(place: Path, world: Path, step: Step) -> None:
+    """``step`` gave in ``place`` what it gave in ``world``, and nothing else lies around there."""
+    assert {path.name for path in place.iterdir()} == {path.name for path in world.iterdir()}
+    assert_same(place / step.output, world / step.output)
+    for name in step.beside:
+        if name.endswith(".json"):
+            assert (place / name).read_bytes() == (world / name).read_bytes()
+        if name.endswith(".csv"):
+            assert without_speed(place / name) == without_speed(world / name)
+
+
+def without_speed(history: Path) -> list[dict[str, str]]:
+    """The rows of a history, less the one column that a clock decides."""
+    import csv
+
+    with history.open() as file:
+        return [
+            {name: value for name, value in row.items() if name != "images_per_second"} for row in csv.DictReader(file)
+        ]

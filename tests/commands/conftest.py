@@ -1,0 +1,58 @@
+"""A tiny world built by the real commands, and a server that runs further commands without the cost of imports."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("commands_support")
+
+from commands_support import CHAIN, Preloaded, run, write_scenes  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """A folder with every artifact of two rounds, written by real commands and never changed by a test."""
+    folder = tmp_path_factory.mktemp("world")
+    write_scenes(folder / "tiny.toml")
+    for step in CHAIN.values():
+        run(*step.words, cwd=folder).expect(0, out="wrote")
+    return folder
+
+
+@pytest.fixture
+def place(world, tmp_path) -> Path:
+    """The test's own copy of the world; commands run in it, with file names relative to it."""
+    folder = tmp_path / "place"
+    shutil.copytree(world, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def preloaded():
+    """Runs commands in forks of one process that has imported everything: the same code, ten times faster."""
+    server = Preloaded()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """``small_disk(options)`` mounts a tmpfs, ``small_disk(options)`` again changes its limits."""
+    folder = tmp_path / "disk"
+
+    def mount(options: str) -> Path:
+        remount = "remount," if folder.exists() else ""
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", remount + options, "tmpfs", folder], capture_output=True, text=True
+        )
+        if done.returncode:
+            folder.rmdir()
+            pytest.skip(f"a small disk needs the right to mount a tmpfs: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.exists():
+        subprocess.run(["umount", folder], check=True)

@@ -1,0 +1,25 @@
+"""Shared by all tests: where the real data lies, and one torch thread so that tests can share a machine."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))  # for `worlds`, the small datasets that tests share
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of real data skip with a reason where it is absent, but never in CI, where it must be there."""
+    if item.get_closest_marker("shared") and not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{SHARED} must lie beside the checkout in CI")
+        pytest.skip(f"needs the real data in {SHARED}")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with CamVid and the encoder weights."""
+    return SHARED

@@ -1,0 +1,295 @@
+"""What every measure, every rule, every loss and every kind of artifact must keep; new ones are picked up by name."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import random_masks, random_round, write_dataset
+
+from alseg_cli.inspection import describe
+from stages import score, select, train
+from stages.acquisition.choice import RULES, choose_pixels
+from stages.acquisition.measures import MEASURES
+from stages.artifacts.header import Header, content_digest
+from stages.artifacts.model import Model, write_model
+from stages.artifacts.opening import KINDS, open_any
+from stages.artifacts.verify import verify_one
+from stages.errors import BadInput
+from stages.settings.registry import SETTINGS
+from stages.settings.stages import EvaluateSettings, ScoreSettings, SelectSettings
+from stages.settings.train import TrainSettings
+from stages.supervision.cross_entropy import label_loss
+from stages.training.schedules import build_schedule
+
+TINY = {
+    "weights": "none",
+    "backbone": "mobilenetv3_small_050",
+    "head_width": 16,
+    "low_level_width": 8,
+    "epochs": 2,
+    "batch": 2,
+    "crop": (32, 32),
+    "device": "cpu",
+}
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MEASURES)
+class TestEveryMeasure:
+    def test_shape_dtype_and_range(self, name):
+        scores = MEASURES[name](torch.randn(2, 5, 7, 6) * 4)
+        assert scores.shape == (2, 7, 6)
+        assert scores.dtype == torch.float32
+        assert (scores >= 0).all()
+        assert torch.isfinite(scores).all()
+
+    def test_extreme_logits_stay_finite_and_ordered(self, name):
+        """Where float32 softmax is exactly one-hot, the smaller gap is still the more uncertain."""
+        gaps = torch.tensor([10.0, 20.0, 40.0, 80.0])
+        logits = torch.stack([gaps, torch.zeros(4), torch.zeros(4)]).view(1, 3, 1, 4)
+        scores = MEASURES[name](logits + 1000)[0, 0]
+        assert torch.isfinite(scores).all()
+        assert (scores.diff() < 0).all()
+
+    def test_uniform_is_the_most_uncertain_and_classes_may_be_permuted(self, name):
+        logits = torch.randn(1, 6, 4, 4)
+        scores = MEASURES[name](logits)
+        assert (scores <= MEASURES[name](torch.zeros(1, 6, 4, 4)) + 1e-6).all()
+        permuted = MEASURES[name](logits[:, [3, 1, 5, 0, 4, 2]])
+        assert torch.allclose(scores, permuted, atol=1e-6)
+
+    def test_adding_a_constant_changes_nothing(self, name):
+        logits = torch.randn(1, 4, 5, 5)
+        assert torch.allclose(MEASURES[name](logits), MEASURES[name](logits + 7), atol=1e-5)
+
+    def test_two_classes_are_enough(self, name):
+        assert MEASURES[name](torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).shape == (1, 1, 1)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+maps = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
+    lambda size: st.tuples(
+        st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
+            lambda values: np.array(values, np.float32).reshape(size)
+        ),
+        st.lists(st.booleans(), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
+            lambda values: np.array(values).reshape(size)
+        ),
+    )
+)
+
+
+@pytest.mark.parametrize("name", RULES)
+class TestEveryRule:
+    @given(world=maps, budget=st.integers(1, 20), fraction=st.floats(0.01, 1), seed=st.integers(0, 9))
+    @settings(max_examples=60, deadline=None)
+    def test_takes_the_budget_from_the_eligible_pixels_once_each(self, name, world, budget, fraction, seed):
+        scores, excluded = world
+        found = choose_pixels(scores, excluded, budget, fraction, RULES[name], np.random.default_rng(seed))
+        assert len(found) == min(budget, int((~excluded).sum()))
+        assert len(set(found.tolist())) == len(found)
+        assert not excluded.ravel()[found].any()
+        assert (np.diff(scores.ravel()[found]) <= 0).all()
+
+    @given(world=maps, seed=st.integers(0, 9))
+    @settings(max_examples=30, deadline=None)
+    def test_same_stream_same_choice(self, name, world, seed):
+        scores, excluded = world
+        twice = [
+            choose_pixels(scores, excluded, 3, 0.3, RULES[name], np.random.default_rng(seed)).tolist() for _ in range(2)
+        ]
+        assert twice[0] == twice[1]
+
+    def test_is_offered_by_select(self, name):
+        assert SelectSettings.load({"rule": name}).rule == name
+
+
+# --- the loss of label maps --------------------------------------------------------------------------------------------
+
+
+class TestLabelLoss:
+    def test_void_gives_no_gradient(self):
+        logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+        labels = torch.full((2, 4, 4), 255, dtype=torch.uint8)
+        labels[0, 1, 2] = 2
+        total, mass = label_loss(logits, labels)
+        (total / mass).backward()
+        touched = logits.grad.abs().sum(1) > 0
+        assert touched.sum() == 1
+        assert touched[0, 1, 2]
+
+    def test_mean_over_the_batch_whatever_the_spread_over_images(self):
+        logits = torch.randn(2, 3, 1, 4)
+        labels = torch.tensor([[[0, 1, 2, 255]], [[1, 255, 255, 255]]], dtype=torch.uint8)
+        total, mass = label_loss(logits, labels)
+        moved = torch.cat([logits[:1], logits[1:]], 3), torch.cat([labels[:1], labels[1:]], 2)
+        other, count = label_loss(*moved)
+        assert float(total / mass) == pytest.approx(float(other / count))
+        assert mass == 4
+
+    def test_gradient_against_finite_differences(self):
+        logits = torch.randn(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+        labels = torch.tensor([[[0, 255], [2, 1]]], dtype=torch.uint8)
+        weights = torch.tensor([0.5, 1.0, 2.0])
+
+        def loss(values):
+            total, mass = label_loss(values.float(), labels, weights)
+            return total / mass
+
+        loss(logits).backward()
+        step = 1e-2
+        for index in np.ndindex(1, 3, 2, 2):
+            shift = torch.zeros_like(logits)
+            shift[index] = step
+            numeric = (loss(logits.detach() + shift) - loss(logits.detach() - shift)) / (2 * step)
+            assert float(numeric) == pytest.approx(float(logits.grad[index]), abs=2e-4)
+
+    def test_extreme_logits_stay_finite(self):
+        logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1)
+        total, _ = label_loss(logits, torch.tensor([[[1]]], dtype=torch.uint8))
+        assert torch.isfinite(total)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", SETTINGS)
+class TestEverySettingsModel:
+    def test_every_field_is_documented_and_has_a_default(self, stage):
+        for name, field in SETTINGS[stage].model_fields.items():
+            assert field.description, name
+            assert not field.is_required(), name
+
+    def test_text_reads_back_as_the_default(self, stage):
+        from alseg_cli.options import shown
+
+        model = SETTINGS[stage]
+        texts = {name: shown(field.default) for name, field in model.model_fields.items()}
+        assert model.load(texts) == model()
+
+    def test_frozen_and_no_unknown_keys(self, stage):
+        model = SETTINGS[stage]
+        with pytest.raises(BadInput, match="unknown setting"):
+            model.load({"no_such_setting": 1})
+        with pytest.raises(Exception, match="frozen"):
+            model().seed = 3
+
+
+@pytest.mark.parametrize("schedule", ["constant", "poly", "milestones", "one-cycle"])
+def test_every_schedule_stays_between_zero_and_the_peak(schedule):
+    factor = build_schedule(TrainSettings(schedule=schedule, epochs=50), 7)
+    values = [factor(step) for step in range(350)]
+    assert all(0 <= value <= 1 for value in values)
+    assert max(values) == pytest.approx(1)
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """One artifact of every kind, made by the stages."""
+    from stages import evaluate
+
+    folder = tmp_path_factory.mktemp("artifacts")
+    names = [f"i{number}" for number in range(6)]
+    splits = dict(zip(names, ["train"] * 4 + ["val", "test"], strict=True))
+    dataset = write_dataset(folder / "dataset.h5", random_masks(names, (32, 40), 3), 3, splits)
+    ledger = random_round(folder, dataset, 0)
+    model = train.run(dataset, ledger, folder / "model.safetensors", TrainSettings(**TINY))
+    scores = score.run(dataset, folder / "scores.h5", ScoreSettings(), model)
+    queries = select.run(dataset, scores, folder / "queries.h5", SelectSettings(), ledger)
+    evaluation = evaluate.run(dataset, [model], folder / "evaluation.h5", EvaluateSettings())
+    found = [dataset, scores, queries, ledger, evaluation, model]
+    return {open_any(path).header.kind: path for path in found}
+
+
+def test_every_kind_is_covered(artifacts):
+    assert set(artifacts) == {*KINDS, "model"}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "model"])
+class TestEveryKind:
+    def test_verifies_and_describes_itself(self, artifacts, kind):
+        faults, _ = verify_one(artifacts[kind])
+        assert faults == []
+        description = describe(open_any(artifacts[kind]))
+        assert description["kind"] == kind
+        assert description["arrays"]
+        assert description["versions"]["torch"]
+
+    def test_header_says_where_it_comes_from(self, artifacts, kind):
+        header = open_any(artifacts[kind]).header
+        assert header.created
+        assert header.schema_version == "1.0"
+        for ref in header.inputs.values():
+            assert len(ref.digest) == 64
+            assert (artifacts[kind].parent / ref.file).exists()
+
+    def test_a_copy_is_refused_where_another_kind_is_needed(self, artifacts, kind):
+        for other in KINDS.values():
+            if other.kind != kind:
+                with pytest.raises(BadInput):
+                    other(artifacts[kind])
+
+    def test_a_newer_major_schema_is_refused(self, artifacts, kind, tmp_path):
+        newer = tmp_path / artifacts[kind].name
+        if kind == "model":
+            model = Model(artifacts[kind])
+            header = Header.from_json(model.header.to_json() | {"schema_version": "2.0"})
+            write_model(newer, header, model.weights("last"), None)
+        else:
+            newer.write_bytes(artifacts[kind].read_bytes())
+            rewrite_attribute(newer, "schema_version", "2.0")
+        with pytest.raises(BadInput, match="newer than"):
+            open_any(newer)
+
+    def test_arrays_are_chunked_and_protected(self, artifacts, kind):
+        if kind == "model":
+            pytest.skip("safetensors has no chunks; the digest over all tensors is checked on every load")
+        with h5py.File(artifacts[kind]) as file:
+            unprotected = []
+            file.visititems(
+                lambda name, item: (
+                    unprotected.append(name)
+                    if isinstance(item, h5py.Dataset) and item.size and not item.fletcher32
+                    else None
+                )
+            )
+        assert unprotected == []
+
+
+def rewrite_attribute(path, name, value):
+    """As a newer alseg would have written it: the header's checksum fits."""
+    from stages.artifacts.header import digest_of
+
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = value
+        values = {key: item.tolist() if hasattr(item, "tolist") else item for key, item in file.attrs.items()}
+        values.pop("header_sha256")
+        file.attrs["header_sha256"] = digest_of(values)
+
+
+@given(
+    attributes=st.dictionaries(st.text(min_size=1, max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    checksum=st.text("0123456789abcdef", min_size=1, max_size=4),
+)
+@settings(max_examples=50, deadline=None)
+def test_digest_changes_with_any_part_of_the_content(attributes, shape, checksum):
+    base = content_digest("scores", attributes, {"a": ("<f4", tuple(shape), checksum)})
+    assert base == content_digest("scores", dict(reversed(attributes.items())), {"a": ("<f4", tuple(shape), checksum)})
+    others = [
+        content_digest("queries", attributes, {"a": ("<f4", tuple(shape), checksum)}),
+        content_digest("scores", attributes | {"new": 1}, {"a": ("<f4", tuple(shape), checksum)}),
+        content_digest("scores", attributes, {"b": ("<f4", tuple(shape), checksum)}),
+        content_digest("scores", attributes, {"a": ("<f8", tuple(shape), checksum)}),
+        content_digest("scores", attributes, {"a": ("<f4", (*shape, 1), checksum)}),
+        content_digest("scores", attributes, {"a": ("<f4", tuple(shape), checksum + "0")}),
+    ]
+    assert base not in others
