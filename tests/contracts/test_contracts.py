@@ -109,7 +109,7 @@ class TestEveryRule:
         assert SelectSettings.load({"rule": name}).rule == name
 
 
-# --- the loss of label maps --------------------------------------------------------------------------------------------
+# --- the loss of label maps -------------------------------------------------------------------------------------------
 
 
 class TestLabelLoss:

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages import annotate_simulate, score, select
 from stages.artifacts.hdf5 import Writer, build_in_memory
-from stages.artifacts.header import Header, now
+from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
@@ -40,7 +40,8 @@ def write_dataset(
             "std": [0.25, 0.25, 0.25],
             "licence": "",
         }
-        return Header("dataset", "prepare", {}, {}, 0, attributes=attributes, created=now())
+        versions = recorded_versions()
+        return Header("dataset", "prepare", {}, {}, 0, attributes=attributes, versions=versions, created=now())
 
     publish_bytes(path, build_in_memory(fill))
     return path
