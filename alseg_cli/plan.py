@@ -50,13 +50,7 @@ def write_plan(
     extra = parse_overrides(recipe, overrides)
     check_settings(recipe, profile, extra)
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
-    rules = [
-        rule
-        for number in range(count)
-        for step in recipe.steps
-        if takes_place(step, number)
-        for rule in [build_rule(recipe, step, number, common, extra)]
-    ]
+    rules = build_rules(recipe, count, common, extra)
     text = render(recipe, rules, dataset, run or Path("runs") / recipe.name, profile, count)
     if output is None:
         print(text, end="")
@@ -64,6 +58,16 @@ def write_plan(
     output.parent.mkdir(parents=True, exist_ok=True)
     publish_bytes(output, text.encode())
     say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
+
+
+def build_rules(recipe: Recipe, rounds: int, common: list[str], extra: dict[str, dict[str, str]]) -> list[Rule]:
+    """Every rule of the run, in an order in which each one's inputs come before it."""
+    return [
+        build_rule(recipe, step, number, common, extra)
+        for number in range(rounds)
+        for step in recipe.steps
+        if takes_place(step, number)
+    ]
 
 
 def takes_place(step: Step, number: int) -> bool:

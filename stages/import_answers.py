@@ -77,9 +77,7 @@ def read_rows(path: Path, content: bytes, queries: Queries, classes: list[str], 
         table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")), strict=True)
         lines = list(table)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(
-            f"{path} is not a CSV table in UTF-8 ({error}); fill in a fresh export."
-        ) from error
+        raise BadInput(f"{path} is not a CSV table in UTF-8 ({error}); fill in a fresh export.") from error
     missing = [name for name in NEEDED if name not in (table.fieldnames or ())]
     if missing:
         raise BadInput(f"{path} lacks the columns {', '.join(missing)}; keep those that `export-queries` wrote.")

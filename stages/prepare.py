@@ -12,7 +12,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import require_space
 from stages.artifacts.request import Request, produce
-from stages.artifacts.shards import build_shards, drop_shards, join_shards
+from stages.artifacts.shards import build_shards, join_shards
 from stages.console import say
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
@@ -127,11 +127,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table, "sums": sums.tolist(), "squares": squares.tolist(), "pixels": pixels}
 
-    try:
-        shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
-    except BadInput:
-        drop_shards(request.output)
-        raise
+    shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
 
     def finish(writer: Writer, parts: list[dict[str, Any]]) -> Header:
         rows = [row for part in parts for row in part["table"]]

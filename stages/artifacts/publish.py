@@ -40,9 +40,28 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
+def lock_path(output: Path) -> Path:
+    return output.with_name(f".{output.name}.lock")
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the finished shards of ``output`` wait to be joined."""
+    return output.with_name(output.name + ".parts")
+
+
+def work_folder(output: Path) -> Path:
+    """Where the resume checkpoints of ``output`` lie."""
+    return output.with_name(output.name + ".work")
+
+
+def find_partials(path: Path) -> list[Path]:
+    """The temporary files of ``path``: of a process at work, or left by dead ones."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+
+
 def remove_partials(path: Path) -> None:
     """Removes the temporary files that dead processes left for ``path``."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    for leftover in find_partials(path):
         leftover.unlink(missing_ok=True)
 
 
@@ -83,7 +102,7 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"Cannot create the folder {path.parent}: {error.strerror}; choose another output.") from error
-    lock = path.with_name(f".{path.name}.lock")
+    lock = lock_path(path)
     while True:
         try:
             file = lock.open("a+")

@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
 from stages.artifacts.opening import read_any_header
-from stages.artifacts.publish import output_lock
+from stages.artifacts.publish import find_partials, lock_path, output_lock, parts_folder, work_folder
 from stages.console import say
-from stages.errors import BadInput
+from stages.errors import BadInput, StageFailed
 from stages.ranks import Ranks
 from stages.settings.base import StageSettings
 
@@ -101,6 +101,7 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
     """
     if ranks.is_main and request.differences() == [] and not force:
+        clear_up(request)
         return ranks.broadcast(up_to_date(request))
     with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
         # another process may have finished it meanwhile
@@ -114,6 +115,22 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
         ranks.barrier()
     say(f"wrote {request.output}: {summary}")
     return request.output
+
+
+def clear_up(request: Request) -> None:
+    """Removes what a process left that was killed after it had published the output."""
+    outputs = [request.output, *map(request.path_beside, request.beside)]
+    folders = [parts_folder(request.output), work_folder(request.output)]
+    leftovers = [path for path in (lock_path(request.output), *folders) if path.exists()]
+    if not leftovers and not any(map(find_partials, outputs)):
+        return
+    # a lock held by another process means that it is at work, and these are not leftovers
+    with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
+        for folder in folders:
+            for path in folder.glob(f"*{request.key()[:16]}*"):
+                path.unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):  # another request may want to resume from the rest
+                folder.rmdir()
 
 
 def up_to_date(request: Request) -> Path:

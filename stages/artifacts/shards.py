@@ -11,10 +11,10 @@ import h5py
 
 from stages.artifacts.hdf5 import LIBVER, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
-from stages.artifacts.publish import publish_bytes, publishing, require_space
+from stages.artifacts.publish import parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
 from stages.console import Progress
-from stages.errors import StageFailed, Stopped
+from stages.errors import BadInput, StageFailed, Stopped
 from stages.signals import stop_on_signal
 
 
@@ -53,7 +53,8 @@ def build_shards(
     """Publishes every missing shard of ``items``.
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
-    With several ranks each takes every ``ranks``-th shard.
+    With several ranks each takes every ``ranks``-th shard. When ``build`` raises BadInput the finished shards go too:
+    they can never be joined.
     """
     shards = Shards(request, len(items), size)
     shards.folder.mkdir(parents=True, exist_ok=True)
@@ -65,17 +66,31 @@ def build_shards(
     with stop_on_signal() as stop, Progress(progress, len(items)) as bar:
         for index in range(rank, shards.number, ranks):
             part = items[shards.slice(index)]
-            if not shards.path(index).exists():
+            if not is_whole(shards.path(index)):
 
                 def fill(writer: Writer, part: Sequence[Any] = part) -> Header:
                     sums = build(writer, part)
                     return request.header(attributes={"partial": canonical(sums)})
 
-                publish_bytes(shards.path(index), build_in_memory(fill))
+                try:
+                    content = build_in_memory(fill)
+                except BadInput:
+                    shutil.rmtree(shards.folder, ignore_errors=True)
+                    raise
+                publish_bytes(shards.path(index), content)
             bar.advance(len(part))
             if stop:
                 raise Stopped(f"stopped after {bar.done} of {len(items)} images; the same command goes on from there")
     return shards
+
+
+def is_whole(shard: Path) -> bool:
+    """Whether ``shard`` is there and can be opened: one that a crash of the machine tore is built again."""
+    try:
+        with h5py.File(shard, "r", locking=False) as file:
+            return "partial" in file.attrs
+    except OSError:
+        return False
 
 
 def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]], Header]) -> Header:
@@ -97,12 +112,3 @@ def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]],
         raise StageFailed(f"Could not write {output} ({error}); the finished shards are kept, run it again.") from error
     shutil.rmtree(shards.folder)
     return Header.from_json(header.to_json() | {"digest": digest})
-
-
-def drop_shards(output: Path) -> None:
-    """Removes what a build left that can never be joined."""
-    shutil.rmtree(parts_folder(output), ignore_errors=True)
-
-
-def parts_folder(output: Path) -> Path:
-    return output.with_name(output.name + ".parts")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.publish import publish_bytes, work_folder
 
 KEEP = 2
 
@@ -16,7 +16,7 @@ class Checkpoints:
     """The checkpoints of one training; the name holds the request's key, so another's is never taken for ours."""
 
     def __init__(self, output: Path, key: str):
-        self.folder = output.with_name(output.name + ".work")
+        self.folder = work_folder(output)
         self.key = key
 
     def paths(self) -> list[Path]:

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 GROUPS = {
@@ -18,17 +19,19 @@ GROUPS = {
 
 
 def main() -> None:
+    """Measures the groups, prints the report, and writes it when nothing is left out."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few repetitions, to see that it works; writes nothing")
     parser.add_argument("--only", nargs="+", choices=GROUPS, help="some of the groups; writes nothing")
     arguments = parser.parse_args()
+    writes = not arguments.quick and not arguments.only
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as `alseg` does; it counts when torch is loaded
-
-    from importlib import import_module
 
     from tests.bench.measure import Job
     from tests.bench.report import DOCUMENT, environment, replace_section, section
 
+    if writes:
+        replace_section(DOCUMENT.read_text(), "")  # tells now, not after minutes, if there is no place for the results
     began = time.monotonic()
     machine = environment("make bench" if len(sys.argv) == 1 else " ".join(["python -m tests.bench", *sys.argv[1:]]))
     found = {}
@@ -39,7 +42,7 @@ def main() -> None:
             print(f"  {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
     text = section(found, machine)
     print(text)
-    if not arguments.quick and not arguments.only:
+    if writes:
         DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), text))
         print(f"\nwrote {DOCUMENT}")
 

@@ -137,8 +137,8 @@ from stages import annotate_simulate, evaluate, prepare, score, select, train
 from stages.artifacts import hdf5, publish, shards
 from alseg_cli.app import main
 
-def die_at(point, folder):
-    # before the point-th change of a file or folder below `folder`: files opened for writing, renamed, removed
+def signal_at(point, number, folder):
+    # at the point-th change of a file or folder below `folder`: just before it is opened for writing, renamed, removed
     left = point
     def watch(event, arguments):
         nonlocal left
@@ -151,7 +151,7 @@ def die_at(point, folder):
             return
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
     sys.addaudithook(watch)
 
 prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
@@ -165,8 +165,8 @@ def child(job):
     if job["unchecked"]:
         for module in (publish, shards, prepare):
             module.require_space = lambda *arguments: None
-    if job["die_at"]:
-        die_at(job["die_at"], job["cwd"])
+    if job["signal_at"]:
+        signal_at(*job["signal_at"], job["cwd"])
     code = 1
     try:
         main()
@@ -218,18 +218,18 @@ class Preloaded:
         self,
         *words: object,
         cwd: Path,
-        die_at: int | None = None,
+        signal_at: tuple[int, int] | None = None,
         unchecked: bool = False,
     ) -> "Forked":
         """A forked `alseg` command.
 
-        ``die_at`` n: it kills itself before its n-th change of a file or folder. ``unchecked``: it never asks how
-        much room the disk has, as if another process took the room after the question.
+        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder. ``unchecked``: the
+        command never asks how much room the disk has, as if another process took the room after the question.
         """
         self.number += 1
         out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
         job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
-        job |= {"die_at": die_at, "unchecked": unchecked}
+        job |= {"signal_at": signal_at, "unchecked": unchecked}
         return Forked(self, self.ask(job), out, err)
 
     def run(self, *words: object, cwd: Path, **how: object) -> Done:

@@ -1,20 +1,20 @@
-"""Killed at any moment, stopped by SIGTERM, started twice: the same command ends with the same artifact."""
+"""Killed at any moment, stopped by SIGTERM, left with torn files: the same command ends with the same artifact."""
 
+import csv
 import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+import torch
 from commands_support import (
     CHAIN,
     STAGES,
-    TRAIN,
     assert_same,
     assert_undisturbed,
-    digest,
     finish,
-    listing,
     remove,
     run,
     start,
@@ -22,11 +22,13 @@ from commands_support import (
 )
 
 KILLS = {"prepare": 4, "train": 5, "score": 4, "select": 3, "annotate-simulate": 3, "evaluate": 3}
+CHANGES = 200  # of files and folders: more than any stage makes here
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rerun_after_kills_at_random_moments_gives_the_same(stage, place, world):
+    """Real processes, killed while they import, work or publish; all kills of a stage hit the same folder."""
     step = CHAIN[stage]
     remove(place, step)
     draw = random.Random(f"kills of {stage}")
@@ -35,8 +37,7 @@ def test_a_rerun_after_kills_at_random_moments_gives_the_same(stage, place, worl
     duration = time.monotonic() - began
     kills = 0
     while kills < KILLS[stage]:
-        if (place / step.output).exists():  # it was faster than its kill
-            remove(place, step)
+        remove(place, step)  # where it was faster than its kill
         process = start(*step.words, cwd=place)
         try:
             process.wait(draw.uniform(0, duration))
@@ -49,42 +50,148 @@ def test_a_rerun_after_kills_at_random_moments_gives_the_same(stage, place, worl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_rerun_after_a_kill_before_any_change_on_disk_gives_the_same(stage, place, world, preloaded):
-    """Run n dies before its n-th change of the disk, on top of what the runs before it left, until one gets through."""
+def test_a_rerun_after_kills_at_every_change_on_disk_gives_the_same(stage, place, world, preloaded):
+    """Run n dies at its n-th change of the disk, on top of what the runs before it left, until one gets through."""
     step = CHAIN[stage]
     remove(place, step)
-    for kills in range(200):
-        done = preloaded.run(*step.words, cwd=place, die_at=kills + 1)
+    for kills in range(CHANGES):
+        done = preloaded.run(*step.words, cwd=place, signal_at=(kills + 1, signal.SIGKILL))
         if done.code == 0:
             break
         assert done.code == -signal.SIGKILL, done
     assert kills >= 4
-    done.expect(0)
     preloaded.run(*step.words, cwd=place).expect(0, out="up to date")
     assert_undisturbed(place, world, step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_rebuild_killed_before_any_change_on_disk_leaves_the_old_or_the_new(stage, place, preloaded):
+def test_a_rebuild_killed_at_any_change_on_disk_leaves_a_whole_artifact_and_no_litter(stage, place, world, preloaded):
+    """After every kill the old artifact or the new one is in place, and "up to date" clears up."""
     step = CHAIN[stage]
-    before = digest(place / step.output)
-    for point in range(1, 200):
-        done = preloaded.run(*step.words, "--seed", "7", "--force", cwd=place, die_at=point)
-        found = digest(place / step.output)
-        preloaded.run("verify", step.output, cwd=place).expect(0, out="whole")
+    words = [*step.words, "--force", *(["--checkpoint-seconds", "60"] if stage == "train" else [])]
+    for point in range(1, CHANGES):
+        done = preloaded.run(*words, cwd=place, signal_at=(point, signal.SIGKILL))
+        assert_same(place / step.output, world / step.output)
         if done.code == 0:
             break
-    print(stage, point, before, found)
+        assert done.code == -signal.SIGKILL, done
+        preloaded.run(*step.words, cwd=place).expect(0, out="up to date")
+        assert_undisturbed(place, world, step)
+    assert point > 4
+
+
+@pytest.mark.parametrize("stage", ["prepare", "score"])
+def test_sigterm_in_a_sharded_stage_keeps_the_finished_shards(stage, place, world, preloaded):
+    step = CHAIN[stage]
+    remove(place, step)
+    while_the_second_shard_is_written = (7, signal.SIGTERM)
+    done = preloaded.run(*step.words, cwd=place, signal_at=while_the_second_shard_is_written)
+    done.expect(75, err="stopped after 4 of")
+    assert not (place / step.output).exists()
+    assert len(list((place / f"{step.output}.parts").glob("*.h5"))) == 2
+    preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
+    assert_undisturbed(place, world, step)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_in_training_saves_and_the_same_command_goes_on(workers, place, world, preloaded):
+    step = CHAIN["train"]
+    remove(place, step)
+    words = [*step.words, "--workers", workers]
+    done = preloaded.run(*words, cwd=place, signal_at=(12, signal.SIGTERM))
+    done.expect(75, err="stopped and saved after step")
+    assert not (place / step.output).exists()
+    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    assert_undisturbed(place, world, step)
+
+
+@pytest.mark.slow
+def test_sigterm_from_outside_stops_a_training_with_its_state_saved(place):
+    step = CHAIN["train"]
+    remove(place, step)
+    process = start(*step.words, "--epochs", "1000", cwd=place)
+    wait_until(lambda: any((place / "m.safetensors.work").glob("step*.pt")), "a checkpoint")
+    process.terminate()
+    finish(process).expect(75, err="the same command goes on from there")
+    assert not (place / step.output).exists()
 
 
 @pytest.fixture
-def stopped_training(place, preloaded):
-    """A training that was killed after a few steps: its folder holds two checkpoints."""
+def checkpoints(place, preloaded) -> list[Path]:
+    """The two checkpoints, oldest first, of a training that was killed."""
     step = CHAIN["train"]
     remove(place, step)
-    process = preloaded.start(*step.words, cwd=place)
-    work = place / "m.safetensors.work"
-    wait_until(lambda: len(list(work.glob("*.pt"))) == 2, "two checkpoints")
-    process.send(signal.SIGKILL)
-    process.finish()
-    return work
+    done = preloaded.run(*step.words, cwd=place, signal_at=(30, signal.SIGKILL))
+    assert done.code == -signal.SIGKILL
+    found = sorted((place / "m.safetensors.work").glob("step*.pt"))
+    assert len(found) == 2
+    return found
+
+
+def mark(checkpoint: Path) -> None:
+    """Leaves a sign in the history of a checkpoint, which shows in the CSV of the training that goes on from it."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["state"]["progress"]["history"].insert(0, {"epoch": 0, "loss": 4711.0})
+    torch.save(content, checkpoint)
+
+
+def is_marked(place: Path) -> bool:
+    with (place / "m.history.csv").open() as file:
+        return next(csv.DictReader(file))["loss"] == "4711.0"
+
+
+def test_training_goes_on_from_the_newest_checkpoint(checkpoints, place, world, preloaded):
+    mark(checkpoints[1])
+    preloaded.run(*CHAIN["train"].words, cwd=place).expect(0, out="wrote")
+    assert is_marked(place)
+    assert_same(place / "m.safetensors", world / "m.safetensors")
+
+
+def test_a_torn_checkpoint_falls_back_to_the_one_before(checkpoints, place, world, preloaded):
+    mark(checkpoints[0])
+    checkpoints[1].write_bytes(checkpoints[1].read_bytes()[:-5000])
+    preloaded.run(*CHAIN["train"].words, cwd=place).expect(0, out="wrote")
+    assert is_marked(place)
+    assert_same(place / "m.safetensors", world / "m.safetensors")
+
+
+def test_without_a_readable_checkpoint_training_starts_anew(checkpoints, place, world, preloaded):
+    checkpoints[0].write_bytes(b"")
+    checkpoints[1].write_text("no checkpoint")
+    preloaded.run(*CHAIN["train"].words, cwd=place).expect(0, out="wrote")
+    assert_undisturbed(place, world, CHAIN["train"])
+
+
+def test_a_checkpoint_of_other_settings_is_ignored_and_removed(checkpoints, place, preloaded):
+    words = [*CHAIN["train"].words, "--head-lr", "0.01"]
+    mark(checkpoints[0])
+    mark(checkpoints[1])
+    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    assert not is_marked(place)
+    assert not checkpoints[0].parent.exists()
+    elsewhere = place.parent / "elsewhere.safetensors"
+    preloaded.run(*words, "-o", elsewhere, cwd=place).expect(0, out="wrote")
+    assert_same(place / "m.safetensors", elsewhere)
+
+
+def test_a_torn_shard_is_built_again(place, world, preloaded):
+    step = CHAIN["score"]
+    remove(place, step)
+    preloaded.run(*step.words, cwd=place, signal_at=(7, signal.SIGTERM)).expect(75)
+    shard = min((place / "s1.h5.parts").glob("*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-3000])
+    preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
+    assert_undisturbed(place, world, step)
+
+
+def test_shards_of_other_settings_are_ignored_and_removed(place, preloaded):
+    step = CHAIN["score"]
+    remove(place, step)
+    preloaded.run(*step.words, cwd=place, signal_at=(7, signal.SIGTERM)).expect(75)
+    words = [*step.words, "--measure", "entropy"]
+    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    assert not (place / "s1.h5.parts").exists()
+    elsewhere = place.parent / "elsewhere.h5"
+    preloaded.run(*words, "-o", elsewhere, cwd=place).expect(0, out="wrote")
+    assert_same(place / "s1.h5", elsewhere)

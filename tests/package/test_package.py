@@ -1,0 +1,78 @@
+"""The wheel and the command line: what a user installs, from any working directory."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    "prepare", "train", "score", "select", "annotate-simulate", "export-queries", "import-answers", "evaluate",
+    "inspect", "verify", "plan", "compare",
+]  # fmt: skip
+
+
+def run(*words, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_the_wheel_works_from_any_folder_and_ships_its_data(tmp_path):
+    built = run("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=ROOT)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    installed, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    zipfile.ZipFile(wheel).extractall(installed)
+    where = run("-c", "import stages; print(stages.__file__)", cwd=elsewhere, PYTHONPATH=str(installed))
+    assert where.stdout.startswith(str(installed))
+    made = run(
+        "-m", "alseg_cli", "plan", "pixelpick", "d.h5", "--profile", "camvid", cwd=elsewhere, PYTHONPATH=str(installed)
+    )
+    assert made.returncode == 0, made.stderr
+    assert ".DELETE_ON_ERROR" in made.stdout
+    names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
+    shipped = {path.name for path in (ROOT / "data").rglob("*.toml")}
+    assert shipped
+    assert shipped <= names
+    assert not any("tests" in name for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_help_imports_neither_torch_nor_cv2(tmp_path):
+    code = (
+        "import sys\nsys.argv = ['alseg', '--help']\nfrom alseg_cli.app import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', [name for name in ('torch', 'cv2', 'timm', 'matplotlib', 'h5py') if name in sys.modules])"
+    )
+    result = run("-c", code, cwd=tmp_path)
+    assert "LOADED []" in result.stdout
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    from typer.testing import CliRunner
+
+    from alseg_cli.app import app
+
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"})
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+def test_the_help_of_a_stage_lists_every_setting_with_its_default():
+    from typer.testing import CliRunner
+
+    from alseg_cli.app import app
+    from alseg_cli.options import option_name, shown
+    from stages.settings.train import TrainSettings
+
+    output = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "400"}).output
+    for name, field in TrainSettings.model_fields.items():
+        assert option_name(name) in output
+        assert f"(default: {shown(field.default)})" in output

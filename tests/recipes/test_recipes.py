@@ -1,0 +1,219 @@
+"""Shipped recipes: valid, planned for every profile, and run end to end on tiny scenes."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from alseg_cli.app import app
+from alseg_cli.options import gather
+from alseg_cli.plan import build_rules, parse_overrides
+from alseg_cli.recipes import load_recipe, recipe_names
+from stages import prepare
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.model import Model
+from stages.artifacts.opening import open_any
+from stages.artifacts.queries import Queries
+from stages.errors import BadInput
+from stages.settings.registry import SETTINGS
+from stages.settings.stages import PrepareSettings
+
+SCENES = """
+name = "tiny"
+classes = {classes}
+[generator]
+name = "scenes"
+height = 48
+width = 64
+images = {{ train = 4, val = 2, test = 2 }}
+"""
+TINY = ["train.epochs=2", "train.batch=2", "train.head-width=16", "train.low-level-width=8", "train.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    from stages.datasets.description import load_description
+
+    classes = (
+        "["
+        + ",".join(f'{{name = "{c.name}", color = {list(c.color)}}}' for c in load_description("scenes").classes)
+        + "]"
+    )
+    folder = tmp_path_factory.mktemp("scenes")
+    description = folder / "tiny.toml"
+    description.write_text(SCENES.format(classes=classes))
+    return prepare.run(str(description), None, folder / "scenes.h5", PrepareSettings())
+
+
+def run_recipe(name, dataset, folder, rounds):
+    """The planned commands, run one after another in this process."""
+    recipe = load_recipe(name)
+    rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], parse_overrides(recipe, TINY))
+    for rule in rules:
+        names = {"$(DATASET)": str(dataset), "$@": rule.target}
+        words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(scenes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
+    return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+class TestEveryRecipe:
+    def test_is_valid_and_says_what_it_is(self, name):
+        recipe = load_recipe(name)
+        assert recipe.title
+        assert recipe.source
+        assert {"camvid", "cityscapes", "voc2012", "scenes"} <= set(recipe.profiles)
+
+    def test_every_profile_gives_valid_settings_for_every_stage(self, name):
+        recipe = load_recipe(name)
+        for profile in recipe.profiles:
+            for stage in SETTINGS:
+                gather(stage, {}, name, profile)
+            rules = build_rules(recipe, recipe.profiles[profile].rounds or recipe.rounds, [], {})
+            made = {"$(DATASET)"}
+            for rule in rules:
+                assert set(rule.needs) <= made
+                assert rule.target not in made
+                made.add(rule.target)
+
+    def test_is_run_end_to_end_here(self, name, runs):
+        assert sorted(runs[name].glob("round-*/evaluation.json"))
+
+
+def test_every_round_adds_its_pixels(runs):
+    for number in range(3):
+        ledger = Annotations(runs["pixelpick"] / f"round-{number}" / "annotations.h5")
+        assert len(ledger.answers) == 4 * 10 * (number + 1)
+    assert Queries(runs["pixelpick"] / "round-1" / "queries.h5").attributes["measure"] == "margin"
+    assert Queries(runs["random-pixels"] / "round-1" / "queries.h5").attributes["measure"] == "random"
+
+
+def test_labels_on_disk_are_labels_trained_on(runs):
+    """A6: no query pass follows the last training."""
+    for folder in (runs["pixelpick"] / f"round-{number}" for number in range(3)):
+        ledger, model = Annotations(folder / "annotations.h5"), Model(folder / "model.safetensors")
+        assert model.header.inputs["annotations"].digest == ledger.digest
+        assert model.header.counts["labelled_pixels"] == (ledger.answers.label != 255).sum()
+
+
+def test_method_and_baseline_share_their_first_round(runs):
+    """Same seed, same first draw, same training: the curves start at one point."""
+    for file in ("queries.h5", "annotations.h5", "model.safetensors"):
+        digests = {open_any(runs[name] / "round-0" / file).header.digest for name in ("pixelpick", "random-pixels")}
+        assert len(digests) == 1
+
+
+def test_reference_records_its_privilege(runs):
+    queries = Queries(runs["pixelpick-reference"] / "round-1" / "queries.h5")
+    assert queries.attributes["oracle_privilege"] != "none"
+    ledger = Annotations(runs["pixelpick-reference"] / "round-1" / "annotations.h5")
+    assert ledger.header.counts["void"] == 0
+    assert Queries(runs["pixelpick"] / "round-1" / "queries.h5").attributes["oracle_privilege"] == "none"
+
+
+def test_full_supervision_buys_masks(runs):
+    ledger = Annotations(runs["full"] / "round-0" / "annotations.h5")
+    assert ledger.mask_ids() == set(ledger.ids)
+    assert ledger.cost()["seconds"] == 4 * 5400
+
+
+def test_evaluation_reports_last_and_best(runs):
+    evaluation = Evaluation(runs["pixelpick"] / "round-2" / "evaluation.h5")
+    assert evaluation.strings("models/checkpoint") == ["last", "best"]
+    assert evaluation.confusion.sum() > 0
+
+
+def test_compare_prints_rounds_and_draws(runs, tmp_path):
+    words = ["compare", str(runs["pixelpick"]), str(runs["random-pixels"]), "--full", str(runs["full"])]
+    result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "curve.png")], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert re.search(r"pixelpick\s.*random-pixels", result.output)
+    assert "full" in result.output
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("file", ["scores.h5", "queries.h5", "annotations.h5"])
+@pytest.mark.parametrize("run", ["pixelpick", "full"])
+def test_inspect_draws_what_an_artifact_holds(runs, scenes, tmp_path, run, file):
+    picture = tmp_path / "picture.png"
+    words = ["inspect", str(runs[run] / "round-0" / file), "--dataset", str(scenes), "--png", str(picture)]
+    if (run, file) == ("full", "scores.h5"):
+        with pytest.raises(BadInput, match="whole images"):
+            CliRunner().invoke(app, words, catch_exceptions=False)
+        return
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_committee_scores_by_soft_and_hard_vote(runs, scenes, tmp_path):
+    model = runs["pixelpick"] / "round-0" / "model.safetensors"
+    for vote in ("soft", "hard"):
+        words = ["score", str(scenes), "--model", str(model), "--committee", "3", "--vote", vote]
+        maps = []
+        for output in (tmp_path / f"{vote}1.h5", tmp_path / f"{vote}2.h5"):
+            result = CliRunner().invoke(app, [*words, "-o", str(output)], catch_exceptions=False)
+            assert result.exit_code == 0, result.output
+            maps.append(open_any(output).header.digest)
+        assert maps[0] == maps[1]
+    words = ["score", str(scenes), "--model", str(model), "-o", str(tmp_path / "plain.h5")]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    assert open_any(tmp_path / "plain.h5").header.digest != maps[0]
+
+
+BROKEN = """
+title = "broken"
+source = "nowhere"
+[settings.train]
+epochz = 3
+[settings.fly]
+height = 1
+[profiles.camvid.settings.select]
+fractoin = 0.1
+[[steps]]
+name = "scores"
+stage = "score"
+reads = { model = "nothing@before" }
+"""
+
+
+def test_all_faults_of_a_recipe_are_told_at_once(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text(BROKEN)
+    with pytest.raises(BadInput) as error:
+        load_recipe(str(path))
+    text = str(error.value)
+    assert all(word in text for word in ("epochz", "fly", "fractoin", "nothing@before"))
+
+
+def test_a_recipe_of_the_user_builds_on_a_shipped_one(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "pixelpick"\ntitle = "mine"\n[profiles.camvid.settings.train]\nepochs = 7\n')
+    settings = gather("train", {}, str(path), "camvid")
+    assert settings.epochs == 7
+    assert settings.schedule == "milestones"
+    assert [step.name for step in load_recipe(str(path)).steps] == [
+        step.name for step in load_recipe("pixelpick").steps
+    ]
+
+
+def test_options_override_profile_override_recipe():
+    assert gather("train", {}, "pixelpick", None).batch == 4
+    assert gather("train", {}, "pixelpick", "voc2012").batch == 10
+    assert gather("train", {"batch": "6"}, "pixelpick", "voc2012").batch == 6
+
+
+def test_overrides_of_a_plan_are_checked_all_at_once():
+    recipe = load_recipe("pixelpick")
+    with pytest.raises(BadInput) as error:
+        parse_overrides(recipe, ["train.epochz=1", "nonsense", "score.measure=margin"])
+    assert len(error.value.faults) == 2
