@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
@@ -23,6 +24,7 @@ from stages.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
 SHARD_IMAGES = 64
+LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
 
@@ -120,9 +122,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 writer.array(f"masks/{sample.id}", loaded.mask)
             table.append([sample.id, sample.split, *loaded.image.shape[:2]])
             if sample.split == statistics_split:
-                values = loaded.image.reshape(-1, 3).astype(np.float64) / 255
-                sums, squares = sums + values.sum(0), squares + (values**2).sum(0)
-                pixels += len(values)
+                histogram = np.array(Image.fromarray(loaded.image).histogram(), dtype=np.float64).reshape(3, 256)
+                sums, squares = sums + histogram @ LEVELS, squares + histogram @ LEVELS**2
+                pixels += loaded.image.shape[0] * loaded.image.shape[1]
         if faults:  # look at the rest too, so that all can be mended at once
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table, "sums": sums.tolist(), "squares": squares.tolist(), "pixels": pixels}

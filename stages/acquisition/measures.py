@@ -52,7 +52,7 @@ def entropy(logits: Tensor) -> Tensor:
     shifted = logits - logits.amax(1, keepdim=True)
     powers = shifted.exp()
     rest = rest_of(powers)
-    return rest.log1p() - (shifted * powers).sum(1) / (1 + rest)
+    return rest.log1p() - shifted.mul_(powers).sum(1) / (1 + rest)
 
 
 def bvsb(logits: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,9 @@ class Writer:
         values = np.ascontiguousarray(values)
         options: dict[str, Any] = {}
         if values.size and values.ndim:
-            chunks = tuple(min(side, CHUNK_SIDE if values.ndim > 1 else 1 << 16) for side in values.shape)
+            most = CHUNK_SIDE if values.ndim > 1 else 1 << 16
+            # sides cut into equal parts, or the padding of the last chunk would be stored too
+            chunks = tuple(math.ceil(side / math.ceil(side / most)) for side in values.shape)
             options = {"chunks": chunks, "fletcher32": True}
             if compress:
                 options |= {"compression": "gzip", "compression_opts": 4, "shuffle": values.dtype.itemsize > 1}

@@ -89,10 +89,16 @@ class LabelObjective:
             ]
         }
 
-    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        indices = epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, epoch)[first:]
-        mine = [batch[self.ranks.rank :: self.ranks.size] for batch in indices]
-        return load_batches(self.samples, mine, epoch, self.workers, self.device.type == "cuda")
+    def batches(self, first: int) -> Iterator[Batch]:
+        def keys() -> Iterator[list[tuple[int, int]]]:
+            """(sample, epoch) pairs per batch, this process's share of each."""
+            for epoch in range(first // self.steps_per_epoch, self.settings.epochs):
+                batches = epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, epoch)
+                start = max(0, first - epoch * self.steps_per_epoch)
+                for batch in batches[start:]:
+                    yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
+
+        return load_batches(self.samples, keys(), self.workers, self.device.type == "cuda")
 
     def images_in(self, batch: Batch) -> int:
         return len(batch.images) * self.ranks.size

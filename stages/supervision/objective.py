@@ -19,8 +19,8 @@ class Objective(Protocol):
     def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
         """Optimiser name -> parameter groups, each with its peak ``lr``."""
 
-    def batches(self, epoch: int, first: int) -> Iterator[Any]:
-        """This process's batches of ``epoch`` from the ``first``-th step on."""
+    def batches(self, first: int) -> Iterator[Any]:
+        """This process's batches from step ``first`` of the training on, epoch after epoch."""
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is descended.

@@ -1,7 +1,8 @@
 """The training loop: steps, schedule, validation, checkpoints, signals, ranks. It knows no objective."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,10 +80,11 @@ class Training:
     def run(self, after_epoch: Callable[[list[Row]], None] = lambda history: None) -> Trained:
         """Trains to the end, or raises Stopped after saving when a signal asks for it."""
         steps = self.settings.epochs * self.objective.steps_per_epoch
+        batches = self.objective.batches(self.state.step)
         with stop_on_signal() as stop, Progress("training", steps) as bar:
             bar.advance(self.state.step)
             while not self.state.finished:
-                self.train_epoch(stop, bar)
+                self.train_epoch(batches, stop, bar)
                 self.end_epoch()
                 if self.ranks.is_main:
                     after_epoch(self.state.history)
@@ -91,14 +93,14 @@ class Training:
         network = self.objective.modules["network"]
         return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history)
 
-    def train_epoch(self, stop: StopRequest, bar: Progress) -> None:
+    def train_epoch(self, batches: Iterator[Any], stop: StopRequest, bar: Progress) -> None:
         """The remaining steps of the current epoch."""
         objective, state = self.objective, self.state
         for module in objective.modules.values():
             module.train()
         began, images, loss = time.monotonic(), 0, None
         total = torch.tensor(state.loss_sum, dtype=torch.float64)  # stays on the device: reading it would wait for it
-        for batch in objective.batches(state.step // objective.steps_per_epoch, state.step % objective.steps_per_epoch):
+        for batch in itertools.islice(batches, objective.steps_per_epoch - state.step % objective.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
             for name, losses in objective.updates(batch):
                 self.descend(self.optimisers[name], losses["loss"])

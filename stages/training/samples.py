@@ -1,7 +1,7 @@
 """Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,13 @@ def ignore_signals(worker: int) -> None:
 
 
 def load_batches(
-    samples: TrainingSamples, indices: Sequence[np.ndarray], epoch: int, workers: int, pin: bool
+    samples: TrainingSamples, keys: Iterable[list[tuple[int, int]]], workers: int, pin: bool
 ) -> Iterator[Batch]:
-    """Loads the given batches of an epoch in order."""
-    keys = [[(int(index), epoch) for index in batch] for batch in indices]
+    """Loads the batches named by ``keys`` in order; one loader for a whole training, since starting workers is slow."""
     yield from DataLoader(
         samples,
         batch_sampler=keys,
-        num_workers=min(workers, len(keys)),
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
         worker_init_fn=ignore_signals,

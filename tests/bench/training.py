@@ -70,8 +70,8 @@ class TimedObjective(LabelObjective):
 
     waited = 0.0
 
-    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        batches = super().batches(epoch, first)
+    def batches(self, first: int) -> Iterator[Batch]:
+        batches = super().batches(first)
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
