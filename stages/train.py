@@ -39,8 +39,11 @@ def run(dataset: Path, annotations: Path, output: Path, settings: TrainSettings,
 
     device = choose_device(settings.device)
     with joined_ranks(device.type) as ranks:
-        if settings.batch % ranks.size:
-            raise BadInput(f"batch {settings.batch} cannot be shared by {ranks.size} processes; make it a multiple.")
+        if settings.batch % ranks.size or settings.batch < 2 * ranks.size:
+            raise BadInput(
+                f"batch {settings.batch} cannot be shared by {ranks.size} processes with two or more images each; "
+                f"give a multiple of {ranks.size} from {2 * ranks.size} on."
+            )
         return produce(request, lambda: build(request, dataset, annotations, settings, ranks), force, ranks)
 
 
@@ -68,8 +71,10 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
     weights = load_weights(network, settings.weights, settings.backbone)
     place(network, device)
     samples = TrainingSamples(dataset, annotations, settings, statistics[0])
-    if len(samples) < 2:
-        raise BadInput(f"{annotations} has labels in {len(samples)} image; batch normalisation needs at least 2.")
+    if len(samples) < 2 * ranks.size:
+        raise BadInput(
+            f"{annotations} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
+        )
     objective = LabelObjective(network, samples, statistics, settings, device, ranks)
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:

@@ -73,7 +73,7 @@ class LabelObjective:
         self.validates = dataset.has_masks(settings.validation_split)
         weights = class_weights(settings.class_weights, label_counts(ledger, self.classes))
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
-        self.steps_per_epoch = len(epoch_batches(len(samples), settings.batch, settings.seed, 0))
+        self.steps_per_epoch = len(self.epoch(0))
         self.forward = network if ranks.size == 1 else distributed(network, device)
         default_workers = 0 if device.type == "cpu" else min(8, available_cores())
         self.workers = default_workers if settings.workers is None else settings.workers
@@ -89,13 +89,16 @@ class LabelObjective:
             ]
         }
 
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """The batches of an epoch, as sample indices over all processes."""
+        return epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, number, self.ranks.size)
+
     def batches(self, first: int) -> Iterator[Batch]:
         def keys() -> Iterator[list[tuple[int, int]]]:
             """(sample, epoch) pairs per batch, this process's share of each."""
             for epoch in range(first // self.steps_per_epoch, self.settings.epochs):
-                batches = epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, epoch)
                 start = max(0, first - epoch * self.steps_per_epoch)
-                for batch in batches[start:]:
+                for batch in self.epoch(epoch)[start:]:
                     yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
 
         return load_batches(self.samples, keys(), self.workers, self.device.type == "cuda")

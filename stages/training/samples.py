@@ -87,12 +87,14 @@ def collate(samples: list[tuple[np.ndarray, np.ndarray, ColourDraw]]) -> Batch:
     )
 
 
-def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The shuffled sample indices of an epoch in batches; the last one is short, and dropped if it holds one image
-    (batch normalisation needs two)."""
+def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:
+    """The shuffled sample indices of an epoch in batches; the last one is short.
+
+    It is dropped if it holds less than two images per process, which batch normalisation needs.
+    """
     order = stream(seed, "order", epoch).permutation(count)
     batches = [order[start : start + batch] for start in range(0, count, batch)]
-    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+    return batches[:-1] if len(batches) > 1 and len(batches[-1]) < 2 * ranks else batches
 
 
 def ignore_signals(worker: int) -> None:

@@ -185,7 +185,10 @@ print("ready", flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     if "wait" in job:
+        signal.signal(signal.SIGALRM, lambda *arguments: os.kill(job["wait"], signal.SIGKILL))
+        signal.alarm(int(sys.argv[2]))
         print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        signal.alarm(0)
     else:
         pid = os.fork()
         if pid == 0:
@@ -199,7 +202,7 @@ class Preloaded:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(SHARD_IMAGES)],
+            [sys.executable, "-c", SERVER, str(SHARD_IMAGES), str(PATIENCE)],
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -252,6 +255,11 @@ class Forked:
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
+
+    def sleeps(self) -> bool:
+        """Whether SIGSTOP has reached it."""
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(self.pid)], capture_output=True, text=True, check=True)
+        return state.stdout.startswith("T")
 
     def finish(self) -> Done:
         code = self.server.ask({"wait": self.pid})

@@ -6,21 +6,12 @@ import pytest
 from commands_support import CHAIN, assert_undisturbed, finish, remove, start, wait_until
 
 
-def stop_at_work(place, preloaded, step):
-    """A command that holds the lock of its output and was put to sleep there."""
-    remove(place, step)
-    process = preloaded.start(*step.words, cwd=place)
-    wait_until((place / f".{step.output}.lock").exists, "the lock")
-    process.send(signal.SIGSTOP)
-    return process
-
-
 @pytest.mark.parametrize("stage", ["train", "score", "select"])
 def test_the_second_says_who_is_writing_and_touches_nothing(stage, place, world, preloaded):
     step = CHAIN[stage]
     remove(place, step)
-    first = preloaded.start(*step.words, cwd=place, signal_at=(2, signal.SIGSTOP))
-    wait_until((place / f".{step.output}.lock").exists, "the lock")
+    first = preloaded.start(*step.words, cwd=place, signal_at=(3, signal.SIGSTOP))
+    wait_until(first.sleeps, "the first to fall asleep with the lock in its hand")
     second = preloaded.run(*step.words, cwd=place)
     second.expect(1, err=f"{step.output} is being written by process {first.pid}")
     assert not (place / step.output).exists()

@@ -205,8 +205,10 @@ def test_loader_processes_change_nothing(world):
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("schedule", ["constant", "poly", "milestones", "one-cycle"])
+@pytest.mark.parametrize(
+    "optimiser, schedule",
+    [("adam", "constant"), ("adamw", "one-cycle"), ("sgd", "poly"), ("adam", "milestones")],
+)
 def test_training_learns_its_labels(world, optimiser, schedule):
     rates = {"backbone_lr": 1e-3, "head_lr": 5e-3} if optimiser != "sgd" else {"backbone_lr": 5e-2, "head_lr": 5e-2}
     plain = {
