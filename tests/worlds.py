@@ -11,6 +11,16 @@ from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
+# Training settings for a network of seconds
+TINY = {
+    "weights": "none",
+    "backbone": "mobilenetv3_small_050",
+    "head_width": 16,
+    "low_level_width": 8,
+    "batch": 2,
+    "device": "cpu",
+}
+
 
 def write_dataset(
     path: Path,

@@ -13,8 +13,8 @@ from stages.pictures.curves import to_png
 
 
 def colourise(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """(H,W) u8 class map -> (H,W,3) u8; void is dark grey. ``palette`` is (C,3) u8."""
-    table = np.full((256, 3), 64, dtype=np.uint8)
+    """(H,W) u8 class map -> (H,W,3) u8; void is white. ``palette`` is (C,3) u8."""
+    table = np.full((256, 3), 255, dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
 
@@ -82,7 +82,7 @@ def class_legend(figure: Figure, data: Dataset, present: np.ndarray) -> None:
 
     handles = [Patch(color=data.palette[index] / 255, label=data.classes[index]) for index in present if index != VOID]
     if VOID in present:
-        handles.append(Patch(color=(0.25, 0.25, 0.25), label="void"))
+        handles.append(Patch(facecolor="white", edgecolor="0.5", label="void"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7, frameon=False)
 
 

@@ -88,8 +88,11 @@ class Training:
                 self.end_epoch()
                 if self.ranks.is_main:
                     after_epoch(self.state.history)
-                if self.state.finished or self.checkpoint_due():
+                stopping = self.agreed(bool(stop))
+                if self.state.finished or stopping or self.checkpoint_due():
                     self.save()
+                if stopping and not self.state.finished:
+                    raise self.stopped()
         network = self.objective.modules["network"]
         return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history)
 
@@ -111,13 +114,18 @@ class Training:
             images += objective.images_in(batch)
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
+            if state.step % objective.steps_per_epoch == 0:
+                break  # what ends an epoch belongs to it: a state saved here would go on without it
             stopping = self.agreed(bool(stop))
-            if stopping or (state.step % objective.steps_per_epoch and self.checkpoint_due()):
+            if stopping or self.checkpoint_due():
                 state.loss_sum = float(total)
                 self.save()
             if stopping:
-                raise Stopped(f"stopped and saved after step {state.step}; the same command goes on from there")
+                raise self.stopped()
         state.loss_sum = float(total)
+
+    def stopped(self) -> Stopped:
+        return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")
 
     def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         """One optimiser step at the scheduled rate."""

@@ -81,28 +81,36 @@ def test_a_rebuild_killed_at_any_change_on_disk_leaves_a_whole_artifact_and_no_l
     assert point > 4
 
 
-@pytest.mark.parametrize("stage", ["prepare", "score"])
-def test_sigterm_in_a_sharded_stage_keeps_the_finished_shards(stage, place, world, preloaded):
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["prepare", "train", "score"])
+def test_sigterm_at_every_change_on_disk_saves_and_the_same_command_goes_on(stage, place, world, preloaded):
+    """Run n is asked to stop at its n-th change of the disk and exits 75, until one gets through."""
     step = CHAIN[stage]
     remove(place, step)
-    while_the_second_shard_is_written = (7, signal.SIGTERM)
-    done = preloaded.run(*step.words, cwd=place, signal_at=while_the_second_shard_is_written)
-    done.expect(75, err="stopped after 4 of")
-    assert not (place / step.output).exists()
-    assert len(list((place / f"{step.output}.parts").glob("*.h5"))) == 2
-    preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
+    stops = 0
+    for point in range(1, CHANGES):
+        done = preloaded.run(*step.words, cwd=place, signal_at=(point, signal.SIGTERM))
+        if done.code == 0:
+            break
+        assert not (place / step.output).exists()
+        if done.code == 75:
+            done.expect(75, err="the same command goes on from there")
+            stops += 1
+        else:  # nothing to save yet, or nothing but publishing left
+            assert done.code == -signal.SIGTERM, done
+    assert stops > 1
+    preloaded.run(*step.words, cwd=place).expect(0, out="up to date")
     assert_undisturbed(place, world, step)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_sigterm_in_training_saves_and_the_same_command_goes_on(workers, place, world, preloaded):
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_sigterm_after_any_step_of_a_training_changes_nothing(steps, workers, place, world, preloaded):
     step = CHAIN["train"]
     remove(place, step)
-    words = [*step.words, "--workers", workers]
-    done = preloaded.run(*words, cwd=place, signal_at=(12, signal.SIGTERM))
-    done.expect(75, err="stopped and saved after step")
-    assert not (place / step.output).exists()
-    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    done = preloaded.run(*step.words, "--workers", workers, cwd=place, stop_after=steps)
+    done.expect(75, err=f"stopped and saved after step {steps};")
+    preloaded.run(*step.words, "--workers", workers, cwd=place).expect(0, out="wrote")
     assert_undisturbed(place, world, step)
 
 
@@ -178,7 +186,7 @@ def test_a_checkpoint_of_other_settings_is_ignored_and_removed(checkpoints, plac
 def test_a_torn_shard_is_built_again(place, world, preloaded):
     step = CHAIN["score"]
     remove(place, step)
-    preloaded.run(*step.words, cwd=place, signal_at=(7, signal.SIGTERM)).expect(75)
+    preloaded.run(*step.words, cwd=place, signal_at=(8, signal.SIGTERM)).expect(75)
     shard = min((place / "s1.h5.parts").glob("*.h5"))
     shard.write_bytes(shard.read_bytes()[:-3000])
     preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
@@ -188,7 +196,7 @@ def test_a_torn_shard_is_built_again(place, world, preloaded):
 def test_shards_of_other_settings_are_ignored_and_removed(place, preloaded):
     step = CHAIN["score"]
     remove(place, step)
-    preloaded.run(*step.words, cwd=place, signal_at=(7, signal.SIGTERM)).expect(75)
+    preloaded.run(*step.words, cwd=place, signal_at=(8, signal.SIGTERM)).expect(75)
     words = [*step.words, "--measure", "entropy"]
     preloaded.run(*words, cwd=place).expect(0, out="wrote")
     assert not (place / "s1.h5.parts").exists()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import random_masks, random_round, write_dataset
+from worlds import TINY, random_masks, random_round, write_dataset
 
 from alseg_cli.inspection import describe
 from stages import score, select, train
@@ -22,18 +22,6 @@ from stages.settings.stages import EvaluateSettings, ScoreSettings, SelectSettin
 from stages.settings.train import TrainSettings
 from stages.supervision.cross_entropy import label_loss
 from stages.training.schedules import build_schedule
-
-TINY = {
-    "weights": "none",
-    "backbone": "mobilenetv3_small_050",
-    "head_width": 16,
-    "low_level_width": 8,
-    "epochs": 2,
-    "batch": 2,
-    "crop": (32, 32),
-    "device": "cpu",
-}
-
 
 # --- measures ---------------------------------------------------------------------------------------------------------
 
@@ -201,7 +189,7 @@ def artifacts(tmp_path_factory):
     splits = dict(zip(names, ["train"] * 4 + ["val", "test"], strict=True))
     dataset = write_dataset(folder / "dataset.h5", random_masks(names, (32, 40), 3), 3, splits)
     ledger = random_round(folder, dataset, 0)
-    model = train.run(dataset, ledger, folder / "model.safetensors", TrainSettings(**TINY))
+    model = train.run(dataset, ledger, folder / "model.safetensors", TrainSettings(**TINY, epochs=2, crop=(32, 32)))
     scores = score.run(dataset, folder / "scores.h5", ScoreSettings(), model)
     queries = select.run(dataset, scores, folder / "queries.h5", SelectSettings(), ledger)
     evaluation = evaluate.run(dataset, [model], folder / "evaluation.h5", EvaluateSettings())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import random_masks, random_round, write_dataset
+from worlds import TINY, random_masks, random_round, write_dataset
 
 from stages import evaluate, train
 from stages.artifacts.dataset import Dataset
@@ -15,16 +15,6 @@ from stages.errors import BadInput
 from stages.inference.predictor import Predictor, equal_size_groups, image_batches
 from stages.settings.stages import EvaluateSettings
 from stages.settings.train import TrainSettings
-
-TINY = {
-    "weights": "none",
-    "backbone": "mobilenetv3_small_050",
-    "head_width": 16,
-    "low_level_width": 8,
-    "batch": 2,
-    "epochs": 1,
-    "device": "cpu",
-}
 
 
 def predictor(network):
@@ -94,7 +84,8 @@ def world(tmp_path_factory):
     dataset = write_dataset(folder / "d.h5", random_masks(names, (32, 40), 3), 3, splits)
     ledger = random_round(folder, dataset, 0)
     models = [
-        train.run(dataset, ledger, folder / f"m{seed}.safetensors", TrainSettings(**TINY, seed=seed)) for seed in (0, 1)
+        train.run(dataset, ledger, folder / f"m{seed}.safetensors", TrainSettings(**TINY, epochs=1, seed=seed))
+        for seed in (0, 1)
     ]
     return folder, dataset, models
 

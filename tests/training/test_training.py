@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms.v2.functional as V
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import random_masks, random_round, write_dataset
+from worlds import TINY, random_masks, random_round, write_dataset
 
 from stages import train
 from stages.artifacts.annotations import Annotations
@@ -21,15 +21,6 @@ from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaus
 from stages.training.loop import Training
 from stages.training.samples import TrainingSamples, epoch_batches
 from stages.training.window import Window, crop_image, crop_labels, draw_window, source_indices
-
-TINY = {
-    "weights": "none",
-    "backbone": "mobilenetv3_small_050",
-    "head_width": 16,
-    "low_level_width": 8,
-    "batch": 2,
-    "device": "cpu",
-}
 
 
 @given(
