@@ -21,6 +21,11 @@ def is_hdf5(path: Path) -> bool:
         return file.read(8) == HDF5_SIGNATURE
 
 
+def is_artifact(path: Path) -> bool:
+    """Whether the file looks like one of ours, whole or damaged: HDF5, or safetensors by name."""
+    return path.suffix == ".safetensors" or is_hdf5(path)
+
+
 def open_any(path: Path) -> Artifact | Model:
     """The artifact in ``path``, whatever its kind; BadInput when it is none."""
     if not path.is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
-from stages.artifacts.opening import read_any_header
+from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import find_partials, lock_path, output_lock, parts_folder, work_folder
 from stages.console import say
 from stages.errors import BadInput, StageFailed
@@ -57,6 +57,23 @@ class Request:
             created=now(),
         )
 
+    def require_own_output(self) -> None:
+        """BadInput when writing would destroy an input, another kind of artifact, or a file that is none."""
+        for role, ref in self.inputs.items():
+            if (self.output.parent / ref.file).resolve() == self.output.resolve():
+                raise BadInput(f"{self.output} is the {role} this stage reads; choose another output.")
+        if self.output.is_dir():
+            raise BadInput(f"{self.output} is a folder; choose a file name for the output.")
+        if self.output.is_file():
+            if not is_artifact(self.output):
+                raise BadInput(f"{self.output} exists and is no alseg artifact; remove it or choose another output.")
+            try:
+                kind = read_any_header(self.output).kind
+            except BadInput:
+                return  # a damaged artifact may be built again
+            if kind != self.kind:
+                raise BadInput(f"{self.output} holds {kind}, not {self.kind}; remove it or choose another output.")
+
     def differences(self) -> list[str] | None:
         """What of an existing output no longer fits the request, in words; empty: up to date; None: no output."""
         if not self.output.exists():
@@ -64,10 +81,8 @@ class Request:
         try:
             old = read_any_header(self.output)
         except BadInput:
-            return ["the existing file is not a readable artifact"]
-        differences = []
-        if (old.kind, old.stage) != (self.kind, self.stage):
-            differences.append(f"it holds {old.kind} written by {old.stage}")
+            return ["the existing file is damaged"]
+        differences = [] if old.stage == self.stage else [f"it was written by {old.stage}"]
         if old.schema_version != SCHEMA_VERSION:
             differences.append(f"schema {old.schema_version} is now {SCHEMA_VERSION}")
         if old.seed != self.settings.seed:
@@ -100,6 +115,7 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
     """
+    request.require_own_output()
     if ranks.is_main and request.differences() == [] and not force:
         clear_up(request)
         return ranks.broadcast(up_to_date(request))

@@ -115,7 +115,7 @@ class Training:
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
             if state.step % objective.steps_per_epoch == 0:
-                break  # what ends an epoch belongs to it: a state saved here would go on without it
+                continue  # what ends an epoch belongs to it: a state saved here would go on without it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
                 state.loss_sum = float(total)

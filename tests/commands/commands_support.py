@@ -66,6 +66,10 @@ class Step:
     output: str
     beside: tuple[str, ...] = ()
 
+    def to(self, output: Path) -> list[str]:
+        """The words of the command with another output."""
+        return [*self.words, "-o", str(output)]
+
 
 NETWORK = ("--weights", "none", "--backbone", "mobilenetv3_small_050", "--head-width", "16", "--low-level-width", "8")
 TRAIN = ("train", "d.h5", "a0.h5", *NETWORK, "--epochs", "3", "--batch", "2", "--checkpoint-seconds", "0")
@@ -132,9 +136,10 @@ def run(*words: object, cwd: Path, **how: object) -> Done:
 SERVER = """
 import json, os, signal, sys
 import torch, timm, segmentation_models_pytorch, safetensors.torch
-import stages.pictures.curves, stages.supervision.cross_entropy, stages.training.loop, stages.inference.predictor
+import stages.pictures.curves, stages.supervision.cross_entropy, stages.inference.predictor
 from stages import annotate_simulate, evaluate, prepare, score, select, train
 from stages.artifacts import hdf5, publish, shards
+from stages.training import loop
 from alseg_cli.app import main
 
 def signal_at(point, number, folder):
@@ -154,6 +159,18 @@ def signal_at(point, number, folder):
             os.kill(os.getpid(), number)
     sys.addaudithook(watch)
 
+def stop_after(steps):
+    # SIGTERM as soon as that many training steps are taken
+    take = loop.Training.descend
+    left = steps
+    def descend(*arguments):
+        nonlocal left
+        take(*arguments)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+    loop.Training.descend = descend
+
 prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
 
 def child(job):
@@ -167,6 +184,8 @@ def child(job):
             module.require_space = lambda *arguments: None
     if job["signal_at"]:
         signal_at(*job["signal_at"], job["cwd"])
+    if job["stop_after"]:
+        stop_after(job["stop_after"])
     code = 1
     try:
         main()
@@ -222,17 +241,19 @@ class Preloaded:
         *words: object,
         cwd: Path,
         signal_at: tuple[int, int] | None = None,
+        stop_after: int | None = None,
         unchecked: bool = False,
     ) -> "Forked":
         """A forked `alseg` command.
 
-        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder. ``unchecked``: the
-        command never asks how much room the disk has, as if another process took the room after the question.
+        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder. ``stop_after``:
+        SIGTERM comes after so many training steps. ``unchecked``: the command never asks how much room the disk has,
+        as if another process took the room after the question.
         """
         self.number += 1
         out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
         job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
-        job |= {"signal_at": signal_at, "unchecked": unchecked}
+        job |= {"signal_at": signal_at, "stop_after": stop_after, "unchecked": unchecked}
         return Forked(self, self.ask(job), out, err)
 
     def run(self, *words: object, cwd: Path, **how: object) -> Done:

@@ -1,4 +1,4 @@
-"""A tiny world built by the real commands, and a server that runs further commands without the cost of imports."""
+"""A tiny world built by the commands, and a server that runs commands without the cost of imports."""
 
 import shutil
 import subprocess
@@ -8,16 +8,24 @@ import pytest
 
 pytest.register_assert_rewrite("commands_support")
 
-from commands_support import CHAIN, Preloaded, run, write_scenes  # noqa: E402
+from commands_support import CHAIN, Preloaded, write_scenes  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> Path:
-    """A folder with every artifact of two rounds, written by real commands and never changed by a test."""
+def preloaded():
+    """Runs commands in forks of one process that has imported everything: the same code, ten times faster."""
+    server = Preloaded()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, preloaded) -> Path:
+    """A folder with every artifact of two rounds, never changed by a test."""
     folder = tmp_path_factory.mktemp("world")
     write_scenes(folder / "tiny.toml")
     for step in CHAIN.values():
-        run(*step.words, cwd=folder).expect(0, out="wrote")
+        preloaded.run(*step.words, cwd=folder).expect(0, out="wrote")
     return folder
 
 
@@ -27,14 +35,6 @@ def place(world, tmp_path) -> Path:
     folder = tmp_path / "place"
     shutil.copytree(world, folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def preloaded():
-    """Runs commands in forks of one process that has imported everything: the same code, ten times faster."""
-    server = Preloaded()
-    yield server
-    server.close()
 
 
 @pytest.fixture
