@@ -26,7 +26,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@$(BIN)/alseg prepare scenes -o $(DEMO)/scenes.h5
+	@# random pixels start from the very round 0 of PixelPick (same seed, same draw), so its files serve both
 	@for recipe in $(RECIPES); do \
+	  if [ $$recipe = random-pixels ] && [ ! -e $(DEMO)/$$recipe ]; then \
+	    mkdir $(DEMO)/$$recipe && cp -Rp $(DEMO)/pixelpick/round-0 $(DEMO)/$$recipe; \
+	  fi; \
 	  $(BIN)/alseg plan $$recipe $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$$recipe -o $(DEMO)/$$recipe.mk && \
 	  $(MAKE) --no-print-directory -s -f $(DEMO)/$$recipe.mk ALSEG=$(BIN)/alseg || exit; \
 	done

@@ -13,7 +13,7 @@ from stages.errors import BadInput
 
 
 def compare_runs(runs: list[Path], output: Path | None, full: Path | None, checkpoint: str) -> None:
-    """Prints a table (round, labels per image, clicks, mIoU per run) and draws mIoU over clicks."""
+    """Prints a table (round, answers per image, clicks, mIoU per run) and draws mIoU over clicks."""
     if checkpoint not in ("last", "best"):
         raise BadInput(f"--checkpoint is last or best, not {checkpoint!r}.")
     found = {name: read_run(path, checkpoint) for name, path in zip(run_names(runs), runs, strict=True)}
@@ -26,7 +26,7 @@ def compare_runs(runs: list[Path], output: Path | None, full: Path | None, check
             f"The runs were evaluated on different splits ({', '.join(sorted(splits))}); evaluate them alike."
         )
     title = f"mIoU (%) on {splits.pop()}, {checkpoint} epoch"
-    table = Table("round", "labels/image", "clicks", *found, title=title, title_justify="left")
+    table = Table("round", "asked/image", "clicks", *found, title=title, title_justify="left")
     for number in range(max(len(entries) for entries in found.values())):
         present = [entries[number] for entries in found.values() if number < len(entries)]
         first = present[0]
@@ -37,10 +37,10 @@ def compare_runs(runs: list[Path], output: Path | None, full: Path | None, check
             else ""
             for entries in found.values()
         ]
-        labels = f"{first['labels']:.1f}" if same else ""
-        table.add_row(str(number), labels, f"{first['clicks']:.0f}" if same else "", *cells)
+        asked = f"{first['asked']:.0f}" if same else ""
+        table.add_row(str(number), asked, f"{first['clicks']:.0f}" if same else "", *cells)
     if reached is not None:
-        table.add_row("full", f"{reached['labels']:.0f}", "masks", *[f"{reached['miou']:.1f}"] * len(found))
+        table.add_row("full", "masks", f"{reached['clicks']:.0f}", *[f"{reached['miou']:.1f}"] * len(found))
     Console().print(table)
     if output is not None:
         from stages.pictures.curves import run_curves
@@ -61,16 +61,16 @@ def run_names(runs: list[Path]) -> list[str]:
 
 
 def read_run(folder: Path, checkpoint: str) -> list[dict[str, Any]]:
-    """Per round: labelled pixels per image, clicks, mIoU in %, in the order of the cost."""
+    """Per round: answers per image, clicks, mIoU in %, in the order of the cost."""
     entries = []
     for path in sorted(folder.glob("round-*/*.json")):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             for model in report["models"]:
                 if model["checkpoint"] == checkpoint and model["miou"] is not None:
-                    cost, images = model["cost"], model["labelled_images"]
-                    labels = cost["labelled_pixels"] / images
-                    entry = {"labels": labels, "clicks": cost["clicks"], "miou": 100 * model["miou"]}
+                    cost = model["cost"]
+                    asked = cost["answers"] / cost["asked_images"]
+                    entry = {"asked": asked, "clicks": cost["clicks"], "miou": 100 * model["miou"]}
                     entries.append(entry | {"split": report["split"]})
         except (KeyError, ValueError, TypeError) as error:
             raise BadInput(f"{path} is not an evaluation written by alseg; remove it or evaluate again.") from error

@@ -44,6 +44,10 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         return produce(request, lambda: build(request, data, ids, opened, settings), force)
 
 
+# What a model's labels cost: answers (pixels or masks) in how many images, usable labels, clicks, seconds
+COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
+
+
 @dataclass(frozen=True)
 class Entry:
     """One evaluated set of weights."""
@@ -71,7 +75,7 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
         writer.array("iou", iou)
         writer.array("miou", miou)
         writer.array("pixel_accuracy", accuracy)
-        for name in ("labelled_pixels", "clicks", "seconds"):
+        for name in COSTS:
             values = [entry.model.header.counts[name] for entry in entries]
             writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
         counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
@@ -93,8 +97,7 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
                 "pixel_accuracy": defined(accuracy[row]),
                 "iou": {name: defined(value) for name, value in zip(data.classes, iou[row], strict=True)},
                 "confusion": entry.confusion.tolist(),
-                "cost": {name: entry.model.header.counts[name] for name in ("labelled_pixels", "clicks", "seconds")},
-                "labelled_images": entry.model.header.counts["labelled_images"],
+                "cost": {name: entry.model.header.counts[name] for name in COSTS},
             }
             for row, entry in enumerate(entries)
         ],

@@ -55,7 +55,7 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
     from stages.networks.build import build_network
     from stages.networks.weights import load_weights
     from stages.randomness import torch_seed
-    from stages.supervision.cross_entropy import LabelObjective
+    from stages.supervision.cross_entropy import LabelObjective, label_counts
     from stages.training.checkpoints import Checkpoints
     from stages.training.loop import Row, Training
     from stages.training.samples import TrainingSamples
@@ -64,7 +64,8 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
     network_settings = NetworkSettings(**settings.model_dump(include=set(NetworkSettings.model_fields)))
     with Dataset(dataset) as data, Annotations(annotations) as ledger:
         classes, cost = data.classes, ledger.cost()
-        labelled = int((ledger.answers.label != 255).sum())
+        asked_images = ledger.header.counts["images"]
+        labelled = int(label_counts(ledger, len(classes)).sum())
         statistics = input_statistics(data, settings)
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     network = build_network(network_settings, len(classes))
@@ -110,6 +111,7 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
             "initial_weights": Path(weights.source).name,
             "labelled_pixels": labelled,
             "labelled_images": len(samples),
+            "asked_images": asked_images,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
         }
     )

@@ -1,7 +1,8 @@
 """The evaluation artifact: one row per model and checkpoint.
 
 `/models/{file,digest,checkpoint,epoch}` (M,), `/confusion` (M,C,C) i64 with rows = truth, `/iou` (M,C), `/miou` (M,),
-`/pixel_accuracy` (M,), `/cost/{pixels,clicks,seconds}` (M,). Undefined values are NaN. The same as JSON beside it.
+`/pixel_accuracy` (M,), `/cost/{answers,asked_images,labelled_pixels,clicks,seconds}` (M,). Undefined values are NaN.
+The same as JSON beside it.
 """
 
 from pathlib import Path
