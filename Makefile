@@ -32,7 +32,7 @@ demo: $(READY)
 	    mkdir $(DEMO)/$$recipe && cp -Rp $(DEMO)/pixelpick/round-0 $(DEMO)/$$recipe; \
 	  fi; \
 	  $(BIN)/alseg plan $$recipe $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$$recipe -o $(DEMO)/$$recipe.mk && \
-	  $(MAKE) --no-print-directory -s -f $(DEMO)/$$recipe.mk ALSEG=$(BIN)/alseg || exit; \
+	  make --no-print-directory -s -f $(DEMO)/$$recipe.mk ALSEG=$(BIN)/alseg || exit; \
 	done
 	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
 	  --png $(DEMO)/picked-pixels.png
