@@ -11,7 +11,7 @@ from rich.table import Table
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
-from stages.artifacts.hdf5 import Artifact, walk
+from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.publish import publish_bytes
@@ -72,7 +72,7 @@ def describe(artifact: Artifact | Model) -> dict[str, Any]:
 def array_table(artifact: Artifact) -> dict[str, Any]:
     """Per array, or per group of arrays named after images: number, types, shapes, range of values."""
     groups: dict[str, list[tuple[str, Any]]] = {}
-    for path, dataset in walk(artifact.file):
+    for path, dataset in artifact.arrays():
         folder, _, _ = path.rpartition("/")
         per_image = folder in ("images", "masks", "scores", "labels") and dataset.ndim > 1
         groups.setdefault(f"{folder}/<id>" if per_image else path, []).append((path, dataset))
@@ -103,7 +103,7 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
     match artifact:
         case Dataset():
             counts = np.zeros(256, dtype=np.int64)
-            for path, _ in walk(artifact.file["masks"]) if "masks" in artifact else ():
+            for path, _ in artifact.arrays("masks") if "masks" in artifact else ():
                 counts += np.bincount(artifact.read(f"masks/{path}").ravel(), minlength=256)
             splits = list(artifact.splits.values())
             return {

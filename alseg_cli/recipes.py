@@ -94,16 +94,24 @@ class Recipe(BaseModel):
         return self.settings.get(stage, {}) | self.profile(profile).settings.get(stage, {})
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """A shipped recipe by name or the user's own by path; BadInput lists all faults."""
+def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
+    """A shipped recipe by name or the user's own by path; BadInput lists all faults.
+
+    ``above`` are the recipes that it is the base of.
+    """
     path = find_toml("recipes", name_or_path)
+    if path in above:
+        raise BadInput(f"{path} is its own base; name another recipe as its base.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid TOML: {error}.") from error
     base = values.pop("base", None)
     if base is not None:
-        values = inherit(load_recipe(str(path.parent / base) if base.endswith(".toml") else base), values)
+        if not isinstance(base, str):
+            raise BadInput(f"{path}: base = {base!r} must be the name of a shipped recipe or the path of a TOML file.")
+        base = str(path.parent / base) if base.endswith(".toml") else base
+        values = inherit(load_recipe(base, (*above, path)), values)
     try:
         return Recipe.model_validate({"name": path.stem} | values)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
 from stages.artifacts.model import Model
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
 from stages.console import Progress
 from stages.errors import BadInput
@@ -102,8 +102,8 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
             for row, entry in enumerate(entries)
         ],
     }
-    publish_bytes(request.path_beside(".json"), (json.dumps(report, indent=1) + "\n").encode())
-    publish_bytes(request.output, content)
+    text = (json.dumps(report, indent=1) + "\n").encode()
+    publish_together({request.path_beside(".json"): text, request.output: content})
     found = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
     return f"mIoU on {settings.split} ({len(ids)} images): {found}"
 

@@ -91,6 +91,8 @@ def choose_in_pixels(
     data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Pixel queries (columns image, y, x, score in rank order) and counts."""
+    if settings.budget == 0:
+        raise BadInput("A budget of 0 asks for all images, and these scores are of pixels; set --budget to 1 or more.")
     pick = pick_per_image if settings.scope == "image" else pick_from_dataset
     flat = pick(data, scores, ledger, settings, round_number)
     widths = np.array([scores.sizes[image][1] for image in scores.ids])

@@ -81,8 +81,8 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
     if ranks.is_main:
         checkpoints.remove_others()
 
-    def write_history(history: list[Row], final: bool = False) -> None:
-        if final or not request.output.exists():  # a finished model keeps its history until the new one is finished
+    def write_history(history: list[Row]) -> None:
+        if not request.output.exists():  # a finished model keeps its history until the new one is finished
             publish_bytes(request.path_beside(".history.csv"), history_csv(history))
 
     trained = Training(objective, settings, checkpoints, ranks).run(write_history)
@@ -115,10 +115,12 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
         }
     )
-    write_history(trained.history, final=True)
-    publish_bytes(request.path_beside(".curve.png"), training_curve(trained.history))
+    beside = {
+        request.path_beside(".history.csv"): history_csv(trained.history),
+        request.path_beside(".curve.png"): training_curve(trained.history),
+    }
     header = request.header(json.loads(canonical(attributes)), counts)
-    write_model(request.output, header, trained.last, trained.best)
+    write_model(request.output, header, trained.last, trained.best, beside)
     checkpoints.remove()
     return summary(results, len(samples))
 

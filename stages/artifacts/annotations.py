@@ -66,7 +66,7 @@ class Annotations(Artifact):
 
     def mask_ids(self) -> set[str]:
         """Images answered with a full mask."""
-        return set(self.file["masks"]) if "masks" in self else set()
+        return {image for image, _ in self.arrays("masks")} if "masks" in self else set()
 
     def queried_pixels(self, image: str) -> tuple[np.ndarray, np.ndarray]:
         """(y, x) of every pixel asked so far in ``image``, void and skipped ones included."""

@@ -153,16 +153,27 @@ class Artifact:
         return self.header.attributes
 
     def __contains__(self, path: str) -> bool:
-        return path in self.file
+        try:
+            return path in self.file
+        except DAMAGE as error:
+            raise self.damaged(path) from error
+
+    def arrays(self, folder: str = "/") -> list[tuple[str, h5py.Dataset]]:
+        """Every array below ``folder`` with its path from there; BadInput when their list is damaged."""
+        try:
+            return list(walk(self.file[folder]))
+        except DAMAGE as error:
+            raise self.damaged(folder) from error
 
     def read(self, path: str, window: Any = ()) -> np.ndarray:
         """The array at ``path`` (or a window of it); BadInput when its bytes are damaged."""
         try:
             return self.file[path][window]
         except DAMAGE as error:
-            raise BadInput(
-                f"{self.path} is damaged at {path}; check it with `alseg verify` and build it again."
-            ) from error
+            raise self.damaged(path) from error
+
+    def damaged(self, path: str) -> BadInput:
+        return BadInput(f"{self.path} is damaged at {path}; check it with `alseg verify` and build it again.")
 
     def strings(self, path: str) -> list[str]:
         return [value.decode() for value in self.read(path)]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.publish import publish_together
 from stages.errors import BadInput
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Te
 
 
 def write_model(
-    path: Path, header: Header, last: "Mapping[str, torch.Tensor]", best: "Mapping[str, torch.Tensor] | None"
+    path: Path,
+    header: Header,
+    last: "Mapping[str, torch.Tensor]",
+    best: "Mapping[str, torch.Tensor] | None",
+    beside: Mapping[Path, bytes] | None = None,
 ) -> None:
-    """Publishes the weights with ``header`` (its digest is filled in here)."""
+    """Publishes the weights with ``header`` (its digest is filled in here), and with them the files ``beside``."""
     from safetensors.torch import save
 
     tensors = {f"last.{name}": tensor.detach().cpu().contiguous() for name, tensor in last.items()}
@@ -103,4 +107,5 @@ def write_model(
         tensors |= {f"best.{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
     values = header.to_json() | {"digest": tensor_digest(header.attributes, tensors)}
     values = json.loads(canonical(values))
-    publish_bytes(path, save(tensors, {"alseg": canonical(values), "header_sha256": digest_of(values)}))
+    content = save(tensors, {"alseg": canonical(values), "header_sha256": digest_of(values)})
+    publish_together({**(beside or {}), path: content})

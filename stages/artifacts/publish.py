@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stages.errors import BadInput, StageFailed
@@ -81,12 +81,26 @@ def publishing(path: Path) -> Iterator[Path]:
 
 def publish_bytes(path: Path, content: bytes | memoryview) -> None:
     """Publishes ``content`` as ``path``; StageFailed when the disk is full."""
-    require_space(path.parent, len(content), f"Writing {path.name}")
+    publish_together({path: content})
+
+
+def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
+    """Publishes the files of one folder, each under its path and the last one last.
+
+    StageFailed when the disk is full; then none of them is published.
+    """
+    *_, last = contents
+    require_space(last.parent, sum(map(len, contents.values())), f"Writing {last.name}")
     try:
-        with publishing(path) as partial, partial.open("wb") as file:
-            file.write(content)
+        with ExitStack() as renames:
+            for path in reversed(contents):  # the stack unwinds from the end
+                partial = renames.enter_context(publishing(path))
+                with partial.open("wb") as file:
+                    file.write(contents[path])
+                    file.flush()
+                    os.fsync(file.fileno())
     except OSError as error:
-        raise StageFailed(f"Could not write {path}: {error.strerror}; nothing was published.") from error
+        raise StageFailed(f"Could not write {last}: {error.strerror}; nothing was published.") from error
 
 
 @contextmanager

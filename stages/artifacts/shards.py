@@ -1,8 +1,11 @@
 """Long stages in shards: each whole or absent, resumed at the first missing one, joined at the end."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,13 +96,25 @@ def is_whole(shard: Path) -> bool:
         return False
 
 
+@contextmanager
+def quiet_hdf5() -> Iterator[None]:
+    """Hides the traceback that h5py prints for every object of a file that a full disk kept from being closed."""
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda *details: None
+    sys.unraisablehook = lambda details: None
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
+
+
 def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]], Header]) -> Header:
     """Joins the shards into the output and removes them; ``finish`` adds the tables and gives the header."""
     output = shards.request.output
     paths = [shards.path(index) for index in range(shards.number)]
     require_space(output.parent, sum(path.stat().st_size for path in paths), f"Joining {output.name}")
     try:
-        with publishing(output) as partial, h5py.File(partial, "w", libver=LIBVER) as file:
+        with quiet_hdf5(), publishing(output) as partial, h5py.File(partial, "w", libver=LIBVER) as file:
             writer = Writer(file)
             sums = []
             for path in paths:
@@ -109,6 +124,8 @@ def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]],
             header = finish(writer, sums)
             digest = writer.finish(header)
     except (OSError, RuntimeError) as error:
-        raise StageFailed(f"Could not write {output} ({error}); the finished shards are kept, run it again.") from error
+        cause = re.search(r"error message = '(.*?)'", str(error))  # what the system said, amid what HDF5 makes of it
+        reason = cause[1] if cause else str(error)
+        raise StageFailed(f"Could not write {output}: {reason}; the finished shards are kept, run it again.") from error
     shutil.rmtree(shards.folder)
     return Header.from_json(header.to_json() | {"digest": digest})

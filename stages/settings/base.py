@@ -18,9 +18,9 @@ EXECUTION: dict[str, Any] = {"execution": True}
 class StageSettings(BaseModel):
     """Base of every stage's settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    seed: int = Field(0, ge=0, description="Root seed; every random draw of the stage derives from it.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Root seed; every random draw of the stage derives from it.")
 
     @model_validator(mode="before")
     @classmethod

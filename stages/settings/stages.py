@@ -9,6 +9,7 @@ from stages.settings.base import EXECUTION, StageSettings
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpoint = Literal["last", "best"]
+LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32 bits, and the number of the round is added
 
 
 class PrepareSettings(StageSettings):
@@ -82,6 +83,12 @@ class SelectSettings(StageSettings):
         False,
         description="Never ask about void pixels. Simulation only: reads the ground truth, which no annotator has.",
     )
+
+    @model_validator(mode="after")
+    def _legacy_seed(self) -> Self:
+        if self.stream == "legacy" and self.seed > LARGEST_LEGACY_SEED:
+            raise ValueError(f"the legacy stream takes no seed above {LARGEST_LEGACY_SEED}")
+        return self
 
 
 class AnnotateSettings(StageSettings):

@@ -145,6 +145,7 @@ def distributed(network: nn.Module, device: torch.device) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # replaces the layers in place, parameters stay the same
         return DistributedDataParallel(network, device_ids=[torch.cuda.current_device()])
     return DistributedDataParallel(network)
 

@@ -37,7 +37,7 @@ def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, p
             break
         done.expect(1, err="No space left on device")
         assert_nothing_published(disk, step)
-    assert files > 2
+    assert files >= 2
     assert_same(disk / step.output, world / step.output)
     assert leftovers(disk, step) == sorted([step.output, *step.beside])
 
@@ -46,7 +46,7 @@ def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, p
 def test_a_disk_that_fills_up_while_a_stage_writes_fails_cleanly(stage, place, world, preloaded, small_disk):
     """As if another process took the room after the stage had asked for it."""
     step = CHAIN[stage]
-    for kib in [4, 8, 12, 20, 32, 48, 64, 96, 128, 160, 256, 512, 1024, 2048, 4096, 8192, 1 << 14, 1 << 15, 1 << 16]:
+    for kib in [*range(4, 260, 64 if stage == "train" else 8), *(1 << power for power in range(9, 17))]:
         disk = small_disk(f"size={kib}k")
         done = preloaded.run(*step.to(disk / step.output), cwd=place, unchecked=True)
         if done.code == 0:
