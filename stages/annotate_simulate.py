@@ -9,6 +9,7 @@ from stages.artifacts.annotations import (
     ANSWERED_VOID,
     Annotations,
     Answers,
+    append_answers,
     ledger_counts,
     number_annotators,
     write_ledger,
@@ -58,12 +59,12 @@ def build(
         masks |= {queries.ids[index]: data.mask(queries.ids[index]) for index in new.image}
     else:
         new = pixel_answers(data, queries, settings, numbers)
-    ledger = new if before is None else before.answers.followed_by(new)
+    ids, sizes, ledger = append_answers(before, queries.ids, queries.sizes, new)
     counts = ledger_counts(ledger, new, data.classes)
     counts["wrong"] = int((ledger.annotator == numbers[IN_ERROR]).sum())
 
     def fill(writer: Writer) -> Header:
-        write_ledger(writer, queries.ids, queries.sizes, ledger, annotators, masks)
+        write_ledger(writer, ids, sizes, ledger, annotators, masks)
         return request.header({"classes": data.classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))

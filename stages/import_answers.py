@@ -14,6 +14,7 @@ from stages.artifacts.annotations import (
     SKIPPED,
     Annotations,
     Answers,
+    append_answers,
     ledger_counts,
     number_annotators,
     write_ledger,
@@ -151,12 +152,12 @@ def build(request: Request, data: Dataset, queries: Queries, before: Annotations
         seconds=np.array([row.seconds for row in rows], dtype=np.float32),
         annotator=np.array(numbers, dtype=np.uint8),
     )
-    ledger = new if before is None else before.answers.followed_by(new)
+    ids, sizes, ledger = append_answers(before, queries.ids, queries.sizes, new)
     masks = {} if before is None else {image: before.label_map(image) for image in sorted(before.mask_ids())}
     counts = ledger_counts(ledger, new, data.classes) | {"open": len(queries) - len(rows)}
 
     def fill(writer: Writer) -> Header:
-        write_ledger(writer, queries.ids, queries.sizes, ledger, annotators, masks)
+        write_ledger(writer, ids, sizes, ledger, annotators, masks)
         return request.header({"classes": data.classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))

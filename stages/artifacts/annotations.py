@@ -6,7 +6,7 @@ Every row of the ledger before is kept unchanged and in place; a round appends i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from stages.acquisition.statistics import distinct_classes, mean_defined
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact, Writer
 from stages.artifacts.images_table import Size, read_images, rows_by_image, write_images
+from stages.errors import BadInput
 
 STATES = ("open", "answered", "void", "skipped")
 ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered", "void", "skipped"))
@@ -23,6 +24,7 @@ COLUMNS = {
     "image": np.int32, "y": np.int32, "x": np.int32, "round": np.int32, "label": np.uint8, "state": np.uint8,
     "clicks": np.float32, "seconds": np.float32, "annotator": np.uint8,
 }  # fmt: skip
+MOST_ANNOTATORS = 256
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,27 @@ def stored_name(column: str) -> str:
     return "class" if column == "label" else column
 
 
+def append_answers(
+    before: Annotations | None, ids: Sequence[str], sizes: dict[str, Size], new: Answers
+) -> tuple[list[str], dict[str, Size], Answers]:
+    """The ledger ``before`` with the rows of ``new`` behind its own: its images, their sizes, its rows.
+
+    The image column of ``new`` indexes ``ids``, which may hold images that the ledger does not know yet.
+    """
+    if before is None:
+        return list(ids), sizes, new
+    known = [*before.ids, *(image for image in ids if image not in before.sizes)]
+    place = {image: number for number, image in enumerate(known)}
+    numbers = np.array([place[image] for image in ids], dtype=np.int32)
+    return known, before.sizes | sizes, before.answers.followed_by(replace(new, image=numbers[new.image]))
+
+
 def number_annotators(before: Annotations | None, names: Sequence[str]) -> tuple[list[str], list[int]]:
     """The ledger's annotators with ``names`` added where they are new, and the number of each of ``names``."""
     known = [] if before is None else list(before.annotators)
     known += [name for name in dict.fromkeys(names) if name not in known]
+    if len(known) > MOST_ANNOTATORS:
+        raise BadInput(f"The answers come from {len(known)} annotators; a ledger takes {MOST_ANNOTATORS}.")
     return known, [known.index(name) for name in names]
 
 
