@@ -25,15 +25,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
+	@mkdir -p $(DEMO)
 	@$(BIN)/alseg prepare scenes -o $(DEMO)/scenes.h5
-	@# random pixels start from the very round 0 of PixelPick (same seed, same draw), so its files serve both
-	@for recipe in $(RECIPES); do \
-	  if [ $$recipe = random-pixels ] && [ ! -e $(DEMO)/$$recipe ]; then \
-	    mkdir $(DEMO)/$$recipe && cp -Rp $(DEMO)/pixelpick/round-0 $(DEMO)/$$recipe; \
-	  fi; \
-	  $(BIN)/alseg plan $$recipe $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$$recipe -o $(DEMO)/$$recipe.mk && \
-	  make --no-print-directory -s -f $(DEMO)/$$recipe.mk ALSEG=$(BIN)/alseg || exit; \
-	done
+	@$(MAKE) --no-print-directory -s -j2 $(RECIPES:%=demo-%)
 	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
 	  --png $(DEMO)/picked-pixels.png
 	@$(BIN)/alseg compare $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full -o $(DEMO)/curve.png
@@ -43,6 +37,11 @@ demo: $(READY)
 	@echo "         $(DEMO)/pixelpick.mk       the whole run as a Makefile; delete any file it made and run it again"
 	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"
 	@echo "         .venv/bin/alseg prepare --help     to bring your own images"
+
+# Two runs at a time with one thread each make better use of two cores than one run with two threads.
+demo-%:
+	@$(BIN)/alseg plan $* $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$* -o $(DEMO)/$*.mk
+	@+OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
 
 test: $(READY)
 	$(BIN)/python -m pytest -q

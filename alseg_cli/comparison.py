@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 
@@ -47,8 +47,7 @@ def compare_runs(runs: list[Path], output: Path | None, full: Path | None, check
 
         points = {name: [(entry["clicks"], entry["miou"]) for entry in entries] for name, entries in found.items()}
         line = None if reached is None else ("full supervision", reached["miou"])
-        output.parent.mkdir(parents=True, exist_ok=True)
-        publish_bytes(output, run_curves(points, line, "clicks", title))
+        publish_extra(output, run_curves(points, line, "clicks", title))
         say(f"wrote {output}")
 
 

@@ -14,7 +14,7 @@ from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 
@@ -29,7 +29,7 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
             raise BadInput(f"{file} holds a model, which has no picture per image.")
         from stages.pictures.overlay import draw
 
-        publish_bytes(png, draw(artifact, None if dataset is None else Dataset(dataset), image))
+        publish_extra(png, draw(artifact, None if dataset is None else Dataset(dataset), image))
         say(f"wrote {png}")
         return
     description = describe(artifact)

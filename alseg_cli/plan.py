@@ -8,7 +8,7 @@ from typing import Any
 
 from alseg_cli.options import option_name, shown
 from alseg_cli.recipes import Recipe, Step, load_recipe
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 from stages.settings.registry import SETTINGS
@@ -55,8 +55,7 @@ def write_plan(
     if output is None:
         print(text, end="")
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    publish_bytes(output, text.encode())
+    publish_extra(output, text.encode())
     say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
 
 
@@ -163,6 +162,7 @@ def render(recipe: Recipe, rules: list[Rule], dataset: Path, run: Path, profile:
     for rule in rules:
         program = "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"
         lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(["$(LAUNCH)", program, *rule.words])]
+        lines.append("\t@touch -c $@")  # an output that is up to date stays as it is, and make would ask again for ever
     return "\n".join(lines) + "\n"
 
 

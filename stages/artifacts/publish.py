@@ -1,5 +1,6 @@
 """Whole or absent: how a file gets its final name, and how two processes keep out of each other's way."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -65,6 +66,21 @@ def remove_partials(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Creates ``folder``; BadInput when that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(f"Cannot create the folder {folder}", error) from error
+
+
+def refusal(what: str, error: OSError) -> BadInput | StageFailed:
+    """What to raise when a place refuses to be written to: a full disk is no fault of the user's choice."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StageFailed(f"{what}: {error.strerror}; make room and run the same command again.")
+    return BadInput(f"{what}: {error.strerror}; choose another output.")
+
+
 @contextmanager
 def publishing(path: Path) -> Iterator[Path]:
     """Yields a temporary path; on success flushes it and renames it to ``path``, on failure removes it."""
@@ -112,16 +128,13 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     The kernel drops the lock with its process, so a dead process never blocks the next. The lock file is removed on
     release; whoever locked a file that was removed meanwhile tries again with the new one.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot create the folder {path.parent}: {error.strerror}; choose another output.") from error
+    make_folder(path.parent)
     lock = lock_path(path)
     while True:
         try:
             file = lock.open("a+")
         except OSError as error:
-            raise BadInput(f"Cannot write in {path.parent}: {error.strerror}; choose another output.") from error
+            raise refusal(f"Cannot write in {path.parent}", error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,15 @@ from typing import Any
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
 from stages.artifacts.opening import is_artifact, read_any_header
-from stages.artifacts.publish import find_partials, lock_path, output_lock, parts_folder, work_folder
+from stages.artifacts.publish import (
+    find_partials,
+    lock_path,
+    make_folder,
+    output_lock,
+    parts_folder,
+    publish_bytes,
+    work_folder,
+)
 from stages.console import say
 from stages.errors import BadInput, StageFailed
 from stages.ranks import Ranks
@@ -131,6 +139,14 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
         ranks.barrier()
     say(f"wrote {request.output}: {summary}")
     return request.output
+
+
+def publish_extra(path: Path, content: bytes) -> None:
+    """Publishes what is no artifact (a picture, a Makefile); BadInput when that would destroy an artifact."""
+    if path.is_dir() or (path.is_file() and is_artifact(path)):
+        raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'an artifact'}; choose another output.")
+    make_folder(path.parent)
+    publish_bytes(path, content)
 
 
 def clear_up(request: Request) -> None:

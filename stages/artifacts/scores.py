@@ -17,7 +17,9 @@ class Scores(Artifact):
 
     def __init__(self, path: Path | str):
         super().__init__(path)
-        self.ids, self.sizes = read_images(self)
+        stored, self.sizes = read_images(self)
+        self.order = sorted(range(len(stored)), key=stored.__getitem__)
+        self.ids = [stored[row] for row in self.order]  # sorted: no choice may depend on the order in the file
 
     @property
     def unit(self) -> str:
@@ -29,4 +31,4 @@ class Scores(Artifact):
 
     def image_scores(self) -> np.ndarray:
         """(N,) f64 in the order of ``ids`` (unit image)."""
-        return self.read("images/score")
+        return self.read("images/score")[self.order]

@@ -118,11 +118,16 @@ class Training:
                 continue  # what ends an epoch belongs to it: a state saved here would go on without it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
-                state.loss_sum = float(total)
+                state.loss_sum = self.over_ranks(total)
                 self.save()
             if stopping:
                 raise self.stopped()
-        state.loss_sum = float(total)
+        state.loss_sum = self.over_ranks(total)
+
+    def over_ranks(self, total: Tensor) -> float:
+        """Mean over the processes of what each of them summed up."""
+        device = next(self.objective.modules["network"].parameters()).device
+        return float(self.ranks.sum(total.to(device))) / self.ranks.size
 
     def stopped(self) -> Stopped:
         return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from safetensors.numpy import load_file
 
+from stages.artifacts.hdf5 import walk
 from stages.artifacts.opening import read_any_header
 
 ROOT = Path(__file__).parents[2]
@@ -315,10 +316,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an artifact by name."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    found: dict[str, np.ndarray] = {}
     with h5py.File(path, "r") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
+        return {name: dataset[()] for name, dataset in walk(file)}
 
 
 def digest(path: Path) -> str:

@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from stages.artifacts.hdf5 import walk
 from stages.artifacts.header import digest_of
 
 KIND_OF = {
@@ -194,7 +195,8 @@ def flipped(content: bytes, position: int, draw: random.Random) -> bytes:
 def all_attributes(file: h5py.File) -> dict[str, str]:
     """Every attribute of the file and of its arrays, as text."""
     found = {name: repr(value) for name, value in file.attrs.items()}
-    file.visititems(lambda path, item: found.update({f"{path} {n}": repr(value) for n, value in item.attrs.items()}))
+    for path, dataset in walk(file):
+        found |= {f"{path} {name}": repr(value) for name, value in dataset.attrs.items()}
     return found
 
 
@@ -425,6 +427,15 @@ def test_a_damaged_image_late_in_the_pool_leaves_no_shards(place, refused):
     content = (place / "d.h5").read_bytes()
     (place / "d.h5").write_bytes(flipped(content, offset + size // 2, random.Random(0)))
     refused("score", "d.h5", "--model", "m.safetensors", "-o", "x.h5", says="d.h5 is damaged at images/train_00005")
+
+
+def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refused):
+    words = ["export-queries", "q1.h5", "-o", "q1.csv"]
+    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    preloaded.run(*words, cwd=place).expect(0, out="up to date")
+    (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
+    refused(*words, says="q1.csv exists and may hold answers")
+    refused("export-queries", "q1.h5", "-o", "d.h5", says="choose another output")
 
 
 PNG = """

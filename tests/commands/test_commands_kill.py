@@ -21,7 +21,7 @@ from commands_support import (
     wait_until,
 )
 
-KILLS = {"prepare": 4, "train": 5, "score": 4, "select": 3, "annotate-simulate": 3, "evaluate": 3}
+KILLS = {"prepare": 5, "train": 5, "score": 3, "select": 5, "annotate-simulate": 5, "evaluate": 3}
 CHANGES = 200  # of files and folders: more than any stage makes here
 
 

@@ -1,0 +1,137 @@
+"""The Makefile that `plan` writes, run by make itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands_support import ENVIRONMENT, PATIENCE, Done
+
+from stages.artifacts.opening import read_any_header
+
+TINY = {
+    "weights": "none",
+    "backbone": "mobilenetv3_small_050",
+    "head_width": "16",
+    "low_level_width": "8",
+    "epochs": "1",
+}
+OVERRIDES = [word for name, value in TINY.items() for word in ("--set", f"train.{name}={value}")]
+PLAN = ("plan", "pixelpick", "d.h5", "--run", "run", "--rounds", "2", *OVERRIDES, "--set", "select.budget=3")
+ROUNDS = [
+    f"run/round-{number}/{name}"
+    for number in range(2)
+    for name in ("scores.h5", "queries.h5", "annotations.h5", "model.safetensors", "evaluation.h5")
+]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*words: str, cwd: Path, program: str = f"{sys.executable} -m alseg_cli") -> Done:
+    done = subprocess.run(
+        ["make", "-f", "run.mk", f"ALSEG={program}", *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def told(done: Done, how: str) -> list[str]:
+    """The files that commands said they wrote, or that are up to date."""
+    if how == "wrote":
+        return [line.split()[1].rstrip(":") for line in done.out.splitlines() if line.startswith("wrote ")]
+    return [line.split()[0] for line in done.out.splitlines() if line.endswith(" is up to date")]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: read_any_header(folder / name).digest for name in ROUNDS}
+
+
+@pytest.fixture
+def planned(world, tmp_path, preloaded) -> Path:
+    """A folder with a dataset and the Makefile of two rounds on it."""
+    shutil.copy(world / "d.h5", tmp_path)
+    preloaded.run(*PLAN, "-o", "run.mk", cwd=tmp_path).expect(0, out="wrote run.mk: 10 rules, 2 rounds")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_make_runs_goes_on_after_a_failure_and_knows_when_nothing_is_left(planned):
+    failed = make("TRAIN=false", cwd=planned)
+    assert failed.code != 0
+    assert told(failed, "wrote") == ROUNDS[:3]
+    assert not (planned / ROUNDS[3]).exists()
+
+    done = make(cwd=planned)
+    done.expect(0)
+    assert told(done, "wrote") == ROUNDS[3:]
+    first = digests(planned)
+    make("-n", cwd=planned).expect(0, out="Nothing to be done")
+    nothing = make(cwd=planned)
+    nothing.expect(0, out="Nothing to be done")
+    assert told(nothing, "wrote") == told(nothing, "up to date") == []
+
+    (planned / "run/round-1/queries.h5").unlink()
+    done = make(cwd=planned)
+    done.expect(0)
+    assert told(done, "wrote") == ["run/round-1/queries.h5"]
+    assert set(told(done, "up to date")) <= set(ROUNDS[7:]), "only what depends on it was asked again"
+    assert digests(planned) == first
+    make("-n", cwd=planned).expect(0, out="Nothing to be done")
+
+
+def test_prefixes_stand_before_the_commands(planned):
+    shown = make("-n", "LAUNCH=srun --gpus=1", "TRAIN=torchrun -m alseg_cli", cwd=planned, program="alseg")
+    shown.expect(0)
+    commands = [line for line in shown.out.replace("\\\n", "").splitlines() if line.startswith("srun")]
+    assert len(commands) == 10
+    for command in commands:
+        words = command.split()
+        assert words[:2] == ["srun", "--gpus=1"]
+        if words[-1].endswith("model.safetensors"):
+            assert words[2:6] == ["torchrun", "-m", "alseg_cli", "train"]
+        else:
+            assert words[2] == "alseg"
+
+
+def test_overrides_reach_the_commands(planned):
+    text = (planned / "run.mk").read_text().replace("\\\n\t  ", "")
+    trainings = [line for line in text.splitlines() if line.startswith("\t") and " train " in line]
+    assert len(trainings) == 2
+    for line in trainings:
+        assert "--weights none --backbone mobilenetv3_small_050" in line
+    assert text.count("--budget 3") == 2
+
+
+def test_a_stage_that_fails_leaves_no_target(planned):
+    """A command that writes its target and fails after that: make removes what it cannot trust."""
+    fake = planned / "fake"
+    fake.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "$(dirname "$last")"\necho half > "$last"\nexit 75\n')
+    fake.chmod(0o755)
+    assert make(cwd=planned, program=str(fake)).code != 0
+    assert not (planned / ROUNDS[0]).exists()
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["plan", "no-such-recipe", "d.h5"], "known are"),
+        (["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"], "has no profile"),
+        (["plan", "pixelpick", "d.h5", "--rounds", "0"], "--rounds"),
+        (["plan", "pixelpick", "d.h5", "--set", "train.no_such=1"], "--set train.no_such=1"),
+        (["plan", "pixelpick", "d.h5", "--set", "train.epochs"], "--set train.epochs"),
+        (["plan", "pixelpick", "d.h5", "--set", "train.epochs=0"], "epochs"),
+        (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
+        (["plan", "pixelpick", "my dataset.h5"], "has a character that make cannot take"),
+        (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
+    ],
+)
+def test_a_plan_that_cannot_be(words, says, place, preloaded):
+    before = os.listdir(place)
+    preloaded.run(*words, cwd=place).expect(2, err=says)
+    assert os.listdir(place) == before
