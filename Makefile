@@ -41,7 +41,7 @@ demo: $(READY)
 # Two runs at a time with one thread each make better use of two cores than one run with two threads.
 demo-%:
 	@$(BIN)/alseg plan $* $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$* -o $(DEMO)/$*.mk
-	@+OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
+	@MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
 
 test: $(READY)
 	$(BIN)/python -m pytest -q
