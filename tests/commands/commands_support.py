@@ -134,108 +134,40 @@ def run(*words: object, cwd: Path, **how: object) -> Done:
     return finish(start(*words, cwd=cwd, **how))
 
 
-SERVER = """
-import json, os, signal, sys
-import torch, timm, segmentation_models_pytorch, safetensors.torch
-import stages.pictures.curves, stages.supervision.cross_entropy, stages.inference.predictor
-from stages import annotate_simulate, evaluate, prepare, score, select, train
-from stages.artifacts import hdf5, publish, shards
-from stages.training import loop
-from alseg_cli.app import main
+class Server:
+    """A running `fork_server.py`."""
 
-def signal_at(point, number, folder):
-    # at the point-th change of a file or folder below `folder`: just before it is opened for writing, renamed, removed
-    left = point
-    def watch(event, arguments):
-        nonlocal left
-        if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-            return
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            return
-        path = arguments[0]
-        if not isinstance(path, (str, bytes)) or not os.path.abspath(os.fsdecode(path)).startswith(folder):
-            return
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), number)
-    sys.addaudithook(watch)
-
-def stop_after(steps):
-    # SIGTERM as soon as that many training steps are taken
-    take = loop.Training.descend
-    left = steps
-    def descend(*arguments):
-        nonlocal left
-        take(*arguments)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-    loop.Training.descend = descend
-
-prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
-
-def child(job):
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.chdir(job["cwd"])
-    sys.argv = ["alseg", *job["words"]]
-    if job["unchecked"]:
-        for module in (publish, shards, prepare):
-            module.require_space = lambda *arguments: None
-    if job["signal_at"]:
-        signal_at(*job["signal_at"], job["cwd"])
-    if job["stop_after"]:
-        stop_after(job["stop_after"])
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-print("ready", flush=True)
-for line in sys.stdin:
-    job = json.loads(line)
-    if "wait" in job:
-        signal.signal(signal.SIGALRM, lambda *arguments: os.kill(job["wait"], signal.SIGKILL))
-        signal.alarm(int(sys.argv[2]))
-        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
-        signal.alarm(0)
-    else:
-        pid = os.fork()
-        if pid == 0:
-            child(job)
-        print(pid, flush=True)
-"""
-
-
-class Preloaded:
-    """A process that has imported everything and forks a child per command."""
-
-    def __init__(self) -> None:
+    def __init__(self, *imports: str) -> None:
+        program = Path(__file__).with_name("fork_server.py")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(SHARD_IMAGES), str(PATIENCE)],
+            [sys.executable, program, str(SHARD_IMAGES), str(PATIENCE), *imports],
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self.process.stdout.readline() == "ready\n"
-        self.logs = tempfile.TemporaryDirectory(prefix="alseg-commands-")
-        self.number = 0
 
     def ask(self, job: dict[str, object]) -> int:
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+
+
+WITHOUT_TORCH = ("prepare", "select", "annotate-simulate", "export-queries", "import-answers", "plan")
+
+
+class Preloaded:
+    """Runs commands in forks of processes that have imported everything; one of them no torch, which forks faster."""
+
+    def __init__(self) -> None:
+        self.heavy, self.light = Server("torch"), Server()
+        self.logs = tempfile.TemporaryDirectory(prefix="alseg-commands-")
+        self.number = 0
 
     def start(
         self,
@@ -255,14 +187,15 @@ class Preloaded:
         out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
         job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
         job |= {"signal_at": signal_at, "stop_after": stop_after, "unchecked": unchecked}
-        return Forked(self, self.ask(job), out, err)
+        server = self.light if words[0] in WITHOUT_TORCH else self.heavy
+        return Forked(server, server.ask(job), out, err)
 
     def run(self, *words: object, cwd: Path, **how: object) -> Done:
         return self.start(*words, cwd=cwd, **how).finish()
 
     def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(PATIENCE)
+        self.heavy.close()
+        self.light.close()
         self.logs.cleanup()
 
 
@@ -270,7 +203,7 @@ class Preloaded:
 class Forked:
     """A command under way in a fork."""
 
-    server: Preloaded
+    server: Server
     pid: int
     out: Path
     err: Path

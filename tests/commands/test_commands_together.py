@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from commands_support import CHAIN, assert_undisturbed, finish, remove, start, wait_until
+from commands_support import CHAIN, assert_undisturbed, remove, wait_until
 
 
 @pytest.mark.parametrize("stage", ["train", "score", "select"])
@@ -22,10 +22,10 @@ def test_the_second_says_who_is_writing_and_touches_nothing(stage, place, world,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "score"])
-def test_two_real_processes_at_once_leave_a_whole_artifact(stage, place, world):
+def test_two_at_once_leave_a_whole_artifact(stage, place, world, preloaded):
     step = CHAIN[stage]
     remove(place, step)
-    done = [finish(process) for process in [start(*step.words, cwd=place), start(*step.words, cwd=place)]]
+    done = [process.finish() for process in [preloaded.start(*step.words, cwd=place) for _ in range(2)]]
     assert {one.code for one in done} <= {0, 1}
     assert sum("wrote" in one.out for one in done) == 1
     for one in done:

@@ -1,0 +1,117 @@
+"""The program behind `commands_support.Preloaded`: imports once, then forks a child per `alseg` command.
+
+Jobs come as lines of JSON on standard input: a command to start, answered by the child's process id, or a child to wait
+for, answered by its exit code. Arguments: images per shard, seconds of patience, and `torch` to import that too.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+
+from alseg_cli.app import main
+from stages import prepare, score
+from stages.artifacts import publish, shards
+
+CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+
+
+def signal_at(point: int, number: int, folder: str) -> None:
+    """Sends itself a signal just before the point-th change of a file or folder below ``folder``."""
+    left = point
+
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event not in CHANGES or not isinstance(arguments[0], str | bytes):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if os.path.abspath(os.fsdecode(arguments[0])).startswith(folder):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    sys.addaudithook(watch)
+
+
+def stop_after(steps: int) -> None:
+    """Sends itself SIGTERM as soon as ``steps`` training steps are taken."""
+    from stages.training.loop import Training
+
+    take = Training.descend
+    left = steps
+
+    def descend(*arguments: object) -> None:
+        nonlocal left
+        take(*arguments)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Training.descend = descend
+
+
+def never_ask_for_room() -> None:
+    for module in (publish, shards, prepare):
+        module.require_space = lambda *arguments: None
+
+
+def child(job: dict) -> None:
+    """Runs one command and ends the process."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(job["cwd"])
+    sys.argv = ["alseg", *job["words"]]
+    if job["unchecked"]:
+        never_ask_for_room()
+    if job["signal_at"]:
+        signal_at(*job["signal_at"], job["cwd"])
+    if job["stop_after"]:
+        stop_after(job["stop_after"])
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(pid: int, patience: int) -> int:
+    """The exit code of a child, which is killed when patience is at an end."""
+    signal.signal(signal.SIGALRM, lambda *arguments: os.kill(pid, signal.SIGKILL))
+    signal.alarm(patience)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    signal.alarm(0)
+    return code
+
+
+def serve(patience: int) -> None:
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            print(wait(job["wait"], patience), flush=True)
+        else:
+            pid = os.fork()
+            if pid == 0:
+                child(job)
+            print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
+    if "torch" in sys.argv[3:]:
+        import stages.inference.predictor
+        import stages.networks.weights
+        import stages.pictures.curves
+        import stages.supervision.cross_entropy
+        import stages.training.loop  # noqa: F401
+    print("ready", flush=True)
+    serve(int(sys.argv[2]))
