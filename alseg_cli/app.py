@@ -203,8 +203,8 @@ def compare(
 
 def main() -> None:
     """The `alseg` program."""
-    # OpenMP threads that spin for long while they wait slow a training on a busy CPU down tenfold and more, short
-    # spinning costs an idle one nothing (docs/benchmarks.md). libgomp reads this when torch is loaded.
+    # OpenMP threads that spin for long while they wait slow a training down severalfold as soon as the CPU is shared
+    # (docs/benchmarks.md). libgomp reads this when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with exit_codes():
         app()

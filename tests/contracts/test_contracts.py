@@ -237,19 +237,19 @@ class TestEveryKind:
         with pytest.raises(BadInput, match="newer than"):
             open_any(newer)
 
-    def test_arrays_are_chunked_and_protected(self, artifacts, kind):
-        if kind == "model":
-            pytest.skip("safetensors has no chunks; the digest over all tensors is checked on every load")
-        with h5py.File(artifacts[kind]) as file:
-            unprotected = []
-            file.visititems(
-                lambda name, item: (
-                    unprotected.append(name)
-                    if isinstance(item, h5py.Dataset) and item.size and not item.fletcher32
-                    else None
-                )
+
+@pytest.mark.parametrize("kind", KINDS)  # a model has no chunks; the digest over its tensors is checked on every load
+def test_arrays_are_chunked_and_protected(artifacts, kind):
+    with h5py.File(artifacts[kind]) as file:
+        unprotected = []
+        file.visititems(
+            lambda name, item: (
+                unprotected.append(name)
+                if isinstance(item, h5py.Dataset) and item.size and not item.fletcher32
+                else None
             )
-        assert unprotected == []
+        )
+    assert unprotected == []
 
 
 def rewrite_attribute(path, name, value):
