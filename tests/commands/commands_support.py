@@ -179,7 +179,8 @@ class Preloaded:
     ) -> "Forked":
         """A forked `alseg` command.
 
-        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder. ``stop_after``:
+        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder (1: the
+        output's folder is made, 2: its lock is opened, 3: locked). ``stop_after``:
         SIGTERM comes after so many training steps. ``unchecked``: the command never asks how much room the disk has,
         as if another process took the room after the question.
         """

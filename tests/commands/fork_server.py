@@ -18,16 +18,21 @@ CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
 
 def signal_at(point: int, number: int, folder: str) -> None:
-    """Sends itself a signal just before the point-th change of a file or folder below ``folder``."""
+    """Sends itself a signal just before the point-th change of a file or folder below ``folder``, or lock of a file."""
     left = point
+
+    def changes(event: str, arguments: tuple) -> bool:
+        if event == "fcntl.flock":
+            return True
+        if event not in CHANGES or not isinstance(arguments[0], str | bytes):
+            return False
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return False
+        return os.path.abspath(os.fsdecode(arguments[0])).startswith(folder)
 
     def watch(event: str, arguments: tuple) -> None:
         nonlocal left
-        if event not in CHANGES or not isinstance(arguments[0], str | bytes):
-            return
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            return
-        if os.path.abspath(os.fsdecode(arguments[0])).startswith(folder):
+        if changes(event, arguments):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), number)

@@ -438,6 +438,15 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
     refused("export-queries", "q1.h5", "-o", "d.h5", says="choose another output")
 
 
+@pytest.mark.parametrize(
+    "words", [["inspect", "s1.h5", "--dataset", "d.h5", "--png"], ["plan", "pixelpick", "d.h5", "-o"]]
+)
+def test_pictures_and_plans_never_replace_an_artifact(words, place, refused):
+    (place / "folder").mkdir()
+    for output in ("d.h5", "m.safetensors", "folder", "tiny.toml/x"):
+        refused(*words, output, says="choose another output")
+
+
 PNG = """
 name = "mine"
 classes = [{ name = "ground", color = [0, 0, 0] }, { name = "thing", color = [255, 255, 255] }]

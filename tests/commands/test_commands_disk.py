@@ -26,6 +26,7 @@ def test_a_disk_known_to_be_too_small_is_refused_before_writing(stage, place, wo
     assert leftovers(disk, step) == sorted([step.output, *step.beside])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, place, world, preloaded, small_disk):
     """Free space cannot foretell this: each run may create one file more than the one before."""
@@ -42,6 +43,7 @@ def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, p
     assert leftovers(disk, step) == sorted([step.output, *step.beside])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_fills_up_while_a_stage_writes_fails_cleanly(stage, place, world, preloaded, small_disk):
     """As if another process took the room after the stage had asked for it."""

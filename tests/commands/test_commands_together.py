@@ -10,7 +10,7 @@ from commands_support import CHAIN, assert_undisturbed, remove, wait_until
 def test_the_second_says_who_is_writing_and_touches_nothing(stage, place, world, preloaded):
     step = CHAIN[stage]
     remove(place, step)
-    first = preloaded.start(*step.words, cwd=place, signal_at=(3, signal.SIGSTOP))
+    first = preloaded.start(*step.words, cwd=place, signal_at=(4, signal.SIGSTOP))
     wait_until(first.sleeps, "the first to fall asleep with the lock in its hand")
     second = preloaded.run(*step.words, cwd=place)
     second.expect(1, err=f"{step.output} is being written by process {first.pid}")
@@ -36,6 +36,24 @@ def test_two_at_once_leave_a_whole_artifact(stage, place, world, preloaded):
     assert_undisturbed(place, world, step)
 
 
+def test_a_lock_file_removed_by_its_owner_is_no_lock(place, world, preloaded):
+    """One opens the lock file of another, which ends and removes it; meanwhile a third locks a new one."""
+    step = CHAIN["select"]
+    remove(place, step)
+    second = preloaded.start(*step.words, cwd=place, signal_at=(3, signal.SIGSTOP))
+    wait_until(second.sleeps, "the second to fall asleep with the lock file open")
+    preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
+    remove(place, step)
+    third = preloaded.start(*step.words, cwd=place, signal_at=(4, signal.SIGSTOP))
+    wait_until(third.sleeps, "the third to fall asleep with the lock in its hand")
+    second.send(signal.SIGCONT)
+    second.finish().expect(1, err=f"is being written by process {third.pid}")
+    third.send(signal.SIGCONT)
+    third.finish().expect(0, out="wrote")
+    assert_undisturbed(place, world, step)
+
+
+@pytest.mark.slow
 def test_many_at_once_on_one_output_never_corrupt_it(place, world, preloaded):
     step = CHAIN["select"]
     for _ in range(10):
