@@ -8,6 +8,7 @@ import typer
 
 from alseg_cli.exits import exit_codes
 from alseg_cli.options import stage_command
+from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 DatasetFile = Annotated[Path, typer.Argument(help="A dataset written by `prepare`.", metavar="DATASET")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where the artifact goes.")]
+Regions = Annotated[Path | None, typer.Option("--superpixels", help="The regions that scores and queries are of.")]
 Ledger = Annotated[Path | None, typer.Option("--annotations", help="The ledger so far (none in round 0).")]
 
 
@@ -46,18 +48,33 @@ def prepare(
     stage.run(description, root, output, settings, force)
 
 
+@stage_command(app, "extract-superpixels")
+def extract_superpixels(
+    dataset: DatasetFile,
+    output: Output,
+    settings: ExtractSettings,
+    superpixels: Annotated[Path | None, typer.Option(help="adaptive: the base regions to merge.")] = None,
+    model: Annotated[Path | None, typer.Option(help="adaptive: the model whose predictions merge them.")] = None,
+    force: bool = False,
+) -> None:
+    """Cut every image into regions, or merge regions where a model predicts alike."""
+    from stages import extract_superpixels as stage
+
+    stage.run(dataset, output, settings, superpixels, model, force)
+
+
 @stage_command(app, "train")
 def train(
     dataset: DatasetFile,
-    annotations: Annotated[Path, typer.Argument(help="The ledger to learn from.", metavar="ANNOTATIONS")],
+    labels: Annotated[Path, typer.Argument(help="Annotations or pseudo-labels to learn from.", metavar="LABELS")],
     output: Output,
     settings: TrainSettings,
     force: bool = False,
 ) -> None:
-    """Train a network on the labels of a ledger; stops and resumes without loss."""
+    """Train a network on annotations or pseudo-labels; stops and resumes without loss."""
     from stages import train as stage
 
-    stage.run(dataset, annotations, output, settings, force)
+    stage.run(dataset, labels, output, settings, force)
 
 
 @stage_command(app, "score")
@@ -66,12 +83,13 @@ def score(
     output: Output,
     settings: ScoreSettings,
     model: Annotated[Path | None, typer.Option(help="The model that scores (not needed for random).")] = None,
+    superpixels: Regions = None,
     force: bool = False,
 ) -> None:
-    """Score every pixel or image of the pool: higher is asked sooner."""
+    """Score every pixel, region or image of the pool: higher is asked sooner."""
     from stages import score as stage
 
-    stage.run(dataset, output, settings, model, force)
+    stage.run(dataset, output, settings, model, superpixels, force)
 
 
 @stage_command(app, "select")
@@ -81,12 +99,13 @@ def select(
     output: Output,
     settings: SelectSettings,
     annotations: Ledger = None,
+    superpixels: Regions = None,
     force: bool = False,
 ) -> None:
     """Choose what to ask next, leaving out what was asked before."""
     from stages import select as stage
 
-    stage.run(dataset, scores, output, settings, annotations, force)
+    stage.run(dataset, scores, output, settings, annotations, superpixels, force)
 
 
 @stage_command(app, "annotate-simulate")
@@ -96,12 +115,13 @@ def annotate_simulate(
     output: Output,
     settings: AnnotateSettings,
     annotations: Ledger = None,
+    superpixels: Regions = None,
     force: bool = False,
 ) -> None:
     """Answer queries from the ground truth, as an annotator would, and count the cost."""
     from stages import annotate_simulate as stage
 
-    stage.run(dataset, queries, output, settings, annotations, force)
+    stage.run(dataset, queries, output, settings, annotations, superpixels, force)
 
 
 @app.command("export-queries")
@@ -129,6 +149,21 @@ def import_answers(
     from stages import import_answers as stage
 
     stage.run(dataset, queries, table, output, settings, annotations, force)
+
+
+@stage_command(app, "pseudo-label")
+def pseudo_label(
+    dataset: DatasetFile,
+    annotations: Annotated[Path, typer.Argument(help="The ledger with the answers.", metavar="ANNOTATIONS")],
+    model: Annotated[Path, typer.Option(help="The model that judges the answers' pixels.")],
+    output: Output,
+    settings: PseudoLabelSettings,
+    force: bool = False,
+) -> None:
+    """Make dense labels of answers about regions, without the pixels of which the model does not believe them."""
+    from stages import pseudo_label as stage
+
+    stage.run(dataset, annotations, model, output, settings, force)
 
 
 @stage_command(app, "evaluate")

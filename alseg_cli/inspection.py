@@ -112,7 +112,7 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
             }
         case Annotations():
             counts = np.bincount(artifact.answers.label, minlength=256)
-            for image in artifact.mask_ids():
+            for image in artifact.exact_ids:
                 counts = counts + np.bincount(artifact.label_map(image).ravel(), minlength=256)
             return {"cost": artifact.cost(), "class_labels": histogram(counts, artifact.attributes["classes"])}
         case Evaluation():

@@ -15,10 +15,12 @@ from stages.settings.registry import SETTINGS
 
 # Stage -> (roles given by position, roles given as options, ending of the output)
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
-    "train": (("annotations",), (), ".safetensors"),
-    "score": ((), ("model",), ".h5"),
-    "select": (("scores",), ("annotations",), ".h5"),
-    "annotate-simulate": (("queries",), ("annotations",), ".h5"),
+    "extract-superpixels": ((), ("superpixels", "model"), ".h5"),
+    "train": (("labels",), (), ".safetensors"),
+    "score": ((), ("model", "superpixels"), ".h5"),
+    "select": (("scores",), ("annotations", "superpixels"), ".h5"),
+    "annotate-simulate": (("queries",), ("annotations", "superpixels"), ".h5"),
+    "pseudo-label": (("annotations",), ("model",), ".h5"),
     "evaluate": (("model",), (), ".h5"),
 }
 WIDTH = 118
@@ -70,7 +72,8 @@ def build_rules(recipe: Recipe, rounds: int, common: list[str], extra: dict[str,
 
 
 def takes_place(step: Step, number: int) -> bool:
-    return step.rounds == "all" or (step.rounds == "first") == (number == 0)
+    """Whether round ``number`` has the step; what is made once is made before round 0."""
+    return step.rounds == "all" or (step.rounds == "later") == (number > 0)
 
 
 def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, dict[str, str]]:
@@ -107,7 +110,8 @@ def check_settings(recipe: Recipe, profile: str | None, extra: dict[str, dict[st
 
 
 def artifact(step: Step, number: int) -> str:
-    return f"$(RUN)/round-{number}/{step.name}{SHAPES[step.stage][2]}"
+    folder = "$(RUN)" if step.rounds == "once" else f"$(RUN)/round-{number}"
+    return f"{folder}/{step.name}{SHAPES[step.stage][2]}"
 
 
 def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], extra: dict[str, dict[str, str]]) -> Rule:
@@ -116,10 +120,13 @@ def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], extra
     files: dict[str, str] = {}
     for role, source in step.reads.items():
         name, _, before = source.partition("@")
-        source_round = number - 1 if before else number
+        named = [other for other in recipe.steps if other.name == name]
+        source_round = 0 if named[0].rounds == "once" else number - 1 if before else number
         if source_round < 0:
             continue
-        target = next(s for s in recipe.steps if s.name == name and takes_place(s, source_round))
+        target = next((other for other in named if takes_place(other, source_round)), None)
+        if target is None:
+            raise BadInput(f"Recipe {recipe.name}, step {step.name}: round {source_round} has no step {name}.")
         files[role] = artifact(target, source_round)
     missing = [role for role in positional if role not in files]
     if missing:

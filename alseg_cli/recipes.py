@@ -18,14 +18,14 @@ class Step(BaseModel):
     """One artifact of a round.
 
     ``reads`` maps the stage's inputs to the names of steps: of this round (``scores``) or of the round before
-    (``model@before``). An input from the round before is left out in round 0.
+    (``model@before``), or of one that is made once. An input from the round before is left out in round 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     stage: str
-    rounds: Literal["all", "first", "later"] = "all"
+    rounds: Literal["once", "all", "first", "later"] = "all"
     reads: dict[str, str] = {}
     settings: Values = {}
 

@@ -12,7 +12,7 @@ import numpy as np
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
-from stages.artifacts.model import Model
+from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
 from stages.console import Progress
@@ -36,8 +36,7 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         if len({model.digest for model in opened}) < len(opened):
             raise BadInput("Two of the models are the same; give each once.")
         for model in opened:
-            if model.attributes["classes"] != data.classes:
-                raise BadInput(f"{model.path} predicts other classes than those of {dataset}; give a matching model.")
+            require_same_classes(model, data)
         names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
         inputs = {"dataset": data, **dict(zip(names, opened, strict=True))}
         request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))

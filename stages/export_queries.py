@@ -19,8 +19,7 @@ def run(queries: Path, output: Path) -> Path:
     a file, for it may be this very table with the answers in it.
     """
     with Queries(queries) as asked:
-        if asked.attributes["unit"] != "pixel":
-            raise BadInput(f"{queries} asks about whole images; a table of answers exists for pixel queries only.")
+        asked.require_pixels()
         order = sorted(range(len(asked)), key=lambda row: (asked.image[row], asked.y[row], asked.x[row]))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -8,17 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts.annotations import (
-    ANSWERED,
-    ANSWERED_VOID,
-    SKIPPED,
-    Annotations,
-    Answers,
-    append_answers,
-    ledger_counts,
-    number_annotators,
-    write_ledger,
-)
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header, InputRef
@@ -48,6 +39,7 @@ def run(
     """
     with Dataset(dataset) as data, Queries(queries) as asked:
         require_made_from(asked, "dataset", data)
+        asked.require_pixels()
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
         try:
@@ -139,26 +131,26 @@ def text_number(text: str | None, default: float) -> float:
 
 
 def build(request: Request, data: Dataset, queries: Queries, before: Annotations | None, rows: list[Row]) -> str:
-    annotators, numbers = number_annotators(before, [row.annotator for row in rows])
+    people = list(dict.fromkeys(row.annotator for row in rows))
     asked = np.array([row.query for row in rows])
-    new = Answers(
+    new = Answers.of(
+        len(rows),
+        len(data.classes),
         image=queries.image[asked],
         y=queries.y[asked],
         x=queries.x[asked],
-        round=np.full(len(rows), queries.attributes["round"], dtype=np.int32),
-        label=np.array([row.label for row in rows], dtype=np.uint8),
-        state=np.array([row.state for row in rows], dtype=np.uint8),
-        clicks=np.ones(len(rows), dtype=np.float32),
-        seconds=np.array([row.seconds for row in rows], dtype=np.float32),
-        annotator=np.array(numbers, dtype=np.uint8),
+        round=queries.round,
+        label=[row.label for row in rows],
+        state=[row.state for row in rows],
+        seconds=[row.seconds for row in rows],
+        annotator=[people.index(row.annotator) for row in rows],
     )
-    ids, sizes, ledger = append_answers(before, queries.ids, queries.sizes, new)
-    masks = {} if before is None else {image: before.label_map(image) for image in sorted(before.mask_ids())}
+    ledger = append_answers(before, queries.ids, queries.sizes, new, people)
     counts = ledger_counts(ledger, new, data.classes) | {"open": len(queries) - len(rows)}
 
     def fill(writer: Writer) -> Header:
-        write_ledger(writer, ids, sizes, ledger, annotators, masks)
+        ledger.write(writer)
         return request.header({"classes": data.classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
-    return f"round {queries.attributes['round']}, {len(rows)} answers, {counts['open']} of the queries still open"
+    return f"round {queries.round}, {len(rows)} answers, {counts['open']} of the queries still open"

@@ -13,7 +13,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import require_space
 from stages.artifacts.request import Request, produce
-from stages.artifacts.shards import build_shards, join_shards
+from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.console import say
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
@@ -131,16 +131,16 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
 
     shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
 
-    def finish(writer: Writer, parts: list[dict[str, Any]]) -> Header:
-        rows = [row for part in parts for row in part["table"]]
+    def finish(writer: Writer, parts: Parts) -> Header:
+        rows = [row for part in parts.sums for row in part["table"]]
         writer.strings("index/id", [row[0] for row in rows])
         writer.strings("index/split", [row[1] for row in rows])
         writer.array("index/height", np.array([row[2] for row in rows], dtype=np.int32))
         writer.array("index/width", np.array([row[3] for row in rows], dtype=np.int32))
         writer.array("index/label", np.full(len(rows), -1, dtype=np.int32))
-        pixels = sum(part["pixels"] for part in parts)
-        mean = np.sum([part["sums"] for part in parts], 0) / pixels
-        deviation = np.sqrt(np.maximum(np.sum([part["squares"] for part in parts], 0) / pixels - mean**2, 1e-12))
+        pixels = sum(part["pixels"] for part in parts.sums)
+        mean = np.sum([part["sums"] for part in parts.sums], 0) / pixels
+        deviation = np.sqrt(np.maximum(np.sum([part["squares"] for part in parts.sums], 0) / pixels - mean**2, 1e-12))
         attributes = {
             "name": description.name,
             "classes": description.class_names,

@@ -1,4 +1,4 @@
-"""The stage `score`: how much asking about a pixel or an image would teach."""
+"""The stage `score`: how much asking about a pixel, a region or an image would teach."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from stages.acquisition.balance import class_shares, class_weights
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.hdf5 import Writer
+from stages.artifacts.hdf5 import Writer, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import write_images
-from stages.artifacts.model import Model
+from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.request import Request, produce, refer
-from stages.artifacts.shards import build_shards, join_shards
+from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.randomness import stream, torch_seed
 from stages.ranks import Ranks, joined_ranks
@@ -20,12 +22,21 @@ from stages.settings.stages import ScoreSettings
 
 SHARD_IMAGES = 64
 Scorer = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
+Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
 
-def run(dataset: Path, output: Path, settings: ScoreSettings, model: Path | None = None, force: bool = False) -> Path:
-    """Publishes a score map per image of the split (unit pixel) or a score per image (unit image).
+def run(
+    dataset: Path,
+    output: Path,
+    settings: ScoreSettings,
+    model: Path | None = None,
+    superpixels: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Publishes a score per pixel, per region of ``superpixels``, or per image of the split.
 
-    Raises BadInput without a model for any measure but random, and for a model of another class table.
+    Raises BadInput without a model for any measure but random, for a model of another class table, and for regions that
+    are of another split or were merged with another model.
     """
     trained = None if model is None else Model(model)
     known = measure_names()
@@ -35,18 +46,27 @@ def run(dataset: Path, output: Path, settings: ScoreSettings, model: Path | None
         trained = None  # the result does not depend on it, so neither does the output's freshness
     elif trained is None:
         raise BadInput(f"The measure {settings.measure} needs --model; only random does without.")
+    if (settings.unit == "region") != (superpixels is not None):
+        raise BadInput("--unit region and --superpixels belong together; give both or neither.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         if trained is not None:
             require_same_classes(trained, data)
-        request = Request("score", "scores", output, settings, refer(output, {"dataset": data, "model": trained}))
+        regions = None if superpixels is None else Superpixels(superpixels)
+        if regions is not None:
+            require_made_from(regions, "dataset", data)
+            regions.require_images(ids, settings.split)
+            if trained is not None:  # merged regions are of one model: what it says of them is what made them
+                require_made_from(regions, "model", trained)
+        inputs = {"dataset": data, "model": trained, "superpixels": regions}
+        request = Request("score", "scores", output, settings, refer(output, inputs))
         device = "cpu"
         if trained is not None:
             from stages.inference.devices import choose_device
 
             device = choose_device(settings.device).type
         with joined_ranks(device) as ranks:
-            return produce(request, lambda: build(request, data, ids, trained, settings, ranks), force, ranks)
+            return produce(request, lambda: build(request, data, ids, trained, regions, settings, ranks), force, ranks)
 
 
 def measure_names() -> list[str]:
@@ -55,53 +75,67 @@ def measure_names() -> list[str]:
     return ["random", *MEASURES]
 
 
-def require_same_classes(model: Model, data: Dataset) -> None:
-    """BadInput unless ``model`` predicts the classes of ``data``."""
-    if model.attributes["classes"] != data.classes:
-        raise BadInput(
-            f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
-            f"{data.path} has {', '.join(data.classes[:4])}, ...; give a model trained on this class table."
-        )
-
-
 def build(
-    request: Request, data: Dataset, ids: list[str], model: Model | None, settings: ScoreSettings, ranks: Ranks
+    request: Request,
+    data: Dataset,
+    ids: list[str],
+    model: Model | None,
+    regions: Superpixels | None,
+    settings: ScoreSettings,
+    ranks: Ranks,
 ) -> str:
-    scorer = random_scorer(data, settings) if model is None else network_scorer(data, model, settings)
+    fill = score_pixels(data, model, settings) if regions is None else score_regions(data, model, regions, settings)
+    shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks.rank, ranks.size)
+    ranks.barrier()
+    if not ranks.is_main:
+        return ""
+
+    def finish(writer: Writer, parts: Parts) -> Header:
+        write_images(writer, ids, data.sizes)
+        if regions is None:
+            counts = finish_pixels(writer, parts, ids)
+        else:
+            counts = finish_regions(writer, parts, regions, data, model is not None, settings)
+        attributes: dict[str, Any] = {"unit": settings.unit, "measure": settings.measure}
+        if regions is not None:
+            attributes |= {
+                "class_balance": settings.class_balance,
+                "oracle_privilege": regions.attributes["oracle_privilege"],
+            }
+        return request.header(attributes, {"images": len(ids)} | counts)
+
+    counts = join_shards(shards, finish).counts
+    what = f"{counts['regions']} regions of " if regions is not None else ""
+    return f"{settings.measure} for {what}{len(ids)} images, mean {counts['mean']:.4f}"
+
+
+def score_pixels(data: Dataset, model: Model | None, settings: ScoreSettings) -> Fill:
+    """Score maps (units pixel and image): maps go to the file, per-image means and extremes to the join."""
+    scorer = random_maps(data, settings) if model is None else network_maps(data, model, settings)
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        """Maps go to the file; per-image means and extremes are summed up for the join."""
         found: dict[str, Any] = {}
         for image, scores in scorer(part):
             if settings.unit == "pixel":
                 scores = scores.astype(settings.dtype)
                 writer.array(f"scores/{image}", scores)
             found[image] = [float(scores.mean(dtype=np.float64)), float(scores.min()), float(scores.max())]
-        return found
+        return {"statistics": found}
 
-    shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks.rank, ranks.size)
-    ranks.barrier()
-    if not ranks.is_main:
-        return ""
-
-    def finish(writer: Writer, parts: list[dict[str, Any]]) -> Header:
-        statistics = {image: values for part in parts for image, values in part.items()}
-        write_images(writer, ids, data.sizes)
-        writer.array("images/score", np.array([statistics[image][0] for image in ids]))
-        counts = {
-            "images": len(ids),
-            "mean": float(np.mean([values[0] for values in statistics.values()])),
-            "minimum": min(values[1] for values in statistics.values()),
-            "maximum": max(values[2] for values in statistics.values()),
-        }
-        attributes: dict[str, Any] = {"unit": settings.unit, "measure": settings.measure}
-        return request.header(attributes, counts)
-
-    header = join_shards(shards, finish)
-    return f"{settings.measure} for {len(ids)} images, mean {header.counts['mean']:.4f}"
+    return fill
 
 
-def random_scorer(data: Dataset, settings: ScoreSettings) -> Scorer:
+def finish_pixels(writer: Writer, parts: Parts, ids: list[str]) -> dict[str, Any]:
+    statistics = parts.merged("statistics")
+    writer.array("images/score", np.array([statistics[image][0] for image in ids]))
+    return {
+        "mean": float(np.mean([values[0] for values in statistics.values()])),
+        "minimum": min(values[1] for values in statistics.values()),
+        "maximum": max(values[2] for values in statistics.values()),
+    }
+
+
+def random_maps(data: Dataset, settings: ScoreSettings) -> Scorer:
     """Uniform scores in [0,1), a stream per image."""
 
     def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -112,8 +146,8 @@ def random_scorer(data: Dataset, settings: ScoreSettings) -> Scorer:
     return score
 
 
-def network_scorer(data: Dataset, model: Model, settings: ScoreSettings) -> Scorer:
-    """Scores by a measure of the network's prediction, one pass or a committee of dropout passes."""
+def network_maps(data: Dataset, model: Model, settings: ScoreSettings) -> Scorer:
+    """Scores (H,W) f32 by a measure of the network's prediction, one pass or a committee of dropout passes."""
     import torch
 
     from stages.acquisition.committee import hard_vote, soft_vote
@@ -121,6 +155,7 @@ def network_scorer(data: Dataset, model: Model, settings: ScoreSettings) -> Scor
     from stages.inference.devices import choose_device
     from stages.inference.predictor import ImageBatch, image_batches, load_predictor
     from stages.networks.dropout import dropout_modules
+    from stages.regions.reductions import lookup
 
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
@@ -135,18 +170,104 @@ def network_scorer(data: Dataset, model: Model, settings: ScoreSettings) -> Scor
     def passes(batch: ImageBatch) -> Iterator[torch.Tensor]:
         for member in range(settings.committee):
             torch.manual_seed(torch_seed(settings.seed, "committee", member, *batch.ids))
-            yield predictor.logits(batch.images)
+            yield predictor.scaled_logits(batch.images, settings.input_scale)
 
     def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         # dropout draws one mask for a whole batch, so a committee sees one image at a time
         for batch in image_batches(data, ids, 1 if settings.committee else settings.batch):
             with torch.inference_mode():
                 if not settings.committee:
-                    scores = measure(predictor.logits(batch.images))
+                    scores = measure(predictor.scaled_logits(batch.images, settings.input_scale))
                 elif settings.vote == "soft":
                     scores = soft_vote(passes(batch), measure)
                 else:
                     scores = hard_vote(passes(batch), measure, settings.votes_per_pass)
+                scores = lookup(scores, data.sizes[batch.ids[0]])
             yield from zip(batch.ids, scores.cpu().numpy(), strict=True)
 
     return score
+
+
+def score_regions(data: Dataset, model: Model | None, regions: Superpixels, settings: ScoreSettings) -> Fill:
+    """Per region its mean measure and the pixels of each predicted class; random: a uniform number."""
+    if model is None:
+
+        def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+            numbers = [regions.rows[image].stop - regions.rows[image].start for image in part]
+            draws = [
+                stream(settings.seed, "score", image).random(number, dtype=np.float32)
+                for image, number in zip(part, numbers, strict=True)
+            ]
+            writer.rows("score", np.concatenate(draws))
+            return {}
+
+        return draw
+
+    import torch
+
+    from stages.acquisition.measures import MEASURES
+    from stages.inference.devices import choose_device
+    from stages.inference.predictor import image_batches, load_predictor
+    from stages.regions.reductions import score_image
+
+    device = choose_device(settings.device)
+    predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
+    measure = MEASURES[settings.measure]
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        columns: dict[str, list[np.ndarray]] = {}
+        for batch in image_batches(data, part, settings.batch):
+            for image, logits in zip(
+                batch.ids, predictor.scaled_logits(batch.images, settings.input_scale), strict=True
+            ):
+                labels = torch.from_numpy(regions.labels(image)).to(device).long()
+                count = regions.rows[image].stop - regions.rows[image].start
+                mean, histogram = score_image(logits, labels, count, measure)
+                found = histogram > 0
+                values = {
+                    "uncertainty": mean.astype(np.float32),
+                    "predicted": histogram.argmax(1).astype(np.uint8),  # ties: the smallest class
+                    "degree": found.sum(1),
+                    "class": np.nonzero(found)[1].astype(np.uint8),
+                    "pixels": histogram[found].astype(np.int32),
+                }
+                for name, value in values.items():
+                    columns.setdefault(name, []).append(value)
+        for name, arrays in columns.items():
+            writer.rows(name, np.concatenate(arrays))
+        return {}
+
+    return fill
+
+
+def finish_regions(
+    writer: Writer, parts: Parts, regions: Superpixels, data: Dataset, predicted: bool, settings: ScoreSettings
+) -> dict[str, Any]:
+    """The columns over all regions; the class balance needs all of them before it can weigh one."""
+    sizes = regions.region_sizes
+    writer.array("regions/size", sizes)
+    counts: dict[str, Any] = {"regions": len(sizes)}
+    if not predicted:
+        score = parts.column("score")
+    else:
+        uncertainty, classes = parts.column("uncertainty"), parts.column("predicted")
+        writer.array("regions/uncertainty", uncertainty)
+        writer.array("regions/predicted", classes)
+        writer.array("histogram/offsets", np.concatenate([[0], np.cumsum(parts.column("degree"))]).astype(np.int64))
+        writer.array("histogram/class", parts.column("class"))
+        writer.array("histogram/pixels", parts.column("pixels"))
+        by = "regions" if settings.class_balance == "none" else settings.class_balance
+        shares = class_shares(classes, sizes, len(data.classes), by)
+        weights = np.ones(len(shares))
+        if settings.class_balance != "none":
+            weights = class_weights(shares, settings.share_scale)
+        writer.array("classes/share", shares)
+        writer.array("classes/weight", weights)
+        score = (uncertainty * weights[classes]).astype(np.float32)
+        counts["share"] = {name: float(share) for name, share in zip(data.classes, shares, strict=True)}
+    writer.array("regions/score", score)
+    return counts | {
+        "mean": float(score.mean(dtype=np.float64)),
+        "minimum": float(score.min()),
+        "maximum": float(score.max()),
+    }

@@ -1,4 +1,4 @@
-"""The stage `select`: which pixels or images are asked next."""
+"""The stage `select`: which pixels, regions or images are asked next."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from stages.acquisition.choice import RULES, choose_pixels, pool_size
+from stages.acquisition.pool import excluded_pixels, excluded_regions
 from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import write_images
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
+from stages.artifacts.superpixels import Superpixels, require_superpixels
 from stages.console import Progress
 from stages.errors import BadInput
 from stages.randomness import stream
@@ -30,53 +32,62 @@ def run(
     output: Path,
     settings: SelectSettings,
     annotations: Path | None = None,
+    superpixels: Path | None = None,
     force: bool = False,
 ) -> Path:
     """Publishes the queries of the next round; what ``annotations`` already asked is excluded.
 
-    Raises BadInput when the budget exceeds what is left to ask, and for scores or a ledger of another dataset.
+    Scores of regions need the ``superpixels`` they are of. Raises BadInput when the budget exceeds what is left to ask,
+    and for scores, regions or a ledger of another dataset.
     """
     with Dataset(dataset) as data, Scores(scores) as scored:
         require_made_from(scored, "dataset", data)
         ledger = None if annotations is None else Annotations(annotations)
         if ledger is not None:
             require_made_from(ledger, "dataset", data)
-        inputs = {"dataset": data, "scores": scored, "annotations": ledger}
+        regions = require_superpixels(superpixels, data, scored) if scored.unit == "region" else None
+        inputs = {"dataset": data, "scores": scored, "annotations": ledger, "superpixels": regions}
         request = Request("select", "queries", output, settings, refer(output, inputs))
-        return produce(request, lambda: build(request, data, scored, ledger, settings), force)
+        return produce(request, lambda: build(request, data, scored, ledger, regions, settings), force)
 
 
-def build(request: Request, data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings) -> str:
+def build(
+    request: Request,
+    data: Dataset,
+    scores: Scores,
+    ledger: Annotations | None,
+    regions: Superpixels | None,
+    settings: SelectSettings,
+) -> str:
     round_number = 0 if ledger is None else ledger.next_round
-    choose = choose_images if scores.unit == "image" else choose_in_pixels
-    chosen, counts = choose(data, scores, ledger, settings, round_number)
+    if regions is not None:
+        chosen, counts = choose_regions(regions, scores, ledger, settings, round_number)
+    else:
+        choose = choose_images if scores.unit == "image" else choose_in_pixels
+        chosen, counts = choose(data, scores, ledger, settings, round_number)
+    answers = {"pixel": "class", "region": settings.answer, "image": "mask"}
+    privilege = "void excluded from the draw" if settings.exclude_void else "none"
+    if regions is not None:
+        privilege = regions.attributes["oracle_privilege"]
 
     def fill(writer: Writer) -> Header:
         write_images(writer, scores.ids, scores.sizes)
-        for name, dtype in {"image": np.int32, "y": np.int32, "x": np.int32, "score": np.float32}.items():
-            writer.array(f"queries/{name}", chosen[name].astype(dtype))
+        nowhere = np.full(len(chosen["image"]), -1)
+        for name in ("image", "y", "x", "region"):
+            writer.array(f"queries/{name}", chosen.get(name, nowhere).astype(np.int32))
+        writer.array("queries/score", chosen["score"].astype(np.float32))
         attributes = {
             "unit": scores.unit,
-            "answer": "mask" if scores.unit == "image" else "class",
+            "answer": answers[scores.unit],
             "round": round_number,
             "measure": scores.attributes["measure"],
-            "oracle_privilege": "void excluded from the draw" if settings.exclude_void else "none",
+            "oracle_privilege": privilege,
         }
         return request.header(attributes, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
     missing = f", {counts['shortfall']} fewer than asked for" if counts.get("shortfall") else ""
     return f"round {round_number}, {counts['queries']} {scores.unit} queries in {counts['images']} images{missing}"
-
-
-def excluded_pixels(data: Dataset, ledger: Annotations | None, settings: SelectSettings, image: str) -> np.ndarray:
-    """(H,W) bool: asked before, or void where the simulation may know."""
-    excluded = np.zeros(data.sizes[image], dtype=bool)
-    if settings.exclude_void:
-        excluded |= data.mask(image) == VOID
-    if ledger is not None:
-        excluded[ledger.queried_pixels(image)] = True
-    return excluded
 
 
 def random_streams(settings: SelectSettings, round_number: int) -> Generators:
@@ -134,7 +145,7 @@ def pick_per_image(
     with Progress("selecting", len(ids)) as bar:
         for number, image in enumerate(ids):
             if budgets[number]:
-                excluded = excluded_pixels(data, ledger, settings, image)
+                excluded = excluded_pixels(data, ledger, settings.exclude_void, image)
                 left += excluded.size - int(excluded.sum())
                 values = scores.map(image)
                 found = choose_pixels(
@@ -156,7 +167,7 @@ def pick_from_dataset(
     values, images, indices, pixels = [], [], [], 0
     with Progress("selecting", len(scores.ids)) as bar:
         for number, image in enumerate(scores.ids):
-            eligible = np.flatnonzero(~excluded_pixels(data, ledger, settings, image).ravel())
+            eligible = np.flatnonzero(~excluded_pixels(data, ledger, settings.exclude_void, image).ravel())
             values.append(scores.map(image).ravel()[eligible])
             images.append(np.full(len(eligible), number, dtype=np.int32))
             indices.append(eligible.astype(np.int32))
@@ -171,11 +182,35 @@ def pick_from_dataset(
     return {"image": np.concatenate(images)[found], "index": np.concatenate(indices)[found], "score": score[found]}
 
 
+def choose_regions(
+    regions: Superpixels, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Region queries: the budget's regions of all images together, ties by image and region."""
+    excluded = excluded_regions(regions, ledger, settings.exclude_queried)
+    left = np.flatnonzero(~excluded)
+    budget = settings.budget or len(left)
+    require_pool(budget, len(left), "regions")
+    values = scores.region_scores()[left]
+    pool = pool_size(regions.count, settings.fraction)
+    found = np.sort(RULES[settings.rule](values, budget, pool, random_streams(settings, round_number)("dataset")))
+    found = found[np.argsort(-values[found], kind="stable")]
+    region = left[found]
+    image = regions.images_of(region)
+    counts = {
+        "queries": len(region),
+        "images": len(np.unique(image)),
+        "excluded": int(excluded.sum()),
+        "pixels": int(regions.region_sizes[region].sum(dtype=np.int64)),
+        "mean_score": float(values[found].mean(dtype=np.float64)),
+    }
+    return {"image": image, "region": region, "score": values[found]}, counts
+
+
 def choose_images(
     data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Whole-image queries: the budget's images by the rule, all that are left for budget 0."""
-    done = set() if ledger is None else ledger.mask_ids()
+    done = set() if ledger is None else ledger.mask_ids
     open_images = np.array([number for number, image in enumerate(scores.ids) if image not in done], dtype=np.int64)
     budget = settings.budget or len(open_images)
     require_pool(budget, len(open_images), "images")
@@ -183,9 +218,8 @@ def choose_images(
     pool = pool_size(len(scores.ids), settings.fraction)
     found = np.sort(RULES[settings.rule](values, budget, pool, random_streams(settings, round_number)("dataset")))
     found = found[np.argsort(-values[found], kind="stable")]
-    nowhere = np.full(len(found), -1)
     counts = {"queries": len(found), "images": len(found)}
-    return {"image": open_images[found], "y": nowhere, "x": nowhere, "score": values[found]}, counts
+    return {"image": open_images[found], "score": values[found]}, counts
 
 
 def require_pool(budget: int, left: int, what: str) -> None:

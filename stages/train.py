@@ -1,4 +1,4 @@
-"""The stage `train`: a network from the labels of a ledger."""
+"""The stage `train`: a network from the labels of a ledger, or from pseudo-labels made of one."""
 
 import csv
 import hashlib
@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.header import InputRef, canonical
+from stages.artifacts.labels import open_labels
 from stages.artifacts.model import write_model
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
@@ -21,17 +21,17 @@ from stages.settings.network import NetworkSettings
 from stages.settings.train import TrainSettings
 
 
-def run(dataset: Path, annotations: Path, output: Path, settings: TrainSettings, force: bool = False) -> Path:
-    """Trains on ``annotations`` of ``dataset`` and publishes ``output`` (safetensors).
+def run(dataset: Path, labels: Path, output: Path, settings: TrainSettings, force: bool = False) -> Path:
+    """Trains on ``labels`` (annotations or pseudo_labels) of ``dataset`` and publishes ``output`` (safetensors).
 
     Beside it: `<stem>.history.csv` with a row per epoch and `<stem>.curve.png`. Raises Stopped after saving on a
-    signal; the same call then continues. Raises BadInput for a ledger of another dataset or without labels.
+    signal; the same call then continues. Raises BadInput for labels of another dataset, and where there is none.
     """
-    with Dataset(dataset) as data, Annotations(annotations) as ledger:
-        require_made_from(ledger, "dataset", data)
-        if not ledger.labelled_ids():
-            raise BadInput(f"{annotations} holds no label (every answer is void); annotate more before training.")
-        inputs = refer(output, {"dataset": data, "annotations": ledger}) | weights_ref(output, settings)
+    with Dataset(dataset) as data, open_labels(labels) as given:
+        require_made_from(given, "dataset", data)
+        if not given.labelled_ids():
+            raise BadInput(f"{labels} holds no label (every answer is void); annotate more before training.")
+        inputs = refer(output, {"dataset": data, "labels": given}) | weights_ref(output, settings)
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
     if output.suffix != ".safetensors":
         raise BadInput(f"A model is a safetensors file; call the output {output.with_suffix('.safetensors').name}.")
@@ -44,10 +44,10 @@ def run(dataset: Path, annotations: Path, output: Path, settings: TrainSettings,
                 f"batch {settings.batch} cannot be shared by {ranks.size} processes with two or more images each; "
                 f"give a multiple of {ranks.size} from {2 * ranks.size} on."
             )
-        return produce(request, lambda: build(request, dataset, annotations, settings, ranks), force, ranks)
+        return produce(request, lambda: build(request, dataset, labels, settings, ranks), force, ranks)
 
 
-def build(request: Request, dataset: Path, annotations: Path, settings: TrainSettings, ranks: Ranks) -> str:
+def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings, ranks: Ranks) -> str:
     import torch
 
     from stages.inference.devices import choose_device
@@ -55,26 +55,29 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
     from stages.networks.build import build_network
     from stages.networks.weights import load_weights
     from stages.randomness import torch_seed
-    from stages.supervision.cross_entropy import LabelObjective, label_counts
+    from stages.supervision.cross_entropy import LabelObjective
     from stages.training.checkpoints import Checkpoints
     from stages.training.loop import Row, Training
     from stages.training.samples import TrainingSamples
 
     device = choose_device(settings.device)
     network_settings = NetworkSettings(**settings.model_dump(include=set(NetworkSettings.model_fields)))
-    with Dataset(dataset) as data, Annotations(annotations) as ledger:
-        classes, cost = data.classes, ledger.cost()
-        asked_images = ledger.header.counts["images"]
-        labelled = int(label_counts(ledger, len(classes)).sum())
+    with Dataset(dataset) as data, open_labels(labels) as given:
+        classes, cost = data.classes, given.cost()
+        asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     network = build_network(network_settings, len(classes))
     weights = load_weights(network, settings.weights, settings.backbone)
+    if settings.norm_momentum is not None:
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = settings.norm_momentum
     place(network, device)
-    samples = TrainingSamples(dataset, annotations, settings, statistics[0])
+    samples = TrainingSamples(dataset, labels, settings, statistics[0])
     if len(samples) < 2 * ranks.size:
         raise BadInput(
-            f"{annotations} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
+            f"{labels} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
         )
     objective = LabelObjective(network, samples, statistics, settings, device, ranks)
     checkpoints = Checkpoints(request.output, request.key())
@@ -109,7 +112,7 @@ def build(request: Request, dataset: Path, annotations: Path, settings: TrainSet
         | cost
         | {
             "initial_weights": Path(weights.source).name,
-            "labelled_pixels": labelled,
+            "labelled_pixels": int(objective.label_counts.sum()),
             "labelled_images": len(samples),
             "asked_images": asked_images,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),

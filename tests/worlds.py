@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import annotate_simulate, score, select
+from stages import annotate_simulate, extract_superpixels, score, select
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
+from stages.settings.regions import ExtractSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
 # Training settings for a network of seconds
@@ -65,6 +66,32 @@ def random_masks(names: list[str], size: tuple[int, int], classes: int, void: fl
         mask[generator.random(size) < void] = 255
         masks[name] = mask.astype(np.uint8)
     return masks
+
+
+def write_superpixels(folder: Path, dataset: Path, **settings: object) -> Path:
+    """Regions of the training images, squares of 64 pixels where nothing else is said."""
+    values = {"method": "grid", "region_pixels": 64, "workers": 1} | settings
+    return extract_superpixels.run(dataset, folder / f"{values['method']}.h5", ExtractSettings(**values))
+
+
+def region_round(
+    folder: Path,
+    dataset: Path,
+    number: int,
+    superpixels: Path,
+    before: Path | None = None,
+    model: Path | None = None,
+    select_settings: Mapping[str, object] | None = None,
+    annotate_settings: Mapping[str, object] | None = None,
+) -> Path:
+    """One round on regions, scored by ``model`` or at random: the ledger it ends with."""
+    measure = "random" if model is None else "bvsb"
+    scored = ScoreSettings(measure=measure, unit="region", seed=number)
+    scores = score.run(dataset, folder / f"scores{number}.h5", scored, model, superpixels)
+    chosen = SelectSettings(**{"rule": "top", "budget": 4} | dict(select_settings or {}))
+    queries = select.run(dataset, scores, folder / f"queries{number}.h5", chosen, before, superpixels)
+    answered = AnnotateSettings(**(annotate_settings or {}))
+    return annotate_simulate.run(dataset, queries, folder / f"ledger{number}.h5", answered, before, superpixels)
 
 
 def random_round(

@@ -21,6 +21,7 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeE
 PLAIN = ("alseg_kind", "schema_version", "stage", "digest", "seed", "created")
 JSON = ("settings", "inputs", "versions", "counts")
 CHUNK_SIDE = 256
+ROWS = "rows/"
 
 
 class Writer:
@@ -57,9 +58,15 @@ class Writer:
         dataset.attrs["sha256"] = checksum
         self.arrays[path.strip("/")] = (dataset.dtype.str, dataset.shape, checksum)
 
+    def rows(self, path: str, values: np.ndarray) -> None:
+        """In a shard: its part of a table that runs over all shards, put together when they are joined."""
+        self.file.create_dataset(ROWS + path, data=np.ascontiguousarray(values))
+
     def adopt(self, source: h5py.File) -> None:
-        """Copies every array of ``source``, chunks and checksums as they are."""
+        """Copies every array of ``source`` but parts of tables, chunks and checksums as they are."""
         for path, dataset in walk(source):
+            if path.startswith(ROWS):
+                continue
             folder, _, name = path.rpartition("/")
             group = self.file.require_group(folder) if folder else self.file
             source.copy(dataset, group, name=name)

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-SCHEMA_VERSION = "1.0"  # "major.minor": a reader refuses a newer major
-RECORDED_PACKAGES = ("alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "h5py", "pillow")
+SCHEMA_VERSION = "1.1"  # "major.minor": a reader refuses a newer major
+RECORDED_PACKAGES = (
+    "alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "scipy", "h5py", "pillow",
+    "opencv-contrib-python-headless",
+)  # fmt: skip
 
 
 def canonical(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
 from stages.artifacts.publish import publish_together
@@ -81,6 +82,15 @@ class Model:
             return load_file(self.path)
         except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"{self.path} is damaged or truncated; train it again.") from error
+
+
+def require_same_classes(model: Model, data: Dataset) -> None:
+    """BadInput unless ``model`` predicts the classes of ``data``."""
+    if model.attributes["classes"] != data.classes:
+        raise BadInput(
+            f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
+            f"{data.path} has {', '.join(data.classes[:4])}, ...; give a model trained on this class table."
+        )
 
 
 def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> str:

@@ -1,18 +1,24 @@
 """Opening an artifact of any kind by what its file says it is."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
-from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.model import Model
+from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
+from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 
-KINDS: dict[str, type[Artifact]] = {kind.kind: kind for kind in (Dataset, Scores, Queries, Annotations, Evaluation)}
+KINDS: dict[str, type[Artifact]] = {
+    kind.kind: kind for kind in (Dataset, Superpixels, Scores, Queries, Annotations, PseudoLabels, Evaluation)
+}
+Kind = TypeVar("Kind", bound=Artifact | Model)
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -47,3 +53,21 @@ def read_any_header(path: Path) -> Header:
         return Model(path).header
     with Artifact(path) as artifact:
         return artifact.header
+
+
+def open_input(artifact: Artifact | Model, role: str, kind: type[Kind]) -> Kind:
+    """The input of ``artifact`` that its header records as ``role``, opened as ``kind`` from where it lay then.
+
+    BadInput when it has no such input, and when that file is gone or has other content by now.
+    """
+    recorded = artifact.header.inputs.get(role)
+    if recorded is None:
+        raise BadInput(f"{artifact.path} names no {role} among its inputs; give the {artifact.header.kind} of a stage.")
+    path = artifact.path.parent / recorded.file
+    if not path.is_file():
+        raise BadInput(
+            f"{artifact.path} was made from the {role} {path}, which is gone; put it back or build it again."
+        )
+    found = kind(path)
+    require_made_from(artifact, role, found)
+    return found

@@ -1,7 +1,8 @@
 """The queries artifact: what is asked, in rank order.
 
-Attributes: unit, answer (class, mask), round, oracle_privilege, shortfall, statistics of the choice.
-`/queries/{image,y,x,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 for whole images.
+Attributes: unit (pixel, region, image), answer (class, dominant, precise, mask), round, oracle_privilege.
+`/queries/{image,y,x,region,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 but for
+pixels; `region`, a global index in the superpixels named among the inputs, is -1 but for regions.
 """
 
 from pathlib import Path
@@ -18,7 +19,21 @@ class Queries(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
-        self.image, self.y, self.x = (self.read(f"queries/{name}") for name in ("image", "y", "x"))
+        self.image, self.y, self.x, self.region = (
+            self.read(f"queries/{name}") for name in ("image", "y", "x", "region")
+        )
+
+    @property
+    def unit(self) -> str:
+        return self.attributes["unit"]
+
+    @property
+    def answer(self) -> str:
+        return self.attributes["answer"]
+
+    @property
+    def round(self) -> int:
+        return self.attributes["round"]
 
     def require_ledger(self, before: Annotations | None) -> None:
         """BadInput unless ``before`` is the ledger these queries were chosen against (None: none, round 0)."""
@@ -27,6 +42,11 @@ class Queries(Artifact):
             raise BadInput(f"{self.path}: these queries {reason}; give the same --annotations that select was given.")
         if before is not None:
             require_made_from(self, "annotations", before)
+
+    def require_pixels(self) -> None:
+        """BadInput for queries of regions and images, which a table of answers does not serve."""
+        if self.unit != "pixel":
+            raise BadInput(f"{self.path} asks about {self.unit}s; a table of answers exists for pixel queries only.")
 
     def __len__(self) -> int:
         return len(self.image)

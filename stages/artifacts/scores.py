@@ -1,7 +1,10 @@
 """The scores artifact; higher means ask sooner.
 
-Attributes: unit (pixel, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image: `/images/score` (N,).
-`/images/{id,height,width}` in both.
+Attributes: unit (pixel, region, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image:
+`/images/score` (N,). Unit region: `/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels
+file named among the inputs, `/histogram/{offsets,class,pixels}` (CSR over regions: pixels per predicted class), and
+`/classes/{share,weight}` (C,) of the class balance; random scores have only `score` and `size`.
+`/images/{id,height,width}` in all.
 """
 
 from pathlib import Path
@@ -32,3 +35,7 @@ class Scores(Artifact):
     def image_scores(self) -> np.ndarray:
         """(N,) f64 in the order of ``ids`` (unit image)."""
         return self.read("images/score")[self.order]
+
+    def region_scores(self) -> np.ndarray:
+        """(R,) f32 by global region index (unit region)."""
+        return self.read("regions/score")

@@ -4,15 +4,16 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
-from stages.artifacts.hdf5 import LIBVER, Writer, build_in_memory
+from stages.artifacts.hdf5 import LIBVER, ROWS, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
 from stages.artifacts.publish import parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
@@ -48,16 +49,18 @@ def build_shards(
     request: Request,
     items: Sequence[Any],
     size: int,
-    build: Callable[[Writer, Sequence[Any]], dict[str, Any]],
+    build: Callable[[Writer, Any], dict[str, Any]],
     progress: str,
     rank: int = 0,
     ranks: int = 1,
+    work: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
 ) -> Shards:
     """Publishes every missing shard of ``items``.
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
-    With several ranks each takes every ``ranks``-th shard. When ``build`` raises BadInput the finished shards go too:
-    they can never be joined.
+    Where ``work`` is given, it turns all the missing items into results, ahead of the shard that is being written, and
+    ``build`` gets pairs (item, result). With several ranks each takes every ``ranks``-th shard. When ``build`` raises
+    BadInput the finished shards go too: they can never be joined.
     """
     shards = Shards(request, len(items), size)
     shards.folder.mkdir(parents=True, exist_ok=True)
@@ -66,13 +69,20 @@ def build_shards(
         for stale in set(shards.folder.iterdir()) - wanted:  # of other settings, or of a process that died
             if ranks == 1 or not stale.name.endswith(".partial"):
                 stale.unlink(missing_ok=True)
-    with stop_on_signal() as stop, Progress(progress, len(items)) as bar:
-        for index in range(rank, shards.number, ranks):
+    mine = range(rank, shards.number, ranks)
+    missing = [index for index in mine if not is_whole(shards.path(index))]
+    with stop_on_signal() as stop, Progress(progress, len(items)) as bar, ExitStack() as stack:
+        results: Iterator[Any] | None = None
+        if work is not None:
+            results = work([item for index in missing for item in items[shards.slice(index)]])
+            stack.callback(getattr(results, "close", lambda: None))  # its processes end with it
+        for index in mine:
             part = items[shards.slice(index)]
-            if not is_whole(shards.path(index)):
+            if index in missing:
+                given = part if results is None else zip(part, results, strict=False)
 
-                def fill(writer: Writer, part: Sequence[Any] = part) -> Header:
-                    sums = build(writer, part)
+                def fill(writer: Writer, given: Iterable[Any] = given) -> Header:
+                    sums = build(writer, given)
                     return request.header(attributes={"partial": canonical(sums)})
 
                 try:
@@ -108,7 +118,27 @@ def quiet_hdf5() -> Iterator[None]:
         sys.excepthook, sys.unraisablehook = hooks
 
 
-def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]], Header]) -> Header:
+@dataclass(frozen=True)
+class Parts:
+    """What the shards leave to be finished: their partial sums, and their rows of tables that run over all of them."""
+
+    paths: list[Path]
+    sums: list[dict[str, Any]]
+
+    def merged(self, name: str) -> dict[str, Any]:
+        """The partial sums ``name``, each a mapping (image -> value), as one."""
+        return {key: value for sums in self.sums for key, value in sums[name].items()}
+
+    def column(self, path: str) -> np.ndarray:
+        """The rows that the shards wrote at ``path``, one shard's after the other."""
+        parts = []
+        for shard in self.paths:
+            with h5py.File(shard, "r", locking=False) as file:
+                parts.append(file[ROWS + path][()])
+        return np.concatenate(parts)
+
+
+def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> Header:
     """Joins the shards into the output and removes them; ``finish`` adds the tables and gives the header."""
     output = shards.request.output
     paths = [shards.path(index) for index in range(shards.number)]
@@ -121,7 +151,7 @@ def join_shards(shards: Shards, finish: Callable[[Writer, list[dict[str, Any]]],
                 with h5py.File(path, "r") as shard:
                     writer.adopt(shard)
                     sums.append(json.loads(shard.attrs["partial"]))
-            header = finish(writer, sums)
+            header = finish(writer, Parts(paths, sums))
             digest = writer.finish(header)
     except (OSError, RuntimeError) as error:
         cause = re.search(r"error message = '(.*?)'", str(error))  # what the system said, amid what HDF5 makes of it

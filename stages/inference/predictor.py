@@ -22,6 +22,14 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
+def scaled_images(images: Tensor, scale: float) -> Tensor:
+    """(B,3,H,W) -> f32 with both sides times ``scale``, rounded down."""
+    if scale == 1:
+        return images.float()
+    sides = [max(1, int(side * scale)) for side in images.shape[-2:]]
+    return F.interpolate(images.float(), sides, mode="bilinear", antialias=scale < 1)
+
+
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on ``device``, its convolutions in the layout that is fastest there."""
     network.to(device)
@@ -58,15 +66,16 @@ class Predictor:
             out = torch.cat([self.network(part) for part in parts])
         return out[..., :height, :width].float().contiguous()
 
+    def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
+        """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized by ``scale``, sides rounded down."""
+        return self.logits(scaled_images(images.to(self.device), scale))
+
     def probabilities(self, images: Tensor, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
         """(B,3,H,W) u8 -> (B,C,H,W) f32 softmax, averaged over ``scales`` and, with ``flip``, the mirrored image."""
         size = images.shape[-2:]
         total: Tensor | None = None
         for scale in scales:
-            scaled = images.to(self.device).float()
-            if scale != 1:
-                sides = [max(1, int(side * scale)) for side in size]
-                scaled = F.interpolate(scaled, sides, mode="bilinear", antialias=scale < 1)
+            scaled = scaled_images(images.to(self.device), scale)
             for mirrored in (False, True) if flip else (False,):
                 logits = self.logits(scaled.flip(-1) if mirrored else scaled)
                 logits = logits.flip(-1) if mirrored else logits

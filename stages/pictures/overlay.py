@@ -1,52 +1,55 @@
 """What an artifact holds for one image, drawn over it."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
-from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Artifact, require_made_from
+from stages.artifacts.opening import open_input
+from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
+from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.pictures.curves import to_png
+from stages.pictures.labels import draw_answers, draw_pseudo_labels
+from stages.pictures.panels import axes_of, class_legend, colourise, figure_for
+from stages.pictures.regions import draw_region_queries, draw_region_scores, draw_superpixels
 
-
-def colourise(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """(H,W) u8 class map -> (H,W,3) u8; void is white. ``palette`` is (C,3) u8."""
-    table = np.full((256, 3), 255, dtype=np.uint8)
-    table[: len(palette)] = palette
-    return table[mask]
-
-
-def figure_for(image: np.ndarray, panels: int = 1) -> Figure:
-    height, width = image.shape[:2]
-    side = 6.0
-    return Figure(figsize=(panels * side, side * height / width + 0.9), layout="constrained")
+DRAWN = Superpixels | Scores | Queries | Annotations | PseudoLabels
 
 
 def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
     """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
 
-    Datasets draw the mask beside the image, scores a heat map, queries and annotations their points.
+    Datasets draw the mask beside the image, superpixels their borders, scores a heat map, queries and annotations
+    their points or regions, pseudo-labels what the sieve left. Without ``data`` the images come from the dataset that
+    the artifact was made from.
     """
     if isinstance(artifact, Dataset):
         return draw_dataset(artifact, picked(image, artifact.all_ids))
+    if not isinstance(artifact, DRAWN):
+        raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has no picture per image.")
+    if isinstance(artifact, Scores) and artifact.unit == "image":
+        raise BadInput(f"{artifact.path} scores whole images; there is nothing to draw for one of them.")
     if data is None:
-        raise BadInput(f"Drawing {artifact.path} needs the images too; give --dataset.")
+        data = open_input(artifact, "dataset", Dataset)
+    require_made_from(artifact, "dataset", data)
     match artifact:
+        case Superpixels():
+            return draw_superpixels(artifact, data, picked(image, artifact.ids))
         case Scores():
-            if artifact.unit != "pixel":
-                raise BadInput(f"{artifact.path} scores whole images; there is nothing to draw for one of them.")
-            return draw_scores(artifact, data, picked(image, artifact.ids))
+            draw_them = draw_region_scores if artifact.unit == "region" else draw_scores
+            return draw_them(artifact, data, picked(image, artifact.ids))
         case Queries():
             asked = [artifact.ids[index] for index in np.unique(artifact.image)]
-            return draw_queries(artifact, data, picked(image, asked))
+            draw_asked = draw_region_queries if artifact.unit == "region" else draw_queries
+            return draw_asked(artifact, data, picked(image, asked))
         case Annotations():
             answered = [artifact.ids[index] for index in np.unique(artifact.answers.image)]
             return draw_answers(artifact, data, picked(image, answered))
-        case _:
-            raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has no picture per image.")
+        case PseudoLabels():
+            return draw_pseudo_labels(artifact, data, picked(image, artifact.ids))
 
 
 def picked(image: str | None, ids: list[str]) -> str:
@@ -62,91 +65,40 @@ def picked(image: str | None, ids: list[str]) -> str:
 
 def draw_dataset(data: Dataset, image: str) -> bytes:
     pixels = data.image(image)
-    has_mask = f"masks/{image}" in data
-    figure = figure_for(pixels, 2 if has_mask else 1)
-    panels = figure.subplots(1, 2 if has_mask else 1, squeeze=False)[0]
-    panels[0].imshow(pixels)
-    panels[0].set_title(f"{image} ({data.splits[image]})", fontsize=9)
-    if has_mask:
+    panels = 2 if f"masks/{image}" in data else 1
+    figure = figure_for(pixels, panels)
+    left, *right = axes_of(figure, panels)
+    left.imshow(pixels)
+    left.set_title(f"{image} ({data.splits[image]})", fontsize=9)
+    for axes in right:
         mask = data.mask(image)
-        panels[1].imshow(colourise(mask, data.palette), interpolation="nearest")
+        axes.imshow(colourise(mask, data.palette), interpolation="nearest")
         class_legend(figure, data, np.unique(mask))
-    for panel in panels:
-        panel.set_axis_off()
     return to_png(figure)
-
-
-def class_legend(figure: Figure, data: Dataset, present: np.ndarray) -> None:
-    """The classes that occur, below the picture."""
-    from matplotlib.patches import Patch
-
-    handles = [Patch(color=data.palette[index] / 255, label=data.classes[index]) for index in present if index != VOID]
-    if VOID in present:
-        handles.append(Patch(facecolor="white", edgecolor="0.5", label="void"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7, frameon=False)
 
 
 def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     pixels = data.image(image)
-    figure = figure_for(pixels, 2)
-    left, right = figure.subplots(1, 2)
+    figure = figure_for(pixels, 2, bars=1)
+    left, right = axes_of(figure, 2)
     left.imshow(pixels)
     left.set_title(image, fontsize=9)
     heat = right.imshow(scores.map(image), cmap="inferno")
     right.set_title(f"{scores.attributes['measure']}: bright is asked sooner", fontsize=9)
     figure.colorbar(heat, ax=right, shrink=0.75)
-    left.set_axis_off()
-    right.set_axis_off()
     return to_png(figure)
 
 
 def draw_queries(queries: Queries, data: Dataset, image: str) -> bytes:
+    """The asked pixels; of an image that is asked as a whole, the image."""
     pixels = data.image(image)
     figure = figure_for(pixels)
-    axes = figure.subplots()
+    (axes,) = axes_of(figure, 1)
     axes.imshow(pixels)
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
-    title = f"{image}: {queries.attributes['unit']} queries of round {queries.attributes['round']}"
-    if queries.attributes["unit"] == "pixel":
+    title = f"{image}: {queries.unit} queries of round {queries.round}"
+    if queries.unit == "pixel":
         axes.scatter(queries.x[rows], queries.y[rows], s=40, c="#E69F00", edgecolors="white", linewidths=1.2)
         title += f" ({len(rows)})"
     axes.set_title(title, fontsize=9)
-    axes.set_axis_off()
-    return to_png(figure)
-
-
-def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
-    """Answered pixels in the colour of their class, rings for the last round, crosses for void; or the full mask."""
-    pixels = data.image(image)
-    figure = figure_for(pixels)
-    axes = figure.subplots()
-    if image in ledger.mask_ids():
-        mask = ledger.label_map(image)
-        axes.imshow((pixels * 0.4 + colourise(mask, data.palette) * 0.6).astype(np.uint8), interpolation="nearest")
-        axes.set_title(f"{image}: full mask", fontsize=9)
-        class_legend(figure, data, np.unique(mask))
-    else:
-        axes.imshow(pixels)
-        rows = ledger.rows[image]
-        answers = ledger.answers
-        labels, last = answers.label[rows], answers.round[rows] == ledger.next_round - 1
-        for chosen, rim in ((~last, "black"), (last, "white")):
-            shown = chosen & (labels != VOID)
-            axes.scatter(
-                answers.x[rows][shown],
-                answers.y[rows][shown],
-                s=42,
-                c=data.palette[labels[shown]] / 255,
-                edgecolors=rim,
-                linewidths=1.4,
-            )
-        void = labels == VOID
-        axes.scatter(answers.x[rows][void], answers.y[rows][void], s=40, c="red", marker="x")
-        axes.set_title(
-            f"{image}: {len(rows)} answers; white rim: round {ledger.next_round - 1}, black rim: before"
-            + (", red cross: void" if void.any() else ""),
-            fontsize=9,
-        )
-        class_legend(figure, data, np.unique(labels[~void]))
-    axes.set_axis_off()
     return to_png(figure)

@@ -1,6 +1,7 @@
 """Stage name -> settings model: what a recipe may set and the command line offers."""
 
 from stages.settings.base import StageSettings
+from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
@@ -13,10 +14,12 @@ from stages.settings.train import TrainSettings
 
 SETTINGS: dict[str, type[StageSettings]] = {
     "prepare": PrepareSettings,
+    "extract-superpixels": ExtractSettings,
     "train": TrainSettings,
     "score": ScoreSettings,
     "select": SelectSettings,
     "annotate-simulate": AnnotateSettings,
     "import-answers": ImportSettings,
+    "pseudo-label": PseudoLabelSettings,
     "evaluate": EvaluateSettings,
 }

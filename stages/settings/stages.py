@@ -39,7 +39,9 @@ class NetworkUse(StageSettings):
 class ScoreSettings(NetworkUse):
     """Settings of `score`."""
 
-    unit: Literal["pixel", "image"] = Field("pixel", description="What gets a score; images get the mean over pixels.")
+    unit: Literal["pixel", "region", "image"] = Field(
+        "pixel", description="What gets a score; regions and images get the mean over their pixels."
+    )
     measure: str = Field(
         "margin", description="random, least-confidence, margin, entropy or bvsb; higher scores are asked sooner."
     )
@@ -50,12 +52,23 @@ class ScoreSettings(NetworkUse):
         "soft", description="Committee: mean of the passes' scores, or votes of each pass for its best pixels."
     )
     votes_per_pass: int = Field(10, ge=1, description="Hard vote: pixels each pass votes for.")
+    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
     dtype: Literal["float32", "float16"] = Field("float32", description="How score maps are stored.")
+    class_balance: Literal["none", "regions", "pixels"] = Field(
+        "none",
+        description="Regions: weigh the score by exp(-share) of the predicted class, its share counted in regions "
+        "(ClassBal, Cai et al. 2021) or in pixels (Kim et al. 2023).",
+    )
+    share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. has 0.25.")
 
     @model_validator(mode="after")
     def _committee_needs_a_measure(self) -> Self:
         if self.committee and self.measure == "random":
             raise ValueError("a committee needs a measure other than random")
+        if self.committee and self.unit == "region":
+            raise ValueError("a committee scores pixels or images, not regions")
+        if self.class_balance != "none" and (self.unit != "region" or self.measure == "random"):
+            raise ValueError("class_balance weighs the regions' scores by a measure; set unit region, or balance none")
         return self
 
 
@@ -69,7 +82,15 @@ class SelectSettings(StageSettings):
     )
     scope: Literal["image", "dataset"] = Field("image", description="Pixels: rank within each image or over all.")
     budget: int = Field(
-        10, ge=0, description="Pixels: queries per image (scope dataset: on average). Images: in all, 0 = all."
+        10,
+        ge=0,
+        description="Pixels: queries per image (scope dataset: on average). Regions and images: in all, 0 = all.",
+    )
+    answer: Literal["dominant", "precise"] = Field(
+        "dominant", description="Regions: ask for the dominant class, or for exact labels of every pixel."
+    )
+    exclude_queried: float = Field(
+        0.5, ge=0, le=1, description="Regions: leave out those of which more than this share was asked before; 1: none."
     )
     fraction: float = Field(0.05, gt=0, le=1, description="The share that the pool rules draw from, or draw.")
     image_share: float = Field(
@@ -96,7 +117,15 @@ class AnnotateSettings(StageSettings):
 
     error_rate: float = Field(0.0, ge=0, le=1, description="Share of answers per image and round that are wrong.")
     error_from_round: int = Field(1, ge=0, description="First round in which the annotator errs.")
-    seconds_per_click: float = Field(1.0, ge=0, description="Annotation seconds of one click (one pixel answer).")
+    seconds_per_click: float = Field(
+        1.0, ge=0, description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex)."
+    )
+    click_budget: int | None = Field(
+        None, ge=1, description="Answer in rank order until this many clicks are spent; none: answer every query."
+    )
+    void_policy: Literal["count", "exclude"] = Field(
+        "count", description="Dominant class: void votes like a class, or only where a region holds nothing else."
+    )
     clicks_per_mask: float = Field(
         1713.0,
         ge=0,

@@ -25,6 +25,9 @@ class TrainSettings(NetworkSettings, StageSettings):
     poly_power: float = Field(0.9, gt=0, description="Power of the poly schedule.")
     milestones: tuple[int, ...] = Field((21, 41), description="Epochs after which the rate drops (milestones).")
     milestone_factor: float = Field(0.1, gt=0, le=1, description="Factor at each milestone.")
+    norm_momentum: float | None = Field(
+        None, gt=0, le=1, description="Weight of a batch in the running statistics of batch normalisation; none: 0.1."
+    )
     class_weights: Literal["none", "complement", "inverse"] = Field(
         "none", description="Weights of the cross-entropy from label counts: 1 - share, or 1 / share (mean 1)."
     )
@@ -33,6 +36,9 @@ class TrainSettings(NetworkSettings, StageSettings):
         None, description="Height,width of the training crop; none: the largest image."
     )
     scale_range: tuple[float, float] = Field((0.5, 2.0), description="Random scale, drawn uniformly between these.")
+    scale_step: float = Field(
+        0.0, ge=0, description="Draw only scales a multiple of this above the lowest, such as 0.25; 0: any."
+    )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
     jitter: float = Field(0.8, ge=0, le=1, description="Probability of colour jitter.")
     jitter_strength: tuple[float, float, float, float] = Field(

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID
+from stages.artifacts.labels import Labels
 from stages.inference.confusion import confusion_matrix, mean_iou, pixel_accuracy
 from stages.inference.devices import forward_precision
 from stages.inference.predictor import Predictor, image_batches, normalise
+from stages.parallel import core_count
 from stages.ranks import Ranks
 from stages.settings.train import TrainSettings
 from stages.training.colour import augment_colour
@@ -44,16 +45,16 @@ def class_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     return np.where(counts > 0, inverse / inverse[counts > 0].mean(), 1.0).astype(np.float32)
 
 
-def label_counts(ledger: Annotations, classes: int) -> np.ndarray:
+def label_counts(labels: Labels, classes: int) -> np.ndarray:
     """(C,) i64 labelled pixels per class."""
-    counts = np.bincount(ledger.answers.label, minlength=256)
-    for image in ledger.mask_ids():
-        counts = counts + np.bincount(ledger.label_map(image).ravel(), minlength=256)
+    counts = np.zeros(256, dtype=np.int64)
+    for image in labels.labelled_ids():
+        counts += np.bincount(labels.label_map(image).ravel(), minlength=256)
     return counts[:classes]
 
 
 class LabelObjective:
-    """One segmentation network learning from the labels of a ledger."""
+    """One segmentation network learning from label maps."""
 
     def __init__(
         self,
@@ -67,15 +68,16 @@ class LabelObjective:
         self.network, self.samples, self.settings, self.device, self.ranks = network, samples, settings, device, ranks
         self.modules = {"network": network}
         self.mean, self.std = statistics
-        dataset, ledger = samples.opened()
+        dataset, labels = samples.opened()
         self.dataset = dataset
         self.classes = len(dataset.classes)
         self.validates = dataset.has_masks(settings.validation_split)
-        weights = class_weights(settings.class_weights, label_counts(ledger, self.classes))
+        self.label_counts = label_counts(labels, self.classes)
+        weights = class_weights(settings.class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
         self.steps_per_epoch = len(self.epoch(0))
         self.forward = network if ranks.size == 1 else distributed(network, device)
-        default_workers = 0 if device.type == "cpu" else min(8, available_cores())
+        default_workers = 0 if device.type == "cpu" else min(8, core_count())
         self.workers = default_workers if settings.workers is None else settings.workers
 
     def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
@@ -148,9 +150,3 @@ def distributed(network: nn.Module, device: torch.device) -> nn.Module:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # replaces the layers in place, parameters stay the same
         return DistributedDataParallel(network, device_ids=[torch.cuda.current_device()])
     return DistributedDataParallel(network)
-
-
-def available_cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.labels import Labels, open_labels
 from stages.randomness import stream
 from stages.settings.train import TrainSettings
 from stages.training.colour import ColourDraw, draw_colour
-from stages.training.window import crop_image, crop_labels, draw_window
+from stages.training.window import Scales, crop_image, crop_labels, draw_window
 
 CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file for every crop
 
@@ -35,25 +35,26 @@ class Batch:
 class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
     """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
 
-    def __init__(self, dataset: Path, annotations: Path, settings: TrainSettings, mean: Sequence[float]):
-        self.paths = (dataset, annotations)
+    def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
+        self.paths = (dataset, labels)
         self.settings = settings
-        self.files: tuple[Dataset, Annotations] | None = None
+        self.files: tuple[Dataset, Labels] | None = None
         self.owner = -1
-        opened, ledger = self.opened()
-        self.ids = ledger.labelled_ids()
+        opened, given = self.opened()
+        self.ids = given.labelled_ids()
         red, green, blue = (int(255 * value) for value in mean)
         self.padding = (red, green, blue)
         sizes = [opened.sizes[image] for image in self.ids]
         self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
+        self.scales = Scales(*settings.scale_range, settings.scale_step)
         self.images: dict[str, np.ndarray] = {}
         if sum(3 * h * w for h, w in sizes) <= CACHE_SHARE * free_memory():
             self.images = {image: opened.image(image) for image in self.ids}
 
-    def opened(self) -> tuple[Dataset, Annotations]:
+    def opened(self) -> tuple[Dataset, Labels]:
         """The files, opened once per process: HDF5 handles do not survive a fork."""
         if self.files is None or self.owner != os.getpid():
-            self.files = (Dataset(self.paths[0]), Annotations(self.paths[1]))
+            self.files = (Dataset(self.paths[0]), open_labels(self.paths[1]))
             self.owner = os.getpid()
         return self.files
 
@@ -63,11 +64,11 @@ class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
     def __getitem__(self, key: Any) -> tuple[np.ndarray, np.ndarray, ColourDraw]:
         index, epoch = key
         image = self.ids[index]
-        dataset, ledger = self.opened()
+        dataset, given = self.opened()
         generator = stream(self.settings.seed, "augmentation", epoch, image)
         pixels = self.images[image] if self.images else dataset.image(image)
-        window = draw_window(pixels.shape[:2], self.crop, self.settings.scale_range, self.settings.flip, generator)
-        labels = crop_labels(ledger.label_map(image), window)
+        window = draw_window(pixels.shape[:2], self.crop, self.scales, self.settings.flip, generator)
+        labels = crop_labels(given.label_map(image), window)
         return crop_image(pixels, window, self.padding), labels, draw_colour(self.settings, generator)
 
 

@@ -33,15 +33,31 @@ class Window:
         return min(self.height, self.scaled_height - self.top), min(self.width, self.scaled_width - self.left)
 
 
+@dataclass(frozen=True)
+class Scales:
+    """Scales from ``low`` to ``high``: any of them, or those a multiple of ``step`` above ``low`` (0: any)."""
+
+    low: float
+    high: float
+    step: float = 0.0
+
+    def choices(self) -> list[float]:
+        """The scales of a positive step: 0.5 to 2 in steps of 0.25 are 7."""
+        return [self.low + self.step * number for number in range(int((self.high - self.low) / self.step + 1e-9) + 1)]
+
+    def draw(self, generator: np.random.Generator) -> float:
+        return float(generator.choice(self.choices()) if self.step else generator.uniform(self.low, self.high))
+
+
 def draw_window(
     size: tuple[int, int],
     crop: tuple[int, int],
-    scale_range: tuple[float, float],
+    scales: Scales,
     flip: float,
     generator: np.random.Generator,
 ) -> Window:
-    """A random window: both sides scaled by one s ~ U(scale_range), rounded down; uniform offsets; mirror with p."""
-    scale = generator.uniform(*scale_range)
+    """A random window: both sides scaled by one random s, rounded down; uniform offsets; mirrored with ``flip``."""
+    scale = scales.draw(generator)
     scaled = [max(1, int(side * scale + 1e-9)) for side in size]
     top, left = (int(generator.integers(0, max(0, big - small) + 1)) for big, small in zip(scaled, crop, strict=True))
     return Window(scaled[0], scaled[1], top, left, crop[0], crop[1], bool(generator.random() < flip))

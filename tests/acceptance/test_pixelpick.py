@@ -20,6 +20,7 @@ from stages.acquisition.measures import MEASURES
 from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
 from stages.annotate_simulate import IN_ERROR
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import COLUMNS
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.errors import BadInput
@@ -31,7 +32,7 @@ from stages.settings.train import TrainSettings
 from stages.supervision.cross_entropy import label_loss
 from stages.training.colour import blur_kernel_size
 from stages.training.schedules import build_schedule, milestones, poly
-from stages.training.window import crop_labels, draw_window
+from stages.training.window import Scales, crop_labels, draw_window
 
 
 def scores_of(measure, probabilities):
@@ -139,7 +140,7 @@ def test_a6_a7_budget_and_unchanged_rows(tmp_path):
         assert len(np.unique(places, axis=0)) == len(places)
         assert (answers.label != 255).all()
         if before is not None:
-            for column in vars(answers):
+            for column in COLUMNS:
                 old = getattr(before.answers, column)
                 assert (getattr(answers, column)[: len(old)] == old).all()
         before = ledger
@@ -193,7 +194,7 @@ def test_a9_every_supervised_cell_has_the_class_of_a_labelled_pixel(scale):
         y, x = generator.integers(0, height, 40), generator.integers(0, width, 40)
         labels[:] = 255
         labels[y, x] = codes[y, x]
-        window = draw_window((height, width), (30, 40), (scale, scale), 0.5, generator)
+        window = draw_window((height, width), (30, 40), Scales(scale, scale), 0.5, generator)
         cropped = crop_labels(labels, window)
         origin = crop_labels(codes, window)  # which pixel each cell of the crop shows
         supervised = cropped != 255
@@ -211,7 +212,7 @@ def test_a9_image_and_labels_show_the_same_place():
     image = (stripes * 30)[..., None].repeat(3, 2)
     generator = np.random.default_rng(1)
     for scale in (0.5, 0.8, 1.0, 1.37, 2.0):
-        window = draw_window(stripes.shape, (20, 60), (scale, scale), 0.5, generator)
+        window = draw_window(stripes.shape, (20, 60), Scales(scale, scale), 0.5, generator)
         labels, pixels = crop_labels(stripes, window), crop_image(image, window, (255, 255, 255))
         inside = np.zeros(labels.shape, bool)
         inside[:, 2:-2] = (labels[:, 2:-2] == labels[:, :-4]) & (labels[:, 2:-2] == labels[:, 4:])

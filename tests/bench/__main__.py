@@ -11,6 +11,7 @@ from pathlib import Path
 GROUPS = {
     "program": "The program",
     "acquisition": "Score and select from logits, per image, one thread",
+    "regions": "Regions, per image of 1024x2048 with 19 classes",
     "datasets": "Datasets",
     "training": "The training loop",
     "openmp": "Waiting threads of OpenMP",

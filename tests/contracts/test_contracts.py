@@ -6,17 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import TINY, random_masks, random_round, write_dataset
+from worlds import TINY, random_masks, random_round, region_round, write_dataset, write_superpixels
 
 from alseg_cli.inspection import describe
-from stages import score, select, train
+from stages import pseudo_label, score, select, train
 from stages.acquisition.choice import RULES, choose_pixels
 from stages.acquisition.measures import MEASURES
-from stages.artifacts.header import Header, content_digest
+from stages.artifacts.header import SCHEMA_VERSION, Header, content_digest
 from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import KINDS, open_any
 from stages.artifacts.verify import verify_one
 from stages.errors import BadInput
+from stages.settings.regions import PseudoLabelSettings
 from stages.settings.registry import SETTINGS
 from stages.settings.stages import EvaluateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
@@ -188,12 +189,14 @@ def artifacts(tmp_path_factory):
     names = [f"i{number}" for number in range(6)]
     splits = dict(zip(names, ["train"] * 4 + ["val", "test"], strict=True))
     dataset = write_dataset(folder / "dataset.h5", random_masks(names, (32, 40), 3), 3, splits)
-    ledger = random_round(folder, dataset, 0)
+    regions = write_superpixels(folder, dataset)
+    ledger = region_round(folder, dataset, 1, regions, random_round(folder, dataset, 0))
     model = train.run(dataset, ledger, folder / "model.safetensors", TrainSettings(**TINY, epochs=2, crop=(32, 32)))
     scores = score.run(dataset, folder / "scores.h5", ScoreSettings(), model)
     queries = select.run(dataset, scores, folder / "queries.h5", SelectSettings(), ledger)
     evaluation = evaluate.run(dataset, [model], folder / "evaluation.h5", EvaluateSettings())
-    found = [dataset, scores, queries, ledger, evaluation, model]
+    pseudo_labels = pseudo_label.run(dataset, ledger, model, folder / "pseudo.h5", PseudoLabelSettings(min_pixels=0))
+    found = [dataset, regions, scores, queries, ledger, pseudo_labels, evaluation, model]
     return {open_any(path).header.kind: path for path in found}
 
 
@@ -214,7 +217,7 @@ class TestEveryKind:
     def test_header_says_where_it_comes_from(self, artifacts, kind):
         header = open_any(artifacts[kind]).header
         assert header.created
-        assert header.schema_version == "1.0"
+        assert header.schema_version == SCHEMA_VERSION
         for ref in header.inputs.values():
             assert len(ref.digest) == 64
             assert (artifacts[kind].parent / ref.file).exists()

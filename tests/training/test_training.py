@@ -20,7 +20,7 @@ from stages.training.checkpoints import Checkpoints
 from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaussian_blur
 from stages.training.loop import Training
 from stages.training.samples import TrainingSamples, epoch_batches
-from stages.training.window import Window, crop_image, crop_labels, draw_window, source_indices
+from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window, source_indices
 
 
 @given(
@@ -31,7 +31,7 @@ from stages.training.window import Window, crop_image, crop_labels, draw_window,
 )
 @settings(max_examples=80, deadline=None)
 def test_window_reads_every_cell_from_inside_the_source_or_pads_it(size, crop, scale, seed):
-    window = draw_window(size, crop, (scale, scale), 0.5, np.random.default_rng(seed))
+    window = draw_window(size, crop, Scales(scale, scale), 0.5, np.random.default_rng(seed))
     codes = np.arange(size[0] * size[1]).reshape(size) % 255
     labels = crop_labels(codes.astype(np.uint8), window)
     image = crop_image(codes.astype(np.uint8)[..., None].repeat(3, 2), window, (1, 2, 3))

@@ -1,0 +1,19 @@
+"""Class balance: regions of classes that the model already sees everywhere are asked later (ClassBal)."""
+
+import numpy as np
+
+
+def class_shares(predicted: np.ndarray, sizes: np.ndarray, classes: int, by: str) -> np.ndarray:
+    """(C,) f64 share of each predicted class among the regions, summing to 1.
+
+    predicted (R,) u8 and sizes (R,) i32 of all regions of the pool. ``by`` regions: every region counts alike (Cai et
+    al. 2021); pixels: by its size (Kim et al. 2023).
+    """
+    weights = sizes.astype(np.float64) if by == "pixels" else None
+    counts = np.bincount(predicted, weights, classes).astype(np.float64)
+    return counts / max(counts.sum(), 1)
+
+
+def class_weights(shares: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """(C,) f64 factors exp(-share) of the scores; ``scale`` shrinks the shares (0.25 as the public code does)."""
+    return np.exp(-scale * shares)

@@ -1,0 +1,42 @@
+"""The pseudo_labels artifact: dense labels derived from answers and a model.
+
+`/labels/<id>` (H,W) u8, 255 = none, for every image that was asked about.
+`/images/{id,height,width,labelled_pixels}` (N,).
+`/regions/{answer,pixels,kept,threshold}`: per region answer that names a class its row in the ledger, its pixels, how
+many of them the sieve kept and from which confidence on. Attributes: classes, sieve.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.images_table import read_images
+
+
+class PseudoLabels(Artifact):
+    """Labels per image, open for reading; to `train` they are what a ledger is."""
+
+    kind = "pseudo_labels"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.ids, self.sizes = read_images(self)
+
+    def label_map(self, image: str) -> np.ndarray:
+        """(H,W) u8 labels of ``image``, 255 = none."""
+        return self.read(f"labels/{image}")
+
+    def labelled_ids(self) -> list[str]:
+        """Sorted ids of the images with at least one label."""
+        return sorted(image for image, pixels in zip(self.ids, self.labelled_pixels, strict=True) if pixels)
+
+    @cached_property
+    def labelled_pixels(self) -> np.ndarray:
+        """(N,) i64 labelled pixels per image."""
+        return self.read("images/labelled_pixels")
+
+    def cost(self) -> dict[str, float]:
+        """What the answers behind the labels cost."""
+        return {name: self.header.counts[name] for name in ("answers", "clicks", "seconds")}

@@ -1,0 +1,92 @@
+"""The superpixels artifact: every image of a split cut into regions.
+
+`/labels/<id>` (H,W) i32, ids 0..K-1 without gaps, -1 = no region (void, oracle regions only).
+`/regions/{image,label,size,y0,x0,y1,x1}` (R,): one row per region, images in order, boxes inclusive. The global index
+of a region, its row here, is `first_region[image] + label`. `/images/{id,height,width,first_region,num_regions}` (N,).
+`/adjacency/{offsets,neighbours}`: CSR over the R regions, neighbours as global indices, 4-neighbourhood of pixels.
+Merged regions (method adaptive) also have `/regions/root` (R,), the base region each grew from, and `/base/region`
+(base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Artifact, require_made_from
+from stages.artifacts.images_table import read_images
+from stages.errors import BadInput
+
+TABLE = ("size", "y0", "x0", "y1", "x1")
+
+
+class Superpixels(Artifact):
+    """Regions, open for reading; ``ids`` are sorted."""
+
+    kind = "superpixels"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.ids, self.sizes = read_images(self)
+        first, number = self.read("images/first_region"), self.read("images/num_regions")
+        self.rows = {
+            image: slice(int(start), int(start + count))
+            for image, start, count in zip(self.ids, first, number, strict=True)
+        }
+
+    @property
+    def method(self) -> str:
+        return self.attributes["method"]
+
+    @property
+    def count(self) -> int:
+        """Regions of all images together."""
+        return self.rows[self.ids[-1]].stop if self.ids else 0
+
+    @cached_property
+    def region_sizes(self) -> np.ndarray:
+        """(R,) i32 pixels per region."""
+        return self.read("regions/size")
+
+    @cached_property
+    def first_regions(self) -> np.ndarray:
+        """(N,) i64 global index of each image's first region."""
+        return self.read("images/first_region")
+
+    def labels(self, image: str) -> np.ndarray:
+        """(H,W) i32 region ids of one image, -1 = no region."""
+        return self.read(f"labels/{image}")
+
+    def adjacency(self, image: str) -> tuple[np.ndarray, np.ndarray]:
+        """CSR over the K regions of one image: offsets (K+1,) i64, neighbours (E,) i32 as ids within the image."""
+        rows = self.rows[image]
+        offsets = self.read("adjacency/offsets", slice(rows.start, rows.stop + 1))
+        neighbours = self.read("adjacency/neighbours", slice(int(offsets[0]), int(offsets[-1])))
+        return offsets - offsets[0], neighbours - np.int32(rows.start)
+
+    def images_of(self, regions: np.ndarray) -> np.ndarray:
+        """Row in ``ids`` of the image that each global region index lies in."""
+        return np.searchsorted(self.first_regions, regions, side="right") - 1
+
+    def require_images(self, ids: list[str], split: str) -> None:
+        """BadInput unless these are the regions of exactly the images ``ids`` of ``split``."""
+        if self.ids != sorted(ids):
+            raise BadInput(
+                f"{self.path} holds the regions of split {self.attributes['split']!r} ({len(self.ids)} images), but "
+                f"split {split!r} has {len(ids)}; run extract-superpixels with --split {split}."
+            )
+
+
+def require_superpixels(path: Path | None, data: Dataset, made: Artifact) -> Superpixels:
+    """The region file that ``made`` (scores or queries of regions) refers to.
+
+    Raises BadInput when none is given, and for another one than ``made`` was made from.
+    """
+    recorded = made.header.inputs["superpixels"]
+    if path is None:
+        raise BadInput(f"{made.path} is about regions; give --superpixels with the file they are of ({recorded.file}).")
+    regions = Superpixels(path)
+    require_made_from(regions, "dataset", data)
+    require_made_from(made, "superpixels", regions)
+    return regions
