@@ -27,10 +27,11 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
     if ledger is None or most >= 1:
         return excluded
     answers = ledger.answers
+    of_regions = answers.of_regions
     if {file.digest for file in ledger.region_files} <= {regions.digest}:
-        excluded[answers.region[answers.of_regions]] = True
+        excluded[answers.region[of_regions]] = True
         return excluded
-    asked = [image for image in regions.ids if answers.of_regions[ledger.rows_of(image)].any()]
+    asked = [image for image in regions.ids if of_regions[ledger.rows_of(image)].any()]
     with Progress("looking up what was asked before", len(asked)) as bar:
         for image in asked:
             rows = regions.rows[image]
