@@ -1,5 +1,6 @@
 # Everything starts from here; each target sets up .venv first if need be.
 #   make demo     PixelPick against random pixels on built-in scenes, with pictures
+#   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
 #   make bench    speed and memory, written to docs/benchmarks.md
 
@@ -24,9 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-demo: $(READY)
-	@mkdir -p $(DEMO)
-	@$(BIN)/alseg prepare scenes -o $(DEMO)/scenes.h5
+demo: $(DEMO)/scenes.h5
 	@$(MAKE) --no-print-directory -s -j2 $(RECIPES:%=demo-%)
 	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
 	  --png $(DEMO)/picked-pixels.png
@@ -38,8 +37,13 @@ demo: $(READY)
 	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"
 	@echo "         .venv/bin/alseg prepare --help     to bring your own images"
 
+$(DEMO)/scenes.h5: $(READY)
+	@mkdir -p $(DEMO)
+	@$(BIN)/alseg prepare scenes -o $@
+	@touch -c $@
+
 # Two runs at a time with one thread each make better use of two cores than one run with two threads.
-demo-%:
+demo-%: $(DEMO)/scenes.h5
 	@$(BIN)/alseg plan $* $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$* -o $(DEMO)/$*.mk
 	@MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
 

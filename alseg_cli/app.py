@@ -184,7 +184,9 @@ def evaluate(
 def inspect(
     file: Annotated[Path, typer.Argument(help="Any artifact.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    dataset: Annotated[Path | None, typer.Option(help="With --png: the dataset the artifact belongs to.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Its dataset, to measure it against the truth; with --png: where it is now.")
+    ] = None,
     image: Annotated[str | None, typer.Option(help="With --png: the image to draw; default: the first.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw what the artifact holds for one image.")] = None,
 ) -> None:

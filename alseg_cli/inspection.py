@@ -8,9 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stages.artifacts.annotations import Annotations
+from alseg_cli.diagnostics import against_truth, kind_specific
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
@@ -18,29 +17,31 @@ from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 
+SHARES = ("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall")  # printed in %, as are precisions
 MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
 
 
 def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png: Path | None) -> None:
     """Prints a description, or draws the artifact for one image."""
     artifact = open_any(file)
+    data = None if dataset is None else Dataset(dataset)
     if png is not None:
         if isinstance(artifact, Model):
             raise BadInput(f"{file} holds a model, which has no picture per image.")
         from stages.pictures.overlay import draw
 
-        publish_extra(png, draw(artifact, None if dataset is None else Dataset(dataset), image))
+        publish_extra(png, draw(artifact, data, image))
         say(f"wrote {png}")
         return
-    description = describe(artifact)
+    description = describe(artifact, data)
     if as_json:
         print(json.dumps(description, indent=1))
     else:
         show(description)
 
 
-def describe(artifact: Artifact | Model) -> dict[str, Any]:
-    """Everything worth knowing about an artifact, as JSON values."""
+def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[str, Any]:
+    """Everything worth knowing about an artifact, as JSON values; with ``data``, also how right it is."""
     header = artifact.header
     found: dict[str, Any] = {
         "file": str(artifact.path),
@@ -66,7 +67,8 @@ def describe(artifact: Artifact | Model) -> dict[str, Any]:
     else:
         found["arrays"] = array_table(artifact)
     found |= kind_specific(artifact)
-    return found
+    truth = {} if data is None else against_truth(artifact, data)
+    return found | ({"against_truth": truth} if truth else {})
 
 
 def array_table(artifact: Artifact) -> dict[str, Any]:
@@ -98,48 +100,6 @@ def value_range(values: np.ndarray) -> tuple[float, float]:
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
-    """Class histogram, cost and scores, where the kind has them."""
-    match artifact:
-        case Dataset():
-            counts = np.zeros(256, dtype=np.int64)
-            for path, _ in artifact.arrays("masks") if "masks" in artifact else ():
-                counts += np.bincount(artifact.read(f"masks/{path}").ravel(), minlength=256)
-            splits = list(artifact.splits.values())
-            return {
-                "splits": {name: splits.count(name) for name in sorted(set(splits))},
-                "class_pixels": histogram(counts, artifact.classes),
-            }
-        case Annotations():
-            counts = np.bincount(artifact.answers.label, minlength=256)
-            for image in artifact.exact_ids:
-                counts = counts + np.bincount(artifact.label_map(image).ravel(), minlength=256)
-            return {"cost": artifact.cost(), "class_labels": histogram(counts, artifact.attributes["classes"])}
-        case Evaluation():
-            miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
-            files, iou = artifact.strings("models/file"), artifact.read("iou")
-            return {
-                "results": [
-                    {
-                        "model": files[row],
-                        "checkpoint": checkpoints[row],
-                        "miou": float(miou[row]),
-                        "iou": {
-                            name: None if np.isnan(value) else float(value)
-                            for name, value in zip(artifact.attributes["classes"], iou[row], strict=True)
-                        },
-                    }
-                    for row in range(len(files))
-                ]
-            }
-        case _:
-            return {}
-
-
-def histogram(counts: np.ndarray, classes: list[str]) -> dict[str, int]:
-    return {name: int(counts[index]) for index, name in enumerate(classes)} | {"void": int(counts[255])}
-
-
 def show(description: dict[str, Any]) -> None:
     """The description as tables."""
     console = Console(highlight=False, soft_wrap=True)
@@ -162,9 +122,16 @@ def show(description: dict[str, Any]) -> None:
         shape = entry.get("shape", f"{entry.get('values', '')} values")
         arrays.add_row(name, str(entry["number"]), entry.get("dtype", ""), str(shape), bounds + of)
     console.print(arrays)
-    for title in ("splits", "cost", "class_pixels", "class_labels"):
+    for title in ("splits", "cost", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             share_table(console, title.replace("_", " "), description[title])
+    if description.get("rounds"):
+        console.print(rounds_table(description["rounds"]))
+    if "against_truth" in description:
+        table = Table("against the ground truth", "", box=None, pad_edge=False)
+        for name, value in description["against_truth"].items():
+            table.add_row(name.replace("_", " "), number(name, value))
+        console.print(table)
     for result in description.get("results", []):
         values = {name: "none" if value is None else f"{100 * value:.1f}" for name, value in result["iou"].items()}
         console.print(f"{result['model']} ({result['checkpoint']}): mIoU {100 * result['miou']:.2f}; {pairs(values)}")
@@ -177,6 +144,25 @@ def share_table(console: Console, title: str, values: dict[str, Any]) -> None:
         share = f"{100 * value / total:.2f} %" if total and title.startswith("class") else ""
         table.add_row(name, f"{value:g}" if isinstance(value, float) else str(value), share)
     console.print(table)
+
+
+def rounds_table(rounds: list[dict[str, Any]]) -> Table:
+    names = list(rounds[-1])  # the last one tells most
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for values in rounds:
+        table.add_row(*(number(name, values[name]) if name in values else "" for name in names))
+    return table
+
+
+def number(name: str, value: float | None) -> str:
+    """A count as it is, a share in %."""
+    if value is None:
+        return "none"
+    if name in SHARES or name.startswith("label_precision"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def pairs(values: dict[str, Any]) -> str:

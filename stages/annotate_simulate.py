@@ -18,7 +18,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, require_superpixels
 from stages.console import Progress
 from stages.randomness import stream
-from stages.regions.areas import Areas, areas_of, empty_areas
+from stages.regions.areas import Areas, areas_of, joined
 from stages.regions.votes import achievable_accuracy, dominant, vote
 from stages.settings.stages import AnnotateSettings
 
@@ -184,6 +184,8 @@ def region_answers(
             best, total = best + (achievable_accuracy(every) * pixels if pixels else 0), total + pixels
             bar.advance(len(rows))
     answered = np.flatnonzero(within_budget(clicks, settings.click_budget))
+    every_area = joined(list(areas.values()))
+    place = np.argsort(np.concatenate(list(images.values())))  # of each query among the areas, which go by image
     truth = dominant(votes, settings.void_policy)
     masks: dict[str, np.ndarray] = {}
     labels, annotator = np.full(len(queries), VOID, dtype=np.uint8), np.full(len(queries), ORACLE, dtype=np.uint8)
@@ -208,7 +210,7 @@ def region_answers(
         clicks=clicks[answered],
         seconds=clicks[answered] * np.float32(settings.seconds_per_click),
         annotator=annotator[answered],
-        areas=in_rank_order(areas, images, answered),
+        areas=every_area.taken(place[answered]),
         votes=votes[answered],
     )
     counts = {
@@ -233,21 +235,6 @@ def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> 
     from stages.regions.clicks import mask_vertices, polygon_clicks
 
     return polygon_clicks(mask, labels, int(labels.max(initial=-1)) + 1, mask_vertices(mask))[wanted]
-
-
-def in_rank_order(areas: dict[str, Areas], images: dict[str, np.ndarray], answered: np.ndarray) -> Areas:
-    """The areas of the queries ``answered`` (row numbers), put together from those of each image."""
-    if not len(answered):
-        return empty_areas(0)
-    rows = np.concatenate([images[image] for image in areas])
-    joined = Areas(
-        np.concatenate([[0], np.cumsum(np.concatenate([np.diff(area.offsets) for area in areas.values()]))]),
-        np.concatenate([area.start for area in areas.values()]),
-        np.concatenate([area.length for area in areas.values()]),
-    )
-    place = np.empty(len(rows), dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    return joined.taken(place[answered])
 
 
 def wrong_rows(labels: np.ndarray, rate: float, generator: np.random.Generator) -> np.ndarray:

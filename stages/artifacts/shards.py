@@ -59,8 +59,9 @@ def build_shards(
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
     Where ``work`` is given, it turns all the missing items into results, ahead of the shard that is being written, and
-    ``build`` gets pairs (item, result). With several ranks each takes every ``ranks``-th shard. When ``build`` raises
-    BadInput the finished shards go too: they can never be joined.
+    ``build`` gets pairs (item, result); a signal then stops it between two items, else between two shards. With several
+    ranks each takes every ``ranks``-th shard. When ``build`` raises BadInput the finished shards go too: they can never
+    be joined.
     """
     shards = Shards(request, len(items), size)
     shards.folder.mkdir(parents=True, exist_ok=True)
@@ -76,10 +77,20 @@ def build_shards(
         if work is not None:
             results = work([item for index in missing for item in items[shards.slice(index)]])
             stack.callback(getattr(results, "close", lambda: None))  # its processes end with it
+
+        def obey() -> None:
+            if stop:
+                raise Stopped(f"stopped after {bar.done} of {len(items)} images; the same command goes on from there")
+
+        def pairs(part: Sequence[Any], results: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+            for pair in zip(part, results, strict=False):
+                obey()
+                yield pair
+
         for index in mine:
             part = items[shards.slice(index)]
             if index in missing:
-                given = part if results is None else zip(part, results, strict=False)
+                given = part if results is None else pairs(part, results)
 
                 def fill(writer: Writer, given: Iterable[Any] = given) -> Header:
                     sums = build(writer, given)
@@ -92,8 +103,7 @@ def build_shards(
                     raise
                 publish_bytes(shards.path(index), content)
             bar.advance(len(part))
-            if stop:
-                raise Stopped(f"stopped after {bar.done} of {len(items)} images; the same command goes on from there")
+            obey()
     return shards
 
 

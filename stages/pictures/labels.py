@@ -43,8 +43,10 @@ def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
     canvas.show(axes)
     crossed = mark_pixels(axes, ledger, data, image)
     rows = ledger.rows_of(image)
+    earlier = (ledger.answers.round[rows] < ledger.next_round - 1).any()
     axes.set_title(
-        f"{image}: {len(rows)} answers; white rim: round {ledger.next_round - 1}, black rim: before"
+        f"{image}: {len(rows)} answer{'s' * (len(rows) != 1)}; white rim: round {ledger.next_round - 1}"
+        + (", black rim: before" if earlier else "")
         + (", red cross: void" if crossed else ""),
         fontsize=9,
     )
@@ -61,12 +63,12 @@ def paint_regions(canvas: Canvas, ledger: Annotations, data: Dataset, image: str
         return False
     void = inside & (labels == VOID)
     canvas.fade(~inside)
-    canvas.paint(inside & ~void, colourise(labels, data.palette), 0.65)
+    canvas.paint(inside & ~void, colourise(labels, data.palette), 0.75)
     canvas.hatch(void, VOID_STRIPES)
     last = inside & (ledger.answers.round[owner] == ledger.next_round - 1)
-    canvas.line(np.where(last, -1, owner), BLACK, 1.6)
-    canvas.line(np.where(last, owner, -1), BLACK, 2.6)
-    canvas.line(np.where(last, owner, -1), WHITE, 1.4)
+    canvas.line(np.where(last, -1, owner), BLACK, 1.4, closed=True)
+    canvas.line(np.where(last, owner, -1), BLACK, 2.2, closed=True)
+    canvas.line(np.where(last, owner, -1), WHITE, 1.2, closed=True)
     return bool(void.any())
 
 
@@ -114,7 +116,7 @@ def draw_pseudo_labels(pseudo: PseudoLabels, data: Dataset, image: str) -> bytes
     for axes, labels in ((second, before), (third, after)):
         canvas = Canvas(pixels)
         canvas.fade(labels == VOID)
-        canvas.paint(labels != VOID, colourise(labels, data.palette), 0.75)
+        canvas.paint(labels != VOID, colourise(labels, data.palette), 0.85)
         if axes is third:
             canvas.hatch(sieved, SIEVED_STRIPES)
         canvas.line(owner, BLACK, 0.6)

@@ -1,6 +1,7 @@
 """What pictures of images share: figures, a canvas on which regions are drawn, legends."""
 
 from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,21 +10,29 @@ from scipy.ndimage import maximum_filter
 
 from stages.artifacts.dataset import VOID, Dataset
 
-SIDE = 6.0  # inches
+INCHES = (6.0, 12.0)  # width of a panel, for small and for large images
+PIXELS_PER_INCH = 160  # of an image whose panel lies between the two
 CANVAS_SIDE = 1024  # pixels
-LINES_ACROSS = 480  # a line of width 1 is this part of the longer side
-STRIPES_ACROSS = 90
-PALEST = 245.0
+LINES_PER_INCH = 80  # a line of width 1 is this part of an inch
+STRIPES_PER_INCH = 15
+PALEST, FADED_CONTRAST = 245.0, 0.35  # lighter than the greys of datasets' palettes
 Colour = tuple[int, int, int]
 # Black, white and two of Okabe and Ito's colours; stripes, because a dataset's palette may hold any colour
 WHITE, BLACK, YELLOW, VERMILION = (255, 255, 255), (0, 0, 0), (240, 228, 66), (213, 94, 0)
 VOID_STRIPES = (VERMILION, WHITE)
 
 
+def panel_width(image: np.ndarray) -> float:
+    """Inches; large images get larger panels, so that small regions stay visible."""
+    least, most = INCHES
+    return min(max(image.shape[1] / PIXELS_PER_INCH, least), most)
+
+
 def figure_for(image: np.ndarray, panels: int = 1, rows: int = 1, bars: int = 0) -> Figure:
     """A figure for ``panels`` pictures and ``bars`` colour bars in each of ``rows`` rows, with a title each."""
     height, width = image.shape[:2]
-    size = (panels * SIDE + bars * 0.8, rows * (SIDE * height / width + 0.25) + 0.5)
+    side = panel_width(image)
+    size = (panels * side + bars * 0.8, rows * (side * height / width + 0.25) + 0.5)
     return Figure(figsize=size, layout="constrained")
 
 
@@ -53,14 +62,13 @@ def borders(labels: np.ndarray) -> np.ndarray:
 class Canvas:
     """An image on which regions are drawn. Small images are enlarged, so that lines are thin beside their pixels.
 
-    Arguments are of the image's size (H,W); lines and stripes are as wide on a small image as on a large one.
+    Arguments are of the image's size (H,W). Lines and stripes are as wide on small images as on large ones.
     """
 
     def __init__(self, image: np.ndarray):
         self.size = image.shape[:2]
-        longest = max(self.size)
-        self.factor = -(-CANVAS_SIDE // longest)
-        self.unit = self.factor * longest
+        self.factor = -(-CANVAS_SIDE // max(self.size))
+        self.inch = self.factor * image.shape[1] / panel_width(image)
         self.picture = self.enlarged(image)
 
     def enlarged(self, values: np.ndarray) -> np.ndarray:
@@ -76,17 +84,22 @@ class Canvas:
         """Turns the pixels ``where`` (H,W) bool into a pale grey, from which any colour stands out."""
         chosen = self.enlarged(where)
         grey = self.picture[chosen].mean(1, keepdims=True)
-        self.picture[chosen] = (PALEST - (PALEST - grey) * 0.5).clip(0, 255).astype(np.uint8)
+        self.picture[chosen] = (PALEST - (PALEST - grey) * FADED_CONTRAST).clip(0, 255).astype(np.uint8)
 
-    def line(self, labels: np.ndarray, colour: Colour, width: float = 1.0) -> None:
-        """Draws the borders between the regions ``labels`` (H,W) int."""
-        across = max(1, round(self.unit / LINES_ACROSS * width))
-        found = borders(self.enlarged(labels))
+    def line(self, labels: np.ndarray, colour: Colour, width: float = 1.0, closed: bool = False) -> None:
+        """Draws the borders between the regions ``labels`` (H,W) int; closed: also where they meet the image's edge,
+        but for negative ones."""
+        across = max(1, round(self.inch / LINES_PER_INCH * width))
+        large = self.enlarged(labels)
+        found = borders(large)
+        if closed:
+            for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+                found[edge] |= large[edge] >= 0
         self.picture[maximum_filter(found.view(np.uint8), across).view(bool)] = colour
 
     def hatch(self, where: np.ndarray, colours: tuple[Colour, Colour]) -> None:
         """Covers the pixels ``where`` (H,W) bool with diagonal stripes of two colours."""
-        half = max(1, round(self.unit / STRIPES_ACROSS / 2))
+        half = max(1, round(self.inch / STRIPES_PER_INCH / 2))
         y, x = np.nonzero(self.enlarged(where))
         self.picture[y, x] = np.where(((x + y) // half % 2 == 0)[:, None], *colours)
 
@@ -98,7 +111,7 @@ class Canvas:
 
 def stripes(colours: tuple[Colour, Colour], label: str) -> Patch:
     """The legend's entry for what ``Canvas.hatch`` covers."""
-    front, back = ("#%02x%02x%02x" % colour for colour in colours)
+    front, back = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours)
     return Patch(facecolor=back, edgecolor=front, hatch="//////", label=label, linewidth=0)
 
 

@@ -34,7 +34,7 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
         base = open_input(regions, "superpixels", Superpixels)
         figure = figure_for(pixels, 2)
         left, right = axes_of(figure, 2)
-        outline(canvas, base.labels(image), YELLOW, 0.5)
+        outline(canvas, base.labels(image), YELLOW, 0.8)
         canvas.show(left)
         left.set_title(f"{image}, base ({base.method}): {number_of(base, image)} regions", fontsize=9)
         merged = Canvas(pixels)
@@ -49,7 +49,7 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
     title = f"{image}, {regions.method}: {number_of(regions, image)} regions"
     outside = labels < 0
     canvas.hatch(outside, VOID_STRIPES)
-    outline(canvas, labels, YELLOW, 0.5)
+    outline(canvas, labels, YELLOW, 0.8)
     canvas.show(axes)
     if outside.any():
         title += f", {100 * outside.mean():.1f} % of the pixels in none"
@@ -63,10 +63,12 @@ def number_of(regions: Superpixels, image: str) -> int:
     return rows.stop - rows.start
 
 
-def outline(canvas: Canvas, labels: np.ndarray, colour: Colour = WHITE, width: float = 1.0) -> None:
+def outline(
+    canvas: Canvas, labels: np.ndarray, colour: Colour = WHITE, width: float = 1.0, closed: bool = False
+) -> None:
     """Borders of ``labels`` (H,W) int in a light colour with black rims, which can be seen on any image."""
-    canvas.line(labels, BLACK, width + 0.8)
-    canvas.line(labels, colour, width)
+    canvas.line(labels, BLACK, width + 0.8, closed)
+    canvas.line(labels, colour, width, closed)
 
 
 def spread(values: np.ndarray, labels: np.ndarray, nothing: Any) -> np.ndarray:
@@ -119,7 +121,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     canvas = Canvas(pixels)
     canvas.fade(asked < 0)
     canvas.paint(asked >= 0, spread(colours, asked, 0), 0.5)
-    outline(canvas, asked)
+    outline(canvas, asked, closed=True)
     figure = figure_for(pixels, bars=1)
     (axes,) = axes_of(figure, 1)
     canvas.show(axes)

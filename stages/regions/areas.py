@@ -1,5 +1,6 @@
 """Sets of pixels as runs over the row-major flat image, so that answered regions can be painted without their map."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,17 @@ class Areas:
 
     def followed_by(self, other: "Areas") -> "Areas":
         """These areas and then those of ``other``."""
-        return Areas(
-            np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
-            np.concatenate([self.start, other.start]),
-            np.concatenate([self.length, other.length]),
-        )
+        return joined([self, other])
+
+
+def joined(parts: Sequence[Areas]) -> Areas:
+    """The areas of all ``parts`` (at least one), one after the other."""
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Areas(
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.length for part in parts]),
+    )
 
 
 def empty_areas(count: int) -> Areas:

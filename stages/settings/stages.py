@@ -115,7 +115,9 @@ class SelectSettings(StageSettings):
 class AnnotateSettings(StageSettings):
     """Settings of `annotate-simulate`."""
 
-    error_rate: float = Field(0.0, ge=0, le=1, description="Share of answers per image and round that are wrong.")
+    error_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of the classes named per image and round that are wrong."
+    )
     error_from_round: int = Field(1, ge=0, description="First round in which the annotator errs.")
     seconds_per_click: float = Field(
         1.0, ge=0, description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex)."

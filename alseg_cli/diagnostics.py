@@ -1,0 +1,203 @@
+"""What `alseg inspect` works out for each kind of artifact: histograms, cost, and how right labels are."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED_VOID
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.hdf5 import Artifact, require_made_from
+from stages.artifacts.model import Model
+from stages.artifacts.opening import open_input
+from stages.artifacts.pseudo_labels import PseudoLabels
+from stages.artifacts.superpixels import Superpixels
+from stages.console import Progress
+from stages.regions.votes import achievable_accuracy, vote
+
+
+def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
+    """Class histogram, cost and scores, where the kind has them."""
+    match artifact:
+        case Dataset():
+            maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks") if "masks" in artifact)
+            splits = list(artifact.splits.values())
+            return {
+                "splits": {name: splits.count(name) for name in sorted(set(splits))},
+                "class_pixels": histogram(value_counts(maps), artifact.classes),
+            }
+        case Annotations():
+            classes = artifact.attributes["classes"]
+            found = {"cost": artifact.cost(), "class_labels": histogram(answer_counts(artifact), classes)}
+            return found | (region_answers(artifact) if artifact.region_files else {})
+        case PseudoLabels():
+            classes = artifact.attributes["classes"]
+            counts = value_counts(artifact.label_map(image) for image in artifact.labelled_ids())
+            return {"cost": artifact.cost(), "class_labels": named(counts, classes)}
+        case Evaluation():
+            miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
+            files, iou = artifact.strings("models/file"), artifact.read("iou")
+            return {
+                "results": [
+                    {
+                        "model": files[row],
+                        "checkpoint": checkpoints[row],
+                        "miou": float(miou[row]),
+                        "iou": {
+                            name: None if np.isnan(value) else float(value)
+                            for name, value in zip(artifact.attributes["classes"], iou[row], strict=True)
+                        },
+                    }
+                    for row in range(len(files))
+                ]
+            }
+        case _:
+            return {}
+
+
+def value_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(256,) i64 pixels per value of the ``maps``, each (H,W) u8."""
+    counts = np.zeros(256, dtype=np.int64)
+    for values in maps:
+        counts += np.bincount(values.ravel(), minlength=256)
+    return counts
+
+
+def named(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    return {name: int(counts[index]) for index, name in enumerate(classes)}
+
+
+def histogram(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    return named(counts, classes) | {"void": int(counts[VOID])}
+
+
+def answer_counts(ledger: Annotations) -> np.ndarray:
+    """(256,) i64 labelled pixels per class; 255: pixels asked about that have no class."""
+    answers, counts = ledger.answers, np.zeros(256, dtype=np.int64)
+    dense = {ledger.ids[index] for index in np.unique(answers.image[answers.of_regions])} | set(ledger.exact_ids)
+    for image, rows in ledger.rows.items():
+        if image not in dense:  # points alone: no need to paint a map
+            counts += np.bincount(answers.label[rows], minlength=256)
+            continue
+        labels = ledger.label_map(image)
+        asked = ledger.queried_area(image) | (image in ledger.mask_ids)
+        asked[ledger.queried_pixels(image)] = True
+        counts += np.bincount(labels[asked | (labels != VOID)], minlength=256)
+    return counts
+
+
+def region_answers(ledger: Annotations) -> dict[str, Any]:
+    """What each round brought, and which classes the clicks went to, in a ledger with answers about regions."""
+    answers, classes = ledger.answers, ledger.attributes["classes"]
+    sizes = answers.areas.sizes()
+    rounds = []
+    for number in range(ledger.next_round):
+        rows = np.flatnonzero(answers.round == number)
+        rounds.append(
+            {
+                "round": number,
+                "answers": len(rows),
+                "void": int((answers.state[rows] == ANSWERED_VOID).sum()),
+                "clicks": float(answers.clicks[rows].sum(dtype=np.float64)),
+                "pixels": int(sizes[rows].sum()),
+                "label_precision": label_precision(ledger, rows),
+            }
+        )
+    again = ledger.header.counts.get("last_round", {}).get("pixels_asked_before")
+    if rounds and again is not None:
+        rounds[-1]["pixels_asked_before"] = again
+    clicks = np.bincount(answers.label, weights=answers.clicks, minlength=256)
+    void = answers.state == ANSWERED_VOID
+    spent = {name: float(clicks[index]) for index, name in enumerate(classes)}
+    spent |= {"void": float(answers.clicks[void].sum(dtype=np.float64))}
+    # exact labels of a region are of many classes at once, and a skipped question has none
+    spent |= {"no single class": float(answers.clicks[(answers.label == VOID) & ~void].sum(dtype=np.float64))}
+    return {"rounds": rounds, "class_clicks": {name: value for name, value in spent.items() if value}}
+
+
+def label_precision(ledger: Annotations, rows: np.ndarray) -> float | None:
+    """Share of the non-void pixels in the regions answered by ``rows`` whose class is the answer; None: unknown."""
+    answers = ledger.answers
+    rows = rows[answers.label[rows] != VOID]
+    right = answers.votes[rows, answers.label[rows]].sum(dtype=np.int64)
+    return share(right, answers.votes[rows, :-1].sum(dtype=np.int64))
+
+
+def share(part: Any, whole: Any) -> float | None:
+    """``part / whole``, None for nothing of nothing."""
+    return float(part / whole) if whole else None
+
+
+def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
+    """How right regions or pseudo-labels are; empty for other kinds, and without a mask for each of their images.
+
+    BadInput when the artifact was made from another dataset. A pass over its images.
+    """
+    if not isinstance(artifact, Superpixels | PseudoLabels):
+        return {}
+    require_made_from(artifact, "dataset", data)
+    if not all(f"masks/{image}" in data for image in artifact.ids):
+        return {}
+    if isinstance(artifact, Superpixels):
+        return truth_of_regions(artifact, data)
+    return truth_of_pseudo_labels(artifact, data)
+
+
+def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
+    """How much of the ground truth the regions could express, if each took its best class."""
+    best, pixels, outside, total = 0.0, 0, 0, 0
+    with Progress("comparing with the ground truth", len(regions.ids)) as bar:
+        for image in regions.ids:
+            labels, mask = regions.labels(image).ravel(), data.mask(image).ravel()
+            inside = labels >= 0
+            rows = regions.rows[image]
+            votes = vote(mask[inside], labels[inside], rows.stop - rows.start, len(data.classes))
+            counted = int(votes[:, :-1].sum(dtype=np.int64))
+            if counted:
+                best += achievable_accuracy(votes) * counted
+            pixels += counted
+            outside += labels.size - int(inside.sum())
+            total += labels.size
+            bar.advance()
+    return {
+        "achievable_accuracy": share(best, pixels),
+        "regions_per_image": regions.count / len(regions.ids),
+        "pixels_in_no_region": share(outside, total),
+    }
+
+
+def truth_of_pseudo_labels(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right the labels of the answered regions are before the sieve and after it.
+
+    A pixel in several regions counts once, by the answer given last; pixels labelled exactly are left out.
+    """
+    ledger = open_input(pseudo, "annotations", Annotations)
+    before, after, right_in_both = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0
+    with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
+        for image in pseudo.ids:
+            region = ledger.queried_area(image)
+            if image in ledger.exact_ids:
+                region &= ledger.read(f"masks/{image}") == VOID
+            region[ledger.queried_pixels(image)] = False
+            truth = data.mask(image)[region]
+            given, kept = ledger.label_map(image)[region], pseudo.label_map(image)[region]
+            before += tally(given, truth)
+            after += tally(kept, truth)
+            right_in_both += int(((given == truth) & (kept == truth) & (truth != VOID)).sum())
+            bar.advance()
+    return {
+        "pixels_before": int(before[0]),
+        "pixels_after": int(after[0]),
+        "kept": share(after[0], before[0]),
+        "label_precision_before": share(before[2], before[1]),
+        "label_precision_after": share(after[2], after[1]),
+        "sieve_recall": share(right_in_both, before[2]),
+    }
+
+
+def tally(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(3,) i64 labelled pixels, those of them with a known truth, those that are right. Both (P,) u8, 255 = none."""
+    known = (labels != VOID) & (truth != VOID)
+    return np.array([(labels != VOID).sum(), known.sum(), (known & (labels == truth)).sum()])
