@@ -12,6 +12,7 @@ from alseg_cli.recipes import load_recipe, recipe_names
 from stages import prepare
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.labels import open_labels
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
@@ -117,6 +118,36 @@ def test_labels_on_disk_are_labels_trained_on(runs):
         ledger, model = Annotations(folder / "annotations.h5"), Model(folder / "model.safetensors")
         assert model.header.inputs["labels"].digest == ledger.digest
         assert model.header.counts["labelled_pixels"] == (ledger.answers.label != 255).sum()
+
+
+def test_adaptive_rounds_train_on_sieved_labels(runs):
+    for number, kind in enumerate(["annotations", "pseudo-labels", "pseudo-labels"]):
+        folder = runs["adaptive-superpixel"] / f"round-{number}"
+        labels, model = open_labels(folder / f"{kind}.h5"), Model(folder / "model.safetensors")
+        assert model.header.inputs["labels"].digest == labels.digest
+        labelled = sum(int((labels.label_map(image) != 255).sum()) for image in labels.labelled_ids())
+        assert model.header.counts["labelled_pixels"] == labelled
+        assert model.header.counts["clicks"] == 6 * (number + 1)
+
+
+def test_region_recipes_ask_what_they_say(runs):
+    for name, method, balance, answer in (
+        ("classbal", "seeds", "regions", "dominant"),
+        ("classbal-uncertainty", "seeds", "none", "dominant"),
+        ("adaptive-superpixel", "adaptive", "pixels", "dominant"),
+        ("oracle-superpixel", "oracle", "pixels", "dominant"),
+        ("rectangles", "grid", "none", "precise"),
+    ):
+        folder = runs[name] / "round-1"
+        scores, queries, ledger = (
+            open_any(folder / "scores.h5"),
+            Queries(folder / "queries.h5"),
+            folder / "annotations.h5",
+        )
+        assert scores.attributes["class_balance"] == balance
+        assert queries.answer == answer
+        assert Annotations(ledger).region_files[-1].method == method
+        assert (queries.attributes["oracle_privilege"] == "oracle regions") == (name == "oracle-superpixel")
 
 
 def test_method_and_baseline_share_their_first_round(runs):

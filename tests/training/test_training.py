@@ -241,3 +241,16 @@ def test_one_labelled_image_is_refused(tmp_path):
     ledger = random_round(tmp_path, dataset, 0)
     with pytest.raises(BadInput, match="at least 2"):
         train.run(dataset, ledger, tmp_path / "m.safetensors", TrainSettings(**TINY, epochs=1))
+
+
+def test_batch_normalisation_learns_its_statistics_at_the_rate_asked_for(world):
+    folder, dataset, ledger = world
+    slow = TrainSettings(**TINY, epochs=1, crop=(32, 32), norm_momentum=1e-6)
+    usual = slow.model_copy(update={"norm_momentum": None})
+    weights = [
+        Model(train.run(dataset, ledger, folder / f"{name}.safetensors", settings)).weights("last")
+        for name, settings in (("slow", slow), ("usual", usual))
+    ]
+    means = [name for name in weights[0] if name.endswith("running_mean")]
+    moved = [max(float(each[name].abs().max()) for name in means) for each in weights]
+    assert moved[0] < 1e-3 < moved[1]
