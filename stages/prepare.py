@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stages.console import say
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
 from stages.datasets.files import Sample, find_samples
-from stages.datasets.resize import resize_image, resize_mask, target_size
+from stages.datasets.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.datasets.scenes import generate_scene, scene_id
 from stages.errors import BadInput
 from stages.settings.stages import PrepareSettings
@@ -43,9 +44,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
         samples, faults = find_samples(described, root)
         if faults:
             raise BadInput(faults + file_faults(samples, described, settings))
-        source = InputRef(
-            str(root), digest_of([described.model_dump(mode="json", by_alias=True), *map(stamp, samples)])
-        )
+        source = InputRef(str(root), source_digest(described, samples))
     request = Request("prepare", "dataset", output, settings, {"source": source})
     return produce(request, lambda: build(request, described, samples, settings), force)
 
@@ -59,9 +58,21 @@ def generated_samples(description: DatasetDescription) -> list[Sample]:
     ]
 
 
+def source_digest(description: DatasetDescription, samples: Sequence[Sample]) -> str:
+    """What tells that the same would be made: the description and the files' stamps.
+
+    The key ``polygons`` counts where there are such files: a split without them is made as if it were not there.
+    """
+    described = description.model_dump(mode="json", by_alias=True)
+    outlined = {sample.split for sample in samples if sample.polygons is not None}
+    for name in described["splits"].keys() - outlined:
+        del described["splits"][name]["polygons"]
+    return digest_of([described, *map(stamp, samples)])
+
+
 def stamp(sample: Sample) -> list[Any]:
     """What tells a changed file without reading it: names, sizes, times."""
-    files = [path for path in (sample.image, sample.mask) if path is not None]
+    files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
     return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files)]
 
 
@@ -91,14 +102,14 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
 
 
 def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
+    """``sample`` at the size to be stored, its vertices placed in the pixels of that size."""
     height, width = sample.image.shape[:2]
-    if settings.scale is None and settings.long_side is None:
-        return sample
     size = target_size(height, width, settings.scale, settings.long_side)
+    vertices = None if sample.vertices is None else place_vertices(sample.vertices, (height, width), size)
     if size == (height, width):
-        return sample
+        return replace(sample, vertices=vertices)
     mask = None if sample.mask is None else resize_mask(sample.mask, *size)
-    return LoadedSample(resize_image(sample.image, *size), mask)
+    return LoadedSample(resize_image(sample.image, *size), mask, vertices)
 
 
 def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
@@ -120,6 +131,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
+            if loaded.vertices is not None:
+                writer.array(f"polygons/{sample.id}", loaded.vertices)
             table.append([sample.id, sample.split, *loaded.image.shape[:2]])
             if sample.split == statistics_split:
                 histogram = np.array(Image.fromarray(loaded.image).histogram(), dtype=np.float64).reshape(3, 256)

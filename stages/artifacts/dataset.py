@@ -2,6 +2,8 @@
 
 `/images/<id>` (H,W,3) u8, `/masks/<id>` (H,W) u8 with 255 = void, table `/index/{id,split,height,width,label}`
 (label: image-level class, -1 = none). Attributes: name, classes, palette, ignore_index, mean, std.
+`/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels that hold the vertices of all
+polygons people drew, inside the image, as often as there are vertices there.
 """
 
 from functools import cached_property
@@ -63,3 +65,7 @@ class Dataset(Artifact):
                 f"{self.path} has no mask for image {image}; prepare the dataset with masks, or let people answer."
             )
         return self.read(f"masks/{image}")
+
+    def vertices(self, image: str) -> np.ndarray | None:
+        """(V,2) i32 (y,x) vertices of the image's polygons; None when it was prepared without a polygon file."""
+        return self.read(f"polygons/{image}") if f"polygons/{image}" in self else None

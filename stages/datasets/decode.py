@@ -1,11 +1,13 @@
-"""From files to arrays: images as RGB, masks as class indices with 255 = ignore."""
+"""From files to arrays: images as RGB, masks as class indices with 255 = ignore, polygons as their vertices."""
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, mask_values
 from stages.datasets.files import Sample
@@ -15,6 +17,7 @@ Encoding = Literal["index", "color"]
 
 _STRETCH = {"L;2": 85, "L;4": 17}  # by which Pillow stretches grey values of 2 and 4 bits to 0..255
 _NAMED_VALUES = 5  # of a mask with many unknown values, how many are told apart
+_NAMED_FAULTS = 5  # of a polygon file with many faults, how many are told
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,39 @@ class ClassLookup:
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore."""
+    """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore.
+
+    ``vertices`` (V, 2) (y, x), where there is a polygon file: f64 as the file has them, anywhere; i32 and inside the
+    image once they are placed in it (``stages.datasets.resize.place_vertices``).
+    """
 
     image: np.ndarray
     mask: np.ndarray | None
+    vertices: np.ndarray | None = None
+
+
+class PolygonObject(BaseModel):
+    """One outlined object: the corners of its polygon as [x, y]."""
+
+    model_config = ConfigDict(strict=True)
+
+    polygon: list[tuple[FiniteFloat, FiniteFloat]]
+
+
+class PolygonFile(BaseModel):
+    """What is read of a polygon file of Cityscapes; what else it says, the labels too, is left unread."""
+
+    model_config = ConfigDict(strict=True)
+
+    imgHeight: int
+    imgWidth: int
+    objects: list[PolygonObject]
 
 
 def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]:
     """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole)."""
     faults: list[str] = []
-    image = mask = None
+    image = mask = vertices = None
     try:
         image = read_image(sample.image)
     except BadInput as error:
@@ -57,9 +83,19 @@ def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]
             mask = decode_mask(raw, lookup, str(sample.mask))
         except BadInput as error:
             faults += error.faults
+    if sample.polygons is not None:
+        try:
+            size, vertices = read_polygons(sample.polygons)
+            if image is not None and size != image.shape[:2]:
+                faults.append(
+                    f"{sample.polygons} is for an image of {size[1]}x{size[0]}, but {sample.image} is "
+                    f"{image.shape[1]}x{image.shape[0]}; give the polygons of this image."
+                )
+        except BadInput as error:
+            faults += error.faults
     if image is None or faults:
         return faults
-    return LoadedSample(image, mask)
+    return LoadedSample(image, mask, vertices)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -91,6 +127,48 @@ def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
     if image.mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
         return pixels.astype(np.uint16)
     raise BadInput(f"{path} (mode {image.mode}) holds no class values; store masks as grey or palette PNG.")
+
+
+def read_polygons(path: Path) -> tuple[tuple[int, int], np.ndarray]:
+    """The (height, width) of the image and the vertices (V, 2) f64 (y, x) of all its polygons, in the file's order.
+
+    The form is that of Cityscapes, ``<id>_gtFine_polygons.json``: {"imgHeight": 1024, "imgWidth": 2048, "objects":
+    [{"label": "road", "polygon": [[x, y], ...]}, ...]}. Every object counts, whatever its label.
+    Raises BadInput with the file's first faults, one sentence each.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); replace it.") from error
+    try:
+        file = PolygonFile.model_validate_json(content)
+    except ValidationError as error:
+        found = [_polygon_fault(path, item) for item in error.errors(include_url=False)]
+        rest = len(found) - _NAMED_FAULTS
+        if rest > 0:
+            found[_NAMED_FAULTS:] = [f"{path} has {rest} more faults of this kind; write the file again."]
+        raise BadInput(found) from error
+    corners = [corner for item in file.objects for corner in item.polygon]
+    vertices = np.array(corners, np.float64).reshape(-1, 2)[:, ::-1]
+    return (file.imgHeight, file.imgWidth), vertices
+
+
+def _polygon_fault(path: Path, item: Any) -> str:
+    """One pydantic error about a polygon file as a sentence with the place in the file and a remedy."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+    match item["type"]:
+        case "json_invalid":
+            return f"{path} is not valid JSON ({item['ctx']['error']}); replace it."
+        case "missing" if isinstance(item["loc"][-1], int):
+            return f"{path}: {place} is missing; write every vertex as two numbers [x, y]."
+        case "missing":
+            return f"{path}: {place} is missing; give polygons in the form of Cityscapes."
+        case "float_type" | "finite_number" | "tuple_type" | "too_long":
+            given = reprlib.repr(item["input"])
+            return f"{path}: {place} = {given} is no number or pair; write every vertex as two numbers [x, y]."
+    given = reprlib.repr(item["input"])
+    reason = item["msg"][0].lower() + item["msg"][1:]
+    return f"{path}: {place or 'the file'} = {given}: {reason}; give polygons in the form of Cityscapes."
 
 
 def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:

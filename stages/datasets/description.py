@@ -74,19 +74,24 @@ class Split(_Model):
     """Where the files of one split lie, relative to the root.
 
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
-    whose fields are the same.
+    whose fields are the same, and so is its polygon file: the outlines people drew, as JSON in the form of Cityscapes
+    (see ``stages.datasets.decode.read_polygons``). A split that has none of the polygon files named here does without.
     """
 
     images: Pattern
     masks: Pattern | None = None
+    polygons: Pattern | None = None
     list_file: RelativePath | None = Field(None, alias="list")
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        unknown = set(field_names(self.masks or "")) - set(field_names(self.images))
-        if unknown:
-            names = ", ".join(f"{{{name}}}" for name in sorted(unknown))
-            raise ValueError(f"the masks pattern uses {names}, which the images pattern does not define; add it there.")
+        for key, pattern in (("masks", self.masks), ("polygons", self.polygons)):
+            unknown = set(field_names(pattern or "")) - set(field_names(self.images))
+            if unknown:
+                names = ", ".join(f"{{{name}}}" for name in sorted(unknown))
+                raise ValueError(
+                    f"the {key} pattern uses {names}, which the images pattern does not define; add it there."
+                )
         return self
 
 

@@ -1,4 +1,4 @@
-"""The files of a dataset: which image belongs to which split, and which mask to which image."""
+"""The files of a dataset: which image belongs to which split, and which mask and polygon file to which image."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from stages.datasets.patterns import Match, field_names, fill, find_matches
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset and, where there is one, its mask."""
+    """One image of a dataset and, where there are any, its mask and its polygon file."""
 
     id: str
     split: str
     image: Path
     mask: Path | None
+    polygons: Path | None = None
 
 
 def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Sample], list[str]]:
@@ -54,9 +55,16 @@ def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list
         images = [image for image in images if image.fields["id"] in listed]
     masks: list[Path | None] = [None] * len(images)
     if split.masks is not None:
-        masks, wrong = _pair(name, split, split.masks, images, root)
+        masks, wrong = _pair_masks(name, split, split.masks, images, root)
         faults += wrong
-    samples = [Sample(image.fields["id"], name, image.path, mask) for image, mask in zip(images, masks, strict=True)]
+    polygons: list[Path | None] = [None] * len(images)
+    if split.polygons is not None:
+        polygons, wrong = _pair_polygons(name, split, split.polygons, images, root)
+        faults += wrong
+    samples = [
+        Sample(image.fields["id"], name, image.path, mask, outlines)
+        for image, mask, outlines in zip(images, masks, polygons, strict=True)
+    ]
     return samples, faults
 
 
@@ -79,38 +87,66 @@ def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str],
     return set(listed), faults
 
 
-def _pair(
+def _pair_masks(
     name: str, split: Split, pattern: str, images: list[Match], root: Path
 ) -> tuple[list[Path | None], list[str]]:
     """The mask of each image, and a fault for each image or mask without a partner."""
-    shared = field_names(pattern)
-
-    def key(match: Match) -> tuple[str, ...]:
-        return tuple(match.fields[field] for field in shared)
-
-    masks: dict[tuple[str, ...], list[Path]] = {}
-    for match in find_matches(root, pattern):
-        masks.setdefault(key(match), []).append(match.path)
-    if not masks:
+    files = find_matches(root, pattern)
+    if not files:
         return [None] * len(images), [
             f"Split {name} has no masks at all: nothing matches {fill(pattern, {})} under {root}; "
             f"mend splits.{name}.masks, or remove it for a pool without masks."
         ]
+    return _pair(split, pattern, images, files, root, "mask", "add the mask or remove the image")
+
+
+def _pair_polygons(
+    name: str, split: Split, pattern: str, images: list[Match], root: Path
+) -> tuple[list[Path | None], list[str]]:
+    """The polygon file of each image, and a fault for each image or file without a partner; none at all are fine.
+
+    The files of a dataset are often had without them, and counts of some images could not be compared with the rest.
+    """
+    files = find_matches(root, pattern)
+    shared = field_names(pattern)
+    if split.list_file is not None:  # polygon files of other splits only are none of this one
+        known = {_key(image, shared) for image in images}
+        files = [match for match in files if _key(match, shared) in known]
+    if not files:
+        return [None] * len(images), []
+    remedy = f"add it, or do without any: remove splits.{name}.polygons from the description"
+    return _pair(split, pattern, images, files, root, "polygon file", remedy)
+
+
+def _pair(
+    split: Split, pattern: str, images: list[Match], files: list[Match], root: Path, noun: str, remedy: str
+) -> tuple[list[Path | None], list[str]]:
+    """The one of ``files`` (found by ``pattern``, a ``noun`` each) that has the fields of each image, and the faults.
+
+    ``remedy`` is what to do about an image that has no file.
+    """
+    shared = field_names(pattern)
+    partners: dict[tuple[str, ...], list[Path]] = {}
+    for match in files:
+        partners.setdefault(_key(match, shared), []).append(match.path)
     faults = []
     for image in images:
-        found = masks.get(key(image), [])
+        found = partners.get(_key(image, shared), [])
         if not found:
-            wanted = root / fill(pattern, image.fields)
-            faults.append(f"The image {image.path} has no mask {wanted}; add the mask or remove the image.")
+            faults.append(f"The image {image.path} has no {noun} {root / fill(pattern, image.fields)}; {remedy}.")
         if len(found) > 1:
             rivals = ", ".join(map(str, found))
-            faults.append(f"The image {image.path} has {len(found)} masks ({rivals}); keep one.")
-    if split.list_file is None:  # with a list, further masks belong to images of other splits
-        known = {key(image) for image in images}
-        for rest, paths in masks.items():
+            faults.append(f"The image {image.path} has {len(found)} {noun}s ({rivals}); keep one.")
+    if split.list_file is None:  # with a list, further files belong to images of other splits
+        known = {_key(image, shared) for image in images}
+        for rest, paths in partners.items():
             if rest not in known:
                 wanted = root / fill(split.images, dict(zip(shared, rest, strict=True)))
                 faults += [
-                    f"The mask {path} has no image {wanted}; add the image or remove the mask." for path in paths
+                    f"The {noun} {path} has no image {wanted}; add the image or remove the {noun}." for path in paths
                 ]
-    return [masks.get(key(image), [None])[0] for image in images], faults
+    return [partners.get(_key(image, shared), [None])[0] for image in images], faults
+
+
+def _key(match: Match, shared: list[str]) -> tuple[str, ...]:
+    return tuple(match.fields[field] for field in shared)

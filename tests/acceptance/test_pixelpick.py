@@ -18,7 +18,7 @@ from stages.acquisition.choice import RULES, choose_pixels, pool_size
 from stages.acquisition.committee import soft_vote
 from stages.acquisition.measures import MEASURES
 from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
-from stages.annotate_simulate import IN_ERROR
+from stages.annotation.answered import IN_ERROR
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import COLUMNS
 from stages.artifacts.dataset import Dataset

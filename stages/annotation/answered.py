@@ -1,0 +1,36 @@
+"""What every simulated annotator gives back, and what all of them share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
+from stages.artifacts.dataset import VOID
+
+ANNOTATORS = ["oracle", "oracle, in error"]
+ORACLE, IN_ERROR = 0, 1
+
+
+@dataclass(frozen=True)
+class Answered:
+    """New answers, the exact labels (H,W) u8 per image that came with them, and what is worth counting."""
+
+    answers: Answers
+    masks: dict[str, np.ndarray]
+    counts: dict[str, Any]
+
+
+def within_budget(clicks: np.ndarray, budget: int | None) -> np.ndarray:
+    """(Q,) bool: the queries answered until ``budget`` clicks are spent; the last one may overshoot.
+
+    clicks (Q,) in rank order.
+    """
+    if budget is None:
+        return np.ones(len(clicks), dtype=bool)
+    return np.cumsum(clicks) - clicks < budget
+
+
+def states(labels: np.ndarray) -> np.ndarray:
+    """An answer that is void costs its click and labels nothing."""
+    return np.where(labels == VOID, ANSWERED_VOID, ANSWERED)

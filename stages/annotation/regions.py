@@ -1,0 +1,146 @@
+"""Answers about regions: their dominant class, or exact labels of their pixels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.annotation.answered import ORACLE, Answered, states, within_budget
+from stages.annotation.errors import with_errors
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED, Answers
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.images_table import rows_by_image
+from stages.artifacts.queries import Queries
+from stages.artifacts.superpixels import Superpixels
+from stages.console import Progress
+from stages.regions.areas import Areas, areas_of, joined
+from stages.regions.votes import dominant, vote
+from stages.settings.stages import AnnotateSettings
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What an annotator sees of Q queried regions: their pixels, the true classes below (Q,C+1), clicks to answer (Q,).
+
+    And what is worth counting: pixels asked before (Q,), the accuracy that all regions of these images could reach, and
+    where the vertices come from that exact answers cost.
+    """
+
+    areas: Areas
+    votes: np.ndarray
+    clicks: np.ndarray
+    asked_before: np.ndarray
+    achievable_accuracy: float | None
+    vertices: str | None
+
+
+def look_at_regions(data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None) -> Sight:
+    """One pass over the images with queries."""
+    images, classes = rows_by_image(queries.image, queries.ids), len(data.classes)
+    votes = np.zeros((len(queries), classes + 1), dtype=np.int32)
+    clicks, asked_before = np.ones(len(queries), dtype=np.float32), np.zeros(len(queries), dtype=np.int64)
+    areas: list[Areas] = []
+    origins: set[str] = set()
+    right = pixels = 0
+    with Progress("answering", len(queries)) as bar:
+        for image, rows in images.items():
+            mask, labels = data.mask(image), regions.labels(image)
+            wanted = queries.region[rows] - np.int32(regions.rows[image].start)
+            areas.append(areas_of(labels, wanted))
+            index, owner = areas[-1].pixels(np.arange(len(rows)))
+            votes[rows] = vote(mask.ravel()[index], owner, len(rows), classes)
+            if queries.answer == "precise":
+                vertices = data.vertices(image)
+                origins.add("estimated from masks" if vertices is None else "polygon files")
+                clicks[rows] = precise_clicks(mask, labels, wanted, vertices)
+            if before is not None and image in before.sizes:
+                covered = before.queried_area(image).ravel()[index]
+                asked_before[rows] = np.bincount(owner[covered], minlength=len(rows))
+            inside = labels.ravel() >= 0
+            every = vote(mask.ravel()[inside], labels.ravel()[inside], int(labels.max()) + 1, classes)[:, :-1]
+            right, pixels = right + int(every.max(1).sum()), pixels + int(every.sum())
+            bar.advance(len(rows))
+    place = np.argsort(np.concatenate(list(images.values())))  # of each query among the areas, which go by image
+    return Sight(
+        joined(areas).taken(place),
+        votes,
+        clicks,
+        asked_before,
+        right / pixels if pixels else None,
+        " and ".join(sorted(origins)) or None,
+    )
+
+
+def region_answers(
+    data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None, settings: AnnotateSettings
+) -> Answered:
+    """The dominant class of every queried region, or exact labels of its pixels at the price of polygons."""
+    seen = look_at_regions(data, queries, regions, before)
+    answered = np.flatnonzero(within_budget(seen.clicks, settings.click_budget))
+    areas, votes, clicks = seen.areas.taken(answered), seen.votes[answered], seen.clicks[answered]
+    images = rows_by_image(queries.image[answered], queries.ids)
+    masks: dict[str, np.ndarray] = {}
+    if queries.answer == "precise":
+        masks = exact_labels(data, images, areas)
+        labels, annotator = np.full(len(answered), VOID), np.full(len(answered), ORACLE)
+        state = np.full(len(answered), ANSWERED)
+    else:
+        truth = dominant(votes, settings.void_policy)
+        labels, annotator = with_errors(truth, images, queries.round, len(data.classes), settings)
+        state = states(labels)
+    new = Answers.of(
+        len(answered),
+        len(data.classes),
+        image=queries.image[answered],
+        region=queries.region[answered],
+        round=queries.round,
+        label=labels,
+        state=state,
+        clicks=clicks,
+        seconds=clicks * np.float32(settings.seconds_per_click),
+        annotator=annotator,
+        areas=areas,
+        votes=votes,
+    )
+    counts: dict[str, Any] = {
+        "pixels": int(votes.sum(dtype=np.int64)),
+        "pixels_asked_before": int(seen.asked_before[answered].sum()),
+        "achievable_accuracy": seen.achievable_accuracy,
+        "label_precision": precision(new),
+        "unanswered": len(queries) - len(answered),
+    }
+    if queries.answer == "precise":
+        counts["vertices"] = seen.vertices
+    return Answered(new, masks, counts)
+
+
+def exact_labels(data: Dataset, images: dict[str, np.ndarray], areas: Areas) -> dict[str, np.ndarray]:
+    """Per image the true labels (H,W) u8 inside the areas, 255 elsewhere; ``images`` maps image to its areas."""
+    masks = {}
+    for image, rows in images.items():
+        index, _ = areas.pixels(rows)
+        labels = np.full(data.sizes[image], VOID, dtype=np.uint8)
+        labels.ravel()[index] = data.mask(image).ravel()[index]
+        if (labels != VOID).any():
+            masks[image] = labels
+    return masks
+
+
+def precision(answers: Answers) -> float | None:
+    """Share of the non-void pixels in answered regions whose class is the answer; None without any."""
+    rows = np.flatnonzero(answers.label != VOID)
+    pixels = int(answers.votes[rows, :-1].sum(dtype=np.int64))
+    return float(answers.votes[rows, answers.label[rows]].sum(dtype=np.int64) / pixels) if pixels else None
+
+
+def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:
+    """(Q,) clicks of outlining everything inside the regions ``wanted`` with polygons (Cai et al. 2021).
+
+    vertices (V,2) i32 (y,x) of the polygons people drew, as the source counts them; None: estimated from the mask.
+    """
+    from stages.regions.clicks import mask_vertices, polygon_clicks
+
+    if vertices is None:
+        vertices = mask_vertices(mask)
+    return polygon_clicks(mask, labels, int(labels.max(initial=-1)) + 1, vertices)[wanted]
