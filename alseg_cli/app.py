@@ -158,12 +158,13 @@ def pseudo_label(
     model: Annotated[Path, typer.Option(help="The model that judges the answers' pixels.")],
     output: Output,
     settings: PseudoLabelSettings,
+    superpixels: Regions = None,
     force: bool = False,
 ) -> None:
-    """Make dense labels of answers about regions, without the pixels of which the model does not believe them."""
+    """Make dense labels of answers about regions with what a model predicts inside them."""
     from stages import pseudo_label as stage
 
-    stage.run(dataset, annotations, model, output, settings, force)
+    stage.run(dataset, annotations, model, output, settings, superpixels, force)
 
 
 @stage_command(app, "evaluate")
@@ -231,11 +232,14 @@ def compare(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Curve PNG: mIoU against clicks.")] = None,
     full: Annotated[Path | None, typer.Option(help="A run on full masks, drawn as the line to reach.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Report the last or the best epoch.", metavar="last|best")] = "last",
+    evaluation: Annotated[
+        str, typer.Option(help="Which evaluation of a round, such as stage1-evaluation.")
+    ] = "evaluation",
 ) -> None:
     """Print runs side by side, round by round, and draw their curves."""
     from alseg_cli.comparison import compare_runs
 
-    compare_runs(runs, output, full, checkpoint)
+    compare_runs(runs, output, full, checkpoint, evaluation)
 
 
 def main() -> None:

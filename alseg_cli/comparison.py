@@ -12,11 +12,13 @@ from stages.console import say
 from stages.errors import BadInput
 
 
-def compare_runs(runs: list[Path], output: Path | None, full: Path | None, checkpoint: str) -> None:
+def compare_runs(
+    runs: list[Path], output: Path | None, full: Path | None, checkpoint: str, evaluation: str = "evaluation"
+) -> None:
     """Prints a table (round, answers per image, clicks, mIoU per run) and draws mIoU over clicks."""
     if checkpoint not in ("last", "best"):
         raise BadInput(f"--checkpoint is last or best, not {checkpoint!r}.")
-    found = {name: read_run(path, checkpoint) for name, path in zip(run_names(runs), runs, strict=True)}
+    found = {name: read_run(path, checkpoint, evaluation) for name, path in zip(run_names(runs), runs, strict=True)}
     reached = None if full is None else read_run(full, checkpoint)[-1]
     splits = {entry["split"] for entries in found.values() for entry in entries}
     if reached is not None:
@@ -59,10 +61,10 @@ def run_names(runs: list[Path]) -> list[str]:
     return [f"{path.resolve().parent.name}/{path.resolve().name}" for path in runs]
 
 
-def read_run(folder: Path, checkpoint: str) -> list[dict[str, Any]]:
+def read_run(folder: Path, checkpoint: str, evaluation: str = "evaluation") -> list[dict[str, Any]]:
     """Per round: answers per image, clicks, mIoU in %, in the order of the cost."""
     entries = []
-    for path in sorted(folder.glob("round-*/*.json")):
+    for path in sorted(folder.glob(f"round-*/{evaluation}.json")):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             for model in report["models"]:
@@ -74,5 +76,5 @@ def read_run(folder: Path, checkpoint: str) -> list[dict[str, Any]]:
         except (KeyError, ValueError, TypeError) as error:
             raise BadInput(f"{path} is not an evaluation written by alseg; remove it or evaluate again.") from error
     if not entries:
-        raise BadInput(f"There is no evaluation with {checkpoint} weights below {folder}; run its rounds first.")
+        raise BadInput(f"There is no {evaluation}.json with {checkpoint} weights below {folder}; run its rounds first.")
     return sorted(entries, key=lambda entry: entry["clicks"])

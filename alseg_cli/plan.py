@@ -20,7 +20,7 @@ SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "score": ((), ("model", "superpixels"), ".h5"),
     "select": (("scores",), ("annotations", "superpixels"), ".h5"),
     "annotate-simulate": (("queries",), ("annotations", "superpixels"), ".h5"),
-    "pseudo-label": (("annotations",), ("model",), ".h5"),
+    "pseudo-label": (("annotations",), ("model", "superpixels"), ".h5"),
     "evaluate": (("model",), (), ".h5"),
 }
 WIDTH = 118

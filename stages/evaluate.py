@@ -155,6 +155,7 @@ def evaluate_one(
             scores = predictor.logits(batch.images)
         else:
             scores = predictor.probabilities(batch.images, settings.flip, settings.scales)
-        total += confusion_matrix(batch.masks.to(predictor.device), scores.argmax(1), classes)
+        predicted = scores[:, :classes].argmax(1)  # an output for void does not compete
+        total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
         bar.advance(len(batch.ids))
     return total.cpu().numpy()

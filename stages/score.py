@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.acquisition.balance import class_shares, class_weights
+from stages.acquisition.balance import class_shares, class_weights, probability_weights
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, require_made_from
 from stages.artifacts.header import Header
@@ -159,7 +159,7 @@ def network_maps(data: Dataset, model: Model, settings: ScoreSettings) -> Scorer
 
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
-    measure = MEASURES[settings.measure]
+    measure, classes = MEASURES[settings.measure], len(data.classes)
     if settings.committee:
         switches = dropout_modules(predictor.network)
         if not switches:
@@ -170,14 +170,14 @@ def network_maps(data: Dataset, model: Model, settings: ScoreSettings) -> Scorer
     def passes(batch: ImageBatch) -> Iterator[torch.Tensor]:
         for member in range(settings.committee):
             torch.manual_seed(torch_seed(settings.seed, "committee", member, *batch.ids))
-            yield predictor.scaled_logits(batch.images, settings.input_scale)
+            yield predictor.scaled_logits(batch.images, settings.input_scale)[:, :classes]
 
     def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         # dropout draws one mask for a whole batch, so a committee sees one image at a time
         for batch in image_batches(data, ids, 1 if settings.committee else settings.batch):
             with torch.inference_mode():
                 if not settings.committee:
-                    scores = measure(predictor.scaled_logits(batch.images, settings.input_scale))
+                    scores = measure(predictor.scaled_logits(batch.images, settings.input_scale)[:, :classes])
                 elif settings.vote == "soft":
                     scores = soft_vote(passes(batch), measure)
                 else:
@@ -213,29 +213,33 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
     measure = MEASURES[settings.measure]
+    outputs = len(data.classes) if settings.void_output == "drop" else model.outputs
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         columns: dict[str, list[np.ndarray]] = {}
+        probability: dict[str, list[float]] = {}
         for batch in image_batches(data, part, settings.batch):
             for image, logits in zip(
-                batch.ids, predictor.scaled_logits(batch.images, settings.input_scale), strict=True
+                batch.ids, predictor.scaled_logits(batch.images, settings.input_scale)[:, :outputs], strict=True
             ):
                 labels = torch.from_numpy(regions.labels(image)).to(device).long()
                 count = regions.rows[image].stop - regions.rows[image].start
-                mean, histogram = score_image(logits, labels, count, measure)
+                sums, histogram = score_image(logits, labels, count, measure)
                 found = histogram > 0
                 values = {
-                    "uncertainty": mean.astype(np.float32),
                     "predicted": histogram.argmax(1).astype(np.uint8),  # ties: the smallest class
                     "degree": found.sum(1),
                     "class": np.nonzero(found)[1].astype(np.uint8),
                     "pixels": histogram[found].astype(np.int32),
+                    "sums": sums[found],
                 }
                 for name, value in values.items():
                     columns.setdefault(name, []).append(value)
+                if settings.class_balance == "probability":
+                    probability[image] = logits.softmax(0).mean((1, 2), dtype=torch.float64).tolist()
         for name, arrays in columns.items():
             writer.rows(name, np.concatenate(arrays))
-        return {}
+        return {"probability": probability}
 
     return fill
 
@@ -250,24 +254,48 @@ def finish_regions(
     if not predicted:
         score = parts.column("score")
     else:
-        uncertainty, classes = parts.column("uncertainty"), parts.column("predicted")
-        writer.array("regions/uncertainty", uncertainty)
+        offsets = np.concatenate([[0], np.cumsum(parts.column("degree"))]).astype(np.int64)
+        classes, of_class, sums = parts.column("predicted"), parts.column("class"), parts.column("sums")
         writer.array("regions/predicted", classes)
-        writer.array("histogram/offsets", np.concatenate([[0], np.cumsum(parts.column("degree"))]).astype(np.int64))
-        writer.array("histogram/class", parts.column("class"))
+        writer.array("histogram/offsets", offsets)
+        writer.array("histogram/class", of_class)
         writer.array("histogram/pixels", parts.column("pixels"))
-        by = "regions" if settings.class_balance == "none" else settings.class_balance
-        shares = class_shares(classes, sizes, len(data.classes), by)
-        weights = np.ones(len(shares))
-        if settings.class_balance != "none":
-            weights = class_weights(shares, settings.share_scale)
+        writer.array("histogram/score", sums.astype(np.float32))
+        outputs = len(data.classes) + (settings.void_output != "drop")
+        shares = pool_shares(parts, data, classes, sizes, outputs, settings)
+        uncertainty = np.add.reduceat(sums, offsets[:-1]) / sizes
+        match settings.class_balance:
+            case "none":
+                weights, score = np.ones(outputs), uncertainty
+            case "probability":  # every pixel by its own class
+                weights = probability_weights(shares, settings.balance_strength)
+                score = np.add.reduceat(sums * weights[of_class], offsets[:-1]) / sizes
+            case _:  # the whole region by the class of most of its pixels
+                weights = class_weights(shares, settings.share_scale)
+                score = uncertainty * weights[classes]
+        if settings.void_output == "ban":
+            score = np.where(classes == len(data.classes), 0, score)
+        score = score.astype(np.float32)
+        writer.array("regions/uncertainty", uncertainty.astype(np.float32))
         writer.array("classes/share", shares)
         writer.array("classes/weight", weights)
-        score = (uncertainty * weights[classes]).astype(np.float32)
-        counts["share"] = {name: float(share) for name, share in zip(data.classes, shares, strict=True)}
+        names = [*data.classes, "void"][:outputs]
+        counts["share"] = {name: float(share) for name, share in zip(names, shares, strict=True)}
     writer.array("regions/score", score)
     return counts | {
         "mean": float(score.mean(dtype=np.float64)),
         "minimum": float(score.min()),
         "maximum": float(score.max()),
     }
+
+
+def pool_shares(
+    parts: Parts, data: Dataset, predicted: np.ndarray, sizes: np.ndarray, outputs: int, settings: ScoreSettings
+) -> np.ndarray:
+    """(outputs,) f64 share of each class in the pool: of its regions, its pixels, or its probability."""
+    if settings.class_balance != "probability":
+        by = "regions" if settings.class_balance == "none" else settings.class_balance
+        return class_shares(predicted, sizes, outputs, by)
+    means = parts.merged("probability")
+    pixels = np.array([data.sizes[image][0] * data.sizes[image][1] for image in means], dtype=np.float64)
+    return np.average(np.array(list(means.values())), 0, pixels)

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.header import InputRef, canonical
-from stages.artifacts.labels import open_labels
+from stages.artifacts.labels import Labels, open_labels
 from stages.artifacts.model import write_model
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
@@ -29,8 +30,7 @@ def run(dataset: Path, labels: Path, output: Path, settings: TrainSettings, forc
     """
     with Dataset(dataset) as data, open_labels(labels) as given:
         require_made_from(given, "dataset", data)
-        if not given.labelled_ids():
-            raise BadInput(f"{labels} holds no label (every answer is void); annotate more before training.")
+        require_labels(given, settings)
         inputs = refer(output, {"dataset": data, "labels": given}) | weights_ref(output, settings)
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
     if output.suffix != ".safetensors":
@@ -47,6 +47,17 @@ def run(dataset: Path, labels: Path, output: Path, settings: TrainSettings, forc
         return produce(request, lambda: build(request, dataset, labels, settings, ranks), force, ranks)
 
 
+def require_labels(labels: Labels, settings: TrainSettings) -> None:
+    """BadInput when there is nothing to learn from."""
+    if not labels.labelled_ids():
+        raise BadInput(f"{labels.path} holds no label (every answer is void); annotate more before training.")
+    if settings.objective == "class-sets":
+        if not isinstance(labels, Annotations):
+            raise BadInput(f"{labels.path} holds {labels.kind}; the objective class-sets learns from annotations.")
+        if not labels.answers.class_sets.any():
+            raise BadInput(f"{labels.path} has no answers that name classes together; set --objective labels.")
+
+
 def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings, ranks: Ranks) -> str:
     import torch
 
@@ -55,6 +66,7 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
     from stages.networks.build import build_network
     from stages.networks.weights import load_weights
     from stages.randomness import torch_seed
+    from stages.supervision.class_set_objective import ClassSetObjective
     from stages.supervision.cross_entropy import LabelObjective
     from stages.training.checkpoints import Checkpoints
     from stages.training.loop import Row, Training
@@ -67,7 +79,8 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
         asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
-    network = build_network(network_settings, len(classes))
+    outputs = len(classes) + settings.learn_void
+    network = build_network(network_settings, outputs)
     weights = load_weights(network, settings.weights, settings.backbone)
     if settings.norm_momentum is not None:
         for module in network.modules():
@@ -79,7 +92,8 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
         raise BadInput(
             f"{labels} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
         )
-    objective = LabelObjective(network, samples, statistics, settings, device, ranks)
+    kind = ClassSetObjective if settings.objective == "class-sets" else LabelObjective
+    objective = kind(network, samples, statistics, settings, device, ranks)
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:
         checkpoints.remove_others()
@@ -103,6 +117,7 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
     attributes = {
         "network": network_settings.model_dump(mode="json", exclude={"weights"}),
         "classes": classes,
+        "outputs": outputs,
         "mean": list(statistics[0]),
         "std": list(statistics[1]),
         "best_epoch": trained.best_epoch,

@@ -14,6 +14,14 @@ def class_shares(predicted: np.ndarray, sizes: np.ndarray, classes: int, by: str
     return counts / max(counts.sum(), 1)
 
 
+def probability_weights(shares: np.ndarray, strength: float) -> np.ndarray:
+    """(C,) f64 factors (1 + strength share)^-2 of the pixels' scores (PixBal, Hwang et al. 2023).
+
+    shares (C,): mean predicted probability of each class over the pixels of the pool.
+    """
+    return (1 + strength * shares) ** -2.0
+
+
 def class_weights(shares: np.ndarray, scale: float = 1.0) -> np.ndarray:
     """(C,) f64 factors exp(-share) of the scores; ``scale`` shrinks the shares (0.25 as the public code does)."""
     return np.exp(-scale * shares)

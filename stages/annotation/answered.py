@@ -21,14 +21,15 @@ class Answered:
     counts: dict[str, Any]
 
 
-def within_budget(clicks: np.ndarray, budget: int | None) -> np.ndarray:
-    """(Q,) bool: the queries answered until ``budget`` clicks are spent; the last one may overshoot.
+def within_budget(clicks: np.ndarray, budget: int | None, stop: str = "reached") -> np.ndarray:
+    """(Q,) bool: the queries answered until ``budget`` clicks are reached or exceeded; the last one may overshoot.
 
     clicks (Q,) in rank order.
     """
     if budget is None:
         return np.ones(len(clicks), dtype=bool)
-    return np.cumsum(clicks) - clicks < budget
+    before = np.cumsum(clicks) - clicks
+    return before < budget if stop == "reached" else before <= budget
 
 
 def states(labels: np.ndarray) -> np.ndarray:

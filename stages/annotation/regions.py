@@ -1,4 +1,4 @@
-"""Answers about regions: their dominant class, or exact labels of their pixels."""
+"""Answers about regions: their dominant class, all their classes, or exact labels of their pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,37 +8,43 @@ import numpy as np
 from stages.annotation.answered import ORACLE, Answered, states, within_budget
 from stages.annotation.errors import with_errors
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import ANSWERED, Answers
+from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.console import Progress
 from stages.regions.areas import Areas, areas_of, joined
+from stages.regions.trimming import evidence
 from stages.regions.votes import dominant, vote
 from stages.settings.stages import AnnotateSettings
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What an annotator sees of Q queried regions: their pixels, the true classes below (Q,C+1), clicks to answer (Q,).
+    """What an annotator sees of Q queried regions.
 
-    And what is worth counting: pixels asked before (Q,), the accuracy that all regions of these images could reach, and
-    where the vertices come from that exact answers cost.
+    Their pixels, the true classes below (Q,C+1), where classes are named together the sets (Q,C+1) bool, and the clicks
+    of the answers (Q,). And what is worth counting: pixels asked before (Q,), the accuracy that all regions of these
+    images could reach, and where the vertices come from that exact answers cost.
     """
 
     areas: Areas
     votes: np.ndarray
+    class_sets: np.ndarray
     clicks: np.ndarray
     asked_before: np.ndarray
     achievable_accuracy: float | None
     vertices: str | None
 
 
-def look_at_regions(data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None) -> Sight:
+def look_at_regions(
+    data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None, settings: AnnotateSettings
+) -> Sight:
     """One pass over the images with queries."""
     images, classes = rows_by_image(queries.image, queries.ids), len(data.classes)
     votes = np.zeros((len(queries), classes + 1), dtype=np.int32)
+    class_sets = np.zeros((len(queries), classes + 1), dtype=bool)
     clicks, asked_before = np.ones(len(queries), dtype=np.float32), np.zeros(len(queries), dtype=np.int64)
     areas: list[Areas] = []
     origins: set[str] = set()
@@ -54,6 +60,10 @@ def look_at_regions(data: Dataset, queries: Queries, regions: Superpixels, befor
                 vertices = data.vertices(image)
                 origins.add("estimated from masks" if vertices is None else "polygon files")
                 clicks[rows] = precise_clicks(mask, labels, wanted, vertices)
+            elif queries.answer == "class-set":
+                shown = evidence(mask, labels, int(labels.max()) + 1, classes, settings.trim)[wanted] > 0
+                shown[:, -1] &= settings.void_policy == "count"
+                class_sets[rows], clicks[rows] = shown, np.maximum(shown.sum(1), 1)  # saying "none" is a click too
             if before is not None and image in before.sizes:
                 covered = before.queried_area(image).ravel()[index]
                 asked_before[rows] = np.bincount(owner[covered], minlength=len(rows))
@@ -65,6 +75,7 @@ def look_at_regions(data: Dataset, queries: Queries, regions: Superpixels, befor
     return Sight(
         joined(areas).taken(place),
         votes,
+        class_sets,
         clicks,
         asked_before,
         right / pixels if pixels else None,
@@ -75,16 +86,24 @@ def look_at_regions(data: Dataset, queries: Queries, regions: Superpixels, befor
 def region_answers(
     data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None, settings: AnnotateSettings
 ) -> Answered:
-    """The dominant class of every queried region, or exact labels of its pixels at the price of polygons."""
-    seen = look_at_regions(data, queries, regions, before)
-    answered = np.flatnonzero(within_budget(seen.clicks, settings.click_budget))
+    """What was asked of every queried region, until the click budget is spent.
+
+    The dominant class costs a click, every class of a set one, exact labels of all pixels those of polygons.
+    """
+    seen = look_at_regions(data, queries, regions, before, settings)
+    answered = np.flatnonzero(within_budget(seen.clicks, settings.click_budget, settings.click_stop))
     areas, votes, clicks = seen.areas.taken(answered), seen.votes[answered], seen.clicks[answered]
     images = rows_by_image(queries.image[answered], queries.ids)
+    class_sets = seen.class_sets[answered]
     masks: dict[str, np.ndarray] = {}
+    labels, annotator = np.full(len(answered), VOID), np.full(len(answered), ORACLE)
+    state = np.full(len(answered), ANSWERED)
     if queries.answer == "precise":
         masks = exact_labels(data, images, areas)
-        labels, annotator = np.full(len(answered), VOID), np.full(len(answered), ORACLE)
-        state = np.full(len(answered), ANSWERED)
+    elif queries.answer == "class-set":
+        alone = class_sets[:, :-1].any(1) & (class_sets.sum(1) == 1)
+        labels[alone] = class_sets[alone].argmax(1)
+        state[~class_sets[:, :-1].any(1)] = ANSWERED_VOID
     else:
         truth = dominant(votes, settings.void_policy)
         labels, annotator = with_errors(truth, images, queries.round, len(data.classes), settings)
@@ -102,6 +121,7 @@ def region_answers(
         annotator=annotator,
         areas=areas,
         votes=votes,
+        class_sets=class_sets.astype(np.uint8),
     )
     counts: dict[str, Any] = {
         "pixels": int(votes.sum(dtype=np.int64)),
@@ -112,6 +132,8 @@ def region_answers(
     }
     if queries.answer == "precise":
         counts["vertices"] = seen.vertices
+    if queries.answer == "class-set":
+        counts["mean_set_size"] = float(class_sets.sum(1).mean())
     return Answered(new, masks, counts)
 
 

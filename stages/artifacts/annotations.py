@@ -7,6 +7,7 @@ global index in the file `superpixels`), or a whole image (-1 throughout). `clas
 `/annotators/name`, `/images/{id,height,width}` (the grid of y and x).
 With regions also `/superpixels/{digest,method,mean_size}`, `/votes` (A,C+1), and their pixels as runs over the
 row-major flat image, `/areas/{offsets,start,length}`, so that no region file is needed to read the ledger.
+With classes named together `/class_sets` (A,C+1) u8, void last; `class` then is that of the sets with one class.
 """
 
 from functools import cached_property
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts.answers import COLUMNS, Answers, Ledger, RegionFile, ledger_cost, stored_name
+from stages.artifacts.answers import ANSWERED_VOID, COLUMNS, Answers, Ledger, RegionFile, ledger_cost, stored_name
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images, rows_by_image
@@ -37,13 +38,16 @@ class Annotations(Artifact):
         self.region_files: list[RegionFile] = []
         count, classes = len(columns["image"]), len(self.attributes["classes"])
         areas, votes = empty_areas(count), np.zeros((count, classes + 1), dtype=np.int32)
+        sets = np.zeros((count, classes + 1), dtype=np.uint8)
         if "superpixels" in self:
             digests, methods = self.strings("superpixels/digest"), self.strings("superpixels/method")
             sizes = self.read("superpixels/mean_size").tolist()
             self.region_files = [RegionFile(*values) for values in zip(digests, methods, sizes, strict=True)]
             areas = Areas(*(self.read(f"areas/{name}") for name in ("offsets", "start", "length")))
             votes = self.read("votes")
-        self.answers = Answers(**columns, areas=areas, votes=votes)
+        if "class_sets" in self:
+            sets = self.read("class_sets")
+        self.answers = Answers(**columns, areas=areas, votes=votes, class_sets=sets)
 
     def ledger(self) -> Ledger:
         """All of it, in memory."""
@@ -80,32 +84,53 @@ class Annotations(Artifact):
         covered.ravel()[self.answers.areas.pixels(self.rows_of(image))[0]] = True
         return covered
 
-    def labelled_ids(self) -> list[str]:
-        """Sorted ids of the images with at least one label."""
-        labelled = np.unique(self.answers.image[self.answers.label != VOID])
+    def labelled_ids(self, void: int = VOID) -> list[str]:
+        """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""
+        rows, _ = self.named(np.arange(len(self.answers)), void)
+        labelled = np.unique(self.answers.image[np.union1d(rows, np.flatnonzero(self.answers.class_sets.any(1)))])
         return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
 
-    def label_map(self, image: str) -> np.ndarray:
+    def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
+        """Those of ``rows`` (n,) whose answer is one class, and that class (m,) u8; void answers are class ``void``."""
+        given = np.where(self.answers.state[rows] == ANSWERED_VOID, np.uint8(void), self.answers.label[rows])
+        return rows[given != VOID], given[given != VOID]
+
+    def label_map(self, image: str, void: int = VOID) -> np.ndarray:
         """(H,W) u8 labels of ``image`` on the ledger's grid, 255 = none.
 
-        Later regions are painted over earlier ones, exact answers over all of them; void answers erase nothing.
+        Later regions are painted over earlier ones, exact answers over all of them. Void answers erase nothing; where
+        ``void`` is not 255 they are the class of that number.
         """
-        answers, rows = self.answers, self.rows_of(image)
+        rows = self.rows_of(image)
+        regions, given = self.named(rows[self.answers.of_regions[rows]], void)
+        index, owner = self.answers.areas.pixels(regions)
         labels = np.full(self.sizes[image], VOID, dtype=np.uint8)
-        regions = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
-        index, owner = answers.areas.pixels(regions)
-        labels.ravel()[index] = answers.label[regions][owner]
-        return self.painted_exactly(image, labels)
+        labels.ravel()[index] = given[owner]
+        return self.painted_exactly(image, labels, void)
 
-    def painted_exactly(self, image: str, labels: np.ndarray) -> np.ndarray:
+    def painted_exactly(self, image: str, labels: np.ndarray, void: int = VOID) -> np.ndarray:
         """``labels`` (H,W) u8, changed in place, with the exact answers about ``image`` over them."""
         if f"masks/{image}" in self:
             mask = self.read(f"masks/{image}")
             np.copyto(labels, mask, where=mask != VOID)
+            if image in self.mask_ids:  # elsewhere 255 is also what was not asked
+                labels[mask == VOID] = void
         rows = self.rows_of(image)
-        rows = rows[(self.answers.y[rows] >= 0) & (self.answers.label[rows] != VOID)]
-        labels[self.answers.y[rows], self.answers.x[rows]] = self.answers.label[rows]
+        pixels, given = self.named(rows[self.answers.y[rows] >= 0], void)
+        labels[self.answers.y[pixels], self.answers.x[pixels]] = given
         return labels
+
+    def set_map(self, image: str) -> tuple[np.ndarray, np.ndarray]:
+        """(H,W) i32 which row of the sets holds at each pixel, -1 = none, and the sets (n,C+1) bool, void last.
+
+        The sets are those of the regions of ``image`` for which classes were named.
+        """
+        rows = self.rows_of(image)
+        rows = rows[self.answers.class_sets[rows].any(1)]
+        index, owner = self.answers.areas.pixels(rows)
+        places = np.full(self.sizes[image], -1, dtype=np.int32)
+        places.ravel()[index] = owner
+        return places, self.answers.class_sets[rows].astype(bool)
 
     def cost(self) -> dict[str, float]:
         return ledger_cost(self.answers)

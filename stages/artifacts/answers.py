@@ -34,7 +34,7 @@ class Answers:
 
     A pixel has y and x, a region its global index `region` in the file `superpixels`; a whole image neither. `areas`
     are the pixels of the regions; `votes` (A,C+1) i32 counts the true classes below a region, void last, where the
-    simulation knows them.
+    simulation knows them; `class_sets` (A,C+1) u8 marks the classes that were named together, void last.
     """
 
     image: np.ndarray
@@ -50,6 +50,7 @@ class Answers:
     annotator: np.ndarray
     areas: Areas
     votes: np.ndarray
+    class_sets: np.ndarray
 
     @classmethod
     def of(cls, count: int, classes: int, **given: Any) -> Self:
@@ -60,8 +61,9 @@ class Answers:
         }
         areas = given.pop("areas", None) or empty_areas(count)
         votes = given.pop("votes", np.zeros((count, classes + 1), dtype=np.int32))
+        sets = given.pop("class_sets", np.zeros((count, classes + 1), dtype=np.uint8))
         assert not given, given
-        return cls(**columns, areas=areas, votes=votes)
+        return cls(**columns, areas=areas, votes=votes, class_sets=sets)
 
     def followed_by(self, other: Self) -> Self:
         joined = {
@@ -121,6 +123,8 @@ class Ledger:
             for column in ("offsets", "start", "length"):
                 writer.array(f"areas/{column}", getattr(self.answers.areas, column))
             writer.array("votes", self.answers.votes)
+            if self.answers.class_sets.any():
+                writer.array("class_sets", self.answers.class_sets)
         for image, mask in self.masks.items():
             writer.array(f"masks/{image}", mask)
 

@@ -61,6 +61,15 @@ class Model:
     def attributes(self) -> dict[str, Any]:
         return self.header.attributes
 
+    @property
+    def outputs(self) -> int:
+        """Channels of the network: its classes, and void where it learned void as a class of its own (the last)."""
+        return self.attributes["outputs"]
+
+    @property
+    def knows_void(self) -> bool:
+        return self.outputs > len(self.attributes["classes"])
+
     def checkpoints(self) -> list[str]:
         """``["last"]``, or ``["last", "best"]`` where training validated."""
         return ["last", "best"] if self.attributes["best_epoch"] else ["last"]

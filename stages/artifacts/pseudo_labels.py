@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images
 
@@ -24,11 +25,11 @@ class PseudoLabels(Artifact):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
 
-    def label_map(self, image: str) -> np.ndarray:
-        """(H,W) u8 labels of ``image``, 255 = none."""
+    def label_map(self, image: str, void: int = VOID) -> np.ndarray:
+        """(H,W) u8 labels of ``image``, 255 = none; void as a class is on disk what it was to the model."""
         return self.read(f"labels/{image}")
 
-    def labelled_ids(self) -> list[str]:
+    def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label."""
         return sorted(image for image, pixels in zip(self.ids, self.labelled_pixels, strict=True) if pixels)
 

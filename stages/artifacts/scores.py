@@ -2,7 +2,8 @@
 
 Attributes: unit (pixel, region, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image:
 `/images/score` (N,). Unit region: `/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels
-file named among the inputs, `/histogram/{offsets,class,pixels}` (CSR over regions: pixels per predicted class), and
+file named among the inputs, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
+predicted class, from which any balance follows without the network), and
 `/classes/{share,weight}` (C,) of the class balance; random scores have only `score` and `size`.
 `/images/{id,height,width}` in all.
 """

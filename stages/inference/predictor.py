@@ -47,10 +47,10 @@ class Predictor:
     device: torch.device
     precision: str = "auto"
 
-    def logits(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits.
+    def prepared(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> normalised f32 on the device, as the network takes them.
 
-        The image is padded at the bottom and right by reflection to the network's multiple; the pad is cut off again.
+        Padded at the bottom and right by reflection to the network's multiple.
         """
         height, width = images.shape[-2:]
         multiple: int = getattr(self.network, "pad_multiple", 8)
@@ -59,7 +59,12 @@ class Predictor:
         if below or right:
             mode = "reflect" if below < height and right < width else "replicate"
             images = F.pad(images, (0, right, 0, below), mode=mode)
-        images = images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits; the pad is cut off again."""
+        height, width = images.shape[-2:]
+        images = self.prepared(images)
         # on a CPU the last bits of a small convolution depend on the batch, and batching gains next to nothing
         parts = images.split(1) if self.device.type == "cpu" else [images]
         with torch.inference_mode(), forward_precision(self.precision, self.device):
@@ -89,7 +94,7 @@ class Predictor:
 
 def load_predictor(model: Model, checkpoint: str, device: torch.device, precision: str) -> Predictor:
     """The network of a model file with its last or best weights, on ``device`` in eval mode."""
-    network = build_network(NetworkSettings(**model.attributes["network"]), len(model.attributes["classes"]))
+    network = build_network(NetworkSettings(**model.attributes["network"]), model.outputs)
     network.load_state_dict(model.weights(checkpoint))
     network.eval()
     place(network, device)

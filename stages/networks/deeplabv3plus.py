@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import conv_bn_relu, initialise_convolutions, resize
+from stages.networks.layers import CosineClassifier, conv_bn_relu, initialise_convolutions, resize
 from stages.networks.timm_backbone import build_backbone
 from stages.settings.network import NetworkSettings
 
@@ -75,7 +75,11 @@ class DeepLabV3Plus(nn.Module):
             conv_bn_relu(width, width, 3, separable=settings.separable),
             nn.Dropout(settings.decoder_dropouts[1]),
         )
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.classifier = (
+            CosineClassifier(width, num_classes, settings.temperature)
+            if settings.classifier == "cosine"
+            else nn.Conv2d(width, num_classes, 1)
+        )
         # The low-level convolution keeps torch's own initialisation, as in the reference.
         for part in (self.pyramid, self.decoder, self.classifier):
             initialise_convolutions(part)

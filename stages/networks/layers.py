@@ -1,5 +1,6 @@
 """The pieces that the heads of our own networks share."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,23 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, sepa
     else:
         convolutions = [nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)]
     return nn.Sequential(*convolutions, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class CosineClassifier(nn.Conv2d):
+    """(B, inputs, h, w) to (B, outputs, h, w): the cosine of each feature and each class vector, over ``temperature``.
+
+    Both are scaled to unit length, so only directions count (spec multi_class_query.md 8). In float32 under autocast
+    too: divided by a temperature of 0.1, the rounding of bfloat16 would be larger than what tells classes apart.
+    """
+
+    def __init__(self, inputs: int, outputs: int, temperature: float):
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.temperature = temperature
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            directions = functional.normalize(features.float(), dim=1)
+            return functional.conv2d(directions, functional.normalize(self.weight.float(), dim=1)) / self.temperature
 
 
 def initialise_convolutions(module: nn.Module) -> None:

@@ -26,34 +26,29 @@ def region_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
     """
     bins = labels.reshape(-1) + 1
     sizes = torch.bincount(bins, minlength=count + 1)[1:].clamp(min=1)
-    flat = values.reshape(-1, bins.numel())
-    sums = torch.stack(
-        [
-            torch.zeros(count + 1, dtype=torch.int64, device=bins.device).index_add_(
-                0, bins, (channel.double() * FIXED_POINT).round_().long()
-            )
-            for channel in flat
-        ]
-    )
-    return (sums[:, 1:].double() / FIXED_POINT / sizes).reshape(*values.shape[:-2], count)
+    sums = torch.stack([fixed_point_sums(channel, bins, count + 1) for channel in values.reshape(-1, bins.numel())])
+    return (sums[:, 1:] / sizes).reshape(*values.shape[:-2], count)
 
 
-def region_histogram(classes: Tensor, labels: Tensor, count: int, number: int) -> Tensor:
-    """(K,C) i64 pixels per class and region; classes (H,W) i64 below ``number``, labels (H,W) i64, -1 = no region."""
-    bins = (labels.reshape(-1) + 1) * number + classes.reshape(-1)
-    return torch.bincount(bins, minlength=(count + 1) * number).view(count + 1, number)[1:]
+def fixed_point_sums(values: Tensor, bins: Tensor, count: int) -> Tensor:
+    """(count,) f64 sums of ``values`` (P,) f32 in 0..100 per bin (P,) i64."""
+    whole = (values.double() * FIXED_POINT).round_().long()
+    return torch.zeros(count, dtype=torch.int64, device=bins.device).index_add_(0, bins, whole).double() / FIXED_POINT
 
 
 def score_image(
     logits: Tensor, labels: Tensor, count: int, measure: Callable[[Tensor], Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean measure (K,) f64 and pixels per predicted class (K,C) i64 of the ``count`` regions of an image.
+    """Measure summed (K,C) f64, and pixels (K,C) i64, per region and class predicted for the pixel.
 
     logits (C,h,w) f32, of the image or of a scaled one; labels (H,W) i64, -1 = no region.
     """
-    size = (labels.shape[0], labels.shape[1])
+    size, number = (labels.shape[0], labels.shape[1]), len(logits)
     with torch.inference_mode():
-        mean = region_means(lookup(measure(logits[None])[0], size), labels, count)
         predicted = lookup(logits.max(0).indices, size)  # of equal classes the first
-        histogram = region_histogram(predicted, labels, count, len(logits))
-    return mean.cpu().numpy(), histogram.cpu().numpy()
+        bins = (labels.reshape(-1) + 1) * number + predicted.reshape(-1)
+        pixels = torch.bincount(bins, minlength=(count + 1) * number)
+        values = lookup(measure(logits[None])[0], size).reshape(-1)
+        sums = fixed_point_sums(values, bins, (count + 1) * number)
+    shape = (count + 1, number)
+    return sums.view(shape)[1:].cpu().numpy(), pixels.view(shape)[1:].cpu().numpy()

@@ -52,6 +52,11 @@ class NetworkSettings(BaseModel):
         False,
         description="Split each 3x3 convolution of the deeplabv3plus head into a depthwise and a pointwise one.",
     )
+    classifier: Literal["linear", "cosine"] = Field(
+        "linear",
+        description="Last layer of deeplabv3plus: linear, or cosines of features and class vectors over temperature.",
+    )
+    temperature: float = Field(0.1, gt=0, description="What the cosines are divided by.")
     align_corners: bool = Field(
         True,
         description="Align the corner pixels when deeplabv3plus and fpn-dilated resize bilinearly; "

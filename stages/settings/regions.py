@@ -55,8 +55,25 @@ class ExtractSettings(NetworkUse):
 
 
 class PseudoLabelSettings(NetworkUse):
-    """Settings of `pseudo-label` (spec adaptive_superpixel.md 2.8 and 2.9)."""
+    """Settings of `pseudo-label` (specs adaptive_superpixel.md 2.8 and 2.9, multi_class_query.md 7)."""
 
+    method: Literal["sieve", "prototypes", "candidates", "argmax"] = Field(
+        "sieve",
+        description="sieve: drop pixels from regions with one class. Classes named together: prototypes of the region, "
+        "the model's arg-max among them, or its arg-max among all.",
+    )
+    expansion: Literal["none", "reference", "largest"] = Field(
+        "reference",
+        description="prototypes: spread to neighbouring regions not at all, region by region as published, or by the "
+        "largest similarity whatever the order.",
+    )
+    quantile: Literal["median", "minimum"] = Field(
+        "median", description="prototypes: similarity in the own region that a neighbour must exceed."
+    )
+    prototype_temperature: float = Field(1.0, gt=0, description="prototypes: of the softmax that finds them.")
+    renormalise: bool = Field(True, description="prototypes: bring features to unit length after resizing too.")
+    flip: bool = Field(False, description="Average features and scores with those of the mirrored image (not sieve).")
+    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales (not sieve).")
     sieve: Literal["max", "first", "none"] = Field(
         "max",
         description="Where the sorted confidences of a region are cut: at the largest knee, at the first one (as "

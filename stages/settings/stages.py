@@ -54,10 +54,17 @@ class ScoreSettings(NetworkUse):
     votes_per_pass: int = Field(10, ge=1, description="Hard vote: pixels each pass votes for.")
     input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
     dtype: Literal["float32", "float16"] = Field("float32", description="How score maps are stored.")
-    class_balance: Literal["none", "regions", "pixels"] = Field(
+    class_balance: Literal["none", "regions", "pixels", "probability"] = Field(
         "none",
         description="Regions: weigh the score by exp(-share) of the predicted class, its share counted in regions "
-        "(ClassBal, Cai et al. 2021) or in pixels (Kim et al. 2023).",
+        "(ClassBal, Cai et al. 2021) or in pixels (Kim et al. 2023); or every pixel by 1 / (1 + strength x mean "
+        "probability of its class)^2 (PixBal, Hwang et al. 2023).",
+    )
+    balance_strength: float = Field(6.0, ge=0, description="Strength of the balance by probability.")
+    void_output: Literal["drop", "keep", "ban"] = Field(
+        "drop",
+        description="A network that learned void: leave void out of the prediction, keep it, or keep it and give "
+        "regions predicted void the score 0.",
     )
     share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. has 0.25.")
 
@@ -86,8 +93,8 @@ class SelectSettings(StageSettings):
         ge=0,
         description="Pixels: queries per image (scope dataset: on average). Regions and images: in all, 0 = all.",
     )
-    answer: Literal["dominant", "precise"] = Field(
-        "dominant", description="Regions: ask for the dominant class, or for exact labels of every pixel."
+    answer: Literal["dominant", "class-set", "precise"] = Field(
+        "dominant", description="Regions: ask for the dominant class, all classes, or exact labels of every pixel."
     )
     exclude_queried: float = Field(
         0.5, ge=0, le=1, description="Regions: leave out those of which more than this share was asked before; 1: none."
@@ -125,8 +132,16 @@ class AnnotateSettings(StageSettings):
     click_budget: int | None = Field(
         None, ge=1, description="Answer in rank order until this many clicks are spent; none: answer every query."
     )
+    click_stop: Literal["reached", "exceeded"] = Field(
+        "reached", description="Stop once the click budget is reached, or exceeded (as published for class sets)."
+    )
     void_policy: Literal["count", "exclude"] = Field(
-        "count", description="Dominant class: void votes like a class, or only where a region holds nothing else."
+        "count",
+        description="Dominant class: void votes like a class, or only where a region holds nothing else. Class sets: "
+        "void is named like a class, or never.",
+    )
+    trim: int = Field(
+        5, ge=0, description="Class sets: side of the square around borders that is not looked at; odd, or 0."
     )
     clicks_per_mask: float = Field(
         1713.0,
@@ -136,6 +151,12 @@ class AnnotateSettings(StageSettings):
     seconds_per_mask: float = Field(
         5400.0, ge=0, description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016)."
     )
+
+    @model_validator(mode="after")
+    def _odd_trim(self) -> Self:
+        if self.trim and self.trim % 2 == 0:
+            raise ValueError("trim must be odd (its square is centred on the border), or 0 for none")
+        return self
 
 
 class ImportSettings(StageSettings):

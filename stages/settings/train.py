@@ -12,6 +12,21 @@ from stages.settings.stages import Device, Precision
 class TrainSettings(NetworkSettings, StageSettings):
     """Settings of `train`; the network's own settings are inherited."""
 
+    objective: Literal["labels", "class-sets"] = Field(
+        "labels", description="Learn from one class per pixel, or from the classes named together for regions."
+    )
+    learn_void: bool = Field(
+        False, description="Learn void as a class of its own, where answers say so; it is never predicted as a result."
+    )
+    single_weight: float = Field(16.0, ge=0, description="class-sets: weight of regions with one class.")
+    merged_weight: float = Field(8.0, ge=0, description="class-sets: weight of the merged positive loss.")
+    prototype_weight: float = Field(1.0, ge=0, description="class-sets: weight of the prototypical pixel loss.")
+    merged_over: Literal["several", "all"] = Field(
+        "several", description="class-sets: the merged positive loss is for regions with several classes, or all."
+    )
+    prototypes_over: Literal["several", "all"] = Field(
+        "several", description="class-sets: the prototypical pixel loss is for regions with several classes, or all."
+    )
     epochs: int = Field(50, ge=1, description="Passes over the images that carry a label.")
     batch: int = Field(4, ge=2, description="Images per step over all processes together.")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser.")
@@ -22,6 +37,7 @@ class TrainSettings(NetworkSettings, StageSettings):
     schedule: Literal["constant", "poly", "milestones", "one-cycle"] = Field(
         "poly", description="Course of the learning rate over the training."
     )
+    lr_floor: float = Field(0.0, ge=0, description="No learning rate falls below this.")
     poly_power: float = Field(0.9, gt=0, description="Power of the poly schedule.")
     milestones: tuple[int, ...] = Field((21, 41), description="Epochs after which the rate drops (milestones).")
     milestone_factor: float = Field(0.1, gt=0, le=1, description="Factor at each milestone.")

@@ -45,12 +45,12 @@ def class_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     return np.where(counts > 0, inverse / inverse[counts > 0].mean(), 1.0).astype(np.float32)
 
 
-def label_counts(labels: Labels, classes: int) -> np.ndarray:
-    """(C,) i64 labelled pixels per class."""
+def label_counts(labels: Labels, outputs: int, void: int = VOID) -> np.ndarray:
+    """(C,) i64 labelled pixels per class; ``void`` is the number of void where it is a class."""
     counts = np.zeros(256, dtype=np.int64)
-    for image in labels.labelled_ids():
-        counts += np.bincount(labels.label_map(image).ravel(), minlength=256)
-    return counts[:classes]
+    for image in labels.labelled_ids(void):
+        counts += np.bincount(labels.label_map(image, void).ravel(), minlength=256)
+    return counts[:outputs]
 
 
 class LabelObjective:
@@ -72,7 +72,7 @@ class LabelObjective:
         self.dataset = dataset
         self.classes = len(dataset.classes)
         self.validates = dataset.has_masks(settings.validation_split)
-        self.label_counts = label_counts(labels, self.classes)
+        self.label_counts = label_counts(labels, self.classes + settings.learn_void, samples.void)
         weights = class_weights(settings.class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
         self.steps_per_epoch = len(self.epoch(0))
@@ -116,13 +116,16 @@ class LabelObjective:
             return
         images = batch.images.to(self.device, non_blocking=True).float() / 255
         images = normalise(augment_colour(images, batch.colours), self.mean, self.std)
-        labels = batch.labels.to(self.device, non_blocking=True)
         with forward_precision(self.settings.precision, self.device):
             logits = self.forward(images.contiguous(memory_format=torch.channels_last))
-        total, mass = label_loss(logits, labels, self.weights)
+        yield "network", self.losses(logits, batch)
+
+    def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss of (B,C,H,W) logits, and what it is made of."""
+        total, mass = label_loss(logits, batch.labels.to(self.device, non_blocking=True), self.weights)
         mass = self.ranks.sum(mass.detach().clone())
         # DDP averages gradients over the processes; the factor makes it the mean over all labelled pixels
-        yield "network", {"loss": total * self.ranks.size / mass}
+        return {"loss": total * self.ranks.size / mass}
 
     def validate(self) -> dict[str, float] | None:
         """mIoU and accuracy on the validation split, one scale, full images."""
@@ -135,7 +138,7 @@ class LabelObjective:
         mine = self.dataset.ids(split)[self.ranks.rank :: self.ranks.size]
         for batch in image_batches(self.dataset, mine, self.settings.batch, masks=True):
             assert batch.masks is not None
-            predicted = predictor.logits(batch.images).argmax(1)
+            predicted = predictor.logits(batch.images)[:, : self.classes].argmax(1)
             confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
         self.network.train()
         matrix = self.ranks.sum(confusion).cpu().numpy()

@@ -1,6 +1,7 @@
 """The training loop: steps, schedule, validation, checkpoints, signals, ranks. It knows no objective."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.console import Progress
-from stages.errors import Stopped
+from stages.errors import StageFailed, Stopped
 from stages.randomness import torch_seed
 from stages.ranks import Ranks
 from stages.settings.train import TrainSettings
@@ -135,7 +136,7 @@ class Training:
     def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         """One optimiser step at the scheduled rate."""
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * self.factor(self.state.step)
+            group["lr"] = max(group["peak"] * self.factor(self.state.step), self.settings.lr_floor)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -152,6 +153,8 @@ class Training:
             "updates": state.updates,
             "images_per_second": round(state.images_per_second, 2),
         }
+        if not math.isfinite(row["loss"]):
+            raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}; lower the learning rates and train again.")
         state.loss_sum, state.updates = 0.0, 0
         state.finished = epoch >= settings.epochs
         if epoch % settings.validate_every == 0 or state.finished:

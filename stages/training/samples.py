@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.labels import Labels, open_labels
 from stages.randomness import stream
@@ -24,15 +25,22 @@ CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file
 
 @dataclass(frozen=True)
 class Batch:
-    """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels."""
+    """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels.
+
+    With classes named together, labels (B,H,W) i32 are rows of ``sets`` (R,C) bool, -1 = none.
+    """
 
     images: Tensor
     labels: Tensor
     colours: list[ColourDraw]
     labelled: int
+    sets: Tensor | None = None
 
 
-class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
+Sample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
+
+
+class TrainingSamples(TorchDataset[Sample]):
     """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
 
     def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
@@ -41,7 +49,8 @@ class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
         self.files: tuple[Dataset, Labels] | None = None
         self.owner = -1
         opened, given = self.opened()
-        self.ids = given.labelled_ids()
+        self.void = len(opened.classes) if settings.learn_void else VOID
+        self.ids = given.labelled_ids(self.void)
         red, green, blue = (int(255 * value) for value in mean)
         self.padding = (red, green, blue)
         sizes = [opened.sizes[image] for image in self.ids]
@@ -61,15 +70,19 @@ class TrainingSamples(TorchDataset[tuple[np.ndarray, np.ndarray, ColourDraw]]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Any) -> tuple[np.ndarray, np.ndarray, ColourDraw]:
+    def __getitem__(self, key: Any) -> Sample:
         index, epoch = key
         image = self.ids[index]
         dataset, given = self.opened()
         generator = stream(self.settings.seed, "augmentation", epoch, image)
         pixels = self.images[image] if self.images else dataset.image(image)
         window = draw_window(pixels.shape[:2], self.crop, self.scales, self.settings.flip, generator)
-        labels = crop_labels(given.label_map(image), window)
-        return crop_image(pixels, window, self.padding), labels, draw_colour(self.settings, generator)
+        crop, colours = crop_image(pixels, window, self.padding), draw_colour(self.settings, generator)
+        if self.settings.objective == "labels":
+            return crop, crop_labels(given.label_map(image, self.void), window), colours, None
+        assert isinstance(given, Annotations)
+        places, sets = given.set_map(image)
+        return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
 
 
 def free_memory() -> int:
@@ -77,15 +90,18 @@ def free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray, ColourDraw]]) -> Batch:
-    images, labels, colours = zip(*samples, strict=True)
-    stacked = np.stack(labels)
-    return Batch(
-        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        torch.from_numpy(stacked),
-        list(colours),
-        int((stacked != VOID).sum()),
-    )
+def collate(samples: list[Sample]) -> Batch:
+    images, labels, colours, sets = zip(*samples, strict=True)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    if sets[0] is None:
+        stacked = np.stack(labels)
+        return Batch(pixels, torch.from_numpy(stacked), list(colours), int((stacked != VOID).sum()))
+    first = np.cumsum([0] + [len(rows) for rows in sets[:-1]])  # of each image's rows among those of the batch
+    places = np.stack([np.where(own < 0, own, own + start) for own, start in zip(labels, first, strict=True)])
+    rows = np.concatenate(sets)
+    named = np.append(rows.any(axis=1), False)  # the last one is for -1
+    labelled = int(named[places].sum())
+    return Batch(pixels, torch.from_numpy(places), list(colours), labelled, torch.from_numpy(rows))
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:

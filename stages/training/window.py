@@ -69,12 +69,12 @@ def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarr
     return (2 * positions + 1) * source // (2 * scaled)
 
 
-def crop_labels(labels: np.ndarray, window: Window) -> np.ndarray:
-    """(H,W) u8 -> (height, width) u8, padded with 255."""
+def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.ndarray:
+    """(H,W) integers -> (height, width) of the same type, padded with ``padding``; nothing is interpolated."""
     rows, columns = window.visible
     y = source_indices(window.top, rows, window.scaled_height, labels.shape[0])
     x = source_indices(window.left, columns, window.scaled_width, labels.shape[1])
-    out = np.full((window.height, window.width), VOID, dtype=np.uint8)
+    out = np.full((window.height, window.width), padding, dtype=labels.dtype)
     out[:rows, :columns] = labels[y[:, None], x]
     return np.ascontiguousarray(out[:, ::-1]) if window.mirrored else out
 

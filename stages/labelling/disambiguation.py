@@ -1,0 +1,90 @@
+"""One class per pixel for regions whose classes were named together (Hwang et al. 2023)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.model import Model
+from stages.artifacts.superpixels import Superpixels
+from stages.errors import BadInput
+from stages.labelling.labeller import Fill
+from stages.settings.regions import PseudoLabelSettings
+
+
+def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixels:
+    """The regions whose classes were named; BadInput without them, for others, and where no classes were named."""
+    if not ledger.answers.class_sets.any():
+        raise BadInput(f"{ledger.path} has no answers that name classes together; set --method sieve.")
+    if regions is None:
+        raise BadInput("Labels spread to neighbouring regions; give --superpixels with the file that was asked about.")
+    if {file.digest for file in ledger.region_files} != {regions.digest}:
+        raise BadInput(
+            f"{ledger.path} is about other regions than those of {regions.path}; give the file it was asked on."
+        )
+    return regions
+
+
+def disambiguate(
+    data: Dataset, ledger: Annotations, regions: Superpixels, model: Model, settings: PseudoLabelSettings
+) -> Fill:
+    import torch
+
+    from stages.inference.devices import choose_device
+    from stages.inference.directions import directions, load_direction_predictor
+    from stages.regions.prototypes import argmax_in_candidates, naive_argmax, pseudo_labels
+
+    device = choose_device(settings.device)
+    predictor = load_direction_predictor(model, settings.checkpoint, device, settings.precision)
+    answers, classes = ledger.answers, len(data.classes)
+
+    def label(image: str, rows: np.ndarray) -> np.ndarray:
+        """(H,W) u8 labels from the answers ``rows``."""
+        pixels = torch.from_numpy(data.image(image)).permute(2, 0, 1)
+        features, scores = directions(predictor, pixels, settings.scales, settings.flip)
+        labels = torch.from_numpy(regions.labels(image)).long().to(device)
+        asked = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
+        sets = torch.from_numpy(answers.class_sets[rows].astype(bool))[:, : model.outputs].to(device)
+        with torch.inference_mode():
+            match settings.method:
+                case "candidates":
+                    found = argmax_in_candidates(scores, labels, asked, sets)
+                case "argmax":
+                    found = naive_argmax(scores, labels, asked)
+                case _:
+                    found = pseudo_labels(
+                        features,
+                        scores,
+                        labels,
+                        asked,
+                        sets,
+                        settings.expansion,
+                        settings.quantile,
+                        settings.prototype_temperature,
+                        settings.renormalise,
+                    )
+        return found.cpu().numpy()
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("answer", "pixels", "kept", "threshold")}
+        labelled: dict[str, int] = {}
+        for image in part:
+            rows = ledger.rows_of(image)
+            rows = rows[answers.of_regions[rows]]
+            void = classes if model.knows_void else VOID
+            labels = ledger.painted_exactly(image, label(image, rows), void)
+            writer.array(f"labels/{image}", labels)
+            labelled[image] = int((labels != VOID).sum())
+            index, owner = answers.areas.pixels(rows)
+            columns["answer"].append(rows)
+            columns["pixels"].append(np.bincount(owner, minlength=len(rows)))
+            columns["kept"].append(np.bincount(owner[labels.ravel()[index] != VOID], minlength=len(rows)))
+            columns["threshold"].append(np.full(len(rows), np.nan))
+        for name, arrays in columns.items():
+            writer.rows(name, np.concatenate(arrays))
+        return {"labelled": labelled}
+
+    return fill
