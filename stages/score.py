@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.acquisition.balance import class_shares, class_weights, probability_weights
+from stages.acquisition.balance import class_shares, class_weights, probability_weights, rescaled
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, require_made_from
 from stages.artifacts.header import Header
@@ -264,15 +264,16 @@ def finish_regions(
         outputs = len(data.classes) + (settings.void_output != "drop")
         shares = pool_shares(parts, data, classes, sizes, outputs, settings)
         uncertainty = np.add.reduceat(sums, offsets[:-1]) / sizes
+        weighed = rescaled(uncertainty) if settings.rescale else uncertainty
         match settings.class_balance:
             case "none":
-                weights, score = np.ones(outputs), uncertainty
+                weights, score = np.ones(outputs), weighed
             case "probability":  # every pixel by its own class
                 weights = probability_weights(shares, settings.balance_strength)
                 score = np.add.reduceat(sums * weights[of_class], offsets[:-1]) / sizes
             case _:  # the whole region by the class of most of its pixels
                 weights = class_weights(shares, settings.share_scale)
-                score = uncertainty * weights[classes]
+                score = weighed * weights[classes]
         if settings.void_output == "ban":
             score = np.where(classes == len(data.classes), 0, score)
         score = score.astype(np.float32)

@@ -14,6 +14,12 @@ def class_shares(predicted: np.ndarray, sizes: np.ndarray, classes: int, by: str
     return counts / max(counts.sum(), 1)
 
 
+def rescaled(scores: np.ndarray) -> np.ndarray:
+    """(R,) scores shifted and scaled to 0 to 1; equal ones become 0."""
+    low, high = scores.min(), scores.max()
+    return (scores - low) / (high - low if high > low else 1)
+
+
 def probability_weights(shares: np.ndarray, strength: float) -> np.ndarray:
     """(C,) f64 factors (1 + strength share)^-2 of the pixels' scores (PixBal, Hwang et al. 2023).
 

@@ -60,6 +60,11 @@ class ScoreSettings(NetworkUse):
         "(ClassBal, Cai et al. 2021) or in pixels (Kim et al. 2023); or every pixel by 1 / (1 + strength x mean "
         "probability of its class)^2 (PixBal, Hwang et al. 2023).",
     )
+    rescale: bool = Field(
+        False,
+        description="Regions, but with balance probability: bring the measure to 0 to 1 over all regions before it is "
+        "weighed, as the baselines of Hwang et al. 2023 do.",
+    )
     balance_strength: float = Field(6.0, ge=0, description="Strength of the balance by probability.")
     void_output: Literal["drop", "keep", "ban"] = Field(
         "drop",
