@@ -14,6 +14,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.labelling.disambiguation import disambiguate, require_sets
+from stages.labelling.labeller import PROTOTYPE_COLUMNS
 from stages.labelling.sieving import require_dominant, sieve_images
 from stages.ranks import Ranks, joined_ranks
 from stages.settings.regions import PseudoLabelSettings
@@ -83,6 +84,9 @@ def build(
         for name, values in {"answer": rows, "pixels": pixels, "kept": kept}.items():
             writer.array(f"regions/{name}", values[order].astype(np.int32))
         writer.array("regions/threshold", parts.column("threshold")[order].astype(np.float32))
+        if settings.method == "prototypes":
+            for name in PROTOTYPE_COLUMNS:
+                writer.array(name, parts.column(name))
         counts = ledger.cost() | {
             "images": ledger.header.counts["images"],
             "regions": len(rows),

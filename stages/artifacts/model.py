@@ -64,7 +64,7 @@ class Model:
     @property
     def outputs(self) -> int:
         """Channels of the network: its classes, and void where it learned void as a class of its own (the last)."""
-        return self.attributes["outputs"]
+        return self.attributes.get("outputs", len(self.attributes["classes"]))
 
     @property
     def knows_void(self) -> bool:

@@ -2,8 +2,10 @@
 
 `/labels/<id>` (H,W) u8, 255 = none, for every image that was asked about.
 `/images/{id,height,width,labelled_pixels}` (N,).
-`/regions/{answer,pixels,kept,threshold}`: per region answer that names a class its row in the ledger, its pixels, how
-many of them the sieve kept and from which confidence on. Attributes: classes, sieve.
+`/regions/{answer,pixels,kept,threshold}`: per region answer with a class its row in the ledger, its pixels, how
+many of them are labelled, and from which confidence on (sieve). By prototypes also
+`/prototypes/{answer,class,y,x}`: the pixel that stands for each class of each answer. Attributes: classes, method,
+sieve.
 """
 
 from functools import cached_property

@@ -11,7 +11,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
-from stages.labelling.labeller import Fill
+from stages.labelling.labeller import PROTOTYPE_COLUMNS, REGION_COLUMNS, Fill
 from stages.settings.regions import PseudoLabelSettings
 
 
@@ -35,19 +35,20 @@ def disambiguate(
 
     from stages.inference.devices import choose_device
     from stages.inference.directions import directions, load_direction_predictor
-    from stages.regions.prototypes import argmax_in_candidates, naive_argmax, pseudo_labels
+    from stages.regions.prototypes import argmax_in_candidates, naive_argmax, prototypes, pseudo_labels
 
     device = choose_device(settings.device)
     predictor = load_direction_predictor(model, settings.checkpoint, device, settings.precision)
     answers, classes = ledger.answers, len(data.classes)
 
-    def label(image: str, rows: np.ndarray) -> np.ndarray:
-        """(H,W) u8 labels from the answers ``rows``."""
+    def label(image: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(H,W) u8 labels from the answers ``rows``, and the prototypes (A,C) as flat pixel indices, -1 = none."""
         pixels = torch.from_numpy(data.image(image)).permute(2, 0, 1)
         features, scores = directions(predictor, pixels, settings.scales, settings.flip)
         labels = torch.from_numpy(regions.labels(image)).long().to(device)
         asked = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
         sets = torch.from_numpy(answers.class_sets[rows].astype(bool))[:, : model.outputs].to(device)
+        points = torch.full(sets.shape, -1)
         with torch.inference_mode():
             match settings.method:
                 case "candidates":
@@ -55,6 +56,7 @@ def disambiguate(
                 case "argmax":
                     found = naive_argmax(scores, labels, asked)
                 case _:
+                    points = prototypes(scores, labels, asked, sets, settings.prototype_temperature)
                     found = pseudo_labels(
                         features,
                         scores,
@@ -66,16 +68,17 @@ def disambiguate(
                         settings.prototype_temperature,
                         settings.renormalise,
                     )
-        return found.cpu().numpy()
+        return found.cpu().numpy(), points.cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("answer", "pixels", "kept", "threshold")}
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*REGION_COLUMNS, *PROTOTYPE_COLUMNS)}
         labelled: dict[str, int] = {}
         for image in part:
             rows = ledger.rows_of(image)
             rows = rows[answers.of_regions[rows]]
             void = classes if model.knows_void else VOID
-            labels = ledger.painted_exactly(image, label(image, rows), void)
+            labels, points = label(image, rows)
+            labels = ledger.painted_exactly(image, labels, void)
             writer.array(f"labels/{image}", labels)
             labelled[image] = int((labels != VOID).sum())
             index, owner = answers.areas.pixels(rows)
@@ -83,6 +86,10 @@ def disambiguate(
             columns["pixels"].append(np.bincount(owner, minlength=len(rows)))
             columns["kept"].append(np.bincount(owner[labels.ravel()[index] != VOID], minlength=len(rows)))
             columns["threshold"].append(np.full(len(rows), np.nan))
+            region, named = np.nonzero(points >= 0)
+            y, x = np.divmod(points[region, named], labels.shape[1])
+            for name, values in zip(PROTOTYPE_COLUMNS, (rows[region], named, y, x), strict=True):
+                columns[name].append(values.astype(np.int32))
         for name, arrays in columns.items():
             writer.rows(name, np.concatenate(arrays))
         return {"labelled": labelled}

@@ -10,7 +10,7 @@ from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.errors import BadInput
-from stages.labelling.labeller import Fill
+from stages.labelling.labeller import REGION_COLUMNS, Fill
 from stages.regions.sieve import sieve
 from stages.settings.regions import PseudoLabelSettings
 
@@ -49,7 +49,7 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
         return flat[classes, pixels].cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("answer", "pixels", "kept", "threshold")}
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in REGION_COLUMNS}
         labelled: dict[str, int] = {}
         for batch in image_batches(data, part, settings.batch):
             for image, logits in zip(

