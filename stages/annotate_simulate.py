@@ -14,7 +14,7 @@ from stages.artifacts.header import Header
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
-from stages.artifacts.superpixels import Superpixels, require_superpixels
+from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.settings.stages import AnnotateSettings
 
 
@@ -36,7 +36,7 @@ def run(
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
-        regions = require_superpixels(superpixels, data, asked) if asked.unit == "region" else None
+        regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
         request = Request("annotate-simulate", "annotations", output, settings, refer(output, inputs))
         return produce(request, lambda: build(request, data, asked, before, regions, settings), force)

@@ -1,5 +1,6 @@
 """The stage `extract-superpixels`: every image cut into regions, or base regions merged with a model's predictions."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def run(
     Raises BadInput where they are missing or do not fit, for regions that were merged already, for method oracle
     without masks, and when OpenCV lacks its contributed modules.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInput("extract-superpixels starts its own processes (--workers); run it without torchrun.")
     adaptive = settings.method == "adaptive"
     if adaptive and (superpixels is None or model is None):
         raise BadInput("The method adaptive merges base regions with a model; give --superpixels and --model.")
@@ -120,7 +123,9 @@ def build(
         neighbours = parts.column("neighbours")  # in place and in 32 bits: Cityscapes has 140 million of them
         neighbours += np.repeat(np.repeat(first.astype(np.int32), numbers), degree)
         writer.array("adjacency/neighbours", neighbours)
+        privilege = "oracle regions" if settings.method == "oracle" else "none"
         if superpixels is not None:
+            privilege = superpixels.attributes["oracle_privilege"]
             base_numbers = [superpixels.rows[image].stop - superpixels.rows[image].start for image in ids]
             writer.array("base/region", (parts.column("group") + np.repeat(first, base_numbers)).astype(np.int32))
             base_first = np.repeat(superpixels.first_regions, numbers)
@@ -128,7 +133,7 @@ def build(
         attributes = {
             "method": settings.method,
             "split": settings.split,
-            "oracle_privilege": "oracle regions" if settings.method == "oracle" else "none",
+            "oracle_privilege": privilege,
         }
         return request.header(attributes, region_counts(numbers, parts.column("size")))
 
@@ -173,7 +178,7 @@ def merged(
         ids, map_in_processes(merge_image, tasks, process_count(settings)), strict=True
     ):
         labels = base.labels(image)
-        merged_labels = np.where(labels < 0, np.int32(-1), group[labels])
+        merged_labels = np.append(group, np.int32(-1))[labels]  # -1, no region, stays -1
         yield {"labels": merged_labels, "graph": graph, "group": group, "root": root}
 
 

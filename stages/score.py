@@ -56,6 +56,8 @@ def run(
         if regions is not None:
             require_made_from(regions, "dataset", data)
             regions.require_images(ids, settings.split)
+            if not regions.count:
+                raise BadInput(f"{superpixels} holds no region (every pixel is void), so there is nothing to score.")
             if trained is not None:  # merged regions are of one model: what it says of them is what made them
                 require_made_from(regions, "model", trained)
         inputs = {"dataset": data, "model": trained, "superpixels": regions}

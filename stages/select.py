@@ -17,7 +17,7 @@ from stages.artifacts.images_table import write_images
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
-from stages.artifacts.superpixels import Superpixels, require_superpixels
+from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.console import Progress
 from stages.errors import BadInput
 from stages.randomness import stream
@@ -45,7 +45,9 @@ def run(
         ledger = None if annotations is None else Annotations(annotations)
         if ledger is not None:
             require_made_from(ledger, "dataset", data)
-        regions = require_superpixels(superpixels, data, scored) if scored.unit == "region" else None
+        regions = regions_of(superpixels, data, scored)
+        if scored.unit != "pixel" and (settings.exclude_void or settings.image_share < 1):
+            raise BadInput(f"exclude_void and image_share are about pixels, and {scores} scores {scored.unit}s.")
         inputs = {"dataset": data, "scores": scored, "annotations": ledger, "superpixels": regions}
         request = Request("select", "queries", output, settings, refer(output, inputs))
         return produce(request, lambda: build(request, data, scored, ledger, regions, settings), force)

@@ -78,11 +78,15 @@ class Superpixels(Artifact):
             )
 
 
-def require_superpixels(path: Path | None, data: Dataset, made: Artifact) -> Superpixels:
-    """The region file that ``made`` (scores or queries of regions) refers to.
+def regions_of(path: Path | None, data: Dataset, made: Artifact) -> Superpixels | None:
+    """The region file in ``path`` that ``made`` (scores or queries) refers to; None where it is about no regions.
 
-    Raises BadInput when none is given, and for another one than ``made`` was made from.
+    Raises BadInput when it is missing, not called for, or another one than ``made`` was made from.
     """
+    if made.attributes["unit"] != "region":
+        if path is not None:
+            raise BadInput(f"{made.path} is about {made.attributes['unit']}s, not regions; leave --superpixels out.")
+        return None
     recorded = made.header.inputs["superpixels"]
     if path is None:
         raise BadInput(f"{made.path} is about regions; give --superpixels with the file they are of ({recorded.file}).")

@@ -114,7 +114,7 @@ class SelectSettings(StageSettings):
     )
     exclude_void: bool = Field(
         False,
-        description="Never ask about void pixels. Simulation only: reads the ground truth, which no annotator has.",
+        description="Pixels: never ask about void. Simulation only: reads the ground truth, which no annotator has.",
     )
 
     @model_validator(mode="after")

@@ -27,8 +27,9 @@ SHARD_IMAGES = 2
 ALSEG = [
     sys.executable,
     "-c",
-    f"from stages import prepare, score; prepare.SHARD_IMAGES = score.SHARD_IMAGES = {SHARD_IMAGES}; "
-    "from alseg_cli.app import main; main()",
+    "from stages import extract_superpixels, prepare, pseudo_label, score; "
+    "extract_superpixels.SHARD_IMAGES = prepare.SHARD_IMAGES = pseudo_label.SHARD_IMAGES = score.SHARD_IMAGES = "
+    f"{SHARD_IMAGES}; from alseg_cli.app import main; main()",
 ]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 PATIENCE = 300
@@ -86,6 +87,43 @@ CHAIN = {
     "evaluate": Step(("evaluate", "d.h5", "m.safetensors", "-o", "e.h5"), "e.h5", ("e.json",)),
 }
 STAGES = ("prepare", "train", "score", "select", "annotate-simulate", "evaluate")
+
+OF_REGIONS = ("score", "d.h5", "--unit", "region")
+# Two rounds on regions, on top of the CHAIN, whose model they take
+REGION_CHAIN = {
+    "extract-superpixels": Step(
+        ("extract-superpixels", "d.h5", "--count", "24", "--workers", "1", "-o", "r.h5"), "r.h5"
+    ),
+    "score first": Step((*OF_REGIONS, "--measure", "random", "--superpixels", "r.h5", "-o", "rs0.h5"), "rs0.h5"),
+    "select first": Step(
+        ("select", "d.h5", "rs0.h5", "--superpixels", "r.h5", "--rule", "top", "--budget", "24", "-o", "rq0.h5"),
+        "rq0.h5",
+    ),
+    "annotate first": Step(("annotate-simulate", "d.h5", "rq0.h5", "--superpixels", "r.h5", "-o", "ra0.h5"), "ra0.h5"),
+    "adaptive": Step(
+        ("extract-superpixels", "d.h5", "--method", "adaptive", "--superpixels", "r.h5", "--model", "m.safetensors",
+         "--epsilon", "0.01", "--workers", "1", "-o", "g.h5"),
+        "g.h5",
+    ),
+    "score": Step(
+        (*OF_REGIONS, "--measure", "bvsb", "--class-balance", "pixels", "--model", "m.safetensors",
+         "--superpixels", "g.h5", "-o", "rs1.h5"),
+        "rs1.h5",
+    ),
+    "select": Step(
+        ("select", "d.h5", "rs1.h5", "--superpixels", "g.h5", "--annotations", "ra0.h5", "--rule", "top",
+         "--budget", "8", "-o", "rq1.h5"),
+        "rq1.h5",
+    ),
+    "annotate-simulate": Step(
+        ("annotate-simulate", "d.h5", "rq1.h5", "--superpixels", "g.h5", "--annotations", "ra0.h5", "-o", "ra1.h5"),
+        "ra1.h5",
+    ),
+    "pseudo-label": Step(
+        ("pseudo-label", "d.h5", "ra1.h5", "--model", "m.safetensors", "--min-pixels", "10", "-o", "p.h5"), "p.h5"
+    ),
+}  # fmt: skip
+LONG_REGION_STAGES = ("extract-superpixels", "adaptive", "score", "pseudo-label")  # those that work in shards
 
 
 @dataclass(frozen=True)
@@ -158,7 +196,9 @@ class Server:
         self.process.wait(PATIENCE)
 
 
-WITHOUT_TORCH = ("prepare", "select", "annotate-simulate", "export-queries", "import-answers", "plan")
+WITHOUT_TORCH = (
+    "prepare", "extract-superpixels", "select", "annotate-simulate", "export-queries", "import-answers", "plan",
+)  # fmt: skip
 
 
 class Preloaded:
@@ -188,7 +228,8 @@ class Preloaded:
         out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
         job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
         job |= {"signal_at": signal_at, "stop_after": stop_after, "unchecked": unchecked}
-        server = self.light if words[0] in WITHOUT_TORCH else self.heavy
+        light = words[0] in WITHOUT_TORCH and "--model" not in words
+        server = self.light if light else self.heavy
         return Forked(server, server.ask(job), out, err)
 
     def run(self, *words: object, cwd: Path, **how: object) -> Done:
@@ -222,6 +263,22 @@ class Forked:
         return Done(code, self.out.read_text(), self.err.read_text())
 
 
+def at_work(folder: Path) -> dict[int, str]:
+    """The processes whose working folder is ``folder`` (commands and all that they started) and their command lines."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+        except OSError:  # it has just ended, or is not ours
+            continue
+    return found
+
+
+def workers_at_work(folder: Path) -> list[int]:
+    return [number for number, words in at_work(folder).items() if "spawn_main" in words]
+
+
 def wait_until(condition, what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -252,6 +309,17 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     with h5py.File(path, "r") as file:
         return {name: dataset[()] for name, dataset in walk(file)}
+
+
+def rewrite(path: Path, names: list[str], order: np.ndarray) -> None:
+    """Puts the rows of the tables ``names`` of an artifact into another order; its header stays."""
+    with h5py.File(path, "r+") as file:
+        for name in names:
+            values = file[name][()]
+            attributes = dict(file[name].attrs)
+            del file[name]
+            file[name] = values[order]
+            file[name].attrs.update(attributes)
 
 
 def digest(path: Path) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("commands_support")
+pytest.register_assert_rewrite("commands_support", "damage_support")
 
-from commands_support import CHAIN, Preloaded, write_scenes  # noqa: E402
+from commands_support import CHAIN, REGION_CHAIN, TRAIN, Preloaded, write_scenes  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +35,32 @@ def place(world, tmp_path) -> Path:
     folder = tmp_path / "place"
     shutil.copytree(world, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def region_world(tmp_path_factory, preloaded, world) -> Path:
+    """The world with two rounds on regions, the second on merged ones; never changed by a test."""
+    folder = tmp_path_factory.mktemp("regions") / "world"
+    shutil.copytree(world, folder)
+    for step in REGION_CHAIN.values():
+        preloaded.run(*step.words, cwd=folder).expect(0, out="wrote")
+    return folder
+
+
+@pytest.fixture
+def region_place(region_world, tmp_path) -> Path:
+    """The test's own copy of the world of regions."""
+    folder = tmp_path / "place"
+    shutil.copytree(region_world, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory, preloaded, world) -> Path:
+    """Another model of the same classes."""
+    model = tmp_path_factory.mktemp("other_model") / "n.safetensors"
+    preloaded.run(*TRAIN, "--seed", "1", "--epochs", "1", "-o", model, cwd=world).expect(0, out="wrote")
+    return model
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from alseg_cli.app import main
-from stages import prepare, score
+from stages import extract_superpixels, prepare, pseudo_label, score
 from stages.artifacts import publish, shards
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -69,6 +69,7 @@ def child(job: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(job["cwd"])
     sys.argv = ["alseg", *job["words"]]
+    del sys.modules["__main__"].__file__  # or every worker process that the command starts would import this program
     if job["unchecked"]:
         never_ask_for_room()
     if job["signal_at"]:
@@ -111,11 +112,15 @@ def serve(patience: int) -> None:
 
 
 if __name__ == "__main__":
-    prepare.SHARD_IMAGES = score.SHARD_IMAGES = int(sys.argv[1])
+    for stage in (extract_superpixels, prepare, pseudo_label, score):
+        stage.SHARD_IMAGES = int(sys.argv[1])
+    import cv2  # noqa: F401
+
     if "torch" in sys.argv[3:]:
         import stages.inference.predictor
         import stages.networks.weights
         import stages.pictures.curves
+        import stages.regions.reductions
         import stages.supervision.cross_entropy
         import stages.training.loop  # noqa: F401
     print("ready", flush=True)

@@ -5,7 +5,7 @@ import csv
 import h5py
 import numpy as np
 import pytest
-from commands_support import CHAIN, NETWORK, STAGES, assert_same, assert_undisturbed, digest, listing
+from commands_support import CHAIN, NETWORK, STAGES, assert_same, assert_undisturbed, digest, listing, rewrite
 from PIL import Image
 
 from stages.artifacts.annotations import Annotations
@@ -26,17 +26,6 @@ def test_results_do_not_depend_on_the_number_of_workers(stage, workers, place, w
     step = CHAIN[stage]
     preloaded.run(*step.words, "--workers", workers, "--force", cwd=place).expect(0, out="wrote")
     assert_undisturbed(place, world, step)
-
-
-def rewrite(path, names, order):
-    """Puts the rows of the tables ``names`` of an artifact into another order; its header stays."""
-    with h5py.File(path, "r+") as file:
-        for name in names:
-            values = file[name][()]
-            attributes = dict(file[name].attrs)
-            del file[name]
-            file[name] = values[order]
-            file[name].attrs.update(attributes)
 
 
 def answers(path):

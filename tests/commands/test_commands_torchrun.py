@@ -7,7 +7,19 @@ import signal
 import sys
 
 import pytest
-from commands_support import ALSEG, CHAIN, NETWORK, assert_same, finish, remove, run, start, wait_until
+from commands_support import (
+    ALSEG,
+    CHAIN,
+    NETWORK,
+    REGION_CHAIN,
+    assert_same,
+    assert_undisturbed,
+    finish,
+    remove,
+    run,
+    start,
+    wait_until,
+)
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TRAIN = (
@@ -84,3 +96,13 @@ def test_two_processes_score_the_same_as_one(place, world):
     assert told(done) == ["wrote s1.h5"]
     assert_same(place / step.output, world / step.output)
     assert {path.name for path in place.iterdir()} == {path.name for path in world.iterdir()}
+
+
+@pytest.mark.parametrize("stage", ["score", "pseudo-label"])
+def test_two_processes_give_the_same_about_regions_as_one(stage, region_place, region_world):
+    step = REGION_CHAIN[stage]
+    remove(region_place, step)
+    done = run(*step.words, cwd=region_place, program=[*TWO, "--no-python", *ALSEG])
+    done.expect(0)
+    assert told(done) == [f"wrote {step.output}"]
+    assert_undisturbed(region_place, region_world, step)

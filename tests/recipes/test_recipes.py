@@ -63,7 +63,10 @@ def scenes(tmp_path_factory):
 def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
     recipe = load_recipe(name)
-    overrides = parse_overrides(recipe, TINY + (FEW_REGIONS if name in REGION_RECIPES else []))
+    few = FEW_REGIONS if name in REGION_RECIPES else []
+    overrides = parse_overrides(
+        recipe, TINY + few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
+    )
     rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], overrides)
     for rule in rules:
         names = {"$(DATASET)": str(dataset), "$@": rule.target}
