@@ -52,6 +52,11 @@ def run(
         ids = data.ids(settings.split)
         if trained is not None:
             require_same_classes(trained, data)
+            if settings.void_output != "drop" and not trained.knows_void:
+                raise BadInput(
+                    f"{model} never learned void, so it has no output to {settings.void_output}; set --void-output "
+                    "drop, or train with --learn-void."
+                )
         regions = None if superpixels is None else Superpixels(superpixels)
         if regions is not None:
             require_made_from(regions, "dataset", data)

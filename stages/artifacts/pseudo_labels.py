@@ -28,8 +28,10 @@ class PseudoLabels(Artifact):
         self.ids, self.sizes = read_images(self)
 
     def label_map(self, image: str, void: int = VOID) -> np.ndarray:
-        """(H,W) u8 labels of ``image``, 255 = none; void as a class is on disk what it was to the model."""
-        return self.read(f"labels/{image}")
+        """(H,W) u8 labels of ``image``, 255 = none; void, on disk the class behind the last, is ``void``."""
+        labels = self.read(f"labels/{image}")
+        labels[labels == len(self.attributes["classes"])] = void
+        return labels
 
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label."""

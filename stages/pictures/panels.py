@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -14,11 +15,13 @@ INCHES = (6.0, 12.0)  # width of a panel, for small and for large images
 PIXELS_PER_INCH = 160  # of an image whose panel lies between the two
 CANVAS_SIDE = 1024  # pixels
 LINES_PER_INCH = 80  # a line of width 1 is this part of an inch
-STRIPES_PER_INCH = 15
+STRIPES_PER_INCH = 15  # pairs of them, across
+NARROWEST_PER_INCH = 80  # stripes that just can be told apart
 PALEST, FADED_CONTRAST = 245.0, 0.35  # lighter than the greys of datasets' palettes
 Colour = tuple[int, int, int]
 # Black, white and two of Okabe and Ito's colours; stripes, because a dataset's palette may hold any colour
 WHITE, BLACK, YELLOW, VERMILION = (255, 255, 255), (0, 0, 0), (240, 228, 66), (213, 94, 0)
+DARK, LIGHT = (90, 90, 90), (217, 217, 217)
 VOID_STRIPES = (VERMILION, WHITE)
 
 
@@ -76,9 +79,18 @@ class Canvas:
 
     def paint(self, where: np.ndarray, colours: np.ndarray, share: float) -> None:
         """Mixes ``colours`` (H,W,3) u8 into the pixels ``where`` (H,W) bool; share 1 covers what was there."""
-        chosen = self.enlarged(where)
-        mixed = self.picture[chosen] * (1 - share) + self.enlarged(colours)[chosen] * share
+        chosen = np.nonzero(self.enlarged(where))
+        self.mix(chosen, self.enlarged(colours)[chosen], share)
+
+    def mix(self, chosen: tuple[np.ndarray, ...], colours: np.ndarray, share: float) -> None:
+        """Mixes ``colours`` (P,3) u8 into the pixels ``chosen`` (y and x, (P,) each) of the enlarged picture."""
+        mixed = self.picture[chosen] * (1 - share) + colours * share
         self.picture[chosen] = mixed.round().astype(np.uint8)
+
+    def paint_classes(self, labels: np.ndarray, where: np.ndarray, palette: np.ndarray, share: float) -> None:
+        """Classes ``labels`` (H,W) u8 at the pixels ``where`` (H,W) bool; void as a class is striped, 255 left out."""
+        self.paint(where & (labels < len(palette)), colourise(labels, palette), share)
+        self.hatch(where & (labels == len(palette)), VOID_STRIPES, share)
 
     def fade(self, where: np.ndarray) -> None:
         """Turns the pixels ``where`` (H,W) bool into a pale grey, from which any colour stands out."""
@@ -97,11 +109,50 @@ class Canvas:
                 found[edge] |= large[edge] >= 0
         self.picture[maximum_filter(found.view(np.uint8), across).view(bool)] = colour
 
-    def hatch(self, where: np.ndarray, colours: tuple[Colour, Colour]) -> None:
-        """Covers the pixels ``where`` (H,W) bool with diagonal stripes of two colours."""
-        half = max(1, round(self.inch / STRIPES_PER_INCH / 2))
+    def hatch(self, where: np.ndarray, colours: tuple[Colour, Colour], share: float = 1.0) -> None:
+        """Covers the pixels ``where`` (H,W) bool with diagonal stripes of two colours; ``share`` as for `paint`."""
+        self.stripe(where.astype(np.int8) - 1, [colours], np.full(1, self.stripe_width), share)
+
+    def bands(self, regions: np.ndarray, sets: np.ndarray, palette: np.ndarray, share: float) -> None:
+        """Covers each region of ``regions`` (H,W) int, -1 = none, with equal stripes of the classes it has.
+
+        sets (n,C+1) bool, void last; each row with a class. Void is a stripe of two thin ones, see VOID_STRIPES.
+        Stripes of small regions are narrower, so that all classes can be seen.
+        """
+        table = np.concatenate([palette[:, None].repeat(2, 1), np.array([VOID_STRIPES])])  # (C+1,2,3): half stripes
+        pixels = np.bincount(regions[regions >= 0], minlength=len(sets)) * self.factor**2
+        widths = np.clip(np.sqrt(pixels) / sets.sum(1) / 2, self.inch / NARROWEST_PER_INCH, self.stripe_width)
+        self.stripe(regions, [table[row].reshape(-1, 3) for row in sets], widths, share)
+
+    def thin(self, where: np.ndarray) -> None:
+        """Draws white lines over the pixels ``where`` (H,W) bool, which leave most of their colour to be seen.
+
+        They lean the other way than stripes.
+        """
+        apart = max(3, round(1.5 * self.stripe_width))
         y, x = np.nonzero(self.enlarged(where))
-        self.picture[y, x] = np.where(((x + y) // half % 2 == 0)[:, None], *colours)
+        lines = (x - y) % apart < apart // 3
+        self.picture[y[lines], x[lines]] = WHITE
+
+    @property
+    def stripe_width(self) -> float:
+        """Pixels, across."""
+        return self.inch / STRIPES_PER_INCH / 2
+
+    def stripe(
+        self, regions: np.ndarray, colours: Sequence[npt.ArrayLike], widths: np.ndarray, share: float = 1.0
+    ) -> None:
+        """Covers region i of ``regions`` (H,W) int with diagonal stripes of ``colours[i]`` (k,3), widths (n,)."""
+        found = [np.array(each, dtype=np.uint8) for each in colours]
+        numbers = np.array([len(each) for each in found])
+        table = np.zeros((len(found), numbers.max(initial=1), 3), dtype=np.uint8)
+        for row, each in enumerate(found):
+            table[row, : len(each)] = each
+        across = np.maximum(widths.round(), 1).astype(np.int64)
+        large = self.enlarged(regions)
+        y, x = np.nonzero(large >= 0)
+        region = large[y, x]
+        self.mix((y, x), table[region, (x + y) // across[region] % numbers[region]], share)
 
     def show(self, axes: Axes) -> None:
         """Draws it on ``axes``, whose coordinates are the image's pixels."""
@@ -109,21 +160,23 @@ class Canvas:
         axes.imshow(self.picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
 
 
-def stripes(colours: tuple[Colour, Colour], label: str) -> Patch:
-    """The legend's entry for what ``Canvas.hatch`` covers."""
+def stripes(colours: tuple[Colour, Colour], label: str, hatch: str = "//////") -> Patch:
+    """The legend's entry for what ``Canvas.hatch`` covers; hatch "\\\\" for ``Canvas.thin``."""
     front, back = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours)
-    return Patch(facecolor=back, edgecolor=front, hatch="//////", label=label, linewidth=0)
+    return Patch(facecolor=back, edgecolor=front, hatch=hatch, label=label, linewidth=0)
 
 
 def class_legend(figure: Figure, data: Dataset, present: np.ndarray, more: Sequence[Patch] = ()) -> None:
-    """The classes that occur, and ``more`` handles, below the picture."""
+    """The classes that occur, and ``more`` handles, below the picture; void as a class is striped, 255 white."""
     handles = [
         Patch(facecolor=data.palette[index] / 255, edgecolor="0.5", linewidth=0.5, label=data.classes[index])
         for index in present
-        if index != VOID
+        if index < len(data.classes)
     ]
     if VOID in present:
         handles.append(Patch(facecolor="white", edgecolor="0.5", label="void"))
+    if len(data.classes) in present:
+        handles.append(stripes(VOID_STRIPES, "void"))
     legend(figure, [*handles, *more])
 
 

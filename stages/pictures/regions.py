@@ -95,7 +95,9 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     figure.colorbar(heat, ax=middle, shrink=0.75)
     for axes in right:
         classes = scores.read("regions/predicted", rows)
-        canvas = Canvas(colourise(spread(classes, labels, 255), data.palette))
+        shown = spread(classes, labels, 255)
+        canvas = Canvas(colourise(shown, data.palette))
+        canvas.paint_classes(shown, labels >= 0, data.palette, 1)
         canvas.line(labels, WHITE, 0.4)
         canvas.show(axes)
         axes.set_title("predicted class", fontsize=9)
@@ -127,7 +129,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     canvas.show(axes)
     figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=0.75, label="score")
     axes.set_title(
-        f"{image}: {len(rows)} of {len(queries)} regions asked in round {queries.round}, answer {queries.answer}",
+        f"{image}: {len(rows)} of {len(queries)} regions asked in round {queries.round}, answer: {queries.answer}",
         fontsize=9,
     )
     return to_png(figure)

@@ -24,5 +24,8 @@ class ClassSetObjective(LabelObjective):
         shared = SetLosses(*((loss, self.ranks.sum(count.clone())) for loss, count in own))
         weights = (settings.single_weight, settings.merged_weight, settings.prototype_weight)
         names = ("single", "merged", "prototype")
-        parts = {name: loss.detach() / (1 + count) for name, (loss, count) in zip(names, shared, strict=True)}
+        parts = {
+            name: loss.detach() * self.ranks.size / (1 + count)
+            for name, (loss, count) in zip(names, shared, strict=True)
+        }
         return {"loss": total(shared, weights) * self.ranks.size, **parts}

@@ -28,7 +28,7 @@ class State:
     """Where a training stands; with the modules and optimisers all that a checkpoint holds."""
 
     step: int = 0
-    loss_sum: float = 0.0
+    loss_sums: dict[str, float] = field(default_factory=dict)
     updates: int = 0
     images_per_second: float = 0.0
     best_epoch: int = 0  # from 1; 0 = never validated
@@ -103,13 +103,17 @@ class Training:
         for module in objective.modules.values():
             module.train()
         began, images, loss = time.monotonic(), 0, None
-        total = torch.tensor(state.loss_sum, dtype=torch.float64)  # stays on the device: reading it would wait for it
+        # the sums stay on the device: reading one would wait for it
+        totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
         for batch in itertools.islice(batches, objective.steps_per_epoch - state.step % objective.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
             for name, losses in objective.updates(batch):
                 self.descend(self.optimisers[name], losses["loss"])
                 loss = losses["loss"].detach()
-                total = total.to(loss.device) + loss
+                for part, value in losses.items():
+                    totals[part] = (
+                        totals.get(part, torch.zeros((), dtype=torch.float64)).to(value.device) + value.detach()
+                    )
                 state.updates += 1
             state.step += 1
             images += objective.images_in(batch)
@@ -119,16 +123,16 @@ class Training:
                 continue  # what ends an epoch belongs to it: a state saved here would go on without it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
-                state.loss_sum = self.over_ranks(total)
+                state.loss_sums = self.over_ranks(totals)
                 self.save()
             if stopping:
                 raise self.stopped()
-        state.loss_sum = self.over_ranks(total)
+        state.loss_sums = self.over_ranks(totals)
 
-    def over_ranks(self, total: Tensor) -> float:
+    def over_ranks(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Mean over the processes of what each of them summed up."""
         device = next(self.objective.modules["network"].parameters()).device
-        return float(self.ranks.sum(total.to(device))) / self.ranks.size
+        return {name: float(self.ranks.sum(total.to(device))) / self.ranks.size for name, total in totals.items()}
 
     def stopped(self) -> Stopped:
         return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")
@@ -149,13 +153,14 @@ class Training:
             "epoch": epoch,
             "step": state.step,
             "lr_factor": self.factor(state.step - 1),
-            "loss": state.loss_sum / max(state.updates, 1),
+            "loss": 0.0,  # of an epoch that teaches nothing
+            **{name: value / max(state.updates, 1) for name, value in state.loss_sums.items()},
             "updates": state.updates,
             "images_per_second": round(state.images_per_second, 2),
         }
         if not math.isfinite(row["loss"]):
             raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}; lower the learning rates and train again.")
-        state.loss_sum, state.updates = 0.0, 0
+        state.loss_sums, state.updates = {}, 0
         state.finished = epoch >= settings.epochs
         if epoch % settings.validate_every == 0 or state.finished:
             result = self.objective.validate()
