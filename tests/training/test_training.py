@@ -147,7 +147,8 @@ def build_training(world, key="key", **changes):
 def test_a10_a_batch_without_labels_changes_nothing(world, monkeypatch):
     """A10: parameters and optimiser state stay as they are, and the logged loss is finite."""
     training = build_training(world, key="unlabelled", epochs=1, patience=0)
-    monkeypatch.setattr(Annotations, "label_map", lambda self, image: np.full((32, 32), 255, np.uint8))
+    nothing = np.full((32, 32), 255, np.uint8)
+    monkeypatch.setattr(Annotations, "label_map", lambda self, image, void=255: nothing)
     network = training.objective.modules["network"]
     before = {name: value.clone() for name, value in network.named_parameters()}
     trained = training.run()
