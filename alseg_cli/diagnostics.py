@@ -30,12 +30,18 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
             }
         case Annotations():
             classes = artifact.attributes["classes"]
-            found = {"cost": artifact.cost(), "class_labels": histogram(answer_counts(artifact), classes)}
+            labels = histogram(answer_counts(artifact), classes)
+            several = pixels_with_several(artifact)
+            if several:
+                labels["void"] -= several
+                labels["several classes"] = several
+            found = {"cost": artifact.cost(), "class_labels": labels}
             return found | (region_answers(artifact) if artifact.region_files else {})
         case PseudoLabels():
             classes = artifact.attributes["classes"]
-            counts = value_counts(artifact.label_map(image) for image in artifact.labelled_ids())
-            return {"cost": artifact.cost(), "class_labels": named(counts, classes)}
+            counts = value_counts(artifact.label_map(image, len(classes)) for image in artifact.labelled_ids())
+            void = int(counts[len(classes)])  # a class of its own for models that learned it
+            return {"cost": artifact.cost(), "class_labels": named(counts, classes) | ({"void": void} if void else {})}
         case Evaluation():
             miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
             files, iou = artifact.strings("models/file"), artifact.read("iou")
@@ -88,13 +94,30 @@ def answer_counts(ledger: Annotations) -> np.ndarray:
     return counts
 
 
+def pixels_with_several(ledger: Annotations) -> int:
+    """Pixels without a class of their own in regions with several classes; `answer_counts` has them among void."""
+    several = ledger.answers.class_sets.sum(1) > 1
+    found = 0
+    for image, rows in ledger.rows.items():
+        if several[rows].any():
+            places, sets = ledger.set_map(image)
+            found += int(((places >= 0) & (sets.sum(1) > 1)[places] & (ledger.label_map(image) == VOID)).sum())
+    return found
+
+
 def region_answers(ledger: Annotations) -> dict[str, Any]:
-    """What each round brought, and which classes the clicks went to, in a ledger with answers about regions."""
-    answers, classes = ledger.answers, ledger.attributes["classes"]
+    """What each round brought, and which classes the clicks went to, in a ledger with answers about regions.
+
+    In rounds of class sets `label_precision` is that of the sets with one class; `mean_set_size` counts empty sets and
+    void, `pixels_in_set` is the share of the non-void pixels whose class was named, which bounds what labels made of
+    the sets can reach there.
+    """
+    answers = ledger.answers
     sizes = answers.areas.sizes()
     rounds = []
     for number in range(ledger.next_round):
         rows = np.flatnonzero(answers.round == number)
+        sets = answers.class_sets[rows]
         rounds.append(
             {
                 "round": number,
@@ -105,16 +128,37 @@ def region_answers(ledger: Annotations) -> dict[str, Any]:
                 "label_precision": label_precision(ledger, rows),
             }
         )
+        if sets.any():
+            seen = (answers.votes[rows] * sets)[:, :-1].sum(dtype=np.int64)
+            rounds[-1] |= {
+                "mean_set_size": float(sets.sum(1).mean()),
+                "pixels_in_set": share(seen, answers.votes[rows, :-1].sum(dtype=np.int64)),
+            }
     again = ledger.header.counts.get("last_round", {}).get("pixels_asked_before")
     if rounds and again is not None:
         rounds[-1]["pixels_asked_before"] = again
-    clicks = np.bincount(answers.label, weights=answers.clicks, minlength=256)
-    void = answers.state == ANSWERED_VOID
-    spent = {name: float(clicks[index]) for index, name in enumerate(classes)}
-    spent |= {"void": float(answers.clicks[void].sum(dtype=np.float64))}
-    # exact labels of a region are of many classes at once, and a skipped question has none
-    spent |= {"no single class": float(answers.clicks[(answers.label == VOID) & ~void].sum(dtype=np.float64))}
-    return {"rounds": rounds, "class_clicks": {name: value for name, value in spent.items() if value}}
+    return {"rounds": rounds, "class_clicks": class_clicks(ledger)}
+
+
+def class_clicks(ledger: Annotations) -> dict[str, float]:
+    """Clicks per class named, those of a set in equal parts (one each, in simulations), without what took none.
+
+    "nothing named": the click that says so, in rounds of class sets, where void is not among the classes to name.
+    "no single class": exact labels of a region are of many classes at once, and a skipped question has none.
+    """
+    answers, classes = ledger.answers, ledger.attributes["classes"]
+    clicks, sets = answers.clicks.astype(np.float64), answers.class_sets.astype(np.float64)
+    sizes = sets.sum(1)
+    of_sets = sizes > 0
+    each = np.where(of_sets, clicks / np.maximum(sizes, 1), 0) @ sets
+    each[:-1] += np.bincount(answers.label, weights=clicks * ~of_sets, minlength=256)[: len(classes)]
+    void = ~of_sets & (answers.state == ANSWERED_VOID)
+    empty = void & np.isin(answers.round, answers.round[of_sets])
+    other = ~of_sets & ~void & (answers.label == VOID)
+    spent = dict(zip(classes, each[:-1].tolist(), strict=True))
+    spent["void"] = float(each[-1] + clicks[void & ~empty].sum())
+    spent["nothing named"], spent["no single class"] = float(clicks[empty].sum()), float(clicks[other].sum())
+    return {name: value for name, value in spent.items() if value}
 
 
 def label_precision(ledger: Annotations, rows: np.ndarray) -> float | None:
@@ -142,7 +186,9 @@ def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
         return {}
     if isinstance(artifact, Superpixels):
         return truth_of_regions(artifact, data)
-    return truth_of_pseudo_labels(artifact, data)
+    if artifact.attributes.get("method", "sieve") == "sieve":
+        return truth_of_sieved(artifact, data)
+    return truth_of_disambiguated(artifact, data)
 
 
 def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
@@ -168,7 +214,7 @@ def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
     }
 
 
-def truth_of_pseudo_labels(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+def truth_of_sieved(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
     """How right the labels of the answered regions are before the sieve and after it.
 
     A pixel in several regions counts once, by the answer given last; pixels labelled exactly are left out.
@@ -177,10 +223,7 @@ def truth_of_pseudo_labels(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
     before, after, right_in_both = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0
     with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
         for image in pseudo.ids:
-            region = ledger.queried_area(image)
-            if image in ledger.exact_ids:
-                region &= ledger.read(f"masks/{image}") == VOID
-            region[ledger.queried_pixels(image)] = False
+            region = ledger.queried_area(image) & ~labelled_exactly(ledger, image)
             truth = data.mask(image)[region]
             given, kept = ledger.label_map(image)[region], pseudo.label_map(image)[region]
             before += tally(given, truth)
@@ -195,6 +238,62 @@ def truth_of_pseudo_labels(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
         "label_precision_after": share(after[2], after[1]),
         "sieve_recall": share(right_in_both, before[2]),
     }
+
+
+def labelled_exactly(ledger: Annotations, image: str) -> np.ndarray:
+    """(H,W) bool: asked as single pixels, or labelled precisely."""
+    exact = np.zeros(ledger.sizes[image], dtype=bool)
+    if image in ledger.exact_ids:
+        exact = (ledger.read(f"masks/{image}") != VOID) | (image in ledger.mask_ids)
+    exact[ledger.queried_pixels(image)] = True
+    return exact
+
+
+def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right labels made of class sets are inside the regions asked, and those that spread beyond them.
+
+    The label void, of models that learned it, is right where the truth is void and wrong elsewhere. Classes where the
+    truth is void are left out, as in an evaluation. `coverage` is the share of the pixels of a known class that are
+    labelled, in the images asked about; `miou` counts the others as misses, `miou_where_labelled` leaves them out; void
+    is no class of these means. Pixels labelled exactly count in them, but are neither inside nor beyond.
+    `regions_with_one_class` is the share of the sets of one class, or void alone, among those that are not empty.
+    """
+    ledger, classes = open_input(pseudo, "annotations", Annotations), len(data.classes)
+    inside, beyond = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    sizes = ledger.answers.class_sets.sum(1)
+    # rows: true class; columns: class, void, none
+    confusion = np.zeros((classes, classes + 2), dtype=np.int64)
+    with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
+        for image in pseudo.ids:
+            truth, labels = data.mask(image), pseudo.label_map(image, classes)
+            # void is known, to the label void alone
+            void = np.where((truth == VOID) & (labels == classes), np.uint8(classes), truth)
+            exact, asked = labelled_exactly(ledger, image), ledger.queried_area(image)
+            for counts, where in ((inside, asked & ~exact), (beyond, ~asked & ~exact)):
+                counts += tally(labels[where], void[where])
+            known = truth != VOID
+            found = np.where(labels[known] == VOID, classes + 1, labels[known])
+            pairs = truth[known].astype(np.int64) * (classes + 2) + found
+            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            bar.advance()
+    return {
+        "pixels_inside": int(inside[0]),
+        "pixels_beyond": int(beyond[0]),
+        "label_precision_inside": share(inside[2], inside[1]),
+        "label_precision_beyond": share(beyond[2], beyond[1]),
+        "coverage": share(confusion[:, :-1].sum(), confusion.sum()),
+        "miou": mean_iou(confusion),
+        "miou_where_labelled": mean_iou(confusion[:, :-1]),
+        "regions_with_one_class": share((sizes == 1).sum(), (sizes > 0).sum()),
+    }
+
+
+def mean_iou(confusion: np.ndarray) -> float | None:
+    """Mean over the classes that truth or labels hold; (C,C+k) counts whose last k columns are misses of all kinds."""
+    classes = len(confusion)
+    hits = np.diag(confusion[:, :classes]).astype(np.float64)
+    union = confusion.sum(1) + confusion[:, :classes].sum(0) - hits
+    return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else None
 
 
 def tally(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:

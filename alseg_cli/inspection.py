@@ -17,7 +17,11 @@ from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 
-SHARES = ("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall")  # printed in %, as are precisions
+# Printed in %, as are precisions
+SHARES = (
+    *("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall"),
+    *("coverage", "miou", "miou_where_labelled", "regions_with_one_class", "pixels_in_set"),
+)
 MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
 
 
@@ -88,15 +92,20 @@ def array_table(artifact: Artifact) -> dict[str, Any]:
         }
         step = max(1, len(members) // MOST_ARRAYS)
         if members[0][1].dtype.kind in "iuf" and any(0 not in shape for shape in shapes):
-            extremes = [value_range(artifact.read(path)) for path, _ in members[::step]]
-            entry["range"] = [min(low for low, _ in extremes), max(high for _, high in extremes)]
+            ranges = [value_range(artifact.read(path)) for path, _ in members[::step]]
+            extremes = [found for found in ranges if found is not None]
+            if extremes:
+                entry["range"] = [min(low for low, _ in extremes), max(high for _, high in extremes)]
             if step > 1:
-                entry["range_over"] = len(extremes)
+                entry["range_over"] = len(ranges)
         table[name] = entry
     return table
 
 
-def value_range(values: np.ndarray) -> tuple[float, float]:
+def value_range(values: np.ndarray) -> tuple[float, float] | None:
+    """Lowest and highest value that is a number; None without any."""
+    if values.dtype.kind == "f" and np.isnan(values).all():
+        return None
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
@@ -162,6 +171,8 @@ def number(name: str, value: float | None) -> str:
         return "none"
     if name in SHARES or name.startswith("label_precision"):
         return f"{100 * value:.2f} %"
+    if name.startswith("mean_"):
+        return f"{value:.2f}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -253,10 +253,9 @@ def mark_prototypes(axes: Axes, pseudo: PseudoLabels, ledger: Annotations, data:
     rows = np.flatnonzero(np.isin(pseudo.read("prototypes/answer"), ledger.rows_of(image)))
     classes, y, x = (pseudo.read(f"prototypes/{name}")[rows] for name in ("class", "y", "x"))
     colours = np.concatenate([data.palette, np.array([VOID_STRIPES[0]])])[classes] / 255
-    side = (
-        np.sqrt(ledger.answers.areas.sizes()[ledger.rows_of(image)].mean()) * 72 * panel_width(pixels) / pixels.shape[1]
-    )
-    across = np.clip(side / 4, 4, 7.5)  # points; a quarter of a region, but neither lost nor in the way
+    side = np.sqrt(ledger.answers.areas.sizes()[ledger.rows_of(image)].mean())
+    points = side / pixels.shape[1] * panel_width(pixels) * 72
+    across = np.clip(points / 3, 5, 7.5)  # a third of a region, but neither lost nor in the way
     axes.scatter(x, y, s=across**2, c="black", linewidths=0)
     axes.scatter(x, y, s=(0.75 * across) ** 2, c=colours, edgecolors="white", linewidths=across / 7)
     return len(rows) > 0

@@ -23,8 +23,8 @@ def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
     """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
 
     Datasets draw the mask beside the image, superpixels their borders, scores a heat map, queries and annotations
-    their points or regions, pseudo-labels what the sieve left. Without ``data`` the images come from the dataset that
-    the artifact was made from.
+    their points or regions, pseudo-labels what was made of the answers. Without ``data`` the images come from the
+    dataset that the artifact was made from.
     """
     if isinstance(artifact, Dataset):
         return draw_dataset(artifact, picked(image, artifact.all_ids))

@@ -144,7 +144,7 @@ class Canvas:
     ) -> None:
         """Covers region i of ``regions`` (H,W) int with diagonal stripes of ``colours[i]`` (k,3), widths (n,)."""
         found = [np.array(each, dtype=np.uint8) for each in colours]
-        numbers = np.array([len(each) for each in found])
+        numbers = np.array([len(each) for each in found], dtype=np.int64)
         table = np.zeros((len(found), numbers.max(initial=1), 3), dtype=np.uint8)
         for row, each in enumerate(found):
             table[row, : len(each)] = each

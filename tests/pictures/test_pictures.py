@@ -9,14 +9,17 @@ from PIL import Image
 from worlds import TINY, random_masks, random_round, region_round, write_dataset, write_superpixels
 
 from alseg_cli.inspection import run as inspect
-from stages import extract_superpixels, pseudo_label, train
+from stages import extract_superpixels, pseudo_label, score, train
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_any, open_input
+from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
+from stages.pictures.labels import number_of_answers
 from stages.pictures.overlay import draw
 from stages.pictures.panels import BLACK, VOID_STRIPES, WHITE, YELLOW, Canvas, borders, panel_width
 from stages.settings.regions import ExtractSettings, PseudoLabelSettings
+from stages.settings.stages import ScoreSettings
 from stages.settings.train import TrainSettings
 
 VERMILION = VOID_STRIPES[0]
@@ -194,3 +197,104 @@ def test_paint_fade_and_stripes_stay_where_they_belong():
     assert (canvas.picture[~inside] == before[~inside]).all()
     canvas.fade(~where)
     assert np.ptp(canvas.picture[~inside], axis=1).max() == 0  # grey
+
+
+@pytest.mark.parametrize(("size", "side"), [((96, 128), 13), ((96, 128), 6), ((1024, 2048), 32)])
+def test_bands_are_equal_and_show_every_class(size, side):
+    canvas = Canvas(np.full((*size, 3), 100, np.uint8))
+    palette = np.array([[10, 0, 0], [0, 20, 0], [0, 0, 30]], np.uint8)
+    regions = np.full(size, -1, np.int32)
+    regions[10 : 10 + side, 10 : 10 + side], regions[60 : 60 + side, 20 : 20 + side] = 0, 1
+    canvas.bands(regions, np.array([[1, 0, 1, 1], [0, 1, 1, 0]], bool), palette, 1)
+    large = canvas.enlarged(regions)
+    assert (canvas.picture[large < 0] == 100).all()
+    for region, shares in (
+        (0, {(10, 0, 0): 1 / 3, (0, 0, 30): 1 / 3, VERMILION: 1 / 6, WHITE: 1 / 6}),
+        (1, {(0, 20, 0): 1 / 2, (0, 0, 30): 1 / 2}),
+    ):
+        inside = canvas.picture[large == region]
+        found = {colour: (inside == colour).all(-1).mean() for colour in shares}
+        assert sum(found.values()) == pytest.approx(1)
+        assert found == pytest.approx(shares, abs=0.08)
+
+
+def test_thin_lines_leave_most_to_be_seen():
+    canvas = Canvas(np.full((96, 128, 3), 100, np.uint8))
+    where = np.zeros((96, 128), bool)
+    where[20:60, 30:90] = True
+    canvas.thin(where)
+    large = canvas.enlarged(where)
+    assert (canvas.picture[~large] == 100).all()
+    assert 0.25 < (canvas.picture[large] == 255).all(-1).mean() < 0.4
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Answers that name several classes in half of the regions of three images, with void as a class."""
+    folder = tmp_path_factory.mktemp("sets")
+    masks = random_masks(NAMES[:3], (32, 40), 3, void=0.0)
+    for mask in masks.values():
+        mask[:, :24] = 1
+        mask[:16, :16] = 255
+    dataset = write_dataset(folder / "dataset.h5", masks, 3)
+    base = write_superpixels(folder, dataset)
+    ledger = region_round(folder, dataset, 0, base, select_settings={"budget": 30, "answer": "class-set"})
+    settings = TINY | {"epochs": 1, "crop": (32, 32), "classifier": "cosine", "temperature": 0.1}
+    model = train.run(
+        dataset,
+        ledger,
+        folder / "model.safetensors",
+        TrainSettings(**settings, objective="class-sets", learn_void=True),
+    )
+    made = {"answers": ledger, "queries": folder / "queries0.h5", "scores": folder / "bvsb.h5", "base": base}
+    scored = ScoreSettings(unit="region", measure="bvsb", void_output="ban")
+    score.run(dataset, made["scores"], scored, model, base)
+    for method in ("prototypes", "candidates", "argmax"):
+        made[method] = folder / f"{method}.h5"
+        pseudo_label.run(dataset, ledger, model, made[method], PseudoLabelSettings(method=method), base)
+    return made
+
+
+def void_inside(picture: np.ndarray) -> int:
+    """Pixels in the vermilion of void, without the legend."""
+    return near(picture[:-80], VERMILION)
+
+
+def test_answers_with_several_classes_are_drawn_and_counted(sets):
+    ledger = open_any(sets["answers"])
+    for image in ledger.ids:
+        rows = ledger.rows_of(image)
+        named = int(ledger.answers.class_sets[rows].sum())
+        assert number_of_answers(ledger, image) == f"{len(rows)} regions, {named} classes named"
+        picture = pixels_of(draw(ledger, None, image))
+        void = ledger.answers.class_sets[rows, -1].any()
+        assert (void_inside(picture) > 50) == void
+    assert draw(open_any(sets["queries"]), None, None)
+
+
+@pytest.mark.parametrize("method", ["prototypes", "candidates", "argmax"])
+def test_labels_made_of_class_sets_are_drawn(sets, method, monkeypatch):
+    pseudo = open_any(sets[method])
+    assert ("prototypes" in pseudo) == (method == "prototypes")
+    pictures = {image: pixels_of(draw(pseudo, None, image)) for image in pseudo.ids}
+    for image, picture in pictures.items():
+        height, width = picture.shape[:2]
+        panel = picture[height // 2 : -80, : width // 2]  # the labels
+        void = (pseudo.label_map(image, 3) == 3).sum()
+        assert near(panel, VERMILION) > 50 if void > 30 else void or near(panel, VERMILION) == 0
+    monkeypatch.setattr("stages.pictures.labels.mark_prototypes", lambda *_: False)
+    monkeypatch.setattr(Canvas, "thin", lambda *_: None)
+    for image, picture in pictures.items():
+        plain = pixels_of(draw(pseudo, None, image))
+        assert (plain.shape == picture.shape and (plain == picture).all()) == (method != "prototypes")
+
+
+def test_regions_predicted_void_are_striped(sets, monkeypatch):
+    scores, read = open_any(sets["scores"]), Scores.read
+
+    def with_void(self, path, rows=...):
+        found = read(self, path, rows)
+        return np.where(np.arange(len(found)) % 2, found, 3) if path == "regions/predicted" else found
+
+    monkeypatch.setattr(Scores, "read", with_void)
+    assert void_inside(pixels_of(draw(scores, None, None))) > 500
