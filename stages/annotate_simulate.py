@@ -15,6 +15,7 @@ from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
+from stages.errors import BadInput
 from stages.settings.stages import AnnotateSettings
 
 
@@ -36,6 +37,8 @@ def run(
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
+        if settings.error_rate and asked.answer not in ("class", "dominant"):
+            raise BadInput(f"Errors are simulated where one class is named, and {queries} asks for a {asked.answer}.")
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
         request = Request("annotate-simulate", "annotations", output, settings, refer(output, inputs))

@@ -243,7 +243,7 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
                 for name, value in values.items():
                     columns.setdefault(name, []).append(value)
                 if settings.class_balance == "probability":
-                    probability[image] = logits.softmax(0).mean((1, 2), dtype=torch.float64).tolist()
+                    probability[image] = logits.softmax(0).mean(2).double().mean(1).tolist()
         for name, arrays in columns.items():
             writer.rows(name, np.concatenate(arrays))
         return {"probability": probability}

@@ -87,7 +87,8 @@ class Annotations(Artifact):
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""
         rows, _ = self.named(np.arange(len(self.answers)), void)
-        labelled = np.unique(self.answers.image[np.union1d(rows, np.flatnonzero(self.answers.class_sets.any(1)))])
+        sets = self.answers.class_sets[:, :-1] if void == VOID else self.answers.class_sets
+        labelled = np.unique(self.answers.image[np.union1d(rows, np.flatnonzero(sets.any(1)))])
         return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
 
     def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:

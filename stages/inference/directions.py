@@ -52,6 +52,7 @@ def directions(
                 maps = [each.flip(-1) if mirrored else each for each in maps]
                 if scaled.shape[-2:] != size:
                     maps = [F.interpolate(each, size, mode="bilinear") for each in maps]
-                sums = [total + each for total, each in zip(sums, maps, strict=True)] if sums else maps
+                sums = [total.add_(each) for total, each in zip(sums, maps, strict=True)] if sums else maps
     count = len(scales) * (2 if flip else 1)
-    return sums[0][0] / count, sums[1][0] / count
+    features, cosines = (total[0].div_(count) for total in sums)  # in place: features of a large image are gigabytes
+    return features, cosines

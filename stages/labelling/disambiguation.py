@@ -20,7 +20,9 @@ def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixel
     if not ledger.answers.class_sets.any():
         raise BadInput(f"{ledger.path} has no answers that name classes together; set --method sieve.")
     if regions is None:
-        raise BadInput("Labels spread to neighbouring regions; give --superpixels with the file that was asked about.")
+        raise BadInput(
+            "Classes named together belong to regions; give --superpixels with the file that was asked about."
+        )
     if {file.digest for file in ledger.region_files} != {regions.digest}:
         raise BadInput(
             f"{ledger.path} is about other regions than those of {regions.path}; give the file it was asked on."

@@ -12,6 +12,7 @@ GROUPS = {
     "program": "The program",
     "acquisition": "Score and select from logits, per image, one thread",
     "regions": "Regions, per image of 1024x2048 with 19 classes",
+    "class_sets": "Class sets, per image of 1024x2048 with 2048 regions",
     "datasets": "Datasets",
     "training": "The training loop",
     "openmp": "Waiting threads of OpenMP",

@@ -262,7 +262,7 @@ def publish(path: Path, kind: str, attributes: dict[str, object], inputs: dict[s
     publish_bytes(path, build_in_memory(write))
 
 
-def write_pool(dataset: Path, superpixels: Path, scores: Path, images: int) -> None:
+def write_pool(dataset: Path, superpixels: Path, scores: Path, images: int, per_image: int = REGIONS) -> None:
     """A dataset, its regions and their scores, as large as they would be but for what `select` does not read.
 
     No pixels, no label maps and no neighbours, that is; reading what is there is part of the work.
@@ -279,13 +279,13 @@ def write_pool(dataset: Path, superpixels: Path, scores: Path, images: int) -> N
 
     def fill_superpixels(writer: Writer) -> None:
         write_images(writer, ids, sizes)
-        writer.array("images/first_region", np.arange(images, dtype=np.int64) * REGIONS)
-        writer.array("images/num_regions", np.full(images, REGIONS, np.int32))
-        writer.array("regions/size", random.integers(128, 385, images * REGIONS, dtype=np.int32))
+        writer.array("images/first_region", np.arange(images, dtype=np.int64) * per_image)
+        writer.array("images/num_regions", np.full(images, per_image, np.int32))
+        writer.array("regions/size", random.integers(128, 385, images * per_image, dtype=np.int32))
 
     def fill_scores(writer: Writer) -> None:
         write_images(writer, ids, sizes)
-        writer.array("regions/score", random.random(images * REGIONS, dtype=np.float32))
+        writer.array("regions/score", random.random(images * per_image, dtype=np.float32))
 
     publish(dataset, "dataset", {"classes": [f"class{index}" for index in range(CLASSES)]}, {}, fill_dataset)
     with Dataset(dataset) as data:

@@ -125,6 +125,45 @@ REGION_CHAIN = {
 }  # fmt: skip
 LONG_REGION_STAGES = ("extract-superpixels", "adaptive", "score", "pseudo-label")  # those that work in shards
 
+CLASS_SETS = ("select", "d.h5", "--superpixels", "r.h5", "--answer", "class-set", "--rule", "top")
+COSINE = (*NETWORK, "--classifier", "cosine", "--learn-void", "--batch", "2", "--checkpoint-seconds", "0")
+# Two rounds of answers that name classes together, on top of the CHAIN's dataset; the networks learn void too
+SETS_CHAIN = {
+    "extract-superpixels": REGION_CHAIN["extract-superpixels"],
+    "score first": REGION_CHAIN["score first"],
+    "select first": Step((*CLASS_SETS, "rs0.h5", "--budget", "48", "-o", "cq0.h5"), "cq0.h5"),
+    "annotate first": Step(
+        ("annotate-simulate", "d.h5", "cq0.h5", "--superpixels", "r.h5", "--click-budget", "60", "-o", "ca0.h5"),
+        "ca0.h5",
+    ),
+    "train": Step(
+        ("train", "d.h5", "ca0.h5", *COSINE, "--objective", "class-sets", "--epochs", "3", "-o", "c.safetensors"),
+        "c.safetensors",
+        ("c.history.csv", "c.curve.png"),
+    ),
+    "score": Step(
+        (*OF_REGIONS, "--measure", "bvsb", "--class-balance", "probability", "--void-output", "ban",
+         "--model", "c.safetensors", "--superpixels", "r.h5", "-o", "cs1.h5"),
+        "cs1.h5",
+    ),
+    "select": Step((*CLASS_SETS, "cs1.h5", "--annotations", "ca0.h5", "--budget", "24", "-o", "cq1.h5"), "cq1.h5"),
+    "annotate-simulate": Step(
+        ("annotate-simulate", "d.h5", "cq1.h5", "--superpixels", "r.h5", "--annotations", "ca0.h5",
+         "--click-budget", "30", "-o", "ca1.h5"),
+        "ca1.h5",
+    ),
+    "pseudo-label": Step(
+        ("pseudo-label", "d.h5", "ca1.h5", "--method", "prototypes", "--superpixels", "r.h5",
+         "--model", "c.safetensors", "-o", "cp.h5"),
+        "cp.h5",
+    ),
+    "train second": Step(
+        ("train", "d.h5", "cp.h5", *COSINE, "--epochs", "2", "-o", "c2.safetensors"),
+        "c2.safetensors",
+        ("c2.history.csv", "c2.curve.png"),
+    ),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Done:

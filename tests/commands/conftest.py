@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("commands_support", "damage_support")
 
-from commands_support import CHAIN, REGION_CHAIN, TRAIN, Preloaded, write_scenes  # noqa: E402
+from commands_support import CHAIN, REGION_CHAIN, SETS_CHAIN, TRAIN, Preloaded, write_scenes  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,24 @@ def region_place(region_world, tmp_path) -> Path:
     """The test's own copy of the world of regions."""
     folder = tmp_path / "place"
     shutil.copytree(region_world, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sets_world(tmp_path_factory, preloaded, world) -> Path:
+    """The world with two rounds of answers that name classes together; never changed by a test."""
+    folder = tmp_path_factory.mktemp("sets") / "world"
+    shutil.copytree(world, folder)
+    for step in SETS_CHAIN.values():
+        preloaded.run(*step.words, cwd=folder).expect(0, out="wrote")
+    return folder
+
+
+@pytest.fixture
+def sets_place(sets_world, tmp_path) -> Path:
+    """The test's own copy of the world of class sets."""
+    folder = tmp_path / "place"
+    shutil.copytree(sets_world, folder)
     return folder
 
 

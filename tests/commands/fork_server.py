@@ -117,11 +117,13 @@ if __name__ == "__main__":
     import cv2  # noqa: F401
 
     if "torch" in sys.argv[3:]:
+        import stages.inference.directions
         import stages.inference.predictor
         import stages.networks.weights
         import stages.pictures.curves
+        import stages.regions.prototypes
         import stages.regions.reductions
-        import stages.supervision.cross_entropy
+        import stages.supervision.class_set_objective
         import stages.training.loop  # noqa: F401
     print("ready", flush=True)
     serve(int(sys.argv[2]))

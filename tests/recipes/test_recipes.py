@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alseg_cli.app import app
+from alseg_cli.comparison import read_run
 from alseg_cli.options import gather
 from alseg_cli.plan import build_rules, parse_overrides
 from alseg_cli.recipes import load_recipe, recipe_names
@@ -39,9 +40,19 @@ REGION_RECIPES = {
     "oracle-superpixel": 2,
     "rectangles": 2,
 }
+SET_RECIPES = {
+    "multi-class-query": 2,
+    "multi-class-query-reference": 1,
+    "multi-class-query-random": 2,
+    "dominant-query": 2,
+}
+SET_CLICKS = 8
 # A model of two epochs predicts alike nearly everywhere, so that next to nothing must be merged for regions to be left
 FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-superpixels.epsilon=0.002"]
 FEW_REGIONS += ["extract-superpixels.workers=1", "extract-superpixels.count=40"]
+FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
+FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
+AS_ON_CITYSCAPES = ["train.learn-void=true", "score.void-output=ban", "annotate-simulate.void-policy=count"]
 TINY = ["train.epochs=2", "train.batch=2", "train.head-width=16", "train.low-level-width=8", "train.device=cpu"]
 
 
@@ -63,10 +74,10 @@ def scenes(tmp_path_factory):
 def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
     recipe = load_recipe(name)
-    few = FEW_REGIONS if name in REGION_RECIPES else []
-    overrides = parse_overrides(
-        recipe, TINY + few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
-    )
+    few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
+    few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
+    few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
+    overrides = parse_overrides(recipe, TINY + few)
     rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], overrides)
     for rule in rules:
         names = {"$(DATASET)": str(dataset), "$@": rule.target}
@@ -79,7 +90,7 @@ def run_recipe(name, dataset, folder, rounds):
 @pytest.fixture(scope="module")
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1} | REGION_RECIPES
+    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1} | REGION_RECIPES | SET_RECIPES
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
@@ -151,6 +162,97 @@ def test_region_recipes_ask_what_they_say(runs):
         assert queries.answer == answer
         assert Annotations(ledger).region_files[-1].method == method
         assert (queries.attributes["oracle_privilege"] == "oracle regions") == (name == "oracle-superpixel")
+
+
+def before(rules, target):
+    """Everything that ``target`` is made of, at whatever remove."""
+    needs = {rule.target: rule.needs for rule in rules}
+    found, left = set(), [target]
+    while left:
+        new = set(needs.get(left.pop(), ())) - found
+        found |= new
+        left += new
+    return found
+
+
+@pytest.mark.parametrize("profile", ["cityscapes", "scenes"])
+@pytest.mark.parametrize("name", [name for name in SET_RECIPES if name != "dominant-query"])
+def test_stage_2_runs_beside_the_next_round_and_feeds_nothing_of_it(name, profile):
+    rules = build_rules(load_recipe(name), 3, ["--recipe", name, "--profile", profile], {})
+    for number in range(3):
+        own, following = f"$(RUN)/round-{number}/", f"$(RUN)/round-{number + 1}/"
+        stage2 = own + "stage2.safetensors"
+        made_of_it = {rule.target for rule in rules if stage2 in before(rules, rule.target)}
+        assert made_of_it == {own + "evaluation.h5"}
+        assert {own + "stage1.safetensors", own + "pseudo-labels.h5"} <= before(rules, stage2)
+        assert not any(target.startswith(following) for target in before(rules, own + "evaluation.h5"))
+        if number < 2:
+            assert own + "stage1.safetensors" in before(rules, following + "scores.h5")
+            assert own + "pseudo-labels.h5" not in before(rules, following + "stage1.safetensors")
+
+
+@pytest.mark.parametrize("name", [name for name in SET_RECIPES if name != "dominant-query"])
+def test_both_stages_learn_from_what_they_should(name, runs):
+    for number in range(SET_RECIPES[name]):
+        folder = runs[name] / f"round-{number}"
+        stage1, stage2 = (Model(folder / f"{stage}.safetensors") for stage in ("stage1", "stage2"))
+        ledger, labels = Annotations(folder / "annotations.h5"), open_any(folder / "pseudo-labels.h5")
+        assert stage1.header.settings["objective"] == "class-sets"
+        assert stage2.header.settings["objective"] == "labels"
+        assert stage1.header.inputs["labels"].digest == labels.header.inputs["annotations"].digest == ledger.digest
+        assert labels.header.inputs["model"].digest == stage1.digest
+        assert labels.attributes["method"] == "prototypes"
+        assert stage2.header.inputs["labels"].digest == labels.digest
+        assert stage1.knows_void == stage2.knows_void == (name == "multi-class-query")
+        for evaluation, model in {"stage1-evaluation": stage1, "evaluation": stage2}.items():
+            assert set(Evaluation(folder / f"{evaluation}.h5").strings("models/digest")) == {model.digest}
+        if number:
+            scores = open_any(folder / "scores.h5")
+            chance = name == "multi-class-query-random"
+            assert scores.attributes["measure"] == ("random" if chance else "bvsb")
+            asker = Model(folder.parent / f"round-{number - 1}" / "stage1.safetensors")
+            assert chance or scores.header.inputs["model"].digest == asker.digest
+            assert chance or scores.attributes["class_balance"] == "probability"
+
+
+@pytest.mark.parametrize("name", SET_RECIPES)
+def test_answers_name_what_was_asked_until_the_clicks_are_spent(name, runs):
+    number = SET_RECIPES[name] - 1
+    answers = Annotations(runs[name] / f"round-{number}" / "annotations.h5").answers
+    queries = Queries(runs[name] / f"round-{number}" / "queries.h5")
+    assert queries.answer == ("dominant" if name == "dominant-query" else "class-set")
+    assert answers.class_sets.any() == (name != "dominant-query")
+    if name != "dominant-query":
+        assert (answers.clicks == answers.class_sets.sum(1).clip(min=1)).all()
+    for each in range(number + 1):
+        clicks = answers.clicks[answers.round == each]
+        if name.endswith("reference"):
+            assert clicks[:-1].sum() <= SET_CLICKS < clicks.sum()
+        else:
+            assert clicks[:-1].sum() < SET_CLICKS <= clicks.sum()
+
+
+def test_dominant_query_differs_in_what_is_asked_alone(runs):
+    folder = runs["dominant-query"] / "round-1"
+    scores, model = open_any(folder / "scores.h5"), Model(folder / "model.safetensors")
+    assert scores.attributes["class_balance"] == "probability"
+    assert scores.header.inputs["model"].digest == Model(folder.parent / "round-0" / "model.safetensors").digest
+    assert model.header.settings["objective"] == "labels"
+    assert model.attributes["network"]["classifier"] == "cosine"
+    regions = {open_any(runs[name] / "base.h5").header.digest for name in ("dominant-query", "multi-class-query")}
+    assert len(regions) == 1
+
+
+def test_compare_tells_either_stage(runs):
+    run = runs["multi-class-query"]
+    for name in ("evaluation", "stage1-evaluation"):
+        result = CliRunner().invoke(app, ["compare", str(run), "--evaluation", name], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        told = [entry["miou"] for entry in read_run(run, "last", name)]
+        found = [Evaluation(run / f"round-{number}" / f"{name}.h5").read("miou")[0] for number in range(2)]
+        assert told == pytest.approx([100 * miou for miou in found])
+    with pytest.raises(BadInput, match=r"no stage3\.json"):
+        read_run(run, "last", "stage3")
 
 
 def test_method_and_baseline_share_their_first_round(runs):
