@@ -43,18 +43,39 @@ def cpu_model() -> str:
 
 
 def section(groups: Mapping[str, Sequence[Row]], machine: Sequence[Row]) -> str:
-    """The report in Markdown: where it was measured, then a table per group."""
+    """The report in Markdown: where it was measured, then a table per group, each with when it was measured."""
     lines = ["| | |", "|---|---|", *(f"| {row.what} | {row.result} |" for row in machine)]
-    for title, rows in groups.items():
-        lines += ["", f"### {title}", "", "| what | result | target | public code |", "|---|---|---|---|"]
-        lines += [f"| {row.what} | {row.result} | {row.target} | {row.public} |" for row in rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(block(title, rows, machine) for title, rows in groups.items())])
+
+
+def block(title: str, rows: Sequence[Row], machine: Sequence[Row]) -> str:
+    """The table of one group."""
+    known = {row.what: row.result for row in machine}
+    measured = f"{known['command']}, {known['date']}, load average before {known['load average before']}"
+    lines = ["", f"### {title}", "", measured, "", "| what | result | target | public code |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.what} | {row.result} | {row.target} | {row.public} |" for row in rows)])
 
 
 def replace_section(document: str, text: str) -> str:
     """``document`` with ``text`` between the markers."""
+    before, _, after = parts(document)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def replace_blocks(document: str, groups: Mapping[str, Sequence[Row]], machine: Sequence[Row]) -> str:
+    """``document`` with the tables of ``groups`` in place of their old ones; new ones come last."""
+    before, text, after = parts(document)
+    for title, rows in groups.items():
+        first, _, rest = text.partition(f"\n### {title}\n")
+        _, following, others = rest.partition("\n### ")
+        text = first.rstrip("\n") + "\n" + block(title, rows, machine) + "\n" + (f"\n### {others}" if following else "")
+    return f"{before}{BEGIN}{text.rstrip()}\n{END}{after}"
+
+
+def parts(document: str) -> tuple[str, str, str]:
+    """What stands before, between and behind the markers."""
     before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    text, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{DOCUMENT} has no {BEGIN} ... {END} for the results; restore them.")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    return before, text, after
