@@ -394,11 +394,13 @@ def test_reductions_are_means_over_the_pixels_of_each_region():
     assert (found[:, 5] == 0).all()
     half = torch.rand(4, 6, 7, generator=generator)
     assert torch.equal(lookup(half, (12, 14)), half.repeat_interleave(2, 1).repeat_interleave(2, 2))
-    mean, histogram = score_image(half * 5, labels, 6, lambda logits: logits[:, 0])
+    sums, histogram = score_image(half * 5, labels, 6, lambda logits: logits[:, 0])
     full = lookup(half, (12, 14))
     for region in range(5):
         inside = labels == region
-        assert mean[region] == pytest.approx(float(5 * full[0][inside].mean()), rel=1e-5)
+        assert sums[region].sum() == pytest.approx(float(5 * full[0][inside].sum()), rel=1e-5)
+        first = inside & (full.argmax(0) == 0)
+        assert sums[region, 0] == pytest.approx(float(5 * full[0][first].sum()), rel=1e-5)
         assert histogram[region].tolist() == torch.bincount(full.argmax(0)[inside], minlength=4).tolist()
 
 
