@@ -53,6 +53,6 @@ def directions(
                 if scaled.shape[-2:] != size:
                     maps = [F.interpolate(each, size, mode="bilinear") for each in maps]
                 sums = [total.add_(each) for total, each in zip(sums, maps, strict=True)] if sums else maps
-    count = len(scales) * (2 if flip else 1)
-    features, cosines = (total[0].div_(count) for total in sums)  # in place: features of a large image are gigabytes
+        count = len(scales) * (2 if flip else 1)
+        features, cosines = (total[0].div_(count) for total in sums)  # in place: of a large image they are gigabytes
     return features, cosines
