@@ -24,7 +24,7 @@ EXECUTION = {
 }
 # an input to change: which one, by what, and the role that the rebuild names
 CHANGED = {
-    "train": [("d.h5", "dataset"), ("a0.h5", "annotations")],
+    "train": [("d.h5", "dataset"), ("a0.h5", "labels")],
     "score": [("d.h5", "dataset"), ("m.safetensors", "model")],
     "select": [("d.h5", "dataset"), ("s1.h5", "scores"), ("a0.h5", "annotations")],
     "annotate-simulate": [("d.h5", "dataset"), ("q1.h5", "queries"), ("a0.h5", "annotations")],
