@@ -15,7 +15,7 @@ from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.superpixels import Superpixels
 from stages.console import Progress
-from stages.regions.votes import achievable_accuracy, vote
+from stages.regions.votes import achievable, label_precision, vote_all
 
 
 def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def region_answers(ledger: Annotations) -> dict[str, Any]:
                 "void": int((answers.state[rows] == ANSWERED_VOID).sum()),
                 "clicks": float(answers.clicks[rows].sum(dtype=np.float64)),
                 "pixels": int(sizes[rows].sum()),
-                "label_precision": label_precision(ledger, rows),
+                "label_precision": label_precision(answers.votes[rows], answers.label[rows]),
             }
         )
         if sets.any():
@@ -161,14 +161,6 @@ def class_clicks(ledger: Annotations) -> dict[str, float]:
     return {name: value for name, value in spent.items() if value}
 
 
-def label_precision(ledger: Annotations, rows: np.ndarray) -> float | None:
-    """Share of the non-void pixels in the regions answered by ``rows`` whose class is the answer; None: unknown."""
-    answers = ledger.answers
-    rows = rows[answers.label[rows] != VOID]
-    right = answers.votes[rows, answers.label[rows]].sum(dtype=np.int64)
-    return share(right, answers.votes[rows, :-1].sum(dtype=np.int64))
-
-
 def share(part: Any, whole: Any) -> float | None:
     """``part / whole``, None for nothing of nothing."""
     return float(part / whole) if whole else None
@@ -193,18 +185,13 @@ def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
 
 def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
     """How much of the ground truth the regions could express, if each took its best class."""
-    best, pixels, outside, total = 0.0, 0, 0, 0
+    best, pixels, outside, total = 0, 0, 0, 0
     with Progress("comparing with the ground truth", len(regions.ids)) as bar:
         for image in regions.ids:
-            labels, mask = regions.labels(image).ravel(), data.mask(image).ravel()
-            inside = labels >= 0
-            rows = regions.rows[image]
-            votes = vote(mask[inside], labels[inside], rows.stop - rows.start, len(data.classes))
-            counted = int(votes[:, :-1].sum(dtype=np.int64))
-            if counted:
-                best += achievable_accuracy(votes) * counted
-            pixels += counted
-            outside += labels.size - int(inside.sum())
+            labels, rows = regions.labels(image), regions.rows[image]
+            right, known = achievable(vote_all(data.mask(image), labels, rows.stop - rows.start, len(data.classes)))
+            best, pixels = best + right, pixels + known
+            outside += int((labels < 0).sum())
             total += labels.size
             bar.advance()
     return {

@@ -93,16 +93,13 @@ def build(
     def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
         """Label maps go to the file; tables are put together over all images at the join."""
         numbers: dict[str, int] = {}
-        columns: dict[str, list[np.ndarray]] = {}
         for image, found in part:
             writer.array(f"labels/{image}", found.pop("labels"))
             graph: Graph = found.pop("graph")
-            columns_of = graph.table | {"degree": np.diff(graph.offsets), "neighbours": graph.neighbours} | found
-            for name, values in columns_of.items():
-                columns.setdefault(name, []).append(values)
+            columns = graph.table | {"degree": np.diff(graph.offsets), "neighbours": graph.neighbours} | found
+            for name, values in columns.items():
+                writer.rows(name, values)
             numbers[image] = graph.count
-        for name, arrays in columns.items():
-            writer.rows(name, np.concatenate(arrays))
         return {"regions": numbers}
 
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "cutting into regions", work=work)

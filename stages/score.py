@@ -223,7 +223,6 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
     outputs = len(data.classes) if settings.void_output == "drop" else model.outputs
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        columns: dict[str, list[np.ndarray]] = {}
         probability: dict[str, list[float]] = {}
         for batch in image_batches(data, part, settings.batch):
             for image, logits in zip(
@@ -241,11 +240,9 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
                     "sums": sums[found],
                 }
                 for name, value in values.items():
-                    columns.setdefault(name, []).append(value)
+                    writer.rows(name, value)
                 if settings.class_balance == "probability":
                     probability[image] = logits.softmax(0).mean(2).double().mean(1).tolist()
-        for name, arrays in columns.items():
-            writer.rows(name, np.concatenate(arrays))
         return {"probability": probability}
 
     return fill

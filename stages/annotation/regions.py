@@ -16,7 +16,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.console import Progress
 from stages.regions.areas import Areas, areas_of, joined
 from stages.regions.trimming import evidence
-from stages.regions.votes import dominant, vote
+from stages.regions.votes import achievable, dominant, label_precision, vote_all
 from stages.settings.stages import AnnotateSettings
 
 
@@ -54,8 +54,8 @@ def look_at_regions(
             mask, labels = data.mask(image), regions.labels(image)
             wanted = queries.region[rows] - np.int32(regions.rows[image].start)
             areas.append(areas_of(labels, wanted))
-            index, owner = areas[-1].pixels(np.arange(len(rows)))
-            votes[rows] = vote(mask.ravel()[index], owner, len(rows), classes)
+            every = vote_all(mask, labels, int(labels.max()) + 1, classes)
+            votes[rows] = every[wanted]
             if queries.answer == "precise":
                 vertices = data.vertices(image)
                 origins.add("estimated from masks" if vertices is None else "polygon files")
@@ -65,11 +65,11 @@ def look_at_regions(
                 shown[:, -1] &= settings.void_policy == "count"
                 class_sets[rows], clicks[rows] = shown, np.maximum(shown.sum(1), 1)  # saying "none" is a click too
             if before is not None and image in before.sizes:
+                index, owner = areas[-1].pixels(np.arange(len(rows)))
                 covered = before.queried_area(image).ravel()[index]
                 asked_before[rows] = np.bincount(owner[covered], minlength=len(rows))
-            inside = labels.ravel() >= 0
-            every = vote(mask.ravel()[inside], labels.ravel()[inside], int(labels.max()) + 1, classes)[:, :-1]
-            right, pixels = right + int(every.max(1).sum()), pixels + int(every.sum())
+            best, known = achievable(every)
+            right, pixels = right + best, pixels + known
             bar.advance(len(rows))
     place = np.argsort(np.concatenate(list(images.values())))  # of each query among the areas, which go by image
     return Sight(
@@ -127,7 +127,7 @@ def region_answers(
         "pixels": int(votes.sum(dtype=np.int64)),
         "pixels_asked_before": int(seen.asked_before[answered].sum()),
         "achievable_accuracy": seen.achievable_accuracy,
-        "label_precision": precision(new),
+        "label_precision": label_precision(votes, new.label),
         "unanswered": len(queries) - len(answered),
     }
     if queries.answer == "precise":
@@ -147,13 +147,6 @@ def exact_labels(data: Dataset, images: dict[str, np.ndarray], areas: Areas) -> 
         if (labels != VOID).any():
             masks[image] = labels
     return masks
-
-
-def precision(answers: Answers) -> float | None:
-    """Share of the non-void pixels in answered regions whose class is the answer; None without any."""
-    rows = np.flatnonzero(answers.label != VOID)
-    pixels = int(answers.votes[rows, :-1].sum(dtype=np.int64))
-    return float(answers.votes[rows, answers.label[rows]].sum(dtype=np.int64) / pixels) if pixels else None
 
 
 def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:

@@ -30,6 +30,7 @@ class Writer:
     def __init__(self, file: h5py.File):
         self.file = file
         self.arrays: dict[str, tuple[str, tuple[int, ...], str]] = {}
+        self.collected: dict[str, list[np.ndarray]] = {}
 
     def array(self, path: str, values: np.ndarray, compress: bool = True) -> None:
         """Stores ``values`` at ``path``, chunked with fletcher32, gzip 4 unless ``compress`` is off."""
@@ -59,8 +60,8 @@ class Writer:
         self.arrays[path.strip("/")] = (dataset.dtype.str, dataset.shape, checksum)
 
     def rows(self, path: str, values: np.ndarray) -> None:
-        """In a shard: its part of a table that runs over all shards, put together when they are joined."""
-        self.file.create_dataset(ROWS + path, data=np.ascontiguousarray(values))
+        """In a shard: more rows of a table that runs over all shards, put together when they are joined."""
+        self.collected.setdefault(path, []).append(values)
 
     def adopt(self, source: h5py.File) -> None:
         """Copies every array of ``source`` but parts of tables, chunks and checksums as they are."""
@@ -73,7 +74,9 @@ class Writer:
             self.arrays[path] = (dataset.dtype.str, dataset.shape, dataset.attrs["sha256"])
 
     def finish(self, header: Header) -> str:
-        """Writes ``header`` with the content's digest, which is returned."""
+        """Writes ``header`` with the content's digest, which is returned, and the rows that were collected."""
+        for path, parts in self.collected.items():
+            self.file.create_dataset(ROWS + path, data=np.concatenate(parts))
         digest = content_digest(header.kind, header.attributes, self.arrays)
         write_header(self.file, header, digest)
         return digest

@@ -11,7 +11,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
-from stages.labelling.labeller import PROTOTYPE_COLUMNS, REGION_COLUMNS, Fill
+from stages.labelling.labeller import PROTOTYPE_COLUMNS, Fill, record
 from stages.settings.regions import PseudoLabelSettings
 
 
@@ -73,7 +73,6 @@ def disambiguate(
         return found.cpu().numpy(), points.cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*REGION_COLUMNS, *PROTOTYPE_COLUMNS)}
         labelled: dict[str, int] = {}
         for image in part:
             rows = ledger.rows_of(image)
@@ -81,19 +80,14 @@ def disambiguate(
             void = classes if model.knows_void else VOID
             labels, points = label(image, rows)
             labels = ledger.painted_exactly(image, labels, void)
-            writer.array(f"labels/{image}", labels)
-            labelled[image] = int((labels != VOID).sum())
             index, owner = answers.areas.pixels(rows)
-            columns["answer"].append(rows)
-            columns["pixels"].append(np.bincount(owner, minlength=len(rows)))
-            columns["kept"].append(np.bincount(owner[labels.ravel()[index] != VOID], minlength=len(rows)))
-            columns["threshold"].append(np.full(len(rows), np.nan))
+            kept = labels.ravel()[index] != VOID
+            sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
+            labelled[image] = record(writer, image, labels, (rows, *sizes, np.full(len(rows), np.nan)))
             region, named = np.nonzero(points >= 0)
             y, x = np.divmod(points[region, named], labels.shape[1])
             for name, values in zip(PROTOTYPE_COLUMNS, (rows[region], named, y, x), strict=True):
-                columns[name].append(values.astype(np.int32))
-        for name, arrays in columns.items():
-            writer.rows(name, np.concatenate(arrays))
+                writer.rows(name, values.astype(np.int32))
         return {"labelled": labelled}
 
     return fill

@@ -10,7 +10,7 @@ from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.errors import BadInput
-from stages.labelling.labeller import REGION_COLUMNS, Fill
+from stages.labelling.labeller import Fill, record
 from stages.regions.sieve import sieve
 from stages.settings.regions import PseudoLabelSettings
 
@@ -49,7 +49,6 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
         return flat[classes, pixels].cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in REGION_COLUMNS}
         labelled: dict[str, int] = {}
         for batch in image_batches(data, part, settings.batch):
             for image, logits in zip(
@@ -72,14 +71,8 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
                 labels = np.full(size, VOID, dtype=np.uint8)
                 labels.ravel()[index[kept]] = given[kept]  # of several answers for a pixel the last one stays
                 labels = ledger.painted_exactly(image, labels)
-                writer.array(f"labels/{image}", labels)
-                labelled[image] = int((labels != VOID).sum())
-                columns["answer"].append(rows)
-                columns["pixels"].append(np.bincount(owner, minlength=len(rows)))
-                columns["kept"].append(np.bincount(owner[kept], minlength=len(rows)))
-                columns["threshold"].append(threshold)
-        for name, arrays in columns.items():
-            writer.rows(name, np.concatenate(arrays))
+                sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
+                labelled[image] = record(writer, image, labels, (rows, *sizes, threshold))
         return {"labelled": labelled}
 
     return fill

@@ -7,6 +7,7 @@ connected part for the class.
 import numpy as np
 
 from stages.artifacts.dataset import VOID
+from stages.regions.parts import connected_parts
 
 
 def count_parts(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
@@ -14,28 +15,11 @@ def count_parts(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
 
     labels (H,W) i32 region ids, 0 to count - 1 or negative for none; mask (H,W) u8.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    # The graph joins runs of a row instead of pixels, which makes it small.
-    key = labels.astype(np.int64) * 256 + mask
-    opens = np.ones(key.shape, bool)  # the pixel opens a run
-    opens[:, 1:] = key[:, 1:] != key[:, :-1]
-    run = np.cumsum(opens).reshape(key.shape) - 1
-    # Two runs of adjacent rows that overlap do so first where one of them opens ...
-    below = (key[:-1] == key[1:]) & (opens[:-1] | opens[1:])
-    # ... and two that touch at a corner only do so where one opens and the other has just ended.
-    left, right = key[:, :-1], key[:, 1:]
-    down = (left[:-1] == right[1:]) & opens[:-1, 1:] & opens[1:, 1:]
-    up = (left[1:] == right[:-1]) & opens[:-1, 1:] & opens[1:, 1:]
-    first = np.concatenate([run[:-1][below], run[:-1, :-1][down], run[:-1, 1:][up]])
-    second = np.concatenate([run[1:][below], run[1:, 1:][down], run[1:, :-1][up]])
-    runs = int(opens.sum())
-    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(runs, runs))
-    parts, part_of_run = connected_components(graph, directed=False)
-    region_of_part = np.empty(parts, np.int64)
-    region_of_part[part_of_run] = labels[opens]  # all runs of a part lie in one region
-    return np.bincount(region_of_part[region_of_part >= 0], minlength=count)
+    inside = labels >= 0
+    parts = connected_parts(np.where(inside, labels.astype(np.int64) * 256 + mask, -1), 8)
+    region_of_part = np.empty(int(parts.max(initial=-1)) + 1, np.int64)
+    region_of_part[parts[inside]] = labels[inside]  # all pixels of a part lie in one region
+    return np.bincount(region_of_part, minlength=count)
 
 
 def side_crossings(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:

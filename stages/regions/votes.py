@@ -35,11 +35,32 @@ def dominant(votes: np.ndarray, void_policy: Literal["count", "exclude"]) -> np.
     return winner.astype(np.uint8)
 
 
+def vote_all(mask: np.ndarray, labels: np.ndarray, count: int, classes: int) -> np.ndarray:
+    """`vote` of all regions of an image: mask (H,W) u8, labels (H,W) i32, -1 = no region."""
+    inside = labels >= 0
+    return vote(mask[inside], labels[inside], count, classes)
+
+
+def achievable(votes: np.ndarray) -> tuple[int, int]:
+    """Non-void pixels that are right if every region takes its best class, and all of them. votes (A,C+1)."""
+    classes = votes[:, :-1].astype(np.int64)
+    return int(classes.max(1).sum()), int(classes.sum())
+
+
+def label_precision(votes: np.ndarray, labels: np.ndarray) -> float | None:
+    """Share of the non-void pixels whose class is their region's label; None without any.
+
+    votes (A,C+1) as `vote` gives them, labels (A,) u8; regions labelled 255 are left out.
+    """
+    named = np.flatnonzero(labels != VOID)
+    pixels = int(votes[named, :-1].sum(dtype=np.int64))
+    return float(votes[named, labels[named]].sum(dtype=np.int64) / pixels) if pixels else None
+
+
 def achievable_accuracy(votes: np.ndarray) -> float:
     """Share of the non-void pixels that are right if every region takes its best class; NaN without such pixels.
 
     votes (A,C+1) as `vote` gives them.
     """
-    classes = votes[:, :-1].astype(np.int64)
-    total = classes.sum()
-    return float(classes.max(1).sum() / total) if total else float("nan")
+    right, pixels = achievable(votes)
+    return right / pixels if pixels else float("nan")
