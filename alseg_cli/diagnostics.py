@@ -188,8 +188,8 @@ def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
     best, pixels, outside, total = 0, 0, 0, 0
     with Progress("comparing with the ground truth", len(regions.ids)) as bar:
         for image in regions.ids:
-            labels, rows = regions.labels(image), regions.rows[image]
-            right, known = achievable(vote_all(data.mask(image), labels, rows.stop - rows.start, len(data.classes)))
+            labels = regions.labels(image)
+            right, known = achievable(vote_all(data.mask(image), labels, regions.number(image), len(data.classes)))
             best, pixels = best + right, pixels + known
             outside += int((labels < 0).sum())
             total += labels.size

@@ -1,6 +1,5 @@
 """The stage `extract-superpixels`: every image cut into regions, or base regions merged with a model's predictions."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.errors import BadInput
 from stages.parallel import core_count, map_in_processes
+from stages.ranks import launched_processes
 from stages.regions.cut import Graph, MergeTask, cut, merge_image
 from stages.regions.segmentation import require_ximgproc
 from stages.settings.regions import ExtractSettings
@@ -39,7 +39,7 @@ def run(
     Raises BadInput where they are missing or do not fit, for regions that were merged already, for method oracle
     without masks, and when OpenCV lacks its contributed modules.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise BadInput("extract-superpixels starts its own processes (--workers); run it without torchrun.")
     adaptive = settings.method == "adaptive"
     if adaptive and (superpixels is None or model is None):
@@ -123,7 +123,7 @@ def build(
         privilege = "oracle regions" if settings.method == "oracle" else "none"
         if superpixels is not None:
             privilege = superpixels.attributes["oracle_privilege"]
-            base_numbers = [superpixels.rows[image].stop - superpixels.rows[image].start for image in ids]
+            base_numbers = [superpixels.number(image) for image in ids]
             writer.array("base/region", (parts.column("group") + np.repeat(first, base_numbers)).astype(np.int32))
             base_first = np.repeat(superpixels.first_regions, numbers)
             writer.array("regions/root", (parts.column("root") + base_first).astype(np.int32))
@@ -187,21 +187,18 @@ def merge_tasks(
 
     from stages.acquisition.measures import MEASURES
     from stages.inference.devices import choose_device
-    from stages.inference.predictor import image_batches, load_predictor
+    from stages.inference.predictor import image_logits, load_predictor
     from stages.regions.reductions import lookup, region_means
 
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
     measure = MEASURES[settings.measure]
-    for batch in image_batches(data, ids, settings.batch):
-        logits = predictor.scaled_logits(batch.images, settings.input_scale)
-        for image, scores in zip(batch.ids, logits, strict=True):
-            rows = base.rows[image]
-            count, size = rows.stop - rows.start, base.sizes[image]
-            labels = torch.from_numpy(base.labels(image)).to(device).long()
-            with torch.inference_mode():
-                uncertainty = region_means(lookup(measure(scores[None])[0], size), labels, count)
-                probabilities = region_means(lookup(scores.softmax(0), size), labels, count).T
-            table = {name: base.read(f"regions/{name}", rows) for name in TABLE}
-            graph = Graph(table, *base.adjacency(image))
-            yield MergeTask(image, probabilities.cpu().numpy(), uncertainty.cpu().numpy(), graph, settings)
+    for image, logits in image_logits(predictor, data, ids, settings.batch, settings.input_scale):
+        count, size = base.number(image), base.sizes[image]
+        labels = torch.from_numpy(base.labels(image)).to(device).long()
+        with torch.inference_mode():
+            uncertainty = region_means(lookup(measure(logits[None])[0], size), labels, count)
+            probabilities = region_means(lookup(logits.softmax(0), size), labels, count).T
+        table = {name: base.read(f"regions/{name}", base.rows[image]) for name in TABLE}
+        graph = Graph(table, *base.adjacency(image))
+        yield MergeTask(image, probabilities.cpu().numpy(), uncertainty.cpu().numpy(), graph, settings)

@@ -46,10 +46,15 @@ class Ranks:
         return values
 
 
+def launched_processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """The ranks of this launch, joined by nccl on CUDA and gloo on CPU."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = launched_processes()
     if size == 1:
         yield Ranks()
         return

@@ -200,12 +200,10 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
     if model is None:
 
         def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
-            numbers = [regions.rows[image].stop - regions.rows[image].start for image in part]
-            draws = [
-                stream(settings.seed, "score", image).random(number, dtype=np.float32)
-                for image, number in zip(part, numbers, strict=True)
-            ]
-            writer.rows("score", np.concatenate(draws))
+            for image in part:
+                writer.rows(
+                    "score", stream(settings.seed, "score", image).random(regions.number(image), dtype=np.float32)
+                )
             return {}
 
         return draw
@@ -214,7 +212,7 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
 
     from stages.acquisition.measures import MEASURES
     from stages.inference.devices import choose_device
-    from stages.inference.predictor import image_batches, load_predictor
+    from stages.inference.predictor import image_logits, load_predictor
     from stages.regions.reductions import score_image
 
     device = choose_device(settings.device)
@@ -224,25 +222,22 @@ def score_regions(data: Dataset, model: Model | None, regions: Superpixels, sett
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         probability: dict[str, list[float]] = {}
-        for batch in image_batches(data, part, settings.batch):
-            for image, logits in zip(
-                batch.ids, predictor.scaled_logits(batch.images, settings.input_scale)[:, :outputs], strict=True
-            ):
-                labels = torch.from_numpy(regions.labels(image)).to(device).long()
-                count = regions.rows[image].stop - regions.rows[image].start
-                sums, histogram = score_image(logits, labels, count, measure)
-                found = histogram > 0
-                values = {
-                    "predicted": histogram.argmax(1).astype(np.uint8),  # ties: the smallest class
-                    "degree": found.sum(1),
-                    "class": np.nonzero(found)[1].astype(np.uint8),
-                    "pixels": histogram[found].astype(np.int32),
-                    "sums": sums[found],
-                }
-                for name, value in values.items():
-                    writer.rows(name, value)
-                if settings.class_balance == "probability":
-                    probability[image] = logits.softmax(0).mean(2).double().mean(1).tolist()
+        for image, every in image_logits(predictor, data, part, settings.batch, settings.input_scale):
+            logits = every[:outputs]
+            labels = torch.from_numpy(regions.labels(image)).to(device).long()
+            sums, histogram = score_image(logits, labels, regions.number(image), measure)
+            found = histogram > 0
+            values = {
+                "predicted": histogram.argmax(1).astype(np.uint8),  # ties: the smallest class
+                "degree": found.sum(1),
+                "class": np.nonzero(found)[1].astype(np.uint8),
+                "pixels": histogram[found].astype(np.int32),
+                "sums": sums[found],
+            }
+            for name, value in values.items():
+                writer.rows(name, value)
+            if settings.class_balance == "probability":
+                probability[image] = logits.softmax(0).mean(2).double().mean(1).tolist()
         return {"probability": probability}
 
     return fill

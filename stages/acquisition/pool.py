@@ -37,7 +37,7 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
             rows = regions.rows[image]
             index, _ = answers.areas.pixels(ledger.rows_of(image))
             inside = regions.labels(image).ravel()[np.unique(index)]
-            covered = np.bincount(inside[inside >= 0], minlength=rows.stop - rows.start)
+            covered = np.bincount(inside[inside >= 0], minlength=regions.number(image))
             excluded[rows] = covered > most * regions.region_sizes[rows]
             bar.advance()
     return excluded

@@ -54,6 +54,10 @@ class Superpixels(Artifact):
         """(N,) i64 global index of each image's first region."""
         return self.read("images/first_region")
 
+    def number(self, image: str) -> int:
+        """Regions of one image."""
+        return self.rows[image].stop - self.rows[image].start
+
     def labels(self, image: str) -> np.ndarray:
         """(H,W) i32 region ids of one image, -1 = no region."""
         return self.read(f"labels/{image}")

@@ -129,6 +129,14 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
                 ahead.append(reader.submit(read, group))
 
 
+def image_logits(
+    predictor: Predictor, dataset: Dataset, ids: Sequence[str], batch: int, scale: float
+) -> Iterator[tuple[str, Tensor]]:
+    """Per image its id and f32 logits (C,h,w), predicted from the image resized by ``scale``."""
+    for images in image_batches(dataset, ids, batch):
+        yield from zip(images.ids, predictor.scaled_logits(images.images, scale), strict=True)
+
+
 def equal_size_groups(ids: Sequence[str], sizes: dict[str, tuple[int, int]], most: int) -> list[list[str]]:
     """``ids`` in order, cut where the size changes or ``most`` are together."""
     groups: list[list[str]] = []

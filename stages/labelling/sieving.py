@@ -33,7 +33,7 @@ def smallest_sieved(ledger: Annotations, settings: PseudoLabelSettings) -> int:
 
 def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: PseudoLabelSettings) -> Fill:
     from stages.inference.devices import choose_device
-    from stages.inference.predictor import image_batches, load_predictor
+    from stages.inference.predictor import image_logits, load_predictor
     from stages.regions.reductions import lookup
 
     device = choose_device(settings.device)
@@ -50,29 +50,26 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         labelled: dict[str, int] = {}
-        for batch in image_batches(data, part, settings.batch):
-            for image, logits in zip(
-                batch.ids, predictor.scaled_logits(batch.images, settings.input_scale), strict=True
-            ):
-                size = data.sizes[image]
-                rows = ledger.rows_of(image)
-                rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
-                index, owner = answers.areas.pixels(rows)
-                given = answers.label[rows][owner]
-                kept, threshold = sieve(
-                    confidence(logits, size, index, given),
-                    owner,
-                    len(rows),
-                    settings.sieve,
-                    settings.samples,
-                    least,
-                    settings.min_delta,
-                )
-                labels = np.full(size, VOID, dtype=np.uint8)
-                labels.ravel()[index[kept]] = given[kept]  # of several answers for a pixel the last one stays
-                labels = ledger.painted_exactly(image, labels)
-                sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
-                labelled[image] = record(writer, image, labels, (rows, *sizes, threshold))
+        for image, logits in image_logits(predictor, data, part, settings.batch, settings.input_scale):
+            size = data.sizes[image]
+            rows = ledger.rows_of(image)
+            rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
+            index, owner = answers.areas.pixels(rows)
+            given = answers.label[rows][owner]
+            kept, threshold = sieve(
+                confidence(logits, size, index, given),
+                owner,
+                len(rows),
+                settings.sieve,
+                settings.samples,
+                least,
+                settings.min_delta,
+            )
+            labels = np.full(size, VOID, dtype=np.uint8)
+            labels.ravel()[index[kept]] = given[kept]  # of several answers for a pixel the last one stays
+            labels = ledger.painted_exactly(image, labels)
+            sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
+            labelled[image] = record(writer, image, labels, (rows, *sizes, threshold))
         return {"labelled": labelled}
 
     return fill

@@ -36,17 +36,17 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
         left, right = axes_of(figure, 2)
         outline(canvas, base.labels(image), YELLOW, 0.8)
         canvas.show(left)
-        left.set_title(f"{image}, base ({base.method}): {number_of(base, image)} regions", fontsize=9)
+        left.set_title(f"{image}, base ({base.method}): {base.number(image)} regions", fontsize=9)
         merged = Canvas(pixels)
         merged.line(base.labels(image), YELLOW, 0.5)
         outline(merged, labels)
         merged.show(right)
         epsilon = regions.header.settings["epsilon"]
-        right.set_title(f"merged below {epsilon:g}: {number_of(regions, image)} regions", fontsize=9)
+        right.set_title(f"merged below {epsilon:g}: {regions.number(image)} regions", fontsize=9)
         return to_png(figure)
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
-    title = f"{image}, {regions.method}: {number_of(regions, image)} regions"
+    title = f"{image}, {regions.method}: {regions.number(image)} regions"
     outside = labels < 0
     canvas.hatch(outside, VOID_STRIPES)
     outline(canvas, labels, YELLOW, 0.8)
@@ -56,11 +56,6 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
         legend(figure, [stripes(VOID_STRIPES, "in no region")])
     axes.set_title(title, fontsize=9)
     return to_png(figure)
-
-
-def number_of(regions: Superpixels, image: str) -> int:
-    rows = regions.rows[image]
-    return rows.stop - rows.start
 
 
 def outline(
@@ -87,7 +82,7 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     figure = figure_for(pixels, panels, bars=1)
     left, middle, *right = axes_of(figure, panels)
     left.imshow(pixels)
-    left.set_title(f"{image}: {number_of(regions, image)} regions", fontsize=9)
+    left.set_title(f"{image}: {regions.number(image)} regions", fontsize=9)
     values = spread(scores.region_scores()[rows], labels, np.nan)
     middle.set_facecolor("0.8")
     heat = middle.imshow(values, cmap="inferno", interpolation="nearest")
@@ -116,7 +111,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
     every = queries.read("queries/score")
     norm, cmap = Normalize(every.min(), every.max()), colormaps["viridis"]
-    place = np.full(number_of(regions, image), -1, dtype=np.int32)  # rank among the image's queries, -1: not asked
+    place = np.full(regions.number(image), -1, dtype=np.int32)  # rank among the image's queries, -1: not asked
     place[queries.region[rows] - regions.rows[image].start] = np.arange(len(rows))
     asked = spread(place, labels, -1)
     colours = (cmap(norm(every[rows]))[:, :3] * 255).round().astype(np.uint8)
