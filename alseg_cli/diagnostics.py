@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.acquisition.statistics import defined
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID
 from stages.artifacts.dataset import VOID, Dataset
@@ -245,6 +246,8 @@ def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
     is no class of these means. Pixels labelled exactly count in them, but are neither inside nor beyond.
     `regions_with_one_class` is the share of the sets of one class, or void alone, among those that are not empty.
     """
+    from stages.inference.confusion import mean_iou
+
     ledger, classes = open_input(pseudo, "annotations", Annotations), len(data.classes)
     inside, beyond = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     sizes = ledger.answers.class_sets.sum(1)
@@ -269,18 +272,10 @@ def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
         "label_precision_inside": share(inside[2], inside[1]),
         "label_precision_beyond": share(beyond[2], beyond[1]),
         "coverage": share(confusion[:, :-1].sum(), confusion.sum()),
-        "miou": mean_iou(confusion),
-        "miou_where_labelled": mean_iou(confusion[:, :-1]),
+        "miou": defined(mean_iou(confusion)),
+        "miou_where_labelled": defined(mean_iou(confusion[:, :-1])),
         "regions_with_one_class": share((sizes == 1).sum(), (sizes > 0).sum()),
     }
-
-
-def mean_iou(confusion: np.ndarray) -> float | None:
-    """Mean over the classes that truth or labels hold; (C,C+k) counts whose last k columns are misses of all kinds."""
-    classes = len(confusion)
-    hits = np.diag(confusion[:, :classes]).astype(np.float64)
-    union = confusion.sum(1) + confusion[:, :classes].sum(0) - hits
-    return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else None
 
 
 def tally(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The stage `evaluate`: how well models segment a split."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.acquisition.statistics import defined
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
@@ -105,11 +105,6 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
     publish_together({request.path_beside(".json"): text, request.output: content})
     found = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
     return f"mIoU on {settings.split} ({len(ids)} images): {found}"
-
-
-def defined(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else float(value)
 
 
 def evaluate_models(data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> list[Entry]:

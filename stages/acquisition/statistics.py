@@ -19,6 +19,11 @@ def mean_defined(values: list[float]) -> float | None:
     return float(defined.mean()) if len(defined) else None
 
 
+def defined(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def distinct_classes(labels: np.ndarray) -> int:
     """Number of distinct classes among (Q,) u8 labels, 255 left out."""
     return len(np.unique(labels[labels != 255]))

@@ -14,9 +14,12 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
-    """(C,) f64 IoU per class of a (C,C) matrix; NaN where neither truth nor prediction holds the class."""
+    """(C,) f64 IoU per class of a (C,C) matrix; NaN where neither truth nor prediction holds the class.
+
+    Columns behind the first C are predictions of no class: misses of the true one.
+    """
     hits = np.diag(confusion).astype(np.float64)
-    union = confusion.sum(0) + confusion.sum(1) - hits
+    union = confusion[:, : len(confusion)].sum(0) + confusion.sum(1) - hits
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
