@@ -190,7 +190,9 @@ def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
     with Progress("comparing with the ground truth", len(regions.ids)) as bar:
         for image in regions.ids:
             labels = regions.labels(image)
-            right, known = achievable(vote_all(data.mask(image), labels, regions.number(image), len(data.classes)))
+            right, known = achievable(
+                vote_all(data.mask(image, regions.sizes[image]), labels, regions.number(image), len(data.classes))
+            )
             best, pixels = best + right, pixels + known
             outside += int((labels < 0).sum())
             total += labels.size
@@ -212,7 +214,7 @@ def truth_of_sieved(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
     with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
         for image in pseudo.ids:
             region = ledger.queried_area(image) & ~labelled_exactly(ledger, image)
-            truth = data.mask(image)[region]
+            truth = data.mask(image, ledger.sizes[image])[region]
             given, kept = ledger.label_map(image)[region], pseudo.label_map(image)[region]
             before += tally(given, truth)
             after += tally(kept, truth)
@@ -255,7 +257,7 @@ def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
     confusion = np.zeros((classes, classes + 2), dtype=np.int64)
     with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
         for image in pseudo.ids:
-            truth, labels = data.mask(image), pseudo.label_map(image, classes)
+            truth, labels = data.mask(image, pseudo.sizes[image]), pseudo.label_map(image, classes)
             # void is known, to the label void alone
             void = np.where((truth == VOID) & (labels == classes), np.uint8(classes), truth)
             exact, asked = labelled_exactly(ledger, image), ledger.queried_area(image)

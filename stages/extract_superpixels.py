@@ -18,6 +18,7 @@ from stages.errors import BadInput
 from stages.parallel import core_count, map_in_processes
 from stages.ranks import launched_processes
 from stages.regions.cut import Graph, MergeTask, cut, merge_image
+from stages.regions.grid import Size, grid_size
 from stages.regions.segmentation import require_ximgproc
 from stages.settings.regions import ExtractSettings
 
@@ -44,6 +45,8 @@ def run(
     adaptive = settings.method == "adaptive"
     if adaptive and (superpixels is None or model is None):
         raise BadInput("The method adaptive merges base regions with a model; give --superpixels and --model.")
+    if adaptive and settings.grid_scale != 1:
+        raise BadInput("Merged regions live on the grid of their base; leave --grid-scale out for the method adaptive.")
     if not adaptive and (superpixels is not None or model is not None):
         raise BadInput(f"The method {settings.method} takes neither --superpixels nor --model; leave them out.")
     if settings.method in ("seeds", "slic", "lsc"):
@@ -103,12 +106,13 @@ def build(
         return {"regions": numbers}
 
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "cutting into regions", work=work)
+    grids = grids_of(dataset, ids, settings) if superpixels is None else superpixels.sizes
 
     def finish(writer: Writer, parts: Parts) -> Header:
         regions = parts.merged("regions")
         numbers = np.array([regions[image] for image in ids], dtype=np.int64)
         first = np.concatenate([[0], np.cumsum(numbers)[:-1]]).astype(np.int64)
-        write_images(writer, ids, dataset.sizes)
+        write_images(writer, ids, grids)
         writer.array("images/first_region", first)
         writer.array("images/num_regions", numbers.astype(np.int32))
         writer.array("regions/image", np.repeat(np.arange(len(ids), dtype=np.int32), numbers))
@@ -154,14 +158,19 @@ def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
+def grids_of(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> dict[str, Size]:
+    """The grid that each image is cut on."""
+    return {image: grid_size(data.sizes[image], settings.grid_scale) for image in ids}
+
+
 def process_count(settings: ExtractSettings) -> int:
     return settings.workers or core_count()
 
 
 def segmented(data: Dataset, settings: ExtractSettings, ids: Sequence[str]) -> Iterator[Found]:
     """The regions of the images ``ids``, several images at a time in processes of their own."""
-    read = data.mask if settings.method == "oracle" else data.image
-    tasks = ((read(image), settings) for image in ids)
+    read, grids = data.mask if settings.method == "oracle" else data.image, grids_of(data, ids, settings)
+    tasks = ((read(image, grids[image]), settings) for image in ids)
     for labels, graph in map_in_processes(cut, tasks, process_count(settings)):
         yield {"labels": labels, "graph": graph}
 

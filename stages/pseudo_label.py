@@ -77,7 +77,7 @@ def build(
 
     def finish(writer: Writer, parts: Parts) -> Header:
         labelled = parts.merged("labelled")
-        write_images(writer, ids, data.sizes)
+        write_images(writer, ids, ledger.sizes)
         writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
         rows, pixels, kept = parts.column("answer"), parts.column("pixels"), parts.column("kept")
         order = np.argsort(rows)

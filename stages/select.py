@@ -13,7 +13,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header
-from stages.artifacts.images_table import write_images
+from stages.artifacts.images_table import require_same_grid, write_images
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
@@ -45,6 +45,7 @@ def run(
         ledger = None if annotations is None else Annotations(annotations)
         if ledger is not None:
             require_made_from(ledger, "dataset", data)
+            require_same_grid(ledger, ledger.sizes, scored.sizes)
         regions = regions_of(superpixels, data, scored)
         if scored.unit != "pixel" and (settings.exclude_void or settings.image_share < 1):
             raise BadInput(f"exclude_void and image_share are about pixels, and {scores} scores {scored.unit}s.")
@@ -147,7 +148,7 @@ def pick_per_image(
     with Progress("selecting", len(ids)) as bar:
         for number, image in enumerate(ids):
             if budgets[number]:
-                excluded = excluded_pixels(data, ledger, settings.exclude_void, image)
+                excluded = excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
                 left += excluded.size - int(excluded.sum())
                 values = scores.map(image)
                 found = choose_pixels(
@@ -169,11 +170,13 @@ def pick_from_dataset(
     values, images, indices, pixels = [], [], [], 0
     with Progress("selecting", len(scores.ids)) as bar:
         for number, image in enumerate(scores.ids):
-            eligible = np.flatnonzero(~excluded_pixels(data, ledger, settings.exclude_void, image).ravel())
+            eligible = np.flatnonzero(
+                ~excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image]).ravel()
+            )
             values.append(scores.map(image).ravel()[eligible])
             images.append(np.full(len(eligible), number, dtype=np.int32))
             indices.append(eligible.astype(np.int32))
-            pixels += data.sizes[image][0] * data.sizes[image][1]
+            pixels += scores.sizes[image][0] * scores.sizes[image][1]
             bar.advance()
     score = np.concatenate(values)
     budget = settings.budget * len(scores.ids)

@@ -8,11 +8,13 @@ from stages.artifacts.superpixels import Superpixels
 from stages.console import Progress
 
 
-def excluded_pixels(data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str) -> np.ndarray:
-    """(H,W) bool: asked before, or void where the simulation may know."""
-    excluded = np.zeros(data.sizes[image], dtype=bool)
+def excluded_pixels(
+    data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str, grid: tuple[int, int]
+) -> np.ndarray:
+    """(H,W) bool on ``grid``: asked before, or void where the simulation may know."""
+    excluded = np.zeros(grid, dtype=bool)
     if exclude_void:
-        excluded |= data.mask(image) == VOID
+        excluded |= data.mask(image, grid) == VOID
     if ledger is not None:
         excluded[ledger.queried_pixels(image)] = True
     return excluded

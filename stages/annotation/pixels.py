@@ -16,7 +16,7 @@ def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -
     labels = np.full(len(queries), VOID, dtype=np.uint8)
     images = rows_by_image(queries.image, queries.ids)
     for image, rows in images.items():
-        labels[rows] = data.mask(image)[queries.y[rows], queries.x[rows]]
+        labels[rows] = data.mask(image, queries.sizes[image])[queries.y[rows], queries.x[rows]]
     labels, annotator = with_errors(labels, images, queries.round, len(data.classes), settings)
     answered = within_budget(np.ones(len(queries)), settings.click_budget)
     new = Answers.of(

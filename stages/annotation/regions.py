@@ -51,13 +51,14 @@ def look_at_regions(
     right = pixels = 0
     with Progress("answering", len(queries)) as bar:
         for image, rows in images.items():
-            mask, labels = data.mask(image), regions.labels(image)
+            labels = regions.labels(image)
+            mask = data.mask(image, queries.sizes[image])
             wanted = queries.region[rows] - np.int32(regions.rows[image].start)
             areas.append(areas_of(labels, wanted))
             every = vote_all(mask, labels, int(labels.max()) + 1, classes)
             votes[rows] = every[wanted]
             if queries.answer == "precise":
-                vertices = data.vertices(image)
+                vertices = data.vertices(image, queries.sizes[image])
                 origins.add("estimated from masks" if vertices is None else "polygon files")
                 clicks[rows] = precise_clicks(mask, labels, wanted, vertices)
             elif queries.answer == "class-set":
@@ -99,7 +100,7 @@ def region_answers(
     labels, annotator = np.full(len(answered), VOID), np.full(len(answered), ORACLE)
     state = np.full(len(answered), ANSWERED)
     if queries.answer == "precise":
-        masks = exact_labels(data, images, areas)
+        masks = exact_labels(data, queries, images, areas)
     elif queries.answer == "class-set":
         alone = class_sets[:, :-1].any(1) & (class_sets.sum(1) == 1)
         labels[alone] = class_sets[alone].argmax(1)
@@ -137,13 +138,14 @@ def region_answers(
     return Answered(new, masks, counts)
 
 
-def exact_labels(data: Dataset, images: dict[str, np.ndarray], areas: Areas) -> dict[str, np.ndarray]:
+def exact_labels(data: Dataset, queries: Queries, images: dict[str, np.ndarray], areas: Areas) -> dict[str, np.ndarray]:
     """Per image the true labels (H,W) u8 inside the areas, 255 elsewhere; ``images`` maps image to its areas."""
     masks = {}
     for image, rows in images.items():
         index, _ = areas.pixels(rows)
-        labels = np.full(data.sizes[image], VOID, dtype=np.uint8)
-        labels.ravel()[index] = data.mask(image).ravel()[index]
+        truth = data.mask(image, queries.sizes[image])
+        labels = np.full(truth.shape, VOID, dtype=np.uint8)
+        labels.ravel()[index] = truth.ravel()[index]
         if (labels != VOID).any():
             masks[image] = labels
     return masks

@@ -9,7 +9,7 @@ import numpy as np
 from stages.acquisition.statistics import distinct_classes, mean_defined
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Writer
-from stages.artifacts.images_table import Size, rows_by_image, write_images
+from stages.artifacts.images_table import Size, require_same_grid, rows_by_image, write_images
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.regions.areas import Areas, empty_areas
@@ -142,7 +142,10 @@ def append_answers(
 
     The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may hold what the ledger does not
     know yet. ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` the file of their regions.
+    BadInput where an image was asked about on another grid before.
     """
+    if before is not None:
+        require_same_grid(before, before.sizes, sizes)
     old = Ledger([], {}, Answers.of(0, new.votes.shape[1] - 1), []) if before is None else before.ledger()
     known, numbers = extended(old.ids, ids)
     people, people_numbers = extended(old.annotators, annotators)

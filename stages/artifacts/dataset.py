@@ -13,6 +13,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.errors import BadInput
+from stages.regions.grid import Size, image_on_grid, map_on_grid
 
 VOID = 255
 
@@ -49,23 +50,30 @@ class Dataset(Artifact):
             raise BadInput(f"{self.path} has no images in split {split!r}; its splits are {known}.")
         return found
 
-    def image(self, image: str) -> np.ndarray:
-        """(H,W,3) u8 RGB."""
-        return self.read(f"images/{image}")
+    def image(self, image: str, grid: Size | None = None) -> np.ndarray:
+        """(H,W,3) u8 RGB; of the size ``grid`` where that is given."""
+        pixels = self.read(f"images/{image}")
+        return pixels if grid is None else image_on_grid(pixels, grid)
 
     def has_masks(self, split: str) -> bool:
         """Whether every image of ``split`` has a mask; False for an empty split."""
         found = [image for image in self.all_ids if self.splits[image] == split]
         return bool(found) and all(f"masks/{image}" in self for image in found)
 
-    def mask(self, image: str) -> np.ndarray:
-        """(H,W) u8 ground truth, 255 = void; BadInput when the image has none."""
+    def mask(self, image: str, grid: Size | None = None) -> np.ndarray:
+        """(H,W) u8 ground truth, 255 = void, read at the pixels of ``grid`` where that is given.
+
+        BadInput when the image has none.
+        """
         if f"masks/{image}" not in self:
             raise BadInput(
                 f"{self.path} has no mask for image {image}; prepare the dataset with masks, or let people answer."
             )
-        return self.read(f"masks/{image}")
+        mask = self.read(f"masks/{image}")
+        return mask if grid is None else map_on_grid(mask, grid)
 
-    def vertices(self, image: str) -> np.ndarray | None:
-        """(V,2) i32 (y,x) vertices of the image's polygons; None when it was prepared without a polygon file."""
-        return self.read(f"polygons/{image}") if f"polygons/{image}" in self else None
+    def vertices(self, image: str, grid: Size) -> np.ndarray | None:
+        """(V,2) i32 (y,x) vertices of the image's polygons on ``grid``; None when it was prepared without polygons."""
+        if f"polygons/{image}" not in self:
+            return None
+        return self.read(f"polygons/{image}") * np.array(grid) // np.array(self.sizes[image])

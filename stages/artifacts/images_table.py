@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact, Writer
+from stages.errors import BadInput
 
 Size = tuple[int, int]
 
@@ -21,6 +22,17 @@ def read_images(artifact: Artifact) -> tuple[list[str], dict[str, Size]]:
     ids = artifact.strings("images/id")
     heights, widths = artifact.read("images/height"), artifact.read("images/width")
     return ids, {image: (int(h), int(w)) for image, h, w in zip(ids, heights, widths, strict=True)}
+
+
+def require_same_grid(artifact: Artifact, before: Mapping[str, Size], sizes: Mapping[str, Size]) -> None:
+    """BadInput where ``artifact``, a ledger with grids ``before``, knows an image on another grid than ``sizes``."""
+    for image in before.keys() & sizes.keys():
+        if before[image] != sizes[image]:
+            old, new = (f"{height} x {width}" for height, width in (before[image], sizes[image]))
+            raise BadInput(
+                f"{artifact.path} was asked about image {image} on a grid of {old} pixels, and this would be one of "
+                f"{new}; score on the same grid (--grid-scale, --superpixels) in all rounds."
+            )
 
 
 def rows_by_image(image_column: np.ndarray, ids: Sequence[str]) -> dict[str, np.ndarray]:

@@ -27,16 +27,21 @@ def load_direction_predictor(model: Model, checkpoint: str, device: torch.device
 
 
 def directions(
-    predictor: Predictor, image: Tensor, scales: Sequence[float] = (1.0,), flip: bool = False
+    predictor: Predictor,
+    image: Tensor,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    grid: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(3,H,W) u8 -> features (D,H,W) f32 and cosines (C,H,W) f32, averaged over ``scales`` and mirrored views.
 
+    With ``grid`` (h,w) they are of that size.
     The features of a view have unit length before they are brought to the size of the image, and at most that after.
     """
     network = predictor.network
     assert isinstance(network, DeepLabV3Plus)
     assert isinstance(network.classifier, CosineClassifier)
-    size = image.shape[-2:]
+    size = image.shape[-2:] if grid is None else torch.Size(grid)
     sums: list[Tensor] = []
     with torch.inference_mode():
         for scale in scales:

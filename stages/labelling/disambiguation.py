@@ -46,7 +46,7 @@ def disambiguate(
     def label(image: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H,W) u8 labels from the answers ``rows``, and the prototypes (A,C) as flat pixel indices, -1 = none."""
         pixels = torch.from_numpy(data.image(image)).permute(2, 0, 1)
-        features, scores = directions(predictor, pixels, settings.scales, settings.flip)
+        features, scores = directions(predictor, pixels, settings.scales, settings.flip, regions.sizes[image])
         labels = torch.from_numpy(regions.labels(image)).long().to(device)
         asked = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
         sets = torch.from_numpy(answers.class_sets[rows].astype(bool))[:, : model.outputs].to(device)

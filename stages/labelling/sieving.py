@@ -51,7 +51,7 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         labelled: dict[str, int] = {}
         for image, logits in image_logits(predictor, data, part, settings.batch, settings.input_scale):
-            size = data.sizes[image]
+            size = ledger.sizes[image]
             rows = ledger.rows_of(image)
             rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
             index, owner = answers.areas.pixels(rows)

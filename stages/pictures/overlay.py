@@ -78,7 +78,7 @@ def draw_dataset(data: Dataset, image: str) -> bytes:
 
 
 def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
-    pixels = data.image(image)
+    pixels = data.image(image, scores.sizes[image])
     figure = figure_for(pixels, 2, bars=1)
     left, right = axes_of(figure, 2)
     left.imshow(pixels)
@@ -91,7 +91,7 @@ def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
 
 def draw_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     """The asked pixels; of an image that is asked as a whole, the image."""
-    pixels = data.image(image)
+    pixels = data.image(image, queries.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     axes.imshow(pixels)

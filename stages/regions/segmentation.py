@@ -23,7 +23,7 @@ MOST_LEVELS = 10  # the largest that the settings admit
 FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this
 SMALLEST_SIDE = 2  # of a region in slic and lsc, in pixels
 SMALLEST_SHARE = 4  # slic, lsc: parts below a quarter of the mean size are joined to a neighbour, as OpenCV does itself
-COLOURS = ("lab", "hsv", "equalised-hsv")
+COLOURS = ("lab", "hsv", "equalised-hsv", "equalised-unit-hsv")
 
 
 def require_ximgproc() -> Any:
@@ -182,18 +182,24 @@ def seeds_colours(cv2: Any, image: np.ndarray, colour: str) -> np.ndarray:
     """(H,W,3) u8 RGB as SEEDS gets it: Lab as uint8, the others as float32.
 
     hsv has all channels in [0,1]. equalised-hsv is the published chain (adaptive_superpixel.md 2.1): the hue stays in
-    degrees, so that all but the first degree falls into SEEDS' last bin.
+    degrees, so that all but the first degree falls into SEEDS' last bin; equalised-unit-hsv divides it by 360.
     """
     match colour:
         case "lab":
             return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
         case "hsv":
-            hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-            return np.asarray(hsv / np.array([360, 1, 1], dtype=np.float32))
+            return unit_hue(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV))
         case "equalised-hsv":
             return np.asarray(cv2.cvtColor(equalised(image).astype(np.float32), cv2.COLOR_RGB2HSV))
+        case "equalised-unit-hsv":
+            return unit_hue(cv2.cvtColor(equalised(image).astype(np.float32), cv2.COLOR_RGB2HSV))
         case _:
             raise ValueError(f"unknown colour {colour!r}; known are {', '.join(COLOURS)}")
+
+
+def unit_hue(hsv: np.ndarray) -> np.ndarray:
+    """(H,W,3) f32 with the hue in degrees -> with the hue in [0,1]."""
+    return np.asarray(hsv / np.array([360, 1, 1], dtype=np.float32))
 
 
 def equalised(image: np.ndarray) -> np.ndarray:

@@ -62,6 +62,14 @@ class NetworkSettings(BaseModel):
         description="Align the corner pixels when deeplabv3plus and fpn-dilated resize bilinearly; "
         "the published fpn-dilated does not.",
     )
+    side_taps: tuple[str, ...] = Field(
+        (),
+        description="Support heads: the modules of the backbone whose outputs the three side classifiers see, such as "
+        "blocks.1,blocks.3,blocks.4; none: its three last feature maps from stride 4 on but the deepest.",
+    )
+    lossiness_width: int = Field(
+        512, ge=1, description="Support heads: channels of the first convolution of the head that predicts lossiness."
+    )
     weights: str = Field(
         "imagenet",
         min_length=1,

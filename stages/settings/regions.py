@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.settings.base import EXECUTION
-from stages.settings.stages import Checkpoint, NetworkUse
+from stages.settings.base import EXECUTION, StageSettings
+from stages.settings.stages import Checkpoint, Device, NetworkUse, Precision
 
 
 class ExtractSettings(NetworkUse):
@@ -23,9 +23,13 @@ class ExtractSettings(NetworkUse):
     )
     split_parts: bool = Field(False, description="Make every 4-connected part of a superpixel a region of its own.")
 
-    colour: Literal["lab", "hsv", "equalised-hsv"] = Field(
+    grid_scale: float = Field(
+        1.0, gt=0, le=1, description="Cut the images resized by this; queries then live on that coarser grid."
+    )
+    colour: Literal["lab", "hsv", "equalised-hsv", "equalised-unit-hsv"] = Field(
         "lab",
-        description="seeds: colour space; equalised-hsv is the published chain, which in effect ignores the hue.",
+        description="seeds: colour space; equalised-hsv is the published chain, which in effect ignores the hue, "
+        "equalised-unit-hsv the same with the hue in 0 to 1.",
     )
     levels: int | None = Field(
         None, ge=2, le=10, description="seeds: block levels (published: 5); none: those that come closest to the count."
@@ -52,6 +56,42 @@ class ExtractSettings(NetworkUse):
     checkpoint: Checkpoint = Field("last", description="adaptive: which weights of the model.")
     input_scale: float = Field(1.0, gt=0, le=4, description="adaptive: scale of the images that the network sees.")
     workers: int = Field(0, ge=0, description="Processes; 0 means one per core.", json_schema_extra=EXECUTION)
+
+
+class ClusterSettings(StageSettings):
+    """Settings of `cluster-regions` (spec madbal.md 3)."""
+
+    method: Literal["kmeans", "random"] = Field(
+        "kmeans", description="Mini-batch k-means of the regions' features, or uniform random clusters as a control."
+    )
+    clusters: int = Field(9, ge=1, le=256, description="Number of clusters.")
+    encoder: str = Field(
+        "vgg16",
+        min_length=1,
+        description="timm model that describes a region's patch: the mean of its deepest feature map whose stride is "
+        "not above the patch's side.",
+    )
+    weights: str = Field(
+        "imagenet",
+        min_length=1,
+        description="Weights of the encoder: imagenet (downloaded), none (random), or a file.",
+    )
+    patch: int = Field(16, ge=2, le=512, description="Side of the patches in pixels.")
+    passes: int = Field(6, ge=1, description="Passes of the k-means over all regions.")
+    batch: int = Field(1024, ge=1, description="Regions per step of the k-means (order shuffled).")
+    order: Literal["shuffled", "reference"] = Field(
+        "shuffled",
+        description="How the regions are fed to the k-means: shuffled in every pass, or two images at a time from the "
+        "last to the second, as the public code does.",
+    )
+    keep_features: bool = Field(
+        True, description="Store the features, so that other clusters can be made of them (--features)."
+    )
+    device: Device = Field("auto", description="Where the encoder runs.", json_schema_extra=EXECUTION)
+    precision: Precision = Field("auto", description="Forward pass; auto is bfloat16 on CUDA and float32 elsewhere.")
+    workers: int = Field(
+        0, ge=0, description="Processes that cut patches; 0: one per core.", json_schema_extra=EXECUTION
+    )
 
 
 class PseudoLabelSettings(NetworkUse):

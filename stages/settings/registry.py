@@ -1,7 +1,7 @@
 """Stage name -> settings model: what a recipe may set and the command line offers."""
 
 from stages.settings.base import StageSettings
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
+from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
@@ -15,6 +15,7 @@ from stages.settings.train import TrainSettings
 SETTINGS: dict[str, type[StageSettings]] = {
     "prepare": PrepareSettings,
     "extract-superpixels": ExtractSettings,
+    "cluster-regions": ClusterSettings,
     "train": TrainSettings,
     "score": ScoreSettings,
     "select": SelectSettings,

@@ -53,11 +53,29 @@ class ScoreSettings(NetworkUse):
     )
     votes_per_pass: int = Field(10, ge=1, description="Hard vote: pixels each pass votes for.")
     input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+    maturity: Literal["none", "pixel", "image"] = Field(
+        "none",
+        description="Add the divergence between the network's prediction and those of its side classifiers: at every "
+        "pixel (Jensen-Shannon), or one number per image and classifier as the public code does. Needs support heads.",
+    )
+    lossiness: bool = Field(False, description="Multiply by exp(predicted lossiness). Needs support heads.")
+    grid_scale: float = Field(
+        1.0, gt=0, le=1, description="Pixels: queries live on a grid of the image's sides times this, rounded down."
+    )
+    region_score: Literal["mean", "highest"] = Field(
+        "mean",
+        description="Regions: mean of the measure over the pixels, or that of the best pixel (random: the best of a "
+        "number per pixel, so that large regions come sooner).",
+    )
+    best_pixel: bool = Field(
+        False, description="Regions: also keep where each one's best pixel is, which select --answer pixel asks about."
+    )
     dtype: Literal["float32", "float16"] = Field("float32", description="How score maps are stored.")
-    class_balance: Literal["none", "regions", "pixels", "probability"] = Field(
+    class_balance: Literal["none", "regions", "pixels", "cluster", "probability"] = Field(
         "none",
         description="Regions: weigh the score by exp(-share) of the predicted class, its share counted in regions "
-        "(ClassBal, Cai et al. 2021) or in pixels (Kim et al. 2023); or every pixel by 1 / (1 + strength x mean "
+        "(ClassBal, Cai et al. 2021), in pixels (Kim et al. 2023), or in the regions of the same cluster (Yazdani et "
+        "al. 2023); or every pixel by 1 / (1 + strength x mean "
         "probability of its class)^2 (PixBal, Hwang et al. 2023).",
     )
     rescale: bool = Field(
@@ -73,12 +91,29 @@ class ScoreSettings(NetworkUse):
     )
     share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. has 0.25.")
 
+    @property
+    def needs_support(self) -> bool:
+        """Whether only a network with support heads can score like this."""
+        return self.lossiness or self.maturity != "none"
+
     @model_validator(mode="after")
     def _committee_needs_a_measure(self) -> Self:
         if self.committee and self.measure == "random":
             raise ValueError("a committee needs a measure other than random")
         if self.committee and self.unit == "region":
             raise ValueError("a committee scores pixels or images, not regions")
+        if self.committee and self.needs_support:
+            raise ValueError("a committee has no support heads; leave maturity and lossiness out")
+        if self.needs_support and self.measure == "random":
+            raise ValueError("maturity and lossiness are added to a measure other than random")
+        if (self.best_pixel or self.region_score == "highest") and self.unit != "region":
+            raise ValueError("best_pixel and region_score are about regions; set unit region")
+        if self.best_pixel and self.measure == "random" and self.region_score == "mean":
+            raise ValueError("random numbers per region have no best pixel; set region_score highest")
+        if self.region_score == "highest" and self.class_balance == "probability":
+            raise ValueError("class_balance probability weighs every pixel; set region_score mean")
+        if self.grid_scale != 1 and self.unit != "pixel":
+            raise ValueError("grid_scale is about pixels; regions bring the grid they were cut on")
         if self.class_balance != "none" and (self.unit != "region" or self.measure == "random"):
             raise ValueError("class_balance weighs the regions' scores by a measure; set unit region, or balance none")
         return self
@@ -87,10 +122,11 @@ class ScoreSettings(NetworkUse):
 class SelectSettings(StageSettings):
     """Settings of `select`."""
 
-    rule: Literal["pool", "reverse-pool", "top", "uniform"] = Field(
+    rule: Literal["pool", "reverse-pool", "top", "uniform", "clusters"] = Field(
         "pool",
         description="pool: draw from the highest-scored share; reverse-pool: highest-scored of a drawn share; "
-        "top: highest-scored; uniform: draw from all, whatever the scores.",
+        "top: highest-scored; uniform: draw from all, whatever the scores; clusters (answer pixel): the highest-scored "
+        "of every cluster, by the cluster's share of the budget.",
     )
     scope: Literal["image", "dataset"] = Field("image", description="Pixels: rank within each image or over all.")
     budget: int = Field(
@@ -98,8 +134,25 @@ class SelectSettings(StageSettings):
         ge=0,
         description="Pixels: queries per image (scope dataset: on average). Regions and images: in all, 0 = all.",
     )
-    answer: Literal["dominant", "class-set", "precise"] = Field(
-        "dominant", description="Regions: ask for the dominant class, all classes, or exact labels of every pixel."
+    answer: Literal["dominant", "class-set", "precise", "pixel"] = Field(
+        "dominant",
+        description="Regions: ask for the dominant class, all classes, exact labels of every pixel, or the class of "
+        "the best pixel (queries of pixels, one per region; the budget is that of pixels).",
+    )
+    cluster_score: Literal["reference", "pixel-mean", "region-mean"] = Field(
+        "reference",
+        description="clusters: mean score of the regions over their mean size, as the public code has it; mean over "
+        "pixels; mean over regions.",
+    )
+    remainder: Literal["reference", "largest"] = Field(
+        "reference",
+        description="clusters: what rounding down leaves of the budget goes to the first cluster with the fewest, or "
+        "to the largest remainders.",
+    )
+    redistribution: Literal["best", "reference"] = Field(
+        "best",
+        description="clusters: what a cluster cannot take in an image goes to the best clusters that can, or is dealt "
+        "out and clipped again and again, as the public code does.",
     )
     exclude_queried: float = Field(
         0.5, ge=0, le=1, description="Regions: leave out those of which more than this share was asked before; 1: none."
@@ -116,6 +169,12 @@ class SelectSettings(StageSettings):
         False,
         description="Pixels: never ask about void. Simulation only: reads the ground truth, which no annotator has.",
     )
+
+    @model_validator(mode="after")
+    def _clusters_ask_pixels(self) -> Self:
+        if self.rule == "clusters" and (self.answer != "pixel" or self.scope != "image"):
+            raise ValueError("the rule clusters asks about pixels of every image; set answer pixel and scope image")
+        return self
 
     @model_validator(mode="after")
     def _legacy_seed(self) -> Self:

@@ -1,19 +1,31 @@
 """The settings of `train`: network, optimisation, augmentation, validation, execution."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.settings.base import EXECUTION, StageSettings
 from stages.settings.network import NetworkSettings
-from stages.settings.stages import Device, Precision
+from stages.settings.stages import Checkpoint, Device, Precision
+
+Loss = Annotated[float, Field(ge=0)]
 
 
 class TrainSettings(NetworkSettings, StageSettings):
     """Settings of `train`; the network's own settings are inherited."""
 
-    objective: Literal["labels", "class-sets"] = Field(
-        "labels", description="Learn from one class per pixel, or from the classes named together for regions."
+    objective: Literal["labels", "class-sets", "support"] = Field(
+        "labels",
+        description="Learn from one class per pixel, or from the classes named together for regions; or train support "
+        "heads beside the frozen network of --model: side classifiers, their mixing, and where its loss is high.",
+    )
+    checkpoint: Checkpoint = Field("last", description="Which weights of --model to start from.")
+    side_weights: tuple[Loss, Loss, Loss] = Field(
+        (0.1, 0.2, 0.3), description="support: weights of the cross-entropies of the three side classifiers."
+    )
+    side_weight: float = Field(0.5, ge=0, description="support: weight of them together beside the lossiness.")
+    frozen_dropout: bool = Field(
+        False, description="support: keep dropout in the frozen network, as the public code does; its losses are noisy."
     )
     learn_void: bool = Field(
         False, description="Learn void as a class of its own, where answers say so; it is never predicted as a result."
@@ -61,7 +73,18 @@ class TrainSettings(NetworkSettings, StageSettings):
         (0.8, 0.8, 0.8, 0.2), description="Brightness, contrast, saturation and hue strength of the jitter."
     )
     grey: float = Field(0.2, ge=0, le=1, description="Probability of turning the image grey.")
-    blur: float = Field(0.5, ge=0, le=1, description="Probability of Gaussian blur, sigma uniform in 0.1 to 2 pixels.")
+    blur: float = Field(0.5, ge=0, le=1, description="Probability of Gaussian blur.")
+    blur_sigma: tuple[float, float] = Field(
+        (0.1, 2.0), description="Sigma of the blur in pixels, uniform between these."
+    )
+    blur_kernel: Literal["image", "sigma"] = Field(
+        "image",
+        description="Side of the blur's kernel: a tenth of the image's, or 3.3 sigma (rounded down, then up to odd; "
+        "below 0.607 nothing is blurred).",
+    )
+    rotation: int = Field(
+        0, ge=0, le=180, description="Rotate by a whole number of degrees, uniform up to this both ways."
+    )
     normalisation: Literal["backbone", "imagenet", "dataset"] = Field(
         "backbone",
         description="Input mean and deviation: what the pretrained backbone expects, ImageNet's, the data's.",
@@ -85,6 +108,8 @@ class TrainSettings(NetworkSettings, StageSettings):
         low, high = self.scale_range
         if not 0 < low <= high:
             raise ValueError("scale_range must be two positive numbers, the smaller first")
+        if not 0 <= self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError("blur_sigma must be two numbers, not negative, the smaller first")
         if self.crop is not None and min(self.crop) < 1:
             raise ValueError("crop must be two positive numbers: height,width")
         if any(strength < 0 for strength in self.jitter_strength) or self.jitter_strength[3] > 0.5:

@@ -1,12 +1,15 @@
-"""Random scale, crop and flip: one window per sample, through which image and labels both are read.
+"""Random scale, rotation, crop and flip: one window per sample, through which image and labels both are read.
 
 The window defines one index map from crop pixels to source pixels (pixel centres). Labels are read through it by
 nearest neighbour, the image by bilinear interpolation; there is no second mask that could get out of step.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from stages.artifacts.dataset import VOID
@@ -16,7 +19,9 @@ from stages.artifacts.dataset import VOID
 class Window:
     """A crop of (height, width) at (top, left) of the source scaled to (scaled_height, scaled_width), maybe mirrored.
 
-    Where the crop reaches beyond the scaled source (bottom and right only), it is padding.
+    Before the crop, the scaled source is rotated by ``angle`` degrees about its centre, anticlockwise as `np.rot90`. It
+    keeps its rectangle: corners that it leaves show it reflected about its edge, the edge pixel twice (numpy's
+    "symmetric"). Where the crop reaches beyond that rectangle (bottom and right only), it is padding.
     """
 
     scaled_height: int
@@ -26,6 +31,7 @@ class Window:
     height: int
     width: int
     mirrored: bool
+    angle: int = 0
 
     @property
     def visible(self) -> tuple[int, int]:
@@ -55,12 +61,18 @@ def draw_window(
     scales: Scales,
     flip: float,
     generator: np.random.Generator,
+    rotation: int = 0,
 ) -> Window:
-    """A random window: both sides scaled by one random s, rounded down; uniform offsets; mirrored with ``flip``."""
+    """A random window: both sides scaled by one random s, rounded down; uniform offsets; mirrored with ``flip``.
+
+    The angle is uniform over the whole degrees -rotation..rotation. It is drawn last, and not at all without rotation.
+    """
     scale = scales.draw(generator)
     scaled = [max(1, int(side * scale + 1e-9)) for side in size]
     top, left = (int(generator.integers(0, max(0, big - small) + 1)) for big, small in zip(scaled, crop, strict=True))
-    return Window(scaled[0], scaled[1], top, left, crop[0], crop[1], bool(generator.random() < flip))
+    mirrored = bool(generator.random() < flip)
+    angle = int(generator.integers(-rotation, rotation + 1)) if rotation else 0
+    return Window(scaled[0], scaled[1], top, left, crop[0], crop[1], mirrored, angle)
 
 
 def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarray:
@@ -69,31 +81,89 @@ def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarr
     return (2 * positions + 1) * source // (2 * scaled)
 
 
+def rotated_positions(window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) f64 each: y and x in the scaled source of the visible crop pixels' centres, not yet reflected.
+
+    Pixel i reaches from i to i + 1, so that positions scale with the grid; outside 0..scaled they are to be reflected.
+    """
+    rows, columns = window.visible
+    middle_y, middle_x = window.scaled_height / 2, window.scaled_width / 2
+    y = np.arange(window.top, window.top + rows)[:, None] + 0.5 - middle_y
+    x = np.arange(window.left, window.left + columns) + 0.5 - middle_x
+    angle = math.radians(window.angle)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)  # exactly 0 and 1 for right angles
+    return (middle_y + cos * y) + sin * x, (middle_x + cos * x) - sin * y
+
+
+def reflected(first: int, last: int, size: int) -> np.ndarray:
+    """(last - first + 1,) i64: where 0..size-1 goes on as its mirror image, both ways, the pixels first..last of that."""
+    folded = np.arange(first, last + 1, dtype=np.int64) % (2 * size)
+    return np.minimum(folded, 2 * size - 1 - folded)
+
+
+def nearest(positions: np.ndarray, scaled: int, source: int) -> np.ndarray:
+    """Positions of any shape f64 in 0..scaled -> i64 indices of the source pixels there, reflected about the edges."""
+    indices = np.floor(positions * source / scaled).astype(np.int64)
+    first = int(indices.min())
+    return reflected(first, int(indices.max()), source)[indices - first]  # a table: modulo per pixel is slower
+
+
 def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.ndarray:
     """(H,W) integers -> (height, width) of the same type, padded with ``padding``; nothing is interpolated."""
     rows, columns = window.visible
-    y = source_indices(window.top, rows, window.scaled_height, labels.shape[0])
-    x = source_indices(window.left, columns, window.scaled_width, labels.shape[1])
+    height, width = labels.shape
+    if window.angle:
+        y, x = rotated_positions(window)
+        y, x = nearest(y, window.scaled_height, height), nearest(x, window.scaled_width, width)
+    else:
+        y = source_indices(window.top, rows, window.scaled_height, height)[:, None]
+        x = source_indices(window.left, columns, window.scaled_width, width)
     out = np.full((window.height, window.width), padding, dtype=labels.dtype)
-    out[:rows, :columns] = labels[y[:, None], x]
+    out[:rows, :columns] = labels[y, x]
     return np.ascontiguousarray(out[:, ::-1]) if window.mirrored else out
+
+
+def scaled_part(image: np.ndarray, scaled: tuple[int, int], top: int, left: int, rows: int, columns: int) -> np.ndarray:
+    """(rows, columns, 3) u8 of the image (H,W,3) u8 resized to ``scaled``; only that part is computed."""
+    height, width = image.shape[:2]
+    if scaled == (height, width):
+        return image[top : top + rows, left : left + columns]
+    down, right = height / scaled[0], width / scaled[1]
+    box = (left * right, top * down, min(width, (left + columns) * right), min(height, (top + rows) * down))
+    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+
+
+def rotated_part(image: np.ndarray, window: Window) -> np.ndarray:
+    """(rows, columns, 3) u8: what is visible of a rotated window, from the image (H,W,3) u8.
+
+    The image is resized first, as without rotation, but only as far as the rotated crop reaches; then one bilinear
+    sampling turns it. Pillow's own rotation rounds down, which would darken the picture by half a grey level.
+    """
+    scaled = window.scaled_height, window.scaled_width
+    positions, tables = rotated_positions(window), []
+    grid = torch.empty((1, *window.visible, 2))
+    for axis, (place, size) in enumerate(zip(positions, scaled, strict=True)):
+        first = math.floor(place.min() - 0.5)  # bilinear: the pixels whose centres lie on either side
+        last = math.floor(place.max() - 0.5) + 1
+        tables.append(reflected(first, last, size))
+        grid[0, ..., 1 - axis] = torch.from_numpy((place - first) * (2 / (last - first + 1)) - 1)
+    (top, left), (bottom, right) = ([int(end(table)) for table in tables] for end in (np.min, np.max))
+    part = scaled_part(image, scaled, top, left, bottom + 1 - top, right + 1 - left)
+    if part.shape[:2] != tuple(map(len, tables)):
+        part = part[tables[0] - top][:, tables[1] - left]
+    planes = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float()
+    found = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def crop_image(image: np.ndarray, window: Window, colour: tuple[int, int, int]) -> np.ndarray:
     """(H,W,3) u8 -> (height, width, 3) u8, bilinear (area-weighted when shrinking), padded with ``colour``."""
     rows, columns = window.visible
-    height, width = image.shape[:2]
-    if (window.scaled_height, window.scaled_width) == (height, width):
-        seen = image[window.top : window.top + rows, window.left : window.left + columns]
+    if window.angle:
+        seen = rotated_part(image, window)
     else:
-        down, right = height / window.scaled_height, width / window.scaled_width
-        box = (
-            window.left * right,
-            window.top * down,
-            min(width, (window.left + columns) * right),
-            min(height, (window.top + rows) * down),
-        )
-        seen = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+        scaled = window.scaled_height, window.scaled_width
+        seen = scaled_part(image, scaled, window.top, window.left, rows, columns)
     if (rows, columns) == (window.height, window.width):
         out = seen
     else:

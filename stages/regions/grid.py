@@ -1,0 +1,32 @@
+"""Grids coarser than the images: queries and regions may live on one while the network sees the images themselves.
+
+One mapping is used everywhere: pixel (y,x) of a grid (h,w) reads pixel (floor(y H/h), floor(x W/w)) of an image (H,W).
+"""
+
+import numpy as np
+
+Size = tuple[int, int]
+
+
+def grid_size(size: Size, scale: float) -> Size:
+    """(height, width) of the grid of an image of ``size``: both sides times ``scale``, rounded down, at least 1."""
+    height, width = (max(1, int(side * scale + 1e-9)) for side in size)
+    return height, width
+
+
+def image_on_grid(image: np.ndarray, size: Size) -> np.ndarray:
+    """(H,W,3) u8 resized to (h,w,3) u8, bicubic; the image itself where it has that size."""
+    if image.shape[:2] == tuple(size):
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def map_on_grid(values: np.ndarray, size: Size) -> np.ndarray:
+    """(H,W) of any type read at the pixels of a grid (h,w), nothing interpolated; the map itself at that size."""
+    height, width = values.shape
+    if (height, width) == tuple(size):
+        return values
+    y, x = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
+    return values[y[:, None], x]
