@@ -8,7 +8,7 @@ import typer
 
 from alseg_cli.exits import exit_codes
 from alseg_cli.options import stage_command
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
+from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
     EvaluateSettings,
@@ -63,18 +63,38 @@ def extract_superpixels(
     stage.run(dataset, output, settings, superpixels, model, force)
 
 
+@stage_command(app, "cluster-regions")
+def cluster_regions(
+    dataset: DatasetFile,
+    superpixels: Annotated[Path, typer.Argument(help="The regions to put into clusters.", metavar="SUPERPIXELS")],
+    output: Output,
+    settings: ClusterSettings,
+    features: Annotated[
+        Path | None, typer.Option(help="Other clusters of the same regions: take the features they were made of.")
+    ] = None,
+    force: bool = False,
+) -> None:
+    """Put every region into one of a few clusters of what it looks like to a pretrained network."""
+    from stages import cluster_regions as stage
+
+    stage.run(dataset, superpixels, output, settings, features, force)
+
+
 @stage_command(app, "train")
 def train(
     dataset: DatasetFile,
     labels: Annotated[Path, typer.Argument(help="Annotations or pseudo-labels to learn from.", metavar="LABELS")],
     output: Output,
     settings: TrainSettings,
+    model: Annotated[
+        Path | None, typer.Option(help="Start from this model; support heads are trained beside it.")
+    ] = None,
     force: bool = False,
 ) -> None:
     """Train a network on annotations or pseudo-labels; stops and resumes without loss."""
     from stages import train as stage
 
-    stage.run(dataset, labels, output, settings, force)
+    stage.run(dataset, labels, output, settings, model, force)
 
 
 @stage_command(app, "score")
@@ -84,12 +104,14 @@ def score(
     settings: ScoreSettings,
     model: Annotated[Path | None, typer.Option(help="The model that scores (not needed for random).")] = None,
     superpixels: Regions = None,
+    clusters: Annotated[Path | None, typer.Option(help="Clusters of the regions, to share a budget over.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Regions are scored without what this ledger asked.")] = None,
     force: bool = False,
 ) -> None:
     """Score every pixel, region or image of the pool: higher is asked sooner."""
     from stages import score as stage
 
-    stage.run(dataset, output, settings, model, superpixels, force)
+    stage.run(dataset, output, settings, model, superpixels, clusters, annotations, force)
 
 
 @stage_command(app, "select")
@@ -217,7 +239,11 @@ def plan(
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; default: the profile's.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Override a setting, e.g. --set train.epochs=12.", metavar="STAGE.NAME=VALUE"),
+        typer.Option(
+            "--set",
+            help="Override a setting, e.g. --set train.epochs=12; of one step by the step's name.",
+            metavar="STAGE.NAME=VALUE",
+        ),
     ] = None,
 ) -> None:
     """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""

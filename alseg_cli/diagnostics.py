@@ -1,6 +1,6 @@
 """What `alseg inspect` works out for each kind of artifact: histograms, cost, and how right labels are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from stages.acquisition.statistics import defined
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID
+from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact, require_made_from
@@ -29,6 +30,8 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
                 "splits": {name: splits.count(name) for name in sorted(set(splits))},
                 "class_pixels": histogram(value_counts(maps), artifact.classes),
             }
+        case Clusters():
+            return {"clusters": cluster_table(artifact.header.counts)}
         case Annotations():
             classes = artifact.attributes["classes"]
             labels = histogram(answer_counts(artifact), classes)
@@ -62,6 +65,21 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
             }
         case _:
             return {}
+
+
+def cluster_table(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Regions and pixels of every cluster, and which share of all they are; from a clusters header."""
+    regions, pixels = counts["regions_per_cluster"], counts["pixels_per_cluster"]
+    return [
+        {
+            "cluster": number,
+            "regions": regions[number],
+            "share_of_regions": share(regions[number], sum(regions)),
+            "pixels": pixels[number],
+            "share_of_pixels": share(pixels[number], sum(pixels)),
+        }
+        for number in range(len(regions))
+    ]
 
 
 def value_counts(maps: Iterable[np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ from stages.errors import BadInput
 # Printed in %, as are precisions
 SHARES = (
     *("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall"),
+    *("share_of_regions", "share_of_pixels"),
     *("coverage", "miou", "miou_where_labelled", "regions_with_one_class", "pixels_in_set"),
 )
 MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
@@ -134,8 +135,9 @@ def show(description: dict[str, Any]) -> None:
     for title in ("splits", "cost", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             share_table(console, title.replace("_", " "), description[title])
-    if description.get("rounds"):
-        console.print(rounds_table(description["rounds"]))
+    for title in ("rounds", "clusters"):
+        if description.get(title):
+            console.print(rows_table(description[title]))
     if "against_truth" in description:
         table = Table("against the ground truth", "", box=None, pad_edge=False)
         for name, value in description["against_truth"].items():
@@ -155,12 +157,12 @@ def share_table(console: Console, title: str, values: dict[str, Any]) -> None:
     console.print(table)
 
 
-def rounds_table(rounds: list[dict[str, Any]]) -> Table:
-    names = list(rounds[-1])  # the last one tells most
+def rows_table(rows: list[dict[str, Any]]) -> Table:
+    names = list(rows[-1])  # the last one tells most
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
-    for values in rounds:
+    for values in rows:
         table.add_row(*(number(name, values[name]) if name in values else "" for name in names))
     return table
 

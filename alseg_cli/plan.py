@@ -16,8 +16,9 @@ from stages.settings.registry import SETTINGS
 # Stage -> (roles given by position, roles given as options, ending of the output)
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "extract-superpixels": ((), ("superpixels", "model"), ".h5"),
-    "train": (("labels",), (), ".safetensors"),
-    "score": ((), ("model", "superpixels"), ".h5"),
+    "cluster-regions": (("superpixels",), ("features",), ".h5"),
+    "train": (("labels",), ("model",), ".safetensors"),
+    "score": ((), ("model", "superpixels", "clusters", "annotations"), ".h5"),
     "select": (("scores",), ("annotations", "superpixels"), ".h5"),
     "annotate-simulate": (("queries",), ("annotations", "superpixels"), ".h5"),
     "pseudo-label": (("annotations",), ("model", "superpixels"), ".h5"),
@@ -52,7 +53,7 @@ def write_plan(
     extra = parse_overrides(recipe, overrides)
     check_settings(recipe, profile, extra)
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
-    rules = build_rules(recipe, count, common, extra)
+    rules = build_rules(recipe, count, common, profile, extra)
     text = render(recipe, rules, dataset, run or Path("runs") / recipe.name, profile, count)
     if output is None:
         print(text, end="")
@@ -61,10 +62,12 @@ def write_plan(
     say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
 
 
-def build_rules(recipe: Recipe, rounds: int, common: list[str], extra: dict[str, dict[str, str]]) -> list[Rule]:
+def build_rules(
+    recipe: Recipe, rounds: int, common: list[str], profile: str | None, extra: dict[str, dict[str, str]]
+) -> list[Rule]:
     """Every rule of the run, in an order in which each one's inputs come before it."""
     return [
-        build_rule(recipe, step, number, common, extra)
+        build_rule(recipe, step, number, common, recipe.step_values(step, profile, extra))
         for number in range(rounds)
         for step in recipe.steps
         if takes_place(step, number)
@@ -77,17 +80,26 @@ def takes_place(step: Step, number: int) -> bool:
 
 
 def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, dict[str, str]]:
-    """``stage.name=value`` or ``seed=value`` (every stage) -> values per stage; BadInput lists all that are wrong."""
+    """``stage.name=value``, ``step.name=value`` or ``seed=value`` (every stage) -> values per stage or step.
+
+    BadInput lists all that are wrong.
+    """
     found: dict[str, dict[str, str]] = {}
     faults = []
     used = sorted({step.stage for step in recipe.steps})
+    stage_of = {step.name: step.stage for step in recipe.steps} | {stage: stage for stage in SETTINGS}
     for text in overrides:
         key, equals, value = text.partition("=")
         stage, dot, name = key.strip().rpartition(".")
         name = name.replace("-", "_")
         stages = [stage] if dot else used
-        if not equals or any(stage not in SETTINGS or name not in SETTINGS[stage].model_fields for stage in stages):
-            faults.append(f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, or seed=VALUE.")
+        if not equals or any(
+            stage not in stage_of or name not in SETTINGS[stage_of[stage]].model_fields for stage in stages
+        ):
+            faults.append(
+                f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step of "
+                "the recipe, or seed=VALUE."
+            )
             continue
         for stage in stages:
             found.setdefault(stage, {})[name] = value.strip()
@@ -100,7 +112,7 @@ def check_settings(recipe: Recipe, profile: str | None, extra: dict[str, dict[st
     """BadInput with every setting that the stages of the run would refuse."""
     faults: list[str] = []
     for step in recipe.steps:
-        values: dict[str, Any] = recipe.stage_values(step.stage, profile) | step.settings | extra.get(step.stage, {})
+        values: dict[str, Any] = recipe.stage_values(step.stage, profile) | recipe.step_values(step, profile, extra)
         try:
             SETTINGS[step.stage].load(values, step.stage)
         except BadInput as error:
@@ -114,8 +126,8 @@ def artifact(step: Step, number: int) -> str:
     return f"{folder}/{step.name}{SHAPES[step.stage][2]}"
 
 
-def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], extra: dict[str, dict[str, str]]) -> Rule:
-    """The rule of ``step`` in round ``number``."""
+def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], own: dict[str, Any]) -> Rule:
+    """The rule of ``step`` in round ``number``, with its ``own`` settings as options."""
     positional, optional, _ = SHAPES[step.stage]
     files: dict[str, str] = {}
     for role, source in step.reads.items():
@@ -135,7 +147,7 @@ def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], extra
     words += [word for role in optional if role in files for word in (f"--{role}", files[role])]
     words += [shlex.quote(word) for word in common]
     fields = SETTINGS[step.stage].model_fields
-    for name, value in (step.settings | extra.get(step.stage, {})).items():
+    for name, value in own.items():
         if fields[name].annotation is bool:
             on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
             words.append(option_name(name) if on else f"--no-{name.replace('_', '-')}")

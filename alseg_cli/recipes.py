@@ -31,12 +31,13 @@ class Step(BaseModel):
 
 
 class Profile(BaseModel):
-    """What a recipe changes on one dataset: the number of rounds and settings per stage."""
+    """What a recipe changes on one dataset: the number of rounds, settings per stage, and per step by its name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rounds: int | None = Field(None, ge=1)
     settings: dict[str, Values] = {}
+    steps: dict[str, Values] = {}
 
 
 class Recipe(BaseModel):
@@ -64,6 +65,12 @@ class Recipe(BaseModel):
                     unknown = sorted(set(values) - set(SETTINGS[stage].model_fields))
                     faults += [f"{prefix}settings.{stage}.{name}: unknown setting" for name in unknown]
         names = [step.name for step in self.steps]
+        stages = {step.name: step.stage for step in self.steps if step.stage in SETTINGS}
+        for profile, own in self.profiles.items():
+            for name, values in own.steps.items() if self.steps else ():
+                known = SETTINGS[stages[name]].model_fields if name in stages else {}
+                unknown = sorted(set(values) - set(known)) if name in stages else ["there is no such step"]
+                faults += [f"profiles.{profile}.steps.{name}: {fault}" for fault in unknown]
         for number, step in enumerate(self.steps):
             if step.stage not in SETTINGS:
                 faults.append(f"steps.{step.name}: there is no stage {step.stage!r}; known are {', '.join(SETTINGS)}")
@@ -88,6 +95,15 @@ class Recipe(BaseModel):
             known = ", ".join(self.profiles) or "none"
             raise BadInput(f"Recipe {self.name} has no profile {name!r}; known are {known}.")
         return self.profiles[name]
+
+    def step_values(self, step: Step, profile: str | None, extra: dict[str, Values]) -> Values:
+        """What ``step`` says on top of its stage's settings.
+
+        In the order in which one overrides the next: ``extra`` by the name of the step, the profile's for the step,
+        the step's own, ``extra`` by the stage.
+        """
+        own = step.settings | self.profile(profile).steps.get(step.name, {}) | extra.get(step.name, {})
+        return {name: value for name, value in extra.get(step.stage, {}).items() if name not in own} | own
 
     def stage_values(self, stage: str, profile: str | None) -> Values:
         """The settings of ``stage``: the recipe's, overridden by the profile's."""

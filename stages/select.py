@@ -1,11 +1,11 @@
 """The stage `select`: which pixels, regions or images are asked next."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.acquisition.best_pixels import Generators, choose_best_pixels
 from stages.acquisition.choice import RULES, choose_pixels, pool_size
 from stages.acquisition.pool import excluded_pixels, excluded_regions
 from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
@@ -15,6 +15,7 @@ from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import require_same_grid, write_images
 from stages.artifacts.publish import publish_bytes
+from stages.artifacts.queries import COORDINATES
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels, regions_of
@@ -22,8 +23,6 @@ from stages.console import Progress
 from stages.errors import BadInput
 from stages.randomness import stream
 from stages.settings.stages import SelectSettings
-
-Generators = Callable[[str], np.random.Generator]
 
 
 def run(
@@ -47,6 +46,10 @@ def run(
             require_made_from(ledger, "dataset", data)
             require_same_grid(ledger, ledger.sizes, scored.sizes)
         regions = regions_of(superpixels, data, scored)
+        if scored.unit != "region" and (settings.answer == "pixel" or settings.rule == "clusters"):
+            raise BadInput(
+                f"The answer pixel and the rule clusters are about regions, and {scores} scores {scored.unit}s."
+            )
         if scored.unit != "pixel" and (settings.exclude_void or settings.image_share < 1):
             raise BadInput(f"exclude_void and image_share are about pixels, and {scores} scores {scored.unit}s.")
         inputs = {"dataset": data, "scores": scored, "annotations": ledger, "superpixels": regions}
@@ -63,7 +66,11 @@ def build(
     settings: SelectSettings,
 ) -> str:
     round_number = 0 if ledger is None else ledger.next_round
-    if regions is not None:
+    unit = "pixel" if settings.answer == "pixel" and regions is not None else scores.unit
+    if regions is not None and unit == "pixel":
+        generators = random_streams(settings, round_number)
+        chosen, counts = choose_best_pixels(regions, scores, ledger, settings, generators)
+    elif regions is not None:
         chosen, counts = choose_regions(regions, scores, ledger, settings, round_number)
     else:
         choose = choose_images if scores.unit == "image" else choose_in_pixels
@@ -76,12 +83,12 @@ def build(
     def fill(writer: Writer) -> Header:
         write_images(writer, scores.ids, scores.sizes)
         nowhere = np.full(len(chosen["image"]), -1)
-        for name in ("image", "y", "x", "region"):
+        for name in COORDINATES:
             writer.array(f"queries/{name}", chosen.get(name, nowhere).astype(np.int32))
         writer.array("queries/score", chosen["score"].astype(np.float32))
         attributes = {
-            "unit": scores.unit,
-            "answer": answers[scores.unit],
+            "unit": unit,
+            "answer": answers[unit],
             "round": round_number,
             "measure": scores.attributes["measure"],
             "oracle_privilege": privilege,
@@ -90,7 +97,7 @@ def build(
 
     publish_bytes(request.output, build_in_memory(fill))
     missing = f", {counts['shortfall']} fewer than asked for" if counts.get("shortfall") else ""
-    return f"round {round_number}, {counts['queries']} {scores.unit} queries in {counts['images']} images{missing}"
+    return f"round {round_number}, {counts['queries']} {unit} queries in {counts['images']} images{missing}"
 
 
 def random_streams(settings: SelectSettings, round_number: int) -> Generators:

@@ -1,37 +1,55 @@
-"""The stage `train`: a network from the labels of a ledger, or from pseudo-labels made of one."""
+"""The stage `train`: a network from the labels of a ledger, or from pseudo-labels made of one, or of another model."""
 
 import csv
-import hashlib
 import io
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
-from stages.artifacts.header import InputRef, canonical
+from stages.artifacts.header import canonical
 from stages.artifacts.labels import Labels, open_labels
-from stages.artifacts.model import write_model
+from stages.artifacts.model import Model, require_same_classes, write_model
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.weights import weights_ref
 from stages.errors import BadInput
 from stages.ranks import Ranks, joined_ranks
 from stages.settings.network import NetworkSettings
 from stages.settings.train import TrainSettings
 
+SUPPORT = "support."  # what the names of the parameters of support heads begin with
+SUPPORT_FIELDS = {"side_taps", "lossiness_width"}
 
-def run(dataset: Path, labels: Path, output: Path, settings: TrainSettings, force: bool = False) -> Path:
+
+def run(
+    dataset: Path,
+    labels: Path,
+    output: Path,
+    settings: TrainSettings,
+    model: Path | None = None,
+    force: bool = False,
+) -> Path:
     """Trains on ``labels`` (annotations or pseudo_labels) of ``dataset`` and publishes ``output`` (safetensors).
 
-    Beside it: `<stem>.history.csv` with a row per epoch and `<stem>.curve.png`. Raises Stopped after saving on a
-    signal; the same call then continues. Raises BadInput for labels of another dataset, and where there is none.
+    With ``model`` training starts from its weights; support heads are trained beside it, and it stays as it is. Beside
+    the output: `<stem>.history.csv` with a row per epoch and `<stem>.curve.png`. Raises Stopped after saving on a
+    signal; the same call then continues. Raises BadInput for labels of another dataset, where there is none, and for a
+    model that does not fit.
     """
+    start = None if model is None else Model(model)
+    if settings.objective == "support" and start is None:
+        raise BadInput("Support heads are trained beside a model; give --model.")
     with Dataset(dataset) as data, open_labels(labels) as given:
         require_made_from(given, "dataset", data)
         require_labels(given, settings)
-        inputs = refer(output, {"dataset": data, "labels": given}) | weights_ref(output, settings)
+        if start is not None:
+            require_start(start, data, settings)
+        inputs = refer(output, {"dataset": data, "labels": given, "model": start})
+        inputs |= weights_ref(output, settings.weights) if start is None else {}
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
     if output.suffix != ".safetensors":
         raise BadInput(f"A model is a safetensors file; call the output {output.with_suffix('.safetensors').name}.")
@@ -44,7 +62,7 @@ def run(dataset: Path, labels: Path, output: Path, settings: TrainSettings, forc
                 f"batch {settings.batch} cannot be shared by {ranks.size} processes with two or more images each; "
                 f"give a multiple of {ranks.size} from {2 * ranks.size} on."
             )
-        return produce(request, lambda: build(request, dataset, labels, settings, ranks), force, ranks)
+        return produce(request, lambda: build(request, dataset, labels, start, settings, ranks), force, ranks)
 
 
 def require_labels(labels: Labels, settings: TrainSettings) -> None:
@@ -58,7 +76,33 @@ def require_labels(labels: Labels, settings: TrainSettings) -> None:
             raise BadInput(f"{labels.path} has no answers that name classes together; set --objective labels.")
 
 
-def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings, ranks: Ranks) -> str:
+def require_start(start: Model, data: Dataset, settings: TrainSettings) -> None:
+    """BadInput for a model that this training cannot start from."""
+    require_same_classes(start, data)
+    start.require_checkpoint(settings.checkpoint)
+    if settings.learn_void != start.knows_void:
+        raise BadInput(
+            f"{start.path} was trained {'with' if start.knows_void else 'without'} --learn-void; do the same."
+        )
+    if settings.objective != "support":
+        given, own = network_settings(settings, None).model_dump(mode="json"), start.attributes["network"]
+        other = sorted(name for name in given.keys() & own.keys() - SUPPORT_FIELDS if given[name] != own[name])
+        if other:
+            differences = ", ".join(f"{name} {own[name]}" for name in other)
+            raise BadInput(f"{start.path} has another network; to start from it, set {differences}.")
+
+
+def network_settings(settings: TrainSettings, start: Model | None) -> NetworkSettings:
+    """The network to build: that of ``start``, if support heads join it, else what the settings say."""
+    own = settings.model_dump(include=set(NetworkSettings.model_fields))
+    if start is not None and settings.objective == "support":
+        own = start.attributes["network"] | {name: own[name] for name in SUPPORT_FIELDS}
+    return NetworkSettings(**own)
+
+
+def build(
+    request: Request, dataset: Path, labels: Path, start: Model | None, settings: TrainSettings, ranks: Ranks
+) -> str:
     import torch
 
     from stages.inference.devices import choose_device
@@ -68,20 +112,33 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
     from stages.randomness import torch_seed
     from stages.supervision.class_set_objective import ClassSetObjective
     from stages.supervision.cross_entropy import LabelObjective
+    from stages.supervision.support_objective import SupportObjective
     from stages.training.checkpoints import Checkpoints
     from stages.training.loop import Row, Training
     from stages.training.samples import TrainingSamples
 
+    objectives = {"labels": LabelObjective, "class-sets": ClassSetObjective, "support": SupportObjective}
     device = choose_device(settings.device)
-    network_settings = NetworkSettings(**settings.model_dump(include=set(NetworkSettings.model_fields)))
+    built, support = network_settings(settings, start), settings.objective == "support"
     with Dataset(dataset) as data, open_labels(labels) as given:
         classes, cost = data.classes, given.cost()
         asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
+    if start is not None:
+        statistics = (tuple(start.attributes["mean"]), tuple(start.attributes["std"]))
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     outputs = len(classes) + settings.learn_void
-    network = build_network(network_settings, outputs)
-    weights = load_weights(network, settings.weights, settings.backbone)
+    network = build_network(built, outputs, support)
+    if start is None:
+        origin = Path(load_weights(network, settings.weights, settings.backbone).source).name
+    else:
+        origin = f"{start.path.name}, {settings.checkpoint}"
+        kept = {
+            name: tensor for name, tensor in start.weights(settings.checkpoint).items() if not name.startswith(SUPPORT)
+        }
+        missing, unexpected = network.load_state_dict(kept, strict=False)
+        assert not unexpected, unexpected
+        assert all(name.startswith(SUPPORT) for name in missing), missing
     if settings.norm_momentum is not None:
         for module in network.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -92,8 +149,7 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
         raise BadInput(
             f"{labels} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
         )
-    kind = ClassSetObjective if settings.objective == "class-sets" else LabelObjective
-    objective = kind(network, samples, statistics, settings, device, ranks)
+    objective = objectives[settings.objective](network, samples, statistics, settings, device, ranks)
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:
         checkpoints.remove_others()
@@ -107,17 +163,19 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
         return ""
     from stages.pictures.curves import training_curve
 
-    validated = [row for row in trained.history if "val_miou" in row]
+    criterion = objective.criterion
+    validated = {int(row["epoch"]): row[f"val_{criterion}"] for row in trained.history if f"val_{criterion}" in row}
     results: dict[str, Any] = {
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,
-        "best_val_miou": max((row["val_miou"] for row in validated), default=None),
-        "last_val_miou": validated[-1]["val_miou"] if validated else None,
+        f"best_val_{criterion}": validated.get(trained.best_epoch),
+        f"last_val_{criterion}": list(validated.values())[-1] if validated else None,
     }
     attributes = {
-        "network": network_settings.model_dump(mode="json", exclude={"weights"}),
+        "network": built.model_dump(mode="json", exclude={"weights"}),
         "classes": classes,
         "outputs": outputs,
+        "support": support,
         "mean": list(statistics[0]),
         "std": list(statistics[1]),
         "best_epoch": trained.best_epoch,
@@ -126,30 +184,24 @@ def build(request: Request, dataset: Path, labels: Path, settings: TrainSettings
         results
         | cost
         | {
-            "initial_weights": Path(weights.source).name,
+            "initial_weights": origin,
             "labelled_pixels": int(objective.label_counts.sum()),
             "labelled_images": len(samples),
             "asked_images": asked_images,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
         }
     )
+    if isinstance(objective, SupportObjective):
+        means = zip(classes, objective.thresholds.tolist(), strict=False)
+        counts["class_thresholds"] = {name: None if math.isinf(value) else value for name, value in means}
     beside = {
         request.path_beside(".history.csv"): history_csv(trained.history),
-        request.path_beside(".curve.png"): training_curve(trained.history),
+        request.path_beside(".curve.png"): training_curve(trained.history, criterion),
     }
     header = request.header(json.loads(canonical(attributes)), counts)
     write_model(request.output, header, trained.last, trained.best, beside)
     checkpoints.remove()
-    return summary(results, len(samples))
-
-
-def weights_ref(output: Path, settings: TrainSettings) -> dict[str, InputRef]:
-    """A weights file is an input like any other: a changed one makes the model stale."""
-    path = Path(settings.weights)
-    if settings.weights in ("imagenet", "none") or not path.is_file():
-        return {}
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"weights": InputRef(os.path.relpath(path, output.parent), digest)}
+    return summary(results, criterion, len(samples))
 
 
 def input_statistics(data: Dataset, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -176,11 +228,11 @@ def history_csv(history: list[dict[str, float]]) -> bytes:
     return text.getvalue().encode()
 
 
-def summary(results: dict[str, Any], images: int) -> str:
+def summary(results: dict[str, Any], criterion: str, images: int) -> str:
+    from stages.training.loop import criterion_text
+
     text = f"{results['epochs']} epochs on {images} images"
     if results["best_epoch"]:
-        text += (
-            f", val mIoU {100 * results['last_val_miou']:.2f} at the last epoch, "
-            f"{100 * results['best_val_miou']:.2f} at the best ({results['best_epoch']})"
-        )
+        last, best = (criterion_text(criterion, results[f"{which}_val_{criterion}"]) for which in ("last", "best"))
+        text += f", val {last} at the last epoch, {best} at the best ({results['best_epoch']})"
     return text

@@ -72,8 +72,12 @@ class Dataset(Artifact):
         mask = self.read(f"masks/{image}")
         return mask if grid is None else map_on_grid(mask, grid)
 
-    def vertices(self, image: str, grid: Size) -> np.ndarray | None:
-        """(V,2) i32 (y,x) vertices of the image's polygons on ``grid``; None when it was prepared without polygons."""
+    def vertices(self, image: str, grid: Size | None = None) -> np.ndarray | None:
+        """(V,2) i32 (y,x) vertices of the image's polygons, on ``grid`` where that is given.
+
+        None when it was prepared without polygons.
+        """
         if f"polygons/{image}" not in self:
             return None
-        return self.read(f"polygons/{image}") * np.array(grid) // np.array(self.sizes[image])
+        points = self.read(f"polygons/{image}")
+        return points if grid is None else points * np.array(grid) // np.array(self.sizes[image])

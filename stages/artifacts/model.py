@@ -67,6 +67,11 @@ class Model:
         return self.attributes.get("outputs", len(self.attributes["classes"]))
 
     @property
+    def has_support(self) -> bool:
+        """Whether its network has support heads: side classifiers, their mixing, predicted lossiness."""
+        return self.attributes.get("support", False)
+
+    @property
     def knows_void(self) -> bool:
         return self.outputs > len(self.attributes["classes"])
 
@@ -74,10 +79,14 @@ class Model:
         """``["last"]``, or ``["last", "best"]`` where training validated."""
         return ["last", "best"] if self.attributes["best_epoch"] else ["last"]
 
-    def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
-        """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""
+    def require_checkpoint(self, checkpoint: str) -> None:
+        """BadInput when the file has no such weights."""
         if checkpoint not in self.checkpoints():
             raise BadInput(f"{self.path} has no {checkpoint} weights (it was trained without validation); use last.")
+
+    def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
+        """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""
+        self.require_checkpoint(checkpoint)
         tensors = self.tensors()
         if tensor_digest(self.header.attributes, tensors) != self.header.digest:
             raise BadInput(f"{self.path} is damaged (its tensors do not match their digest); train it again.")

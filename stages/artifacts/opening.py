@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact, require_made_from
@@ -16,7 +17,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 
 KINDS: dict[str, type[Artifact]] = {
-    kind.kind: kind for kind in (Dataset, Superpixels, Scores, Queries, Annotations, PseudoLabels, Evaluation)
+    kind.kind: kind for kind in (Dataset, Superpixels, Clusters, Scores, Queries, Annotations, PseudoLabels, Evaluation)
 }
 Kind = TypeVar("Kind", bound=Artifact | Model)
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

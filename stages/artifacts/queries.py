@@ -1,8 +1,9 @@
 """The queries artifact: what is asked, in rank order.
 
 Attributes: unit (pixel, region, image), answer (class, dominant, precise, mask), round, oracle_privilege.
-`/queries/{image,y,x,region,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 but for
-pixels; `region`, a global index in the superpixels named among the inputs, is -1 but for regions.
+`/queries/{image,y,x,region,cluster,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 but
+for pixels; `region`, a global index in the superpixels named among the inputs, is the region asked about or the one that
+the pixel was chosen in, else -1; `cluster` is that region's where the scores know clusters, else -1.
 """
 
 from pathlib import Path
@@ -12,6 +13,8 @@ from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import read_images
 from stages.errors import BadInput
 
+COORDINATES = ("image", "y", "x", "region", "cluster")
+
 
 class Queries(Artifact):
     kind = "queries"
@@ -19,9 +22,7 @@ class Queries(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
-        self.image, self.y, self.x, self.region = (
-            self.read(f"queries/{name}") for name in ("image", "y", "x", "region")
-        )
+        self.image, self.y, self.x, self.region, self.cluster = (self.read(f"queries/{name}") for name in COORDINATES)
 
     @property
     def unit(self) -> str:

@@ -2,9 +2,12 @@
 
 Attributes: unit (pixel, region, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image:
 `/images/score` (N,). Unit region: `/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels
-file named among the inputs, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
+file named among the inputs (`size`: pixels that are still to be asked), also `/regions/{y,x}` of the best pixel where
+it was asked for, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
 predicted class, from which any balance follows without the network), and
-`/classes/{share,weight}` (C,) of the class balance; random scores have only `score` and `size`.
+`/classes/{share,weight}` (C,) of the class balance; random scores have only `score`, `size`, `y` and `x`. With
+clusters `/regions/cluster` (R,) u8 and `/clusters/{regions,pixels,score,pixel_score}` (K,), `/clusters/class_regions`
+(C,K): regions, pixels, summed score of the regions and of their pixels, regions per predicted class.
 `/images/{id,height,width}` in all.
 """
 
@@ -36,6 +39,14 @@ class Scores(Artifact):
     def image_scores(self) -> np.ndarray:
         """(N,) f64 in the order of ``ids`` (unit image)."""
         return self.read("images/score")[self.order]
+
+    @property
+    def has_clusters(self) -> bool:
+        return "clusters/regions" in self
+
+    @property
+    def has_best_pixels(self) -> bool:
+        return "regions/y" in self
 
     def region_scores(self) -> np.ndarray:
         """(R,) f32 by global region index (unit region)."""

@@ -13,6 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.inference.devices import forward_precision
 from stages.networks.build import build_network
+from stages.networks.support import SupportMaps
 from stages.settings.network import NetworkSettings
 
 
@@ -71,6 +72,20 @@ class Predictor:
             out = torch.cat([self.network(part) for part in parts])
         return out[..., :height, :width].float().contiguous()
 
+    def support_maps(self, images: Tensor) -> tuple[Tensor, SupportMaps]:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and what the support heads say, of the same size."""
+        height, width = images.shape[-2:]
+        prepared = self.prepared(images)
+        parts = prepared.split(1) if self.device.type == "cpu" else [prepared]
+        found: list[list[Tensor]] = []
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            for part in parts:
+                inner = self.network.inner(part)  # type: ignore[operator]
+                size = (part.shape[-2], part.shape[-1])
+                found.append([self.network.segment(inner, size), *self.network.support(inner, size)])  # type: ignore[operator]
+        logits, *maps = (torch.cat(each)[..., :height, :width].float() for each in zip(*found, strict=True))
+        return logits, SupportMaps(*maps)
+
     def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
         """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized by ``scale``, sides rounded down."""
         return self.logits(scaled_images(images.to(self.device), scale))
@@ -94,7 +109,7 @@ class Predictor:
 
 def load_predictor(model: Model, checkpoint: str, device: torch.device, precision: str) -> Predictor:
     """The network of a model file with its last or best weights, on ``device`` in eval mode."""
-    network = build_network(NetworkSettings(**model.attributes["network"]), model.outputs)
+    network = build_network(NetworkSettings(**model.attributes["network"]), model.outputs, model.has_support)
     network.load_state_dict(model.weights(checkpoint))
     network.eval()
     place(network, device)

@@ -1,9 +1,19 @@
 """DeepLabV3+: pyramid pooling over the deep features of a dilated backbone, and a decoder that adds shallow ones."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import CosineClassifier, conv_bn_relu, initialise_convolutions, resize
+from stages.networks.inner import Inner, InnerNetwork, SupportPlan
+from stages.networks.layers import (
+    CosineClassifier,
+    conv_bn_relu,
+    initialise_convolutions,
+    refuse_single_image,
+    resize,
+    resize_to,
+)
 from stages.networks.timm_backbone import build_backbone
 from stages.settings.network import NetworkSettings
 
@@ -16,11 +26,7 @@ class ImagePooling(nn.Module):
         self.transform = conv_bn_relu(inputs, width, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.transform[1].training and features.shape[0] == 1:
-            raise ValueError(
-                "DeepLabV3+ cannot train on a batch of one image, for the BatchNorm of its pooling branch needs two "
-                "values per channel: use a batch size of 2 or more and drop an incomplete last batch of one."
-            )
+        refuse_single_image(self.transform[1], features, "DeepLabV3+")
         pooled = self.transform(features.mean((-2, -1), keepdim=True))
         return pooled.expand(-1, -1, *features.shape[-2:])
 
@@ -44,7 +50,18 @@ class PyramidPooling(nn.Module):
         return self.dropout(self.project(torch.cat([branch(features) for branch in self.branches], dim=1)))
 
 
-class DeepLabV3Plus(nn.Module):
+def build_decoder(settings: NetworkSettings) -> nn.Sequential:
+    """Pyramid output beside the low-level branch to features, (B, head_width + low_level_width, h, w) to head_width."""
+    width = settings.head_width
+    return nn.Sequential(
+        conv_bn_relu(width + settings.low_level_width, width, 3, separable=settings.separable),
+        nn.Dropout(settings.decoder_dropouts[0]),
+        conv_bn_relu(width, width, 3, separable=settings.separable),
+        nn.Dropout(settings.decoder_dropouts[1]),
+    )
+
+
+class DeepLabV3Plus(InnerNetwork):
     """DeepLabV3+ on a timm backbone, as PixelPick trains it (spec pixelpick.md 3.1).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
@@ -60,21 +77,14 @@ class DeepLabV3Plus(nn.Module):
         BadInput: the backbone is unknown or cannot be dilated to the output stride.
     """
 
-    pad_multiple = 8
-
     def __init__(self, settings: NetworkSettings, num_classes: int):
-        super().__init__()
+        super().__init__(settings, num_classes)
         width = settings.head_width
         self.align_corners = settings.align_corners
-        self.backbone, (shallow, deep), _ = build_backbone(settings.backbone, settings.output_stride, between=False)
+        self.backbone, (shallow, deep), _ = build_backbone(settings.backbone, settings.output_stride)
         self.pyramid = PyramidPooling(deep, width, settings.aspp_rates, settings.aspp_dropout, settings.separable)
         self.low_level = conv_bn_relu(shallow, settings.low_level_width, 1)
-        self.decoder = nn.Sequential(
-            conv_bn_relu(width + settings.low_level_width, width, 3, separable=settings.separable),
-            nn.Dropout(settings.decoder_dropouts[0]),
-            conv_bn_relu(width, width, 3, separable=settings.separable),
-            nn.Dropout(settings.decoder_dropouts[1]),
-        )
+        self.decoder = build_decoder(settings)
         self.classifier = (
             CosineClassifier(width, num_classes, settings.temperature)
             if settings.classifier == "cosine"
@@ -84,11 +94,22 @@ class DeepLabV3Plus(nn.Module):
         for part in (self.pyramid, self.decoder, self.classifier):
             initialise_convolutions(part)
 
+    def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        shallow, deep = maps
+        deep = resize(self.pyramid(deep), shallow, self.align_corners)
+        joined = torch.cat([deep, self.low_level(shallow)], dim=1)
+        # The pyramid output again, as a view: keeping the tensor itself as well would cost its memory twice.
+        return (joined,), (joined[:, : deep.shape[1]],)
+
     def features(self, images: Tensor) -> Tensor:
         """What the classifier sees: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
-        shallow, deep = self.backbone(images)
-        deep = resize(self.pyramid(deep), shallow, self.align_corners)
-        return self.decoder(torch.cat([deep, self.low_level(shallow)], dim=1))
+        return self.decoder(*self.inner(images).head)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return resize(self.classifier(self.features(images)), images, self.align_corners)
+    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
+        return resize_to(self.classifier(self.decoder(*inner.head)), size, self.align_corners)
+
+    def new_head(self, outputs: int) -> nn.Module:
+        return nn.Sequential(*build_decoder(self.settings), nn.Conv2d(self.settings.head_width, outputs, 1))
+
+    def support_plan(self) -> SupportPlan:
+        return SupportPlan((self.settings.head_width,), 1, self.settings.lossiness_width)

@@ -8,10 +8,14 @@ def dropout_modules(network: nn.Module) -> list[nn.Module]:
 
     A committee puts these into training mode and leaves all else, above all BatchNorm, in eval mode. The list is empty
     where the head has no dropout (fpn-dilated, unet, probabilities of 0): such a network cannot form a committee.
+    The dropout of support heads is not among them: a committee is about the segmentation head.
     """
-    backbone = set(network.get_submodule("backbone").modules())
+    others = set(network.get_submodule("backbone").modules())
+    support = getattr(network, "support", None)
+    if support is not None:
+        others.update(support.modules())
     return [
         part
         for part in network.modules()
-        if isinstance(part, nn.Dropout | nn.Dropout2d) and part.p > 0 and part not in backbone
+        if isinstance(part, nn.Dropout | nn.Dropout2d) and part.p > 0 and part not in others
     ]

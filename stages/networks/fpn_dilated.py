@@ -33,6 +33,7 @@ class DilatedFPN(nn.Module):
             raise BadInput(f"head_width must be a multiple of {2 * GROUPS} for fpn-dilated, not {settings.head_width}.")
         self.align_corners = settings.align_corners
         self.pad_multiple: int = settings.output_stride
+        self.support = None
         self.backbone, channels, strides = build_backbone(settings.backbone, settings.output_stride, between=True)
         self.laterals = nn.ModuleList(nn.Conv2d(inputs, settings.head_width, 1) for inputs in channels)
         # One doubling per factor of two in the stride: two at stride 4, three at stride 8, so all end at input size.

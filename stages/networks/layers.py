@@ -1,5 +1,7 @@
 """The pieces that the heads of our own networks share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -48,4 +50,18 @@ def initialise_convolutions(module: nn.Module) -> None:
 
 def resize(features: Tensor, like: Tensor, align_corners: bool) -> Tensor:
     """``features`` (B, K, h, w), bilinearly brought to the height and width of ``like`` (B, L, H, W)."""
-    return functional.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=align_corners)
+    return resize_to(features, like.shape[-2:], align_corners)
+
+
+def resize_to(features: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """``features`` (B, K, h, w), bilinearly brought to the height and width ``size``."""
+    return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def refuse_single_image(norm: nn.Module, features: Tensor, architecture: str) -> None:
+    """Raise ValueError where ``norm``, over one pooled value per image, is to train on a batch of one image."""
+    if norm.training and features.shape[0] == 1:
+        raise ValueError(
+            f"{architecture} cannot train on a batch of one image, for the BatchNorm of its pooling branch needs two "
+            "values per channel: use a batch size of 2 or more and drop an incomplete last batch of one."
+        )

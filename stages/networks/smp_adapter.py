@@ -31,6 +31,7 @@ class SmpNetwork(nn.Module):
             raise BadInput(
                 f"Architecture {architecture} cannot be built on the backbone {encoder} ({error}): choose another one."
             ) from error
+        self.support = None
         strides = getattr(self.backbone, "output_strides", None) or [self.backbone.output_stride]
         self.pad_multiple = int(max(strides))
 

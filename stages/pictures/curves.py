@@ -23,8 +23,8 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-def training_curve(history: Sequence[Mapping[str, float]]) -> bytes:
-    """Loss and validation mIoU over epochs; ``history`` has a row per epoch, `val_miou` where it was validated."""
+def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "miou") -> bytes:
+    """Loss and the validation's ``criterion`` over epochs; ``history`` has a row per epoch."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = plain(figure.add_subplot())
     epochs = [row["epoch"] for row in history]
@@ -32,18 +32,21 @@ def training_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color=COLOURS[1])
     axes.set_ylim(bottom=0)
-    validated = [row for row in history if "val_miou" in row]
+    validated = [row for row in history if f"val_{criterion}" in row]
     if validated:
         other = axes.twinx()
         other.spines["top"].set_visible(False)
-        values = [100 * row["val_miou"] for row in validated]
+        share = criterion == "miou"  # everything else is a loss
+        values = [row[f"val_{criterion}"] * (100 if share else 1) for row in validated]
         other.plot([row["epoch"] for row in validated], values, "o-", ms=3, color=COLOURS[0])
-        best = max(range(len(values)), key=values.__getitem__)
+        best = (max if share else min)(range(len(values)), key=values.__getitem__)
         other.plot(validated[best]["epoch"], values[best], "*", ms=14, color=COLOURS[0])
-        other.set_ylabel("validation mIoU (%)", color=COLOURS[0])
-        other.set_ylim(0, 100)
+        other.set_ylabel("validation mIoU (%)" if share else f"validation {criterion}", color=COLOURS[0])
+        other.set_ylim(0, 100 if share else None)
+        digits = 1 if share else 3
         axes.set_title(
-            f"best {values[best]:.1f} at epoch {validated[best]['epoch']:.0f}, last {values[-1]:.1f}", fontsize=10
+            f"best {values[best]:.{digits}f} at epoch {validated[best]['epoch']:.0f}, last {values[-1]:.{digits}f}",
+            fontsize=10,
         )
     return to_png(figure)
 

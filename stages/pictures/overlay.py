@@ -3,6 +3,7 @@
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.opening import open_input
@@ -11,19 +12,21 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
+from stages.pictures.clusters import draw_clusters
 from stages.pictures.curves import to_png
 from stages.pictures.labels import draw_answers, draw_pseudo_labels
 from stages.pictures.panels import axes_of, class_legend, colourise, figure_for
 from stages.pictures.regions import draw_region_queries, draw_region_scores, draw_superpixels
 
-DRAWN = Superpixels | Scores | Queries | Annotations | PseudoLabels
+DRAWN = Superpixels | Clusters | Scores | Queries | Annotations | PseudoLabels
 
 
 def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
     """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
 
-    Datasets draw the mask beside the image, superpixels their borders, scores a heat map, queries and annotations
-    their points or regions, pseudo-labels what was made of the answers. Without ``data`` the images come from the
+    Datasets draw the mask beside the image, superpixels their borders, clusters some of their patches (of all images
+    where none is named), scores a heat map, queries and annotations their points or regions, pseudo-labels what was
+    made of the answers. Without ``data`` the images come from the
     dataset that the artifact was made from.
     """
     if isinstance(artifact, Dataset):
@@ -38,6 +41,8 @@ def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
     match artifact:
         case Superpixels():
             return draw_superpixels(artifact, data, picked(image, artifact.ids))
+        case Clusters():
+            return draw_clusters(artifact, data, None if image is None else picked(image, artifact.ids))
         case Scores():
             draw_them = draw_region_scores if artifact.unit == "region" else draw_scores
             return draw_them(artifact, data, picked(image, artifact.ids))

@@ -39,16 +39,38 @@ def fixed_point_sums(values: Tensor, bins: Tensor, count: int) -> Tensor:
 def score_image(
     logits: Tensor, labels: Tensor, count: int, measure: Callable[[Tensor], Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measure summed (K,C) f64, and pixels (K,C) i64, per region and class predicted for the pixel.
-
-    logits (C,h,w) f32, of the image or of a scaled one; labels (H,W) i64, -1 = no region.
-    """
-    size, number = (labels.shape[0], labels.shape[1]), len(logits)
+    """`region_sums` of a measure of logits (C,h,w) f32, of the image or of a scaled one, and of the class predicted."""
+    size = (labels.shape[0], labels.shape[1])
     with torch.inference_mode():
         predicted = lookup(logits.max(0).indices, size)  # of equal classes the first
-        bins = (labels.reshape(-1) + 1) * number + predicted.reshape(-1)
-        pixels = torch.bincount(bins, minlength=(count + 1) * number)
-        values = lookup(measure(logits[None])[0], size).reshape(-1)
-        sums = fixed_point_sums(values, bins, (count + 1) * number)
-    shape = (count + 1, number)
+        return region_sums(lookup(measure(logits[None])[0], size), predicted, labels, count, len(logits))
+
+
+def region_sums(
+    values: Tensor, predicted: Tensor, labels: Tensor, count: int, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values summed (K,C) f64, and pixels (K,C) i64, per region and class predicted for the pixel.
+
+    values (H,W) f32 in 0..100, predicted (H,W) i64; labels (H,W) i64, -1 = no region.
+    """
+    shape = (count + 1, classes)
+    bins = (labels.reshape(-1) + 1) * classes + predicted.reshape(-1)
+    pixels = torch.bincount(bins, minlength=shape[0] * shape[1])
+    sums = fixed_point_sums(values.reshape(-1), bins, shape[0] * shape[1])
     return sums.view(shape)[1:].cpu().numpy(), pixels.view(shape)[1:].cpu().numpy()
+
+
+def best_pixels(values: Tensor, labels: Tensor, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Highest value (K,) f32 of each region, and where it is: y and x (K,) i64, of equal ones the first in row order.
+
+    values (H,W) f32; labels (H,W) i64, -1 = no region. A region without pixels has 0 at (-1, -1).
+    """
+    bins, flat = labels.reshape(-1) + 1, values.reshape(-1)
+    highest = torch.full((count + 1,), -torch.inf, device=bins.device).scatter_reduce_(0, bins, flat, "amax")
+    index = torch.arange(len(bins), device=bins.device)
+    index = torch.where(flat == highest[bins], index, len(bins))
+    first = torch.full((count + 1,), len(bins), device=bins.device).scatter_reduce_(0, bins, index, "amin")
+    found, where = highest[1:].cpu().numpy(), first[1:].cpu().numpy()
+    empty = where == len(bins)
+    y, x = np.divmod(np.where(empty, -1, where), values.shape[1])
+    return np.where(empty, np.float32(0), found), np.where(empty, -1, y), np.where(empty, -1, x)

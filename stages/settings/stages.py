@@ -94,7 +94,7 @@ class ScoreSettings(NetworkUse):
     @property
     def needs_support(self) -> bool:
         """Whether only a network with support heads can score like this."""
-        return self.lossiness or self.maturity != "none"
+        return self.measure != "random" and (self.lossiness or self.maturity != "none")
 
     @model_validator(mode="after")
     def _committee_needs_a_measure(self) -> Self:
@@ -104,8 +104,6 @@ class ScoreSettings(NetworkUse):
             raise ValueError("a committee scores pixels or images, not regions")
         if self.committee and self.needs_support:
             raise ValueError("a committee has no support heads; leave maturity and lossiness out")
-        if self.needs_support and self.measure == "random":
-            raise ValueError("maturity and lossiness are added to a measure other than random")
         if (self.best_pixel or self.region_score == "highest") and self.unit != "region":
             raise ValueError("best_pixel and region_score are about regions; set unit region")
         if self.best_pixel and self.measure == "random" and self.region_score == "mean":

@@ -56,6 +56,8 @@ def label_counts(labels: Labels, outputs: int, void: int = VOID) -> np.ndarray:
 class LabelObjective:
     """One segmentation network learning from label maps."""
 
+    criterion, lower_is_better = "miou", False
+
     def __init__(
         self,
         network: nn.Module,
@@ -76,9 +78,17 @@ class LabelObjective:
         weights = class_weights(settings.class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
         self.steps_per_epoch = len(self.epoch(0))
-        self.forward = network if ranks.size == 1 else distributed(network, device)
+        learner = self.learner()
+        self.forward = learner if ranks.size == 1 else distributed(learner, device)
         default_workers = 0 if device.type == "cpu" else min(8, core_count())
         self.workers = default_workers if settings.workers is None else settings.workers
+
+    def learner(self) -> nn.Module:
+        """The part of the network whose parameters are learned."""
+        return self.network
+
+    def train(self) -> None:
+        self.network.train()
 
     def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
         backbone = list(self.network.get_submodule("backbone").parameters())
@@ -115,10 +125,16 @@ class LabelObjective:
         if labelled == 0:
             return
         images = batch.images.to(self.device, non_blocking=True).float() / 255
-        images = normalise(augment_colour(images, batch.colours), self.mean, self.std)
+        yield "network", self.learn(augment_colour(images, batch.colours), batch)
+
+    def learn(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses of (B,3,H,W) f32 images in [0,1], augmented."""
         with forward_precision(self.settings.precision, self.device):
-            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
-        yield "network", self.losses(logits, batch)
+            logits = self.forward(self.normalised(images))
+        return self.losses(logits, batch)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        return normalise(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The loss of (B,C,H,W) logits, and what it is made of."""
@@ -132,17 +148,20 @@ class LabelObjective:
         if not self.validates:
             return None
         split = self.settings.validation_split
-        self.network.eval()
-        predictor = Predictor(self.network, self.mean, self.std, self.device, self.settings.precision)
+        predictor = self.predictor()
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
         mine = self.dataset.ids(split)[self.ranks.rank :: self.ranks.size]
         for batch in image_batches(self.dataset, mine, self.settings.batch, masks=True):
             assert batch.masks is not None
             predicted = predictor.logits(batch.images)[:, : self.classes].argmax(1)
             confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
-        self.network.train()
         matrix = self.ranks.sum(confusion).cpu().numpy()
         return {"miou": mean_iou(matrix), "accuracy": pixel_accuracy(matrix)}
+
+    def predictor(self) -> Predictor:
+        """The network as it is now, in eval mode; `train` sets it back."""
+        self.network.eval()
+        return Predictor(self.network, self.mean, self.std, self.device, self.settings.precision)
 
 
 def distributed(network: nn.Module, device: torch.device) -> nn.Module:

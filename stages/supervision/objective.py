@@ -10,11 +10,16 @@ class Objective(Protocol):
     """Networks, data and losses of one kind of supervision.
 
     The loop saves and restores the state of every module in ``modules``, and keeps that of ``modules["network"]`` as
-    last and best weights.
+    last and best weights: best by the validation number ``criterion``.
     """
 
     modules: dict[str, nn.Module]
     steps_per_epoch: int
+    criterion: str
+    lower_is_better: bool
+
+    def train(self) -> None:
+        """Sets the modules to training mode, but for those that do not learn."""
 
     def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
         """Optimiser name -> parameter groups, each with its peak ``lr``."""
@@ -32,4 +37,4 @@ class Objective(Protocol):
         """Images of the batch over all processes, for the progress display."""
 
     def validate(self) -> dict[str, float] | None:
-        """Validation numbers, among them ``miou``; None where there is nothing to validate on."""
+        """Validation numbers, ``criterion`` among them; None where there is nothing to validate on."""

@@ -14,11 +14,15 @@ from stages.settings.train import TrainSettings
 
 @dataclass(frozen=True)
 class ColourDraw:
-    """What happens to one sample: jitter operations in their order with factors, grey or not, blur sigma or 0."""
+    """What happens to one sample: jitter operations in their order with factors, grey or not, blur sigma or 0.
+
+    ``kernel`` is the side of the blur's kernel; 0: the one of the image's size, 1: nothing is blurred.
+    """
 
     jitter: tuple[tuple[str, float], ...]
     grey: bool
     sigma: float
+    kernel: int = 0
 
 
 ADJUST = {
@@ -39,8 +43,14 @@ def draw_colour(settings: TrainSettings, generator: np.random.Generator) -> Colo
                 jitter.append((name, float(generator.uniform(low, high))))
         jitter = [jitter[index] for index in generator.permutation(len(jitter))]
     grey = bool(generator.random() < settings.grey)
-    sigma = float(generator.uniform(0.1, 2.0)) if generator.random() < settings.blur else 0.0
-    return ColourDraw(tuple(jitter), grey, sigma)
+    sigma = float(generator.uniform(*settings.blur_sigma)) if generator.random() < settings.blur else 0.0
+    kernel = sigma_kernel_size(sigma) if settings.blur_kernel == "sigma" else 0
+    return ColourDraw(tuple(jitter), grey, sigma, kernel)
+
+
+def sigma_kernel_size(sigma: float) -> int:
+    """floor(3.3 sigma), up to odd: 1 below 0.607, where nothing happens, then 3, from 1.213 on 5."""
+    return int(3.3 * sigma) // 2 * 2 + 1
 
 
 def blur_kernel_size(height: int, width: int) -> int:
@@ -63,13 +73,15 @@ def augment_colour(images: Tensor, draws: Sequence[ColourDraw]) -> Tensor:
     """(B,3,H,W) f32 in [0,1] -> the same, augmented sample by sample."""
     if not any(draw.jitter or draw.grey or draw.sigma for draw in draws):
         return images
-    size = blur_kernel_size(*images.shape[-2:])
+    of_image = blur_kernel_size(*images.shape[-2:])
+    widest = 2 * min(images.shape[-2:]) - 1  # reflection reaches no further
     done = []
     for image, draw in zip(images, draws, strict=True):
         for name, factor in draw.jitter:
             image = ADJUST[name](image, factor)
         if draw.grey:
             image = V.rgb_to_grayscale(image, num_output_channels=3)
+        size = min(draw.kernel or of_image, widest)
         if draw.sigma and size > 1:
             image = gaussian_blur(image, size, draw.sigma)
         done.append(image)

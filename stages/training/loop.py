@@ -32,7 +32,7 @@ class State:
     updates: int = 0
     images_per_second: float = 0.0
     best_epoch: int = 0  # from 1; 0 = never validated
-    best_miou: float = -1.0
+    best_value: float = math.nan  # of the objective's criterion
     without_better: int = 0
     finished: bool = False
     history: list[Row] = field(default_factory=list)
@@ -59,6 +59,11 @@ def build_optimiser(settings: TrainSettings, groups: list[dict[str, Any]]) -> to
             return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         case _:
             return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def criterion_text(criterion: str, value: float) -> str:
+    """A validation number as people read it: mIoU in %, anything else as it is."""
+    return f"mIoU {100 * value:.2f}" if criterion == "miou" else f"{criterion} {value:.4f}"
 
 
 class Training:
@@ -100,8 +105,7 @@ class Training:
     def train_epoch(self, batches: Iterator[Any], stop: StopRequest, bar: Progress) -> None:
         """The remaining steps of the current epoch."""
         objective, state = self.objective, self.state
-        for module in objective.modules.values():
-            module.train()
+        objective.train()
         began, images, loss = time.monotonic(), 0, None
         # the sums stay on the device: reading one would wait for it
         totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
@@ -166,8 +170,9 @@ class Training:
             result = self.objective.validate()
             if result is not None:
                 row |= {f"val_{name}": value for name, value in result.items()}
-                if result["miou"] > state.best_miou:
-                    state.best_miou, state.best_epoch, state.without_better = result["miou"], epoch, 0
+                value = result[self.objective.criterion]
+                if self.better(value):
+                    state.best_value, state.best_epoch, state.without_better = value, epoch, 0
                     network = self.objective.modules["network"]
                     self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
                 else:
@@ -175,11 +180,18 @@ class Training:
                     state.finished |= 0 < settings.patience <= state.without_better
         state.history.append(row)
 
+    def better(self, value: float) -> bool:
+        """Whether a validation is the best so far; one that is no number never is."""
+        best = self.state.best_value
+        if math.isnan(best):
+            return not math.isnan(value)
+        return value < best if self.objective.lower_is_better else value > best
+
     def note(self, loss: Tensor | None) -> str:
         """What the progress display tells besides the steps."""
         parts = [] if loss is None else [f"loss {float(loss):.3f}"]
         if self.state.best_epoch:
-            parts.append(f"best val mIoU {100 * self.state.best_miou:.1f}")
+            parts.append(f"best val {criterion_text(self.objective.criterion, self.state.best_value)}")
         return ", ".join([*parts, f"{self.state.images_per_second:.1f} images/s"])
 
     def agreed(self, mine: bool) -> bool:

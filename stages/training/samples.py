@@ -76,7 +76,8 @@ class TrainingSamples(TorchDataset[Sample]):
         dataset, given = self.opened()
         generator = stream(self.settings.seed, "augmentation", epoch, image)
         pixels = self.images[image] if self.images else dataset.image(image)
-        window = draw_window(pixels.shape[:2], self.crop, self.scales, self.settings.flip, generator)
+        flip, rotation = self.settings.flip, self.settings.rotation
+        window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
         crop, colours = crop_image(pixels, window, self.padding), draw_colour(self.settings, generator)
         if self.settings.objective == "labels":
             return crop, crop_labels(given.label_map(image, self.void), window), colours, None

@@ -96,7 +96,7 @@ def rotated_positions(window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reflected(first: int, last: int, size: int) -> np.ndarray:
-    """(last - first + 1,) i64: where 0..size-1 goes on as its mirror image, both ways, the pixels first..last of that."""
+    """(last - first + 1,) i64: the pixels seen at first..last when 0..size-1 go on as their mirror images."""
     folded = np.arange(first, last + 1, dtype=np.int64) % (2 * size)
     return np.minimum(folded, 2 * size - 1 - folded)
 
@@ -149,11 +149,10 @@ def rotated_part(image: np.ndarray, window: Window) -> np.ndarray:
         grid[0, ..., 1 - axis] = torch.from_numpy((place - first) * (2 / (last - first + 1)) - 1)
     (top, left), (bottom, right) = ([int(end(table)) for table in tables] for end in (np.min, np.max))
     part = scaled_part(image, scaled, top, left, bottom + 1 - top, right + 1 - left)
-    if part.shape[:2] != tuple(map(len, tables)):
-        part = part[tables[0] - top][:, tables[1] - left]
-    planes = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float()
-    found = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    part = part.take(tables[0] - top, axis=0).take(tables[1] - left, axis=1)
+    planes = torch.from_numpy(part.transpose(2, 0, 1).astype(np.float32, order="C"))
+    found = F.grid_sample(planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return found.round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def crop_image(image: np.ndarray, window: Window, colour: tuple[int, int, int]) -> np.ndarray:

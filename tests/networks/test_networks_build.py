@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.segmentation import deeplabv3_resnet50
 
 from stages.errors import BadInput
 from stages.networks.build import build_network
@@ -9,6 +10,8 @@ from stages.settings.network import NetworkSettings
 
 TINY = NetworkSettings(backbone="test_efficientnet", head_width=64, low_level_width=8)
 TINY_FPN = TINY.model_copy(update={"architecture": "fpn-dilated", "output_stride": 8, "align_corners": False})
+TINY_V3 = TINY.model_copy(update={"architecture": "deeplabv3", "aspp_rates": (2, 4)})
+TINY_LRASPP = TINY.model_copy(update={"architecture": "lraspp"})
 UNET = NetworkSettings(architecture="unet", backbone="resnet18")
 
 
@@ -37,6 +40,36 @@ def test_fpn_dilated_has_the_published_number_of_parameters(classes, expected):
     assert convolutions == [2, 3, 3, 3]
 
 
+@pytest.mark.parametrize("classes, expected", [(19, 39_638_355), (21, 39_638_869)])
+def test_deeplabv3_has_the_published_number_of_parameters(classes, expected):
+    settings = NetworkSettings(architecture="deeplabv3", backbone="resnet50", output_stride=8, aspp_rates=(12, 24, 36))
+    with torch.device("meta"):
+        network = build_network(settings, classes)
+    assert count(network) == expected
+    assert count(network.backbone) == 23_508_032
+    assert [branch[0].dilation[0] for branch in network.classifier[0].convs[1:4]] == [12, 24, 36]
+
+
+def test_deeplabv3_is_that_of_torchvision():
+    settings = NetworkSettings(
+        architecture="deeplabv3", backbone="resnet50", output_stride=8, aspp_rates=(12, 24, 36), align_corners=False
+    )
+    published = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=5).eval()
+    network = build_network(settings, 5).eval()
+    network.load_state_dict(published.state_dict())
+    images = torch.rand(1, 3, 49, 66)
+    with torch.inference_mode():
+        assert torch.allclose(network(images), published(images)["out"], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes, expected", [(19, 3_221_198), (21, 3_221_538)])
+def test_lraspp_has_the_published_number_of_parameters(classes, expected):
+    with torch.device("meta"):
+        network = build_network(NetworkSettings(architecture="lraspp", backbone="mobilenetv3_large_100"), classes)
+    assert count(network) == expected
+    assert (network.low, network.high) == (40, 960)
+
+
 def test_separable_head_has_the_published_number_of_parameters():
     # Spec multi_class_query.md 8: 3.174 M in the head at 20 outputs. Its classifier has no bias, hence 20 fewer.
     with torch.device("meta"):
@@ -45,7 +78,11 @@ def test_separable_head_has_the_published_number_of_parameters():
 
 
 @pytest.mark.parametrize("size", [(360, 480), (256, 512)])
-@pytest.mark.parametrize("settings", [TINY, TINY_FPN], ids=["deeplabv3plus", "fpn-dilated"])
+@pytest.mark.parametrize(
+    "settings",
+    [TINY, TINY_FPN, TINY_V3, TINY_LRASPP],
+    ids=["deeplabv3plus", "fpn-dilated", "deeplabv3", "lraspp"],
+)
 def test_logits_have_the_size_of_the_image(settings, size):
     network = build_network(settings, 5).eval()
     assert network.pad_multiple == 8
@@ -56,8 +93,9 @@ def test_logits_have_the_size_of_the_image(settings, size):
     assert logits.isfinite().all()
 
 
-def test_deeplabv3plus_takes_any_size():
-    network = build_network(TINY, 2).eval()
+@pytest.mark.parametrize("settings", [TINY, TINY_V3, TINY_LRASPP], ids=["deeplabv3plus", "deeplabv3", "lraspp"])
+def test_networks_without_a_pyramid_of_features_take_any_size(settings):
+    network = build_network(settings, 2).eval()
     with torch.inference_mode():
         assert network(torch.rand(1, 3, 50, 33)).shape == (1, 2, 50, 33)
 
@@ -81,11 +119,33 @@ def test_backbone_is_dilated_to_the_output_stride():
         assert deep.shape[-2:] == (64 // output_stride,) * 2
 
 
-def test_training_deeplabv3plus_on_one_image_is_refused_clearly():
-    network = build_network(TINY, 2).train()
-    with pytest.raises(ValueError, match="batch size of 2 or more"):
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_heads_without_a_decoder_see_the_maps_they_are_meant_to(output_stride):
+    images = torch.rand(1, 3, 64, 64)
+    for settings in (TINY_V3, TINY_LRASPP):
+        network = build_network(settings.model_copy(update={"output_stride": output_stride}), 2).eval()
+        with torch.inference_mode():
+            maps = network.backbone(images)
+            coarse = network.classifier(*maps)
+            logits = nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=True)
+            assert torch.equal(network(images), logits)
+        assert maps[-1].shape == (1, 64, *(64 // output_stride,) * 2)
+        assert len(maps) == (1 if settings is TINY_V3 else 2)
+        assert maps[0].shape[2] == 64 // (output_stride if settings is TINY_V3 else 8)
+
+
+@pytest.mark.parametrize("settings, name", [(TINY, r"DeepLabV3\+"), (TINY_V3, "DeepLabV3")])
+def test_training_a_pooling_branch_on_one_image_is_refused_clearly(settings, name):
+    network = build_network(settings, 2).train()
+    with pytest.raises(ValueError, match=f"{name} cannot .* batch size of 2 or more"):
         network(torch.rand(1, 3, 32, 32))
     network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_lraspp_trains_on_one_image():
+    network = build_network(TINY_LRASPP, 2).train()
+    network(torch.rand(1, 3, 64, 64)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -128,6 +188,9 @@ def test_dropout_modules_are_those_of_the_head():
     network.backbone.add_module("inner", nn.Dropout(0.3))
     assert [dropout.p for dropout in dropout_modules(network)] == [0.5, 0.5, 0.2]
     assert dropout_modules(build_network(TINY_FPN, 2)) == []
+    assert dropout_modules(build_network(TINY_LRASPP, 2)) == []
+    thinned = build_network(TINY_V3.model_copy(update={"aspp_dropout": 0.3}), 2)
+    assert [dropout.p for dropout in dropout_modules(thinned)] == [0.3]
     without = TINY.model_copy(update={"aspp_dropout": 0.0, "decoder_dropouts": (0.0, 0.0)})
     assert dropout_modules(build_network(without, 2)) == []
     fpn = build_network(NetworkSettings(architecture="fpn", backbone="resnet18"), 2)
@@ -156,6 +219,11 @@ def test_tu_prefix_means_the_same_backbone():
         ({"backbone": "mobilenetv2_100.r_in1k"}, ["mobilenetv2_100.ra_in1k"]),
         ({"backbone": "hf-hub:somebody/resnet50"}, ["Unknown timm backbone"]),
         ({"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "stride 4", "output stride 16"]),
+        (
+            {"architecture": "deeplabv3", "backbone": "vit_tiny_patch16_224"},
+            ["vit_tiny_patch16_224", "a feature map at output stride 16"],
+        ),
+        ({"architecture": "lraspp", "backbone": "vit_tiny_patch16_224"}, ["stride 8", "output stride 16"]),
         ({"architecture": "unet", "backbone": "resnet35"}, ["'resnet35'", "resnet34"]),
         ({"architecture": "unet", "backbone": "mobilenetv2_100"}, ["tu-mobilenetv2_100"]),
         ({"architecture": "unet", "backbone": "tu-mobilenetv2_10"}, ["'mobilenetv2_10'", "mobilenetv2_100"]),

@@ -46,12 +46,15 @@ SET_RECIPES = {
     "multi-class-query-random": 2,
     "dominant-query": 2,
 }
+CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
 SET_CLICKS = 8
 # A model of two epochs predicts alike nearly everywhere, so that next to nothing must be merged for regions to be left
 FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-superpixels.epsilon=0.002"]
 FEW_REGIONS += ["extract-superpixels.workers=1", "extract-superpixels.count=40"]
 FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
 FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
+FEW_CLUSTERS = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1", "cluster-regions.workers=1"]
+FEW_CLUSTERS += ["cluster-regions.clusters=3", "support.epochs=1", "support.batch=2", "train.lossiness-width=8"]
 AS_ON_CITYSCAPES = ["train.learn-void=true", "score.void-output=ban", "annotate-simulate.void-policy=count"]
 TINY = ["train.epochs=2", "train.batch=2", "train.head-width=16", "train.low-level-width=8", "train.device=cpu"]
 
@@ -75,10 +78,11 @@ def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
     recipe = load_recipe(name)
     few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
+    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
     few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
     overrides = parse_overrides(recipe, TINY + few)
-    rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], overrides)
+    rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], "scenes", overrides)
     for rule in rules:
         names = {"$(DATASET)": str(dataset), "$@": rule.target}
         words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]
@@ -90,7 +94,8 @@ def run_recipe(name, dataset, folder, rounds):
 @pytest.fixture(scope="module")
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1} | REGION_RECIPES | SET_RECIPES
+    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
+    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
@@ -107,7 +112,7 @@ class TestEveryRecipe:
         for profile in recipe.profiles:
             for stage in SETTINGS:
                 gather(stage, {}, name, profile)
-            rules = build_rules(recipe, recipe.profiles[profile].rounds or recipe.rounds, [], {})
+            rules = build_rules(recipe, recipe.profiles[profile].rounds or recipe.rounds, [], profile, {})
             made = {"$(DATASET)"}
             for rule in rules:
                 assert set(rule.needs) <= made
@@ -164,6 +169,39 @@ def test_region_recipes_ask_what_they_say(runs):
         assert (queries.attributes["oracle_privilege"] == "oracle regions") == (name == "oracle-superpixel")
 
 
+@pytest.mark.parametrize("name", CLUSTER_RECIPES)
+def test_cluster_recipes_ask_one_pixel_of_each_region_they_choose(name, runs):
+    for number in range(CLUSTER_RECIPES[name]):
+        folder = runs[name] / f"round-{number}"
+        queries, ledger = Queries(folder / "queries.h5"), Annotations(folder / "annotations.h5")
+        assert (queries.unit, queries.answer) == ("pixel", "class")
+        assert len(queries) == len(set(queries.region.tolist())) == 4 * 4  # images, pixels in each
+        assert (queries.cluster >= 0).all() == (number > 0)
+        assert len(ledger.answers) == 16 * (number + 1)
+        assert ledger.sizes == dict.fromkeys(ledger.ids, (24, 32))  # the grid; images are 48 x 64
+        spots = set(
+            zip(ledger.answers.image.tolist(), ledger.answers.y.tolist(), ledger.answers.x.tolist(), strict=True)
+        )
+        assert len(spots) == len(ledger.answers)
+
+
+@pytest.mark.parametrize("name", CLUSTER_RECIPES)
+def test_support_heads_choose_and_are_not_what_is_reported(name, runs):
+    rounds = CLUSTER_RECIPES[name]
+    rules = build_rules(load_recipe(name), rounds, [], "scenes", {})
+    last = before(rules, f"$(RUN)/round-{rounds - 1}/evaluation.h5")
+    assert f"$(RUN)/round-{rounds - 2}/support.safetensors" in last
+    assert f"$(RUN)/round-{rounds - 1}/support.safetensors" not in last
+    support = Model(runs[name] / "round-0" / "support.safetensors")
+    model = Model(runs[name] / "round-0" / "model.safetensors")
+    assert support.has_support
+    assert not model.has_support
+    weights = model.weights("best" if name == "madbal-reference" else "last")
+    own = support.weights("last")
+    assert all((own[key] == value).all() for key, value in weights.items())
+    assert any(key.startswith("support.") for key in own)
+
+
 def before(rules, target):
     """Everything that ``target`` is made of, at whatever remove."""
     needs = {rule.target: rule.needs for rule in rules}
@@ -178,7 +216,7 @@ def before(rules, target):
 @pytest.mark.parametrize("profile", ["cityscapes", "scenes"])
 @pytest.mark.parametrize("name", [name for name in SET_RECIPES if name != "dominant-query"])
 def test_stage_2_runs_beside_the_next_round_and_feeds_nothing_of_it(name, profile):
-    rules = build_rules(load_recipe(name), 3, ["--recipe", name, "--profile", profile], {})
+    rules = build_rules(load_recipe(name), 3, ["--recipe", name, "--profile", profile], profile, {})
     for number in range(3):
         own, following = f"$(RUN)/round-{number}/", f"$(RUN)/round-{number + 1}/"
         stage2 = own + "stage2.safetensors"
@@ -360,6 +398,30 @@ def test_options_override_profile_override_recipe():
     assert gather("train", {}, "pixelpick", None).batch == 4
     assert gather("train", {}, "pixelpick", "voc2012").batch == 10
     assert gather("train", {"batch": "6"}, "pixelpick", "voc2012").batch == 6
+
+
+def test_an_override_by_the_name_of_a_step_is_for_that_step_alone():
+    recipe = load_recipe("madbal")
+
+    def epochs(overrides, profile="scenes"):
+        rules = build_rules(recipe, 2, [], profile, parse_overrides(recipe, overrides))
+        trained = [rule.words for rule in rules if rule.words[0] == "train"]
+        return [words[words.index("--epochs") + 1] if "--epochs" in words else None for words in trained[:2]]
+
+    assert epochs([]) == [None, "10"]  # the profile's for the step
+    assert epochs([], "cityscapes") == [None, "30"]  # the step's own
+    assert epochs(["train.epochs=3"]) == ["3", "10"]
+    assert epochs(["support.epochs=3"]) == [None, "3"]
+    assert epochs(["train.epochs=3", "support.epochs=4"]) == ["3", "4"]
+
+
+def test_a_profile_cannot_set_what_a_step_does_not_have(tmp_path):
+    path = tmp_path / "broken.toml"
+    steps = "\n[profiles.scenes.steps.support]\nepochz = 3\n[profiles.scenes.steps.suport]\nepochs = 3\n"
+    path.write_text('base = "madbal"\ntitle = "mine"' + steps)
+    with pytest.raises(BadInput, match="epochz") as error:
+        load_recipe(str(path))
+    assert "there is no such step" in str(error.value)
 
 
 def test_overrides_of_a_plan_are_checked_all_at_once():

@@ -98,6 +98,81 @@ def test_colour_draws_have_the_stated_frequencies():
     assert 0.15 < max(hues) <= 0.2
 
 
+@pytest.mark.parametrize(
+    "seed, jitter, grey, sigma, following",
+    [
+        (1, (), False, 1.3422672675852219, 0.8965029647577131),
+        (
+            2,
+            (
+                ("saturation", 1.7963145032253098),
+                ("hue", -0.00801564144982625),
+                ("brightness", 1.5320465647497004),
+                ("contrast", 1.6792324527378928),
+            ),
+            False,
+            1.6147715040858142,
+            0.11496539594869504,
+        ),
+        (
+            3,
+            (
+                ("contrast", 0.7623822221425726),
+                ("brightness", 1.1335694447144449),
+                ("hue", -0.14499759959469813),
+                ("saturation", 0.7178660659600166),
+            ),
+            True,
+            0.0,
+            0.2888855021760941,
+        ),
+    ],
+)
+def test_colour_draws_by_default_are_as_before_sigma_and_kernel_could_be_set(seed, jitter, grey, sigma, following):
+    """Numbers noted down before, and the stream is where it was left then."""
+    generator = stream(seed, "pin colour")
+    assert draw_colour(TrainSettings(), generator) == ColourDraw(jitter, grey, sigma, kernel=0)
+    assert generator.random() == following
+
+
+@pytest.mark.parametrize(
+    "sigma, side", [(0.0, 1), (0.3, 1), (0.606, 1), (0.607, 3), (0.99, 3), (1.0, 3), (1.3, 5), (2.0, 7), (3.0, 9)]
+)
+def test_kernel_of_sigma(sigma, side):
+    """int(3.3 sigma), one more where even; a side of 1 changes nothing, and a larger one blurs as torchvision does."""
+    chosen = TrainSettings(jitter=0, grey=0, blur=1, blur_sigma=(sigma, sigma), blur_kernel="sigma")
+    draw = draw_colour(chosen, stream(0, "test"))
+    assert (draw.sigma, draw.kernel) == (sigma, side)
+    image = torch.rand(1, 3, 20, 24)
+    expected = image if side == 1 else V.gaussian_blur(image, [side, side], [sigma, sigma])
+    done = augment_colour(image, [draw])
+    assert torch.equal(done, image) if side == 1 else torch.allclose(done, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["image", "sigma"])
+def test_a_sigma_of_zero_blurs_nothing(kernel):
+    chosen = TrainSettings(jitter=0, grey=0, blur=1, blur_sigma=(0, 0), blur_kernel=kernel)
+    images = torch.rand(2, 3, 40, 60)
+    draws = [draw_colour(chosen, stream(0, "test", number)) for number in range(2)]
+    assert torch.equal(augment_colour(images, draws), images)
+    other = ColourDraw((), True, 0.0)  # so that the batch is gone through
+    assert torch.equal(augment_colour(images, [draws[0], other])[0], images[0])
+
+
+def test_each_sample_is_blurred_with_its_own_kernel():
+    images = torch.rand(3, 3, 40, 60)
+    done = augment_colour(images, [ColourDraw((), False, 1.0, kernel) for kernel in (1, 3, 0)])
+    assert torch.equal(done[0], images[0])
+    assert torch.allclose(done[1], gaussian_blur(images[1], 3, 1.0))
+    assert torch.allclose(done[2], gaussian_blur(images[2], 5, 1.0))  # a tenth of 40, and 1
+
+
+def test_a_kernel_wider_than_the_crop_is_cut_to_what_reflection_reaches():
+    images = torch.rand(1, 3, 4, 5)
+    done = augment_colour(images, [ColourDraw((), False, 9.0, 29)])
+    assert torch.allclose(done[0], gaussian_blur(images[0], 7, 9.0))
+
+
 def test_class_weights():
     counts = np.array([60, 30, 10, 0])
     assert class_weights("none", counts) is None

@@ -1,0 +1,199 @@
+"""A budget per image, split over clusters of regions by the clusters' scores, then the best regions of each cluster.
+
+After Yazdani et al., "Maturity-Aware Active Learning for Semantic Segmentation with Hierarchically-Adaptive Sample
+Assessment" (BMVC 2023); spec madbal.md 5.6, 6.1 to 6.3. Plain functions over flat arrays: R regions of all images, N
+images, K clusters, C classes; ties in index order.
+"""
+
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+ClusterScore = Literal["reference", "pixel-mean", "region-mean"]
+Remainder = Literal["reference", "largest"]
+
+DEALS = 150
+"""How often `deal_budgets` deals before it gives up (spec madbal.md 6.2: where the public code aborts)."""
+
+
+class ClusterTables(NamedTuple):
+    """What the clusters hold over all images (spec madbal.md 5.6); regions without pixels count nowhere."""
+
+    class_regions: np.ndarray  # (C,K) i64: regions of cluster k whose predicted class is c
+    regions: np.ndarray  # (K,) i64
+    pixels: np.ndarray  # (K,) i64, n_k
+    score: np.ndarray  # (K,) f64, U_k: sum of the regions' means
+    pixel_score: np.ndarray  # (K,) f64: sum of the pixels' scores
+
+
+def cluster_tables(
+    cluster: np.ndarray, predicted: np.ndarray, score: np.ndarray, pixels: np.ndarray, clusters: int, classes: int
+) -> ClusterTables:
+    """Counts and sums per cluster.
+
+    cluster (R,) integer in 0..clusters-1, predicted (R,) u8 class, score (R,) f64 mean over the region's remaining
+    pixels, pixels (R,) integer number of them. Of a region with pixels 0 nothing else is read, so it may hold anything.
+    Raises ValueError when a cluster or class is out of range.
+    """
+    left = pixels > 0
+    cluster, predicted = cluster[left].astype(np.int64), predicted[left].astype(np.int64)
+    score, pixels = score[left], pixels[left].astype(np.int64)
+    _check_range("cluster", cluster, clusters)
+    _check_range("class", predicted, classes)
+    pairs = np.bincount(predicted * clusters + cluster, minlength=classes * clusters).reshape(classes, clusters)
+    # Weights of bincount are f64: numbers of pixels are exact up to 2^53.
+    numbers = np.bincount(cluster, pixels, clusters).astype(np.int64)
+    return ClusterTables(
+        class_regions=pairs,
+        regions=pairs.sum(0),
+        pixels=numbers,
+        # Of nothing at all bincount makes integers, whatever the weights.
+        score=np.bincount(cluster, score, clusters).astype(np.float64, copy=False),
+        pixel_score=np.bincount(cluster, pixels * score, clusters).astype(np.float64, copy=False),
+    )
+
+
+def class_given_cluster(class_regions: np.ndarray) -> np.ndarray:
+    """(C,K) f64 P(c|k): every column of class_regions (C,K) i64 divided by its sum; 0 for an empty cluster."""
+    return class_regions / np.maximum(class_regions.sum(0), 1)
+
+
+def cluster_class_weights(probability: np.ndarray, predicted: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """(R,) f64 factors exp(-P(predicted|cluster)) of the regions' scores, 1/e to 1 (spec madbal.md 6.3).
+
+    probability (C,K) f64 of `class_given_cluster`, predicted (R,) u8, cluster (R,) integer. Classes that dominate their
+    cluster are asked later. Raises IndexError when a class or cluster is out of range.
+    """
+    return np.exp(-probability[predicted, cluster])
+
+
+def cluster_scores(kind: ClusterScore, tables: ClusterTables) -> np.ndarray:
+    """(K,) f64 g_k: what each cluster's share of the budget is proportional to; 0 for an empty cluster.
+
+    reference: sum of the regions' means over the number of pixels, so clusters of small regions are favoured, as in the
+    public code; pixel-mean: mean over pixels; region-mean: mean over regions (spec madbal.md 5.6).
+    """
+    sums, counts = {
+        "reference": (tables.score, tables.pixels),
+        "pixel-mean": (tables.pixel_score, tables.pixels),
+        "region-mean": (tables.score, tables.regions),
+    }[kind]
+    return np.divide(sums, counts, out=np.zeros(len(sums)), where=counts > 0)
+
+
+def cluster_budgets(scores: np.ndarray, budget: int, remainder: Remainder) -> np.ndarray:
+    """(K,) i64 b_k = floor(budget * g_k / sum of g) plus what rounding left over; the sum is ``budget``.
+
+    scores (K,) f64, K >= 1; all zero counts as all equal. ``remainder`` reference: all of it to the first cluster with
+    the smallest b_k; largest: one each to the largest remainders, ties by index (spec madbal.md 6.1). Raises ValueError
+    when a score is negative or not finite, or the budget negative.
+    """
+    if not np.isfinite(scores).all() or (scores < 0).any():
+        raise ValueError("cluster scores must be finite and not negative")
+    if budget < 0:
+        raise ValueError("the budget must not be negative")
+    # Exact on the shortest decimals: in binary, 20 * 0.9 / (0.9 + 0.5 + 0.3 + 0.2 + 0.1) may fall short of 9.
+    exact = [Fraction(repr(value)) for value in np.asarray(scores, np.float64).tolist()]
+    if not any(exact):
+        exact = [Fraction(1)] * len(exact)
+    total = sum(exact)
+    shares = [budget * value / total for value in exact]
+    whole = [share.numerator // share.denominator for share in shares]
+    left = budget - sum(whole)
+    if remainder == "reference":
+        whole[whole.index(min(whole))] += left
+    else:
+        by_remainder = sorted(range(len(whole)), key=lambda k: whole[k] - shares[k])  # stable: ties by index
+        for k in by_remainder[:left]:
+            whole[k] += 1
+    return np.array(whole, dtype=np.int64)
+
+
+def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,K) i64 what every image takes from every cluster: min(budget, capacity), and the surplus to the best clusters.
+
+    budgets (K,) i64, capacity (N,K) i64 regions left, scores (K,) f64. Each surplus unit goes to the unsaturated
+    cluster with the largest score, ties by index, so the best one is filled first, then the next. An image whose
+    capacity is less than the budget gives all it has: its shortfall is sum(budgets) - sum(row) (spec madbal.md 6.2).
+    """
+    taken = np.minimum(budgets, capacity)
+    best_first = np.argsort(-scores, kind="stable")
+    room = (capacity - taken)[:, best_first]
+    before = room.cumsum(1) - room  # what better clusters can still take
+    surplus = budgets.sum() - taken.sum(1, keepdims=True)
+    taken[:, best_first] += np.clip(surplus - before, 0, room)
+    return taken
+
+
+def deal_budgets(
+    budgets: np.ndarray, capacity: np.ndarray, generator: np.random.Generator, scores: np.ndarray | None = None
+) -> np.ndarray:
+    """(K,) i64 what one image takes from every cluster by the public code's repeated dealing (spec madbal.md 6.2).
+
+    budgets (K,) i64, capacity (K,) i64 regions left. While clusters exceed their capacity, they are clipped to it and
+    the excess is dealt out evenly to all others, full ones too, its indivisible rest to one of them at random; a number
+    is drawn only where there is a rest. Where the public code aborts (`DEALS` deals, or less capacity than budget) this
+    is `spread_budgets` from the start, in the order of ``scores`` (K,) f64, or of the budgets without them.
+    """
+    dealt = budgets.astype(np.int64)
+    if capacity.sum() >= budgets.sum():  # then not every cluster can be over-full: the excess always finds receivers
+        for _ in range(DEALS):
+            over = dealt > capacity
+            if not over.any():
+                return dealt
+            share, rest = divmod(int((dealt - capacity)[over].sum()), int((~over).sum()))
+            dealt = np.where(over, capacity, dealt + share)
+            if rest:
+                dealt[generator.choice(np.flatnonzero(~over))] += rest
+        if (dealt <= capacity).all():
+            return dealt
+    return spread_budgets(budgets, capacity[None], budgets if scores is None else scores)[0]
+
+
+def best_per_cluster(
+    image: np.ndarray, cluster: np.ndarray, score: np.ndarray, candidates: np.ndarray, allowance: np.ndarray
+) -> np.ndarray:
+    """(Q,) i64 regions: in every image and cluster the allowed number of highest scores, ties by index.
+
+    image (R,) integer 0..N-1, cluster (R,) integer 0..K-1, score (R,) f64, candidates (R,) bool, allowance (N,K) i64;
+    fewer where there are fewer candidates. Sorted by image, then descending score, then index. Raises ValueError when
+    an image or cluster of a candidate is out of range.
+    """
+    rows = np.flatnonzero(candidates)
+    images, clusters = allowance.shape
+    _check_range("image", image[rows], images)
+    _check_range("cluster", cluster[rows], clusters)
+    group = image[rows].astype(np.int64) * clusters + cluster[rows]
+    return _best_first(rows[_within(group, score[rows], allowance.ravel())], image, score)
+
+
+def best_per_image(image: np.ndarray, score: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray:
+    """(Q,) i64 regions: the ``budget`` highest scores of every image whatever the cluster, ties by index.
+
+    image (R,) integer >= 0, score (R,) f64, candidates (R,) bool; sorted like `best_per_cluster`.
+    """
+    rows = np.flatnonzero(candidates)
+    group = image[rows].astype(np.int64)
+    allowance = np.full(group.max(initial=-1) + 1, budget)
+    return _best_first(rows[_within(group, score[rows], allowance)], image, score)
+
+
+def _within(group: np.ndarray, score: np.ndarray, allowance: np.ndarray) -> np.ndarray:
+    """Positions of the highest scores (M,) of every group (M,), as many as allowance (G,) allows; ties by position."""
+    order = np.lexsort((-score, group))  # stable
+    group = group[order]
+    counts = np.bincount(group, minlength=len(allowance))
+    rank = np.arange(len(group)) - (counts.cumsum() - counts)[group]
+    return order[rank < allowance[group]]
+
+
+def _best_first(chosen: np.ndarray, image: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Regions sorted by image, then descending score, then index."""
+    return chosen[np.lexsort((chosen, -score[chosen], image[chosen]))]
+
+
+def _check_range(name: str, values: np.ndarray, count: int) -> None:
+    """Raises ValueError when a value is not in 0..count-1: in a flat index it would count for a neighbour."""
+    if len(values) and not 0 <= values.min() <= values.max() < count:
+        raise ValueError(f"a {name} is outside 0..{count - 1}")

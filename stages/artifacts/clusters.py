@@ -1,0 +1,46 @@
+"""The clusters artifact: every region of a superpixels file put into one of K clusters.
+
+`/regions/cluster` (R,) u8, 0..K-1, in the order of the superpixels file named among the inputs, `/centroids` (K,D) f32
+(none of random clusters), `/features` (R,D) f16 where they were kept, `/images/{id,height,width}`. Attributes: method,
+clusters (K), encoder ("none" of random clusters), split, oracle_privilege (that of the superpixels).
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.images_table import read_images
+
+
+class Clusters(Artifact):
+    """Clusters of regions, open for reading; ``ids`` are sorted."""
+
+    kind = "clusters"
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.ids, self.sizes = read_images(self)
+
+    @property
+    def method(self) -> str:
+        return self.attributes["method"]
+
+    @property
+    def number(self) -> int:
+        """How many clusters there are, those without regions included."""
+        return self.attributes["clusters"]
+
+    @property
+    def has_features(self) -> bool:
+        return "features" in self
+
+    @cached_property
+    def of_regions(self) -> np.ndarray:
+        """(R,) u8 cluster by global region index."""
+        return self.read("regions/cluster")
+
+    def features(self) -> np.ndarray:
+        """(R,D) f16 features by global region index, where ``has_features``."""
+        return self.read("features")

@@ -1,0 +1,19 @@
+"""A file of pretrained weights as an input of a stage."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from stages.artifacts.header import InputRef
+
+
+def weights_ref(output: Path, weights: str) -> dict[str, InputRef]:
+    """The reference to a weights file, under the role `weights`: a changed one makes what was made with it stale.
+
+    Empty for the names ``imagenet`` and ``none``, and where there is no such file.
+    """
+    path = Path(weights)
+    if weights in ("imagenet", "none") or not path.is_file():
+        return {}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"weights": InputRef(os.path.relpath(path, output.parent), digest)}

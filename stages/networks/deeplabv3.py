@@ -1,0 +1,55 @@
+"""DeepLabV3: pyramid pooling over the deep features of a dilated backbone, without a decoder."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from stages.networks.inner import Inner, InnerNetwork, SupportPlan
+from stages.networks.layers import refuse_single_image, resize_to
+from stages.networks.timm_backbone import build_backbone
+from stages.settings.network import NetworkSettings
+
+
+class PyramidHead(DeepLabHead):
+    """torchvision's DeepLabHead, (B, K, h, w) to (B, outputs, h, w), with a dropout of one's own choice."""
+
+    def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...], dropout: float):
+        super().__init__(inputs, outputs, rates)
+        self[0].project[-1].p = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        refuse_single_image(self[0].convs[-1][2], features, "DeepLabV3")
+        return super().forward(features)
+
+
+class DeepLabV3(InnerNetwork):
+    """DeepLabV3 as torchvision has it, on a timm backbone (spec madbal.md 4.1; published on resnet50 at stride 8).
+
+    Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
+    the backbone; ``classifier`` is torchvision's head with its own initialisation, 256 channels wide. On resnet50 the
+    names of all tensors are torchvision's, and so are the logits if corners are not aligned.
+
+    In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
+    two values per channel; with that BatchNorm in eval mode one image is fine.
+
+    Raises:
+        BadInput: the backbone is unknown or cannot be dilated to the output stride.
+    """
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__(settings, num_classes)
+        self.backbone, (self.channels,), _ = build_backbone(settings.backbone, settings.output_stride, finest=None)
+        self.classifier = self.new_head(num_classes)
+
+    def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return tuple(maps), tuple(maps)
+
+    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
+        return resize_to(self.classifier(*inner.head), size, self.settings.align_corners)
+
+    def new_head(self, outputs: int) -> nn.Module:
+        return PyramidHead(self.channels, outputs, self.settings.aspp_rates, self.settings.aspp_dropout)
+
+    def support_plan(self) -> SupportPlan:
+        return SupportPlan((self.channels,), 4, self.settings.lossiness_width, "nearest")

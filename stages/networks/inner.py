@@ -1,0 +1,86 @@
+"""Networks whose inside can be had: one pass through the backbone for the segmentation head and for support heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from stages.networks.side_taps import run_with_taps
+from stages.settings.network import NetworkSettings
+
+if TYPE_CHECKING:
+    from stages.networks.support import SupportHeads
+
+
+class Inner(NamedTuple):
+    """What one pass over a batch leaves for the heads; every map is (B, K, h, w) with its own K, h and w.
+
+    ``sides`` are the feature maps of the three side heads from fine to coarse, none without support heads; ``head`` is
+    what the segmentation head reads; ``deep`` is what the prediction of lossiness reads beside the side logits, the
+    deepest last.
+    """
+
+    sides: tuple[Tensor, ...]
+    head: tuple[Tensor, ...]
+    deep: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class SupportPlan:
+    """What support heads have to know of an architecture (spec madbal.md 4.1).
+
+    ``deep_channels`` are those of ``Inner.deep``; a convolution divides the last of them by ``reduction`` first, and
+    there is none where that is 1. ``mixing_mode`` is how the mixing head's output grows to the size of the side logits.
+    """
+
+    deep_channels: tuple[int, ...]
+    reduction: int
+    lossiness_width: int
+    mixing_mode: Literal["bilinear", "nearest"] = "bilinear"
+
+
+class InnerNetwork(nn.Module):
+    """A network of our own on a timm backbone that can carry support heads.
+
+    Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` and
+    all others but those of ``support`` are the segmentation network. ``support`` is None unless the network was built
+    with support heads (``stages.networks.support.add_support``); the passes here never run them.
+    """
+
+    pad_multiple = 8
+    backbone: nn.Module
+    support: SupportHeads | None
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__()
+        self.settings = settings
+        self.num_classes = num_classes
+        self.side_taps: tuple[str, ...] = ()
+        self.support = None
+
+    def inner(self, images: Tensor) -> Inner:
+        """(B, 3, H, W) to what ``segment`` and ``support`` read."""
+        maps, sides = run_with_taps(self.backbone, images, self.side_taps)
+        return Inner(sides, *self.head_inputs(maps))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.segment(self.inner(images), images.shape[-2:])
+
+    def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """From the backbone's feature maps to ``head`` and ``deep`` of ``Inner``."""
+        raise NotImplementedError
+
+    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
+        """Logits (B, C, H, W) of the height and width ``size``."""
+        raise NotImplementedError
+
+    def new_head(self, outputs: int) -> nn.Module:
+        """A fresh copy of the segmentation head: ``head(*inner.head)`` is (B, outputs, h, w)."""
+        raise NotImplementedError
+
+    def support_plan(self) -> SupportPlan:
+        """What is this architecture's own in its support heads."""
+        raise NotImplementedError

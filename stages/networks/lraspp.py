@@ -1,0 +1,60 @@
+"""LR-ASPP: a light head that weighs the deep features by their mean and adds a classifier of shallow ones."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.segmentation.lraspp import LRASPPHead
+
+from stages.networks.inner import Inner, InnerNetwork, SupportPlan
+from stages.networks.layers import resize_to
+from stages.networks.timm_backbone import build_backbone
+from stages.settings.network import NetworkSettings
+
+WIDTH = 128
+"""Channels within the head, as published and in torchvision."""
+
+LOW_STRIDE = 8
+"""Stride of the shallow features."""
+
+
+class LiteHead(LRASPPHead):
+    """torchvision's LRASPPHead on two maps, low (B, K, h, w) and high (B, L, h', w'), to (B, outputs, h, w)."""
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        return super().forward({"low": low, "high": high})
+
+
+class LRASPP(InnerNetwork):
+    """LR-ASPP as torchvision has it, on a timm backbone (spec madbal.md 4.1; published on MobileNetV3-Large at 16).
+
+    Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
+    the backbone; ``classifier`` is torchvision's head with its own initialisation. There is no BatchNorm after its
+    pooling, so that a batch of one image can be trained on as far as the backbone allows.
+
+    Two differences from torchvision on MobileNetV3-Large, neither of them in parameters or sizes: the shallow features
+    are the output of the whole 40-channel stage, not of its first block, and timm leaves the first block of the
+    160-channel stage undilated.
+
+    Raises:
+        BadInput: the backbone is unknown, has no feature map at stride 8, or cannot be dilated to the output stride.
+    """
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__(settings, num_classes)
+        self.backbone, (self.low, self.high), _ = build_backbone(
+            settings.backbone, settings.output_stride, finest=LOW_STRIDE
+        )
+        self.classifier = self.new_head(num_classes)
+
+    def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return tuple(maps), tuple(maps)
+
+    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
+        return resize_to(self.classifier(*inner.head), size, self.settings.align_corners)
+
+    def new_head(self, outputs: int) -> nn.Module:
+        return LiteHead(self.low, self.high, outputs, WIDTH)
+
+    def support_plan(self) -> SupportPlan:
+        # Published with 256 channels where the other two architectures have 512.
+        return SupportPlan((self.low, self.high), 2, max(1, self.settings.lossiness_width // 2))

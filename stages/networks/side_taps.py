@@ -1,0 +1,135 @@
+"""Feature maps from inside a timm backbone, by the names of its modules."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stages.errors import BadInput
+from stages.networks.timm_backbone import weightless_backbone
+from stages.settings.network import NetworkSettings
+
+COUNT = 3
+"""Side heads there are."""
+
+FINEST = 4
+"""Stride that taps are chosen from on where none are named."""
+
+PROBED = 256
+"""Side of the image that the strides are measured on, a multiple of all of them."""
+
+CONTAINERS = ("body.", "model.")
+"""What timm puts before a module's name where it wraps the model to get at its feature maps."""
+
+REMEDY = "name three modules of the backbone with --side-taps"
+
+
+class SideTaps(NamedTuple):
+    """Three modules of a backbone, from fine to coarse; strides are input size over size of their output."""
+
+    modules: tuple[str, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def run_with_taps(
+    backbone: nn.Module, images: Tensor, modules: Iterable[str]
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """The feature maps that ``backbone`` gives, and the outputs of the named ``modules`` within it in their order.
+
+    The hooks live only as long as the call: nothing keeps a tensor afterwards, and copies of the network carry none. A
+    layer that works in place on a module's output shows in it. Not for one network in several threads at a time.
+    """
+    found: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for name in modules:
+            handles.append(backbone.get_submodule(name).register_forward_hook(_keeper(found, name)))
+        maps = backbone(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return maps, tuple(found[name] for name in modules)
+
+
+def find_side_taps(settings: NetworkSettings) -> SideTaps:
+    """The taps that ``settings.side_taps`` names in its backbone, or else the three that are taken without names.
+
+    Names are those of timm's model, with dots or, where timm flattens it for feature maps, as they are then. Without
+    names: the last three feature maps that timm gives from stride 4 on, but the deepest.
+
+    Raises:
+        BadInput: not three different names, an unknown one, not from fine to coarse, or nothing to take without names.
+    """
+    probe = weightless_backbone(settings.backbone, settings.output_stride)
+    shapes = _map_shapes(probe)
+    spellings = {_plain(name): name for name in shapes}
+    if settings.side_taps:
+        names = settings.side_taps
+        if len(set(names)) != COUNT or len(names) != COUNT:
+            raise BadInput(f"side_taps must name {COUNT} different modules, not {', '.join(names)}.")
+    else:
+        tapped = [tap["module"] for tap in probe.feature_info.info[:-1] if tap["reduction"] >= FINEST]
+        names = tuple(name for name in tapped[-COUNT:] if _plain(name) in spellings)
+        if len(names) < COUNT:
+            raise BadInput(
+                f"Backbone {settings.backbone} has fewer than {COUNT} feature maps from stride {FINEST} on beside its "
+                f"deepest, so its side taps must be chosen: {REMEDY}, of {_candidates(shapes)}."
+            )
+    unknown = [name for name in names if _plain(name) not in spellings]
+    if unknown:
+        raise BadInput(
+            f"Backbone {settings.backbone} has no feature map at {', '.join(unknown)}: {REMEDY}, of "
+            f"{_candidates(shapes)}."
+        )
+    modules = tuple(name if name in shapes else spellings[_plain(name)] for name in names)
+    channels = tuple(shapes[module][0] for module in modules)
+    strides = tuple(shapes[module][1] for module in modules)
+    if list(strides) != sorted(strides):
+        raise BadInput(
+            f"side_taps must go from fine to coarse; the strides of {', '.join(names)} are "
+            f"{', '.join(map(str, strides))}: name them in the order of their strides."
+        )
+    return SideTaps(modules, channels, strides)
+
+
+def _keeper(found: dict[str, Tensor], name: str) -> Any:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        found[name] = output
+
+    return keep
+
+
+def _map_shapes(probe: nn.Module) -> dict[str, tuple[int, int]]:
+    """Channels and stride of every module within the backbone ``probe`` that puts out one square map of features."""
+    outputs: dict[str, Any] = {}
+    for name, module in probe.named_modules():
+        if name:
+            module.register_forward_hook(_keeper(outputs, name))
+    with torch.no_grad():
+        probe.eval()(torch.empty(1, 3, PROBED, PROBED, device="meta"))
+    return {
+        name: (output.shape[1], PROBED // output.shape[2])
+        for name, output in outputs.items()
+        if isinstance(output, Tensor)
+        and output.dim() == 4
+        and output.shape[2] == output.shape[3] > 1
+        and PROBED % output.shape[2] == 0
+    }
+
+
+def _plain(name: str) -> str:
+    """A module's name alike whether timm nests it or flattens it: ``stages.0`` and ``stages_0``."""
+    for container in CONTAINERS:
+        name = name.removeprefix(container)
+    return name.replace(".", "_")
+
+
+def _candidates(shapes: dict[str, tuple[int, int]]) -> str:
+    """The blocks and stages with their channels and strides; what lies deeper within them is too much to list."""
+    return ", ".join(
+        f"{name} ({channels}@{stride})"
+        for name, (channels, stride) in shapes.items()
+        if name.count(".") <= 1 and stride >= FINEST
+    )

@@ -1,0 +1,117 @@
+"""What a pretrained encoder sees in a region's patch: the mean of one of its feature maps (spec madbal.md 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from stages.errors import BadInput
+from stages.inference.devices import choose_device, forward_precision
+from stages.inference.predictor import normalise, place
+from stages.networks.names import timm_name
+from stages.networks.weights import backbone_statistics, load_weights
+from stages.randomness import torch_seed
+from stages.settings.regions import ClusterSettings
+
+BATCH_CELLS = 1 << 18  # pixels of the patches that go through the encoder together: 1024 patches of 16 x 16
+
+
+class PatchNetwork(nn.Module):
+    """Maps normalised patches (n,3,side,side) to features (n,D) f32: its backbone's map, averaged over its cells."""
+
+    def __init__(self, backbone: nn.Module, channels: int):
+        super().__init__()
+        self.backbone = backbone
+        self.channels = channels
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.backbone(patches)[0].float().mean((2, 3))
+
+
+def build_patch_network(name: str, side: int) -> PatchNetwork:
+    """The timm model ``name`` up to its deepest feature map whose stride is not above ``side``, with random weights.
+
+    For vgg16 and 16 that is conv5_3 after its ReLU, 512 channels on one cell. Deeper layers are left out.
+    BadInput where timm has no such model, or one that gives no such map of patches so small.
+    """
+    name = timm_name(name)
+    try:
+        with torch.device("meta"):  # tells strides and shapes without spending time or random numbers on weights
+            probe: Any = timm.create_model(name, features_only=True)
+    except Exception as error:  # a timm model refuses an option with whatever exception comes first
+        raise unsuitable(name, side) from error
+    strides = [tap["reduction"] for tap in probe.feature_info.info]
+    fitting = [index for index, stride in enumerate(strides) if stride <= side]
+    if not fitting:
+        raise BadInput(
+            f"Encoder {name} has no feature map of stride {side} or less (its finest has {min(strides)}); "
+            f"give patches of {min(strides)} pixels or more with --patch, or another --encoder."
+        )
+    taps = (fitting[-1],)
+    try:
+        with torch.device("meta"):
+            probe = timm.create_model(name, features_only=True, out_indices=taps).eval()
+            (found,) = probe(torch.zeros(1, 3, side, side))
+        (channels,) = probe.feature_info.channels()
+        if found.ndim != 4 or found.shape[1] != channels:
+            raise ValueError(f"feature map of shape {tuple(found.shape)}")
+    except Exception as error:  # such as a transformer that takes images of one size alone
+        raise unsuitable(name, side) from error
+    backbone: Any = timm.create_model(name, features_only=True, out_indices=taps)
+    return PatchNetwork(backbone, channels)
+
+
+def unsuitable(name: str, side: int) -> BadInput:
+    return BadInput(
+        f"Encoder {name} gives no feature maps of patches of {side} x {side} pixels; choose a convolutional --encoder "
+        "such as vgg16, resnet50 or mobilenetv3_small_050."
+    )
+
+
+@dataclass(frozen=True)
+class PatchEncoder:
+    """An encoder with its weights on its device, in eval mode."""
+
+    name: str
+    network: PatchNetwork
+    source: str  # of the weights
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: torch.device
+    precision: str
+
+    def features(self, patches: np.ndarray) -> np.ndarray:
+        """(K,3,side,side) f32 in 0..1 -> (K,D) f16; BadInput where they are not finite, or too large for 16 bits."""
+        found = np.empty((len(patches), self.network.channels), dtype=np.float16)
+        step = max(1, BATCH_CELLS // patches.shape[-1] ** 2)
+        for start in range(0, len(patches), step):
+            part = torch.from_numpy(patches[start : start + step]).to(self.device)
+            part = normalise(part, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode(), forward_precision(self.precision, self.device):
+                found[start : start + step] = self.network(part).half().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise BadInput(
+                f"Encoder {self.name} with the weights {self.source} gives features that are not finite numbers of 16 "
+                "bits; choose other --weights, another --encoder, or --precision float32."
+            )
+        return found
+
+
+def load_encoder(settings: ClusterSettings) -> PatchEncoder:
+    """The encoder of ``settings`` with its weights; random ones depend on the seed.
+
+    BadInput for an unknown or unsuitable encoder, and for weights that are missing, damaged or of another model.
+    """
+    device = choose_device(settings.device)
+    torch.backends.cudnn.benchmark = False  # as many patches as an image has regions: each number would be timed anew
+    torch.manual_seed(torch_seed(settings.seed, "encoder"))
+    network = build_patch_network(settings.encoder, settings.patch)
+    weights = load_weights(network, settings.weights, settings.encoder)
+    network.eval()
+    place(network, device)
+    mean, std = backbone_statistics(settings.encoder)
+    return PatchEncoder(settings.encoder, network, weights.source, mean, std, device, settings.precision)

@@ -1,0 +1,75 @@
+"""Score maps: the units pixel and image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.images_table import Size
+from stages.artifacts.model import Model
+from stages.artifacts.shards import Parts
+from stages.randomness import stream
+from stages.settings.stages import ScoreSettings
+
+Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
+Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
+
+
+def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], settings: ScoreSettings) -> Fill:
+    """Maps go to the file, per-image means and extremes to the join."""
+    make = random_maps(grids, settings) if model is None else network_maps(data, model, grids, settings)
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for image, scores in make(part):
+            if settings.unit == "pixel":
+                scores = scores.astype(settings.dtype)
+                writer.array(f"scores/{image}", scores)
+            found[image] = [float(scores.mean(dtype=np.float64)), float(scores.min()), float(scores.max())]
+        return {"statistics": found}
+
+    return fill
+
+
+def finish_pixels(writer: Writer, parts: Parts, ids: Sequence[str]) -> dict[str, Any]:
+    statistics = parts.merged("statistics")
+    writer.array("images/score", np.array([statistics[image][0] for image in ids]))
+    return {
+        "mean": float(np.mean([values[0] for values in statistics.values()])),
+        "minimum": min(values[1] for values in statistics.values()),
+        "maximum": max(values[2] for values in statistics.values()),
+    }
+
+
+def random_maps(grids: dict[str, Size], settings: ScoreSettings) -> Maps:
+    """Uniform scores in [0,1), a stream per image."""
+
+    def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        for image in ids:
+            size = grids[image] if settings.unit == "pixel" else (1, 1)
+            yield image, random_scores(settings.seed, image, size)
+
+    return score
+
+
+def random_scores(seed: int, image: str, size: int | Size) -> np.ndarray:
+    """``size`` uniform numbers in [0,1), f32: for the pixels of an image, or for its regions."""
+    return stream(seed, "score", image).random(size, dtype=np.float32)
+
+
+def network_maps(data: Dataset, model: Model, grids: dict[str, Size], settings: ScoreSettings) -> Maps:
+    """Scores (H,W) f32 by a measure of the network's prediction, one pass or a committee of dropout passes."""
+    from stages.scoring.maps import committee_maps, score_maps
+
+    def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        if settings.committee:
+            found = committee_maps(data, model, ids, grids, settings)
+        else:
+            each = score_maps(data, model, ids, grids, len(data.classes), settings)
+            found = ((maps.image, maps.scores) for maps in each)
+        for image, scores in found:
+            yield image, scores.cpu().numpy()
+
+    return score

@@ -1,0 +1,200 @@
+"""Scores of regions, with what rules and balances need beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.acquisition.balance import class_shares, class_weights, probability_weights, rescaled
+from stages.acquisition.clusters import class_given_cluster, cluster_class_weights, cluster_tables
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.clusters import Clusters
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.model import Model
+from stages.artifacts.shards import Parts
+from stages.artifacts.superpixels import Superpixels
+from stages.scoring.pixels import Fill, random_scores
+from stages.settings.stages import ScoreSettings
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The regions that are scored: without the pixels that ``ledger`` covers, in ``clusters`` where there are any."""
+
+    data: Dataset
+    regions: Superpixels
+    ledger: Annotations | None
+    clusters: Clusters | None
+
+    def labels(self, image: str) -> np.ndarray:
+        """(H,W) i32 region ids, -1 = none or asked before."""
+        labels = self.regions.labels(image)
+        if self.ledger is not None:
+            labels[self.ledger.queried_pixels(image)] = -1
+        return labels
+
+
+def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> Fill:
+    """Per region the measure and the pixels of each predicted class, and its best pixel; random: a uniform number."""
+    regions = pool.regions
+    if model is None and settings.region_score == "mean":
+
+        def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+            for image in part:
+                writer.rows("score", random_scores(settings.seed, image, regions.number(image)))
+                writer.rows("left", regions.region_sizes[regions.rows[image]])
+            return {}
+
+        return draw
+    if model is None:
+        return draw_pixels(pool, settings)
+    import torch
+
+    from stages.regions.reductions import best_pixels, region_sums
+    from stages.scoring.maps import score_maps
+
+    outputs = len(pool.data.classes) if settings.void_output == "drop" else model.outputs
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        probability: dict[str, list[float]] = {}
+        for maps in score_maps(pool.data, model, part, regions.sizes, outputs, settings):
+            image, number = maps.image, regions.number(maps.image)
+            labels = torch.from_numpy(pool.labels(image)).to(maps.scores.device).long()
+            sums, histogram = region_sums(maps.scores, maps.predicted, labels, number, outputs)
+            found = histogram > 0
+            values = {
+                "predicted": histogram.argmax(1).astype(np.uint8),  # ties: the smallest class
+                "degree": found.sum(1),
+                "class": np.nonzero(found)[1].astype(np.uint8),
+                "pixels": histogram[found].astype(np.int32),
+                "sums": sums[found],
+                "left": histogram.sum(1).astype(np.int32),
+            }
+            if settings.best_pixel or settings.region_score == "highest":
+                values |= dict(zip(("highest", "y", "x"), best_pixels(maps.scores, labels, number), strict=True))
+            for name, column in values.items():
+                writer.rows(name, column)
+            if settings.class_balance == "probability":
+                probability[image] = maps.logits.softmax(0).mean(2).double().mean(1).tolist()
+        return {"probability": probability}
+
+    return fill
+
+
+def draw_pixels(pool: Pool, settings: ScoreSettings) -> Fill:
+    """Random scores of the best of a number per pixel.
+
+    The regions with the highest are then those of pixels drawn one after the other from the whole image, of which the
+    second and further ones of a region do not count (spec madbal.md 1).
+    """
+    import torch
+
+    from stages.regions.reductions import best_pixels
+
+    def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        for image in part:
+            labels, number = pool.labels(image), pool.regions.number(image)
+            numbers = torch.from_numpy(random_scores(settings.seed, image, pool.regions.sizes[image]))
+            highest, y, x = best_pixels(numbers, torch.from_numpy(labels).long(), number)
+            left = np.bincount(labels[labels >= 0], minlength=number).astype(np.int32)
+            for name, values in {"score": highest, "y": y, "x": x, "left": left}.items():
+                writer.rows(name, values)
+        return {}
+
+    return draw
+
+
+def finish_regions(
+    writer: Writer, parts: Parts, pool: Pool, predicted: bool, settings: ScoreSettings
+) -> dict[str, Any]:
+    """The columns over all regions; the class balance needs all of them before it can weigh one."""
+    sizes = parts.column("left")
+    writer.array("regions/size", sizes)
+    counts: dict[str, Any] = {"regions": len(sizes)}
+    if settings.best_pixel:
+        for name in ("y", "x"):
+            writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
+    score = finish_predicted(writer, parts, pool, sizes, counts, settings) if predicted else parts.column("score")
+    score = np.where(sizes > 0, score, 0).astype(np.float32)
+    writer.array("regions/score", score)
+    return counts | {
+        "mean": float(score.mean(dtype=np.float64)),
+        "minimum": float(score.min()),
+        "maximum": float(score.max()),
+    }
+
+
+def finish_predicted(
+    writer: Writer, parts: Parts, pool: Pool, sizes: np.ndarray, counts: dict[str, Any], settings: ScoreSettings
+) -> np.ndarray:
+    """(R,) scores by a network, their class balance and the tables of clusters; ``counts`` gets the classes' shares."""
+    data, degree = pool.data, parts.column("degree")
+    classes, of_class, sums = parts.column("predicted"), parts.column("class"), parts.column("sums")
+    owner = np.repeat(np.arange(len(sizes)), degree)
+    writer.array("regions/predicted", classes)
+    writer.array("histogram/offsets", np.concatenate([[0], np.cumsum(degree)]).astype(np.int64))
+    writer.array("histogram/class", of_class)
+    writer.array("histogram/pixels", parts.column("pixels"))
+    writer.array("histogram/score", sums.astype(np.float32))
+    outputs = len(data.classes) + (settings.void_output != "drop")
+    shares = pool_shares(parts, data, classes, sizes, outputs, settings)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        """(R,) f64 means over a region's pixels of what is summed per region and predicted class."""
+        return np.bincount(owner, values, len(sizes)) / np.maximum(sizes, 1)
+
+    uncertainty = means(sums) if settings.region_score == "mean" else parts.column("highest").astype(np.float64)
+    weighed = rescaled(uncertainty) if settings.rescale else uncertainty
+    of_clusters = None
+    if pool.clusters is not None:
+        of_clusters = write_clusters(writer, pool.clusters, classes, uncertainty, sizes, outputs)
+    weights = np.ones(outputs)
+    match settings.class_balance:
+        case "none":
+            score = weighed
+        case "probability":  # every pixel by its own class
+            weights = probability_weights(shares, settings.balance_strength)
+            score = means(sums * weights[of_class])
+        case "cluster":  # the whole region by the class of most of its pixels
+            assert of_clusters is not None
+            score = weighed * of_clusters
+        case _:
+            weights = class_weights(shares, settings.share_scale)
+            score = weighed * weights[classes]
+    if settings.void_output == "ban":
+        score = np.where(classes == len(data.classes), 0, score)
+    writer.array("regions/uncertainty", uncertainty.astype(np.float32))
+    writer.array("classes/share", shares)
+    writer.array("classes/weight", weights)
+    names = [*data.classes, "void"][:outputs]
+    counts["share"] = {name: float(share) for name, share in zip(names, shares, strict=True)}
+    return score
+
+
+def write_clusters(
+    writer: Writer, clusters: Clusters, predicted: np.ndarray, score: np.ndarray, sizes: np.ndarray, outputs: int
+) -> np.ndarray:
+    """Writes what a rule needs to share a budget out over clusters; (R,) weights of the regions by class and cluster.
+
+    (spec madbal.md 5.6 and 6.3)
+    """
+    cluster = clusters.of_regions
+    tables = cluster_tables(cluster, predicted, score, sizes, clusters.number, outputs)
+    writer.array("regions/cluster", cluster)
+    for name in ("class_regions", "regions", "pixels", "score", "pixel_score"):
+        writer.array(f"clusters/{name}", getattr(tables, name))
+    return cluster_class_weights(class_given_cluster(tables.class_regions), predicted, cluster)
+
+
+def pool_shares(
+    parts: Parts, data: Dataset, predicted: np.ndarray, sizes: np.ndarray, outputs: int, settings: ScoreSettings
+) -> np.ndarray:
+    """(outputs,) f64 share of each class in the pool: of its regions, its pixels, or its probability."""
+    if settings.class_balance != "probability":
+        by = "pixels" if settings.class_balance == "pixels" else "regions"
+        return class_shares(predicted, sizes, outputs, by)
+    means = parts.merged("probability")
+    pixels = np.array([data.sizes[image][0] * data.sizes[image][1] for image in means], dtype=np.float64)
+    return np.average(np.array(list(means.values())), 0, pixels)
