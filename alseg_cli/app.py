@@ -208,10 +208,19 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="Any artifact.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     dataset: Annotated[
-        Path | None, typer.Option(help="Its dataset, to measure it against the truth; with --png: where it is now.")
+        Path | None,
+        typer.Option(
+            help="Its dataset, to measure it against the truth; with --png: where it is now, for a model any with the "
+            "same classes."
+        ),
     ] = None,
-    image: Annotated[str | None, typer.Option(help="With --png: the image to draw; default: the first.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw what the artifact holds for one image.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="With --png: the image to draw; default: the first, for a model the first for validation."),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw what the artifact holds for one image, or what the model predicts.")
+    ] = None,
 ) -> None:
     """Tell what an artifact is, how it came about and what it holds; draw it for one image with --png."""
     from alseg_cli import inspection

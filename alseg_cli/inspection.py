@@ -15,7 +15,6 @@ from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.request import publish_extra
 from stages.console import say
-from stages.errors import BadInput
 
 # Printed in %, as are precisions
 SHARES = (
@@ -31,8 +30,6 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
     artifact = open_any(file)
     data = None if dataset is None else Dataset(dataset)
     if png is not None:
-        if isinstance(artifact, Model):
-            raise BadInput(f"{file} holds a model, which has no picture per image.")
         from stages.pictures.overlay import draw
 
         publish_extra(png, draw(artifact, data, image))

@@ -1,6 +1,7 @@
 """The stage `cluster-regions`: every region put into one of a few clusters of what it looks like, once and for all."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,25 +98,24 @@ def build(
 
     ids = regions.ids
     numbers = np.array([regions.number(image) for image in ids], dtype=np.int64)
-    encoder: PatchEncoder | None = None
     if settings.method == "kmeans":
         require_enough(numbers, settings)
+    encoder: PatchEncoder | None = None
     if settings.method == "kmeans" and stored is None:
         from stages.regions.features import load_encoder
 
         encoder = load_encoder(settings)
-
-    def work(missing: Sequence[str]) -> Iterator[np.ndarray]:
-        assert encoder is not None
-        return described(data, regions, encoder, settings, missing)
 
     def fill(writer: Writer, part: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
         for _, features in part:
             writer.rows("features", features)
         return {}
 
-    described_here = [] if encoder is None else ids
-    shards = build_shards(request, described_here, SHARD_IMAGES, fill, "describing regions", work=work)
+    if encoder is None:  # nothing to do ahead of the join
+        shards = build_shards(request, [], SHARD_IMAGES, fill, "describing regions")
+    else:
+        work = partial(described, data, regions, encoder, settings)
+        shards = build_shards(request, ids, SHARD_IMAGES, fill, "describing regions", work=work)
 
     def finish(writer: Writer, parts: Parts) -> Header:
         counts: dict[str, Any] = {}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import annotate_simulate, extract_superpixels, score, select
+from stages import annotate_simulate, cluster_regions, extract_superpixels, score, select
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
-from stages.settings.regions import ExtractSettings
+from stages.settings.regions import ClusterSettings, ExtractSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
 # Training settings for a network of seconds
@@ -72,6 +72,13 @@ def write_superpixels(folder: Path, dataset: Path, **settings: object) -> Path:
     """Regions of the training images, squares of 64 pixels where nothing else is said."""
     values = {"method": "grid", "region_pixels": 64, "workers": 1} | settings
     return extract_superpixels.run(dataset, folder / f"{values['method']}.h5", ExtractSettings(**values))
+
+
+def write_clusters(folder: Path, dataset: Path, superpixels: Path, **settings: object) -> Path:
+    """Clusters of regions, by a small encoder with random weights where nothing else is said."""
+    small = {"encoder": TINY["backbone"], "weights": "none", "clusters": 3, "device": "cpu", "workers": 1}
+    values = ClusterSettings(**small | settings)
+    return cluster_regions.run(dataset, superpixels, folder / f"clusters-{superpixels.stem}.h5", values)
 
 
 def region_round(

@@ -107,6 +107,6 @@ def on_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if maps.shape[-2:] == torch.Size(size):
         return maps
-    stacked = raised(maps).reshape(1, -1, *maps.shape[-2:])
+    stacked = raised(maps).reshape(-1, 1, *maps.shape[-2:])  # as channels, the last bits would depend on their number
     resized = F.interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=False)
     return resized.view(*maps.shape[:-2], *size)

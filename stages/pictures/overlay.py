@@ -6,6 +6,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, require_made_from
+from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
@@ -16,19 +17,22 @@ from stages.pictures.clusters import draw_clusters
 from stages.pictures.curves import to_png
 from stages.pictures.labels import draw_answers, draw_pseudo_labels
 from stages.pictures.panels import axes_of, class_legend, colourise, figure_for
+from stages.pictures.picked import draw_picked_pixels
 from stages.pictures.regions import draw_region_queries, draw_region_scores, draw_superpixels
 
 DRAWN = Superpixels | Clusters | Scores | Queries | Annotations | PseudoLabels
 
 
-def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
+def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) -> bytes:
     """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
 
     Datasets draw the mask beside the image, superpixels their borders, clusters some of their patches (of all images
     where none is named), scores a heat map, queries and annotations their points or regions, pseudo-labels what was
-    made of the answers. Without ``data`` the images come from the
-    dataset that the artifact was made from.
+    made of the answers. Without ``data`` the images come from the dataset that the artifact was made from. Models draw
+    what they predict for an image (default: the first for validation), also of other datasets with their classes.
     """
+    if isinstance(artifact, Model):
+        return draw_predictions(artifact, data, image)
     if isinstance(artifact, Dataset):
         return draw_dataset(artifact, picked(image, artifact.all_ids))
     if not isinstance(artifact, DRAWN):
@@ -48,8 +52,11 @@ def draw(artifact: Artifact, data: Dataset | None, image: str | None) -> bytes:
             return draw_them(artifact, data, picked(image, artifact.ids))
         case Queries():
             asked = [artifact.ids[index] for index in np.unique(artifact.image)]
-            draw_asked = draw_region_queries if artifact.unit == "region" else draw_queries
-            return draw_asked(artifact, data, picked(image, asked))
+            image = picked(image, asked)
+            if artifact.unit == "region":
+                return draw_region_queries(artifact, data, image)
+            chosen_in_regions = artifact.unit == "pixel" and (artifact.region >= 0).all()
+            return (draw_picked_pixels if chosen_in_regions else draw_queries)(artifact, data, image)
         case Annotations():
             answered = [artifact.ids[index] for index in np.unique(artifact.answers.image)]
             return draw_answers(artifact, data, picked(image, answered))
@@ -66,6 +73,20 @@ def picked(image: str | None, ids: list[str]) -> str:
     if image not in ids:
         raise BadInput(f"The artifact holds nothing for image {image!r}; it has for example {', '.join(ids[:3])}.")
     return image
+
+
+def draw_predictions(model: Model, data: Dataset | None, image: str | None) -> bytes:
+    """What ``model`` says about an image of ``data``, or of the dataset it was trained on."""
+    from stages.pictures.predictions import draw_model  # it alone needs torch
+
+    if data is None:
+        data = open_input(model, "dataset", Dataset)
+    require_same_classes(model, data)
+    if image is None:
+        image = next((name for name in sorted(data.all_ids) if data.splits[name] == "val"), None)
+    if image is not None and image not in data.all_ids:
+        raise BadInput(f"{data.path} has no image {image!r}; it has for example {', '.join(data.all_ids[:3])}.")
+    return draw_model(model, data, picked(image, data.all_ids))
 
 
 def draw_dataset(data: Dataset, image: str) -> bytes:

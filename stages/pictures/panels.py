@@ -83,7 +83,7 @@ class Canvas:
         self.mix(chosen, self.enlarged(colours)[chosen], share)
 
     def mix(self, chosen: tuple[np.ndarray, ...], colours: np.ndarray, share: float) -> None:
-        """Mixes ``colours`` (P,3) u8 into the pixels ``chosen`` (y and x, (P,) each) of the enlarged picture."""
+        """Mixes ``colours`` (P,3) or (3,) into the pixels ``chosen`` (y and x, (P,) each) of the enlarged picture."""
         mixed = self.picture[chosen] * (1 - share) + colours * share
         self.picture[chosen] = mixed.round().astype(np.uint8)
 
@@ -98,16 +98,19 @@ class Canvas:
         grey = self.picture[chosen].mean(1, keepdims=True)
         self.picture[chosen] = (PALEST - (PALEST - grey) * FADED_CONTRAST).clip(0, 255).astype(np.uint8)
 
-    def line(self, labels: np.ndarray, colour: Colour, width: float = 1.0, closed: bool = False) -> None:
+    def line(
+        self, labels: np.ndarray, colour: Colour, width: float = 1.0, closed: bool = False, share: float = 1.0
+    ) -> None:
         """Draws the borders between the regions ``labels`` (H,W) int; closed: also where they meet the image's edge,
-        but for negative ones."""
+        but for negative ones. ``share`` as for `paint`."""
         across = max(1, round(self.inch / LINES_PER_INCH * width))
         large = self.enlarged(labels)
         found = borders(large)
         if closed:
             for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
                 found[edge] |= large[edge] >= 0
-        self.picture[maximum_filter(found.view(np.uint8), across).view(bool)] = colour
+        chosen = np.nonzero(maximum_filter(found.view(np.uint8), across))
+        self.mix(chosen, np.array(colour), share)
 
     def hatch(self, where: np.ndarray, colours: tuple[Colour, Colour], share: float = 1.0) -> None:
         """Covers the pixels ``where`` (H,W) bool with diagonal stripes of two colours; ``share`` as for `paint`."""

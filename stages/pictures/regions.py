@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_input
@@ -24,6 +25,8 @@ from stages.pictures.panels import (
     legend,
     stripes,
 )
+
+MARKED = 10  # best pixels of an image: more would hide the map
 
 
 def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
@@ -86,7 +89,10 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     values = spread(scores.region_scores()[rows], labels, np.nan)
     middle.set_facecolor("0.8")
     heat = middle.imshow(values, cmap="inferno", interpolation="nearest")
-    middle.set_title(f"{scores.attributes['measure']}: bright is asked sooner", fontsize=9)
+    title = f"{scores.attributes['measure']}: bright is asked sooner"
+    if scores.has_best_pixels:
+        title += f"; dots: best pixels of the {mark_best_pixels(middle, scores, rows)} highest"
+    middle.set_title(title, fontsize=9)
     figure.colorbar(heat, ax=middle, shrink=0.75)
     for axes in right:
         classes = scores.read("regions/predicted", rows)
@@ -98,6 +104,15 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
         axes.set_title("predicted class", fontsize=9)
         class_legend(figure, data, np.unique(classes))
     return to_png(figure)
+
+
+def mark_best_pixels(axes: Axes, scores: Scores, rows: slice) -> int:
+    """The best pixels of the highest-scored regions among ``rows`` as points; how many there are."""
+    first = np.argsort(-scores.region_scores()[rows], kind="stable")[:MARKED]
+    first = first[scores.read("regions/size", rows)[first] > 0]
+    y, x = (scores.read(f"regions/{name}", rows)[first] for name in ("y", "x"))
+    axes.scatter(x, y, s=24, c="#56B4E9", edgecolors="black", linewidths=0.8)
+    return len(first)
 
 
 def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:

@@ -29,19 +29,16 @@ def require_enough(numbers: np.ndarray, settings: ClusterSettings) -> None:
         raise BadInput(
             f"There are only {regions} regions for {wanted} clusters; give fewer --clusters, or cut the images finer."
         )
-    if settings.order == "shuffled":
-        if settings.batch < wanted:
-            raise BadInput(
-                f"A batch of {settings.batch} regions cannot start {wanted} clusters; give --batch {wanted} or more."
-            )
-        return
-    first = int(numbers[-2:].sum())
-    if len(numbers) < 2 or first < wanted:
+    if settings.order == "shuffled" and settings.batch < wanted:
         raise BadInput(
-            f"The last two images have {first} regions for {wanted} clusters, and the order reference starts with "
-            "them; give --order shuffled or fewer --clusters."
-            if len(numbers) > 1
-            else "The order reference takes two images at a time, and there is one; give --order shuffled."
+            f"A batch of {settings.batch} regions cannot start {wanted} clusters; give --batch {wanted} or more."
+        )
+    if settings.order == "reference" and len(numbers) < 2:
+        raise BadInput("The order reference takes two images at a time, and there is one; give --order shuffled.")
+    if settings.order == "reference" and (first := int(numbers[-2:].sum())) < wanted:
+        raise BadInput(
+            f"The order reference starts with the last two images, which have {first} regions for {wanted} clusters; "
+            "give --order shuffled or fewer --clusters."
         )
 
 

@@ -20,8 +20,8 @@ class NetworkSettings(BaseModel):
     architecture: str = Field(
         "deeplabv3plus",
         min_length=1,
-        description="Network: deeplabv3plus, fpn-dilated, or an architecture of segmentation-models-pytorch by name, "
-        "such as unet, fpn or segformer.",
+        description="Network: deeplabv3plus, deeplabv3, deeplabv2, lraspp, fpn-dilated, or an architecture of "
+        "segmentation-models-pytorch by name, such as unet, fpn or segformer; classifier: one class per image.",
     )
     backbone: str = Field(
         "mobilenetv2_100",
@@ -65,7 +65,7 @@ class NetworkSettings(BaseModel):
     side_taps: tuple[str, ...] = Field(
         (),
         description="Support heads: the modules of the backbone whose outputs the three side classifiers see, such as "
-        "blocks.1,blocks.3,blocks.4; none: its three last feature maps from stride 4 on but the deepest.",
+        "blocks.1,blocks.3.0,blocks.4.0; none: its three last feature maps from stride 4 on but the deepest.",
     )
     lossiness_width: int = Field(
         512, ge=1, description="Support heads: channels of the first convolution of the head that predicts lossiness."

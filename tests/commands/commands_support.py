@@ -27,9 +27,10 @@ SHARD_IMAGES = 2
 ALSEG = [
     sys.executable,
     "-c",
-    "from stages import extract_superpixels, prepare, pseudo_label, score; "
-    "extract_superpixels.SHARD_IMAGES = prepare.SHARD_IMAGES = pseudo_label.SHARD_IMAGES = score.SHARD_IMAGES = "
-    f"{SHARD_IMAGES}; from alseg_cli.app import main; main()",
+    "from stages import cluster_regions, extract_superpixels, prepare, pseudo_label, score\n"
+    "for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):\n"
+    f"    stage.SHARD_IMAGES = {SHARD_IMAGES}\n"
+    "from alseg_cli.app import main; main()",
 ]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 PATIENCE = 300

@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from alseg_cli.app import main
-from stages import extract_superpixels, prepare, pseudo_label, score
+from stages import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 from stages.artifacts import publish, shards
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -112,7 +112,7 @@ def serve(patience: int) -> None:
 
 
 if __name__ == "__main__":
-    for stage in (extract_superpixels, prepare, pseudo_label, score):
+    for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):
         stage.SHARD_IMAGES = int(sys.argv[1])
     import cv2  # noqa: F401
 
@@ -121,6 +121,8 @@ if __name__ == "__main__":
         import stages.inference.predictor
         import stages.networks.weights
         import stages.pictures.curves
+        import stages.regions.clustering
+        import stages.regions.features
         import stages.regions.prototypes
         import stages.regions.reductions
         import stages.supervision.class_set_objective

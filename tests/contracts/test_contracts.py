@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import TINY, random_masks, random_round, region_round, write_dataset, write_superpixels
+from worlds import TINY, random_masks, random_round, region_round, write_clusters, write_dataset, write_superpixels
 
 from alseg_cli.inspection import describe
 from stages import pseudo_label, score, select, train
@@ -196,7 +196,8 @@ def artifacts(tmp_path_factory):
     queries = select.run(dataset, scores, folder / "queries.h5", SelectSettings(), ledger)
     evaluation = evaluate.run(dataset, [model], folder / "evaluation.h5", EvaluateSettings())
     pseudo_labels = pseudo_label.run(dataset, ledger, model, folder / "pseudo.h5", PseudoLabelSettings(min_pixels=0))
-    found = [dataset, regions, scores, queries, ledger, pseudo_labels, evaluation, model]
+    clusters = write_clusters(folder, dataset, regions)
+    found = [dataset, regions, clusters, scores, queries, ledger, pseudo_labels, evaluation, model]
     return {open_any(path).header.kind: path for path in found}
 
 

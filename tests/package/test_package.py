@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "prepare", "train", "score", "select", "annotate-simulate", "export-queries", "import-answers", "evaluate",
+    "prepare", "extract-superpixels", "cluster-regions", "train", "score", "select", "annotate-simulate", "export-queries", "import-answers", "evaluate",
     "inspect", "verify", "plan", "compare",
 ]  # fmt: skip
 

@@ -1,0 +1,78 @@
+"""The contact sheet of clusters: every cluster has its row of its own patches, of all images or of one."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from worlds import random_masks, write_clusters, write_dataset, write_superpixels
+
+from alseg_cli.inspection import describe
+from alseg_cli.inspection import run as inspect
+from stages.artifacts.clusters import Clusters
+from stages.errors import BadInput
+from stages.pictures.clusters import COLUMNS, GAP, LEFT, TILE, TOP
+from stages.pictures.overlay import draw
+
+NAMES = ["i0", "i1", "i2"]
+COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory):
+    """Each image of one colour, whose 20 regions k-means puts into a cluster of their own."""
+    folder = tmp_path_factory.mktemp("world")
+    images = {name: np.broadcast_to(COLOURS[row], (32, 40, 3)).copy() for row, name in enumerate(NAMES)}
+    dataset = write_dataset(folder / "d.h5", random_masks(NAMES, (32, 40), 3), 3, images=images)
+    return Clusters(write_clusters(folder, dataset, write_superpixels(folder, dataset)))
+
+
+def sheet_of(png: bytes) -> np.ndarray:
+    """The tiles of a sheet as colours of their middle: (K,COLUMNS,3) u8."""
+    picture = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+    rows = (picture.shape[0] - TOP) // (TILE + GAP)
+    assert picture.shape[1] == LEFT + COLUMNS * (TILE + GAP)
+    middle = np.arange(max(rows, COLUMNS)) * (TILE + GAP) + TILE // 2
+    return picture[TOP + middle[:rows, None], LEFT + middle[None, :COLUMNS]]
+
+
+def test_every_row_has_patches_of_its_cluster_alone(clusters):
+    assert clusters.header.counts["regions_per_cluster"] == [20, 20, 20]
+    tiles = sheet_of(draw(clusters, None, None))
+    assert tiles.shape == (3, COLUMNS, 3)
+    for number in range(3):
+        of_image = clusters.of_regions.tolist().index(number) // 20
+        assert (tiles[number] == COLOURS[of_image]).all()
+
+
+def test_of_one_image_only_its_own_regions_are_shown(clusters):
+    tiles = sheet_of(draw(clusters, None, "i1"))
+    number = clusters.of_regions[20]
+    assert (tiles[number] == COLOURS[1]).all()
+    assert (np.delete(tiles, number, 0) == 255).all()
+    with pytest.raises(BadInput, match="nothing for image 'nonsense'"):
+        draw(clusters, None, "nonsense")
+
+
+@pytest.mark.parametrize("patch", [2, 48, 64])
+def test_patches_of_any_side_and_random_clusters_are_shown(clusters, patch, tmp_path):
+    dataset, regions = (clusters.path.parent / clusters.header.inputs[role].file for role in ("dataset", "superpixels"))
+    found = write_clusters(tmp_path, dataset, regions, method="random", patch=patch, clusters=20)
+    png = draw(Clusters(found), None, None)
+    assert png == draw(Clusters(found), None, None)
+    tiles = sheet_of(png)
+    assert tiles.shape == (20, COLUMNS, 3)
+    shown = (tiles != 255).any(-1).sum(1)
+    np.testing.assert_array_equal(shown, np.bincount(Clusters(found).of_regions, minlength=20).clip(max=COLUMNS))
+
+
+def test_inspect_tells_and_draws(clusters, tmp_path, capsys):
+    table = describe(clusters)["clusters"]
+    assert [row["regions"] for row in table] == [20, 20, 20]
+    assert sum(row["share_of_pixels"] for row in table) == pytest.approx(1)
+    inspect(clusters.path, False, None, None, None)
+    told = capsys.readouterr().out
+    assert "share of regions" in told
+    assert "33.33 %" in told
+    inspect(clusters.path, False, None, None, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
