@@ -64,7 +64,7 @@ def run_names(runs: list[Path]) -> list[str]:
 def read_run(folder: Path, checkpoint: str, evaluation: str = "evaluation") -> list[dict[str, Any]]:
     """Per round: answers per image, clicks, mIoU in %, in the order of the cost."""
     entries = []
-    for path in sorted(folder.glob(f"round-*/{evaluation}.json")):
+    for path in sorted([*folder.glob(f"round-*/{evaluation}.json"), *folder.glob(f"{evaluation}.json")]):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             for model in report["models"]:

@@ -12,6 +12,7 @@ from stages.artifacts.request import publish_extra
 from stages.console import say
 from stages.errors import BadInput
 from stages.settings.registry import SETTINGS
+from stages.settings.stages import ScoreSettings, SelectSettings
 
 # Stage -> (roles given by position, roles given as options, ending of the output)
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
@@ -49,9 +50,10 @@ def write_plan(
     recipe = load_recipe(recipe_name)
     if not recipe.steps:
         raise BadInput(f"Recipe {recipe.name} has no steps to plan; give one that lists [[steps]].")
-    count = rounds or recipe.profile(profile).rounds or recipe.rounds
     extra = parse_overrides(recipe, overrides)
     check_settings(recipe, profile, extra)
+    given = rounds or recipe.profile(profile).rounds or recipe.rounds
+    count = rounds_of_budget(recipe, dataset, profile, extra) if given == "budget" else given
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
     rules = build_rules(recipe, count, common, profile, extra)
     text = render(recipe, rules, dataset, run or Path("runs") / recipe.name, profile, count)
@@ -62,21 +64,43 @@ def write_plan(
     say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
 
 
+def rounds_of_budget(recipe: Recipe, dataset: Path, profile: str | None, extra: dict[str, dict[str, str]]) -> int:
+    """The seed set's round, and those that ask for the rest of the budget of images."""
+    from stages.acquisition.image_budget import image_budget
+
+    from stages.artifacts.dataset import Dataset
+
+    split = ScoreSettings.load(recipe.stage_values("score", profile) | extra.get("score", {})).split
+    settings = SelectSettings.load(recipe.stage_values("select", profile) | extra.get("select", {}))
+    if settings.ratio is None or settings.seed_share is None:
+        raise BadInput(f"Recipe {recipe.name} has as many rounds as its budget takes; set select.ratio and seed_share.")
+    with Dataset(dataset) as data:
+        images = len(data.ids(split))
+    try:
+        budget = image_budget(
+            images, settings.ratio, settings.seed_share, settings.query_share, settings.seed_in_selection
+        )
+    except ValueError as error:
+        raise BadInput(f"The budget of images cannot be met: {error}.") from error
+    return 1 + budget.rounds
+
+
 def build_rules(
     recipe: Recipe, rounds: int, common: list[str], profile: str | None, extra: dict[str, dict[str, str]]
 ) -> list[Rule]:
     """Every rule of the run, in an order in which each one's inputs come before it."""
+    places = [(number, step) for number in range(rounds) for step in recipe.steps if takes_place(step, number)]
+    places += [(rounds - 1, step) for step in recipe.steps if step.rounds == "end"]
     return [
-        build_rule(recipe, step, number, common, recipe.step_values(step, profile, extra))
-        for number in range(rounds)
-        for step in recipe.steps
-        if takes_place(step, number)
+        build_rule(recipe, step, number, common, recipe.step_values(step, profile, extra)) for number, step in places
     ]
 
 
 def takes_place(step: Step, number: int) -> bool:
     """Whether round ``number`` has the step; what is made once is made before round 0."""
-    return step.rounds == "all" or (step.rounds == "later") == (number > 0)
+    if step.rounds in ("all", "end"):
+        return step.rounds == "all"
+    return (step.rounds == "later") == (number > 0)
 
 
 def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, dict[str, str]]:
@@ -122,7 +146,7 @@ def check_settings(recipe: Recipe, profile: str | None, extra: dict[str, dict[st
 
 
 def artifact(step: Step, number: int) -> str:
-    folder = "$(RUN)" if step.rounds == "once" else f"$(RUN)/round-{number}"
+    folder = "$(RUN)" if step.rounds in ("once", "end") else f"$(RUN)/round-{number}"
     return f"{folder}/{step.name}{SHAPES[step.stage][2]}"
 
 
@@ -136,7 +160,7 @@ def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], own: 
         source_round = 0 if named[0].rounds == "once" else number - 1 if before else number
         if source_round < 0:
             continue
-        target = next((other for other in named if takes_place(other, source_round)), None)
+        target = next((other for other in named if other.rounds == "end" or takes_place(other, source_round)), None)
         if target is None:
             raise BadInput(f"Recipe {recipe.name}, step {step.name}: round {source_round} has no step {name}.")
         files[role] = artifact(target, source_round)

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,20 +12,23 @@ from stages.settings.base import settings_faults
 from stages.settings.registry import SETTINGS
 
 Values = dict[str, Any]
+# "budget": as many as it takes to ask for the budget of images that the settings of select name
+Rounds = Annotated[int, Field(ge=1)] | Literal["budget"]
 
 
 class Step(BaseModel):
     """One artifact of a round.
 
     ``reads`` maps the stage's inputs to the names of steps: of this round (``scores``) or of the round before
-    (``model@before``), or of one that is made once. An input from the round before is left out in round 0.
+    (``model@before``), or of one that is made once. An input from the round before is left out in round 0. Steps at the
+    end are made once, after the last round, whose steps they read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     stage: str
-    rounds: Literal["once", "all", "first", "later"] = "all"
+    rounds: Literal["once", "all", "first", "later", "end"] = "all"
     reads: dict[str, str] = {}
     settings: Values = {}
 
@@ -35,7 +38,7 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int | None = Field(None, ge=1)
+    rounds: Rounds | None = None
     settings: dict[str, Values] = {}
     steps: dict[str, Values] = {}
 
@@ -48,7 +51,7 @@ class Recipe(BaseModel):
     name: str = ""
     title: str
     source: str
-    rounds: int = Field(1, ge=1)
+    rounds: Rounds = 1
     settings: dict[str, Values] = {}
     profiles: dict[str, Profile] = {}
     steps: list[Step] = []
@@ -142,7 +145,12 @@ def inherit(base: Recipe, values: Values) -> Values:
             return {key: merged(below.get(key), above.get(key, below.get(key))) for key in {**below, **above}}
         return below if above is None else above
 
-    return merged(base.model_dump(mode="json", exclude={"name"}, exclude_unset=True), values)
+    below = base.model_dump(mode="json", exclude={"name"}, exclude_unset=True)
+    if "steps" in values:  # the base's steps go, and what its profiles say about them
+        kept = {step.get("name") for step in values["steps"]}
+        for profile in below.get("profiles", {}).values():
+            profile["steps"] = {name: own for name, own in profile.get("steps", {}).items() if name in kept}
+    return merged(below, values)
 
 
 def recipe_names() -> list[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.annotation.answered import ANNOTATORS, IN_ERROR
-from stages.annotation.images import mask_answers
+from stages.annotation.images import class_answers, classes_answers, mask_answers
 from stages.annotation.pixels import pixel_answers
 from stages.annotation.regions import region_answers
 from stages.artifacts.annotations import Annotations
@@ -17,6 +17,13 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.errors import BadInput
 from stages.settings.stages import AnnotateSettings
+
+ANSWERING = {
+    "class": pixel_answers,
+    "mask": mask_answers,
+    "image-class": class_answers,
+    "image-classes": classes_answers,
+}
 
 
 def run(
@@ -37,7 +44,7 @@ def run(
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
-        if settings.error_rate and asked.answer not in ("class", "dominant"):
+        if settings.error_rate and asked.answer not in ("class", "dominant", "image-class"):
             raise BadInput(f"Errors are simulated where one class is named, and {queries} asks for a {asked.answer}.")
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
@@ -55,19 +62,18 @@ def build(
 ) -> str:
     if regions is not None:
         answered = region_answers(data, queries, regions, before, settings)
-    elif queries.answer == "mask":
-        answered = mask_answers(data, queries, settings)
     else:
-        answered = pixel_answers(data, queries, settings)
+        answered = ANSWERING[queries.answer](data, queries, settings)
     new = answered.answers
     ledger = append_answers(before, queries.ids, queries.sizes, new, ANNOTATORS, answered.masks, regions)
-    counts = ledger_counts(ledger, new, data.classes)
+    of_images = queries.answer in ("image-class", "image-classes")
+    counts = ledger_counts(ledger, new, data.image_level_classes if of_images else data.classes)
     counts["last_round"] |= answered.counts
     counts["wrong"] = int((ledger.answers.annotator == ledger.annotators.index(ANNOTATORS[IN_ERROR])).sum())
 
     def fill(writer: Writer) -> Header:
         ledger.write(writer)
-        return request.header({"classes": data.classes}, counts)
+        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
     return (

@@ -32,6 +32,8 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         ids = data.ids(settings.split)
         if not data.has_masks(settings.split):
             raise BadInput(f"{dataset} has no masks in split {settings.split!r}, so nothing can be evaluated on it.")
+        if settings.choose_on is not None and not data.has_masks(settings.choose_on):
+            raise BadInput(f"{dataset} has no masks in split {settings.choose_on!r}, so nothing can be chosen on it.")
         opened = [Model(path) for path in models]
         if len({model.digest for model in opened}) < len(opened):
             raise BadInput("Two of the models are the same; give each once.")
@@ -58,9 +60,31 @@ class Entry:
 
 
 def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> str:
-    from stages.inference.confusion import intersection_over_union, mean_iou, pixel_accuracy
+    from stages.inference.confusion import (
+        frequency_weighted_iou,
+        intersection_over_union,
+        mean_accuracy,
+        mean_iou,
+        mean_iou_all,
+        mean_iou_present,
+        pixel_accuracy,
+    )
 
-    entries = evaluate_models(data, ids, models, settings)
+    weights, chosen = every_checkpoint(models, settings), None
+    if settings.choose_on is not None:
+        candidates = evaluate_models(data, data.ids(settings.choose_on), weights, settings)
+        found = [mean_iou(entry.confusion) for entry in candidates]
+        best = first_best(found)
+        chosen = {
+            "split": settings.choose_on,
+            "miou": defined(found[best]),
+            "candidates": [
+                {"file": entry.model.path.name, "checkpoint": entry.checkpoint, "miou": defined(value)}
+                for entry, value in zip(candidates, found, strict=True)
+            ],
+        }
+        weights = [weights[best]]
+    entries = evaluate_models(data, ids, weights, settings)
     iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
     miou = np.array([mean_iou(entry.confusion) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
@@ -86,6 +110,7 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
         "images": len(ids),
         "classes": data.classes,
         "dataset": str(data.path),
+        **({} if chosen is None else {"chosen_on": chosen}),
         "models": [
             {
                 "file": str(entry.model.path),
@@ -93,7 +118,11 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
                 "checkpoint": entry.checkpoint,
                 "epoch": entry.epoch,
                 "miou": defined(miou[row]),
+                "miou_present": defined(mean_iou_present(entry.confusion)),
+                "miou_all": defined(mean_iou_all(entry.confusion)),
                 "pixel_accuracy": defined(accuracy[row]),
+                "mean_accuracy": defined(mean_accuracy(entry.confusion)),
+                "frequency_weighted_iou": defined(frequency_weighted_iou(entry.confusion)),
                 "iou": {name: defined(value) for name, value in zip(data.classes, iou[row], strict=True)},
                 "confusion": entry.confusion.tolist(),
                 "cost": {name: entry.model.header.counts[name] for name in COSTS},
@@ -107,17 +136,28 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
     return f"mIoU on {settings.split} ({len(ids)} images): {found}"
 
 
-def evaluate_models(data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> list[Entry]:
-    """One pass over the split per set of weights; a best epoch that is the last is not run twice."""
-    from stages.inference.devices import choose_device
-    from stages.inference.predictor import load_predictor
-
-    device = choose_device(settings.device)
-    wanted = [
+def every_checkpoint(models: Sequence[Model], settings: EvaluateSettings) -> list[tuple[Model, str]]:
+    """The sets of weights to evaluate."""
+    return [
         (model, checkpoint)
         for model in models
         for checkpoint in (model.checkpoints() if settings.checkpoint == "both" else [settings.checkpoint])
     ]
+
+
+def first_best(found: Sequence[float]) -> int:
+    """Place of the highest number, of equal ones the first; what is no number is lower than all."""
+    return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
+
+
+def evaluate_models(
+    data: Dataset, ids: list[str], wanted: Sequence[tuple[Model, str]], settings: EvaluateSettings
+) -> list[Entry]:
+    """One pass over ``ids`` per set of weights; a best epoch that is the last is not run twice."""
+    from stages.inference.devices import choose_device
+    from stages.inference.predictor import load_predictor
+
+    device = choose_device(settings.device)
     entries: list[Entry] = []
     with Progress("evaluating", len(wanted) * len(ids)) as bar:
         for model, checkpoint in wanted:

@@ -150,7 +150,7 @@ def build(request: Request, data: Dataset, queries: Queries, before: Annotations
 
     def fill(writer: Writer) -> Header:
         ledger.write(writer)
-        return request.header({"classes": data.classes}, counts)
+        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
     return f"round {queries.round}, {len(rows)} answers, {counts['open']} of the queries still open"

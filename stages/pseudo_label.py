@@ -1,4 +1,4 @@
-"""The stage `pseudo-label`: dense labels from answers about regions and what a model makes of their pixels."""
+"""The stage `pseudo-label`: dense labels from answers and what a model makes of the pixels."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.labelling.disambiguation import disambiguate, require_sets
+from stages.labelling.gating import finish_gated, gate_images, require_masks
 from stages.labelling.labeller import PROTOTYPE_COLUMNS
 from stages.labelling.sieving import require_dominant, sieve_images
 from stages.ranks import Ranks, joined_ranks
@@ -31,10 +32,11 @@ def run(
     superpixels: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes dense labels made of all answers of ``annotations`` about regions, with what ``model`` predicts.
+    """Publishes dense labels made of the answers in ``annotations``, with what ``model`` predicts.
 
     Dominant classes are sieved; of classes named together every pixel gets one, which needs the ``superpixels`` that
-    were asked about. Raises BadInput for a ledger without such answers, and for inputs that do not fit together.
+    were asked about; beside full masks the other images get what is predicted, if the model's discriminator accepts it.
+    Raises BadInput for a ledger without such answers, and for inputs that do not fit together.
     """
     with Dataset(dataset) as data, Annotations(annotations) as ledger:
         require_made_from(ledger, "dataset", data)
@@ -44,6 +46,9 @@ def run(
         if settings.method == "sieve":
             require_dominant(ledger)
             regions = None  # the ledger knows the pixels
+        elif settings.method == "gated":
+            require_masks(ledger, trained)
+            regions = None
         else:
             regions = require_sets(ledger, regions)
         inputs = {"dataset": data, "annotations": ledger, "model": trained, "superpixels": regions}
@@ -65,8 +70,11 @@ def build(
     settings: PseudoLabelSettings,
     ranks: Ranks,
 ) -> str:
-    ids = sorted(set(ledger.rows) | set(ledger.exact_ids))
-    if regions is None:
+    gated = settings.method == "gated"
+    ids = data.ids(settings.split) if gated else sorted(set(ledger.rows) | set(ledger.exact_ids))
+    if gated:
+        fill = gate_images(data, ledger, model, settings)
+    elif regions is None:
         fill = sieve_images(data, ledger, model, settings)
     else:
         fill = disambiguate(data, ledger, regions, model, settings)
@@ -76,6 +84,9 @@ def build(
         return ""
 
     def finish(writer: Writer, parts: Parts) -> Header:
+        attributes = {"classes": data.classes, "method": settings.method, "sieve": settings.sieve}
+        if gated:
+            return request.header(attributes, ledger.cost() | finish_gated(writer, parts, ids, data, settings))
         labelled = parts.merged("labelled")
         write_images(writer, ids, ledger.sizes)
         writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
@@ -95,10 +106,11 @@ def build(
             "kept_pixels": int(kept.sum()),
             "labelled_pixels": int(sum(labelled.values())),
         }
-        attributes = {"classes": data.classes, "method": settings.method, "sieve": settings.sieve}
         return request.header(attributes, counts)
 
     counts = join_shards(shards, finish).counts
+    if gated:
+        return f"{counts['accepted']} predictions accepted, {counts['refused']} refused, {counts['masks']} masks"
     share = counts["kept_pixels"] / max(counts["region_pixels"], 1)
     text = f"{counts['regions']} regions of {len(ids)} images"
     if settings.method == "sieve":

@@ -16,6 +16,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.ranks import Ranks, joined_ranks
 from stages.regions.grid import grid_size
+from stages.scoring.images import finish_images, score_images
 from stages.scoring.pixels import finish_pixels, score_pixels
 from stages.scoring.regions import Pool, finish_regions, score_regions
 from stages.settings.stages import ScoreSettings
@@ -59,7 +60,7 @@ def run(
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         if trained is not None:
-            require_same_classes(trained, data)
+            require_same_classes(trained, data, of_images=settings.unit == "image")
             if settings.void_output != "drop" and not trained.knows_void:
                 raise BadInput(
                     f"{model} never learned void, so it has no output to {settings.void_output}; set --void-output "
@@ -119,9 +120,10 @@ def build(
     settings: ScoreSettings,
     ranks: Ranks,
 ) -> str:
+    classified = model is not None and model.of_images
     if pool is None:
         grids = {image: grid_size(data.sizes[image], settings.grid_scale) for image in ids}
-        fill = score_pixels(data, model, grids, settings)
+        fill = score_images(data, model, settings) if classified else score_pixels(data, model, grids, settings)
     else:
         grids = pool.regions.sizes
         fill = score_regions(pool, model, settings)
@@ -133,7 +135,7 @@ def build(
     def finish(writer: Writer, parts: Parts) -> Header:
         write_images(writer, ids, grids)
         if pool is None:
-            counts = finish_pixels(writer, parts, ids)
+            counts = finish_images(writer, parts, settings) if classified else finish_pixels(writer, parts, ids)
         else:
             counts = finish_regions(writer, parts, pool, model is not None, settings)
         attributes: dict[str, Any] = {"unit": settings.unit, "measure": settings.measure}

@@ -7,7 +7,8 @@ import numpy as np
 
 from stages.acquisition.best_pixels import Generators, choose_best_pixels
 from stages.acquisition.choice import RULES, choose_pixels, pool_size
-from stages.acquisition.pool import excluded_pixels, excluded_regions
+from stages.acquisition.images import choose_images
+from stages.acquisition.pool import excluded_pixels, excluded_regions, require_pool
 from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
@@ -23,6 +24,8 @@ from stages.console import Progress
 from stages.errors import BadInput
 from stages.randomness import stream
 from stages.settings.stages import SelectSettings
+
+IMAGE_ANSWERS = {"mask": "mask", "class": "image-class", "classes": "image-classes"}
 
 
 def run(
@@ -72,10 +75,12 @@ def build(
         chosen, counts = choose_best_pixels(regions, scores, ledger, settings, generators)
     elif regions is not None:
         chosen, counts = choose_regions(regions, scores, ledger, settings, round_number)
+    elif scores.unit == "image":
+        generator = random_streams(settings, round_number)("dataset")
+        chosen, counts = choose_images(scores, ledger, settings, round_number, generator)
     else:
-        choose = choose_images if scores.unit == "image" else choose_in_pixels
-        chosen, counts = choose(data, scores, ledger, settings, round_number)
-    answers = {"pixel": "class", "region": settings.answer, "image": "mask"}
+        chosen, counts = choose_in_pixels(data, scores, ledger, settings, round_number)
+    answers = {"pixel": "class", "region": settings.answer, "image": IMAGE_ANSWERS[settings.image_answer]}
     privilege = "void excluded from the draw" if settings.exclude_void else "none"
     if regions is not None:
         privilege = regions.attributes["oracle_privilege"]
@@ -216,26 +221,3 @@ def choose_regions(
         "mean_score": float(values[found].mean(dtype=np.float64)),
     }
     return {"image": image, "region": region, "score": values[found]}, counts
-
-
-def choose_images(
-    data: Dataset, scores: Scores, ledger: Annotations | None, settings: SelectSettings, round_number: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Whole-image queries: the budget's images by the rule, all that are left for budget 0."""
-    done = set() if ledger is None else ledger.mask_ids
-    open_images = np.array([number for number, image in enumerate(scores.ids) if image not in done], dtype=np.int64)
-    budget = settings.budget or len(open_images)
-    require_pool(budget, len(open_images), "images")
-    values = scores.image_scores()[open_images]
-    pool = pool_size(len(scores.ids), settings.fraction)
-    found = np.sort(RULES[settings.rule](values, budget, pool, random_streams(settings, round_number)("dataset")))
-    found = found[np.argsort(-values[found], kind="stable")]
-    counts = {"queries": len(found), "images": len(found)}
-    return {"image": open_images[found], "score": values[found]}, counts
-
-
-def require_pool(budget: int, left: int, what: str) -> None:
-    if left == 0:
-        raise BadInput(f"There are no {what} left to ask about; the ledger already covers the pool.")
-    if budget > left:
-        raise BadInput(f"The budget of {budget} {what} is larger than the {left} left in the pool; lower --budget.")

@@ -40,7 +40,7 @@ def run(
     signal; the same call then continues. Raises BadInput for labels of another dataset, where there is none, and for a
     model that does not fit.
     """
-    start = None if model is None else Model(model)
+    start = None if model is None or settings.cold_start else Model(model)
     if settings.objective == "support" and start is None:
         raise BadInput("Support heads are trained beside a model; give --model.")
     with Dataset(dataset) as data, open_labels(labels) as given:
@@ -67,8 +67,18 @@ def run(
 
 def require_labels(labels: Labels, settings: TrainSettings) -> None:
     """BadInput when there is nothing to learn from."""
+    if settings.objective in ("image-classes", "adversarial") and not isinstance(labels, Annotations):
+        raise BadInput(
+            f"{labels.path} holds {labels.kind}; the objective {settings.objective} learns from annotations."
+        )
+    if settings.objective == "image-classes":
+        if not len(labels.image_rows):
+            raise BadInput(f"{labels.path} has no answer that names classes of images; ask with --image-answer class.")
+        return
     if not labels.labelled_ids():
         raise BadInput(f"{labels.path} holds no label (every answer is void); annotate more before training.")
+    if settings.objective == "adversarial" and not labels.mask_ids:
+        raise BadInput(f"{labels.path} has no full mask, of which the objective adversarial learns; ask for masks.")
     if settings.objective == "class-sets":
         if not isinstance(labels, Annotations):
             raise BadInput(f"{labels.path} holds {labels.kind}; the objective class-sets learns from annotations.")
@@ -78,7 +88,10 @@ def require_labels(labels: Labels, settings: TrainSettings) -> None:
 
 def require_start(start: Model, data: Dataset, settings: TrainSettings) -> None:
     """BadInput for a model that this training cannot start from."""
-    require_same_classes(start, data)
+    if start.of_images != (settings.objective == "image-classes"):
+        predicts = "classes of whole images" if start.of_images else "a class per pixel"
+        raise BadInput(f"{start.path} predicts {predicts}; start from a model of the same kind.")
+    require_same_classes(start, data, of_images=True)
     start.require_checkpoint(settings.checkpoint)
     if settings.learn_void != start.knows_void:
         raise BadInput(
@@ -110,18 +123,30 @@ def build(
     from stages.networks.build import build_network
     from stages.networks.weights import load_weights
     from stages.randomness import torch_seed
+    from stages.supervision.adversarial_objective import AdversarialObjective
     from stages.supervision.class_set_objective import ClassSetObjective
     from stages.supervision.cross_entropy import LabelObjective
+    from stages.supervision.image_objective import ImageObjective
     from stages.supervision.support_objective import SupportObjective
     from stages.training.checkpoints import Checkpoints
+    from stages.training.image_samples import ImageSamples
     from stages.training.loop import Row, Training
     from stages.training.samples import TrainingSamples
+    from stages.training.streams import StreamSamples
 
-    objectives = {"labels": LabelObjective, "class-sets": ClassSetObjective, "support": SupportObjective}
+    learning: dict[str, tuple[type[LabelObjective], type[TrainingSamples]]] = {
+        "labels": (LabelObjective, TrainingSamples),
+        "class-sets": (ClassSetObjective, TrainingSamples),
+        "support": (SupportObjective, TrainingSamples),
+        "image-classes": (ImageObjective, ImageSamples),
+        "adversarial": (AdversarialObjective, StreamSamples),
+    }
+    objective_kind, samples_kind = learning[settings.objective]
     device = choose_device(settings.device)
     built, support = network_settings(settings, start), settings.objective == "support"
     with Dataset(dataset) as data, open_labels(labels) as given:
-        classes, cost = data.classes, given.cost()
+        of_images = settings.objective == "image-classes"
+        classes, cost = data.image_level_classes if of_images else data.classes, given.cost()
         asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
     if start is not None:
@@ -144,12 +169,12 @@ def build(
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.momentum = settings.norm_momentum
     place(network, device)
-    samples = TrainingSamples(dataset, labels, settings, statistics[0])
-    if len(samples) < 2 * ranks.size:
+    samples = samples_kind(dataset, labels, settings, statistics[0])
+    if len(samples) < 2 * ranks.size and settings.objective not in ("image-classes", "adversarial"):
         raise BadInput(
             f"{labels} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
         )
-    objective = objectives[settings.objective](network, samples, statistics, settings, device, ranks)
+    objective = objective_kind(network, samples, statistics, settings, device, ranks)
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:
         checkpoints.remove_others()
@@ -176,6 +201,8 @@ def build(
         "classes": classes,
         "outputs": outputs,
         "support": support,
+        "of_images": of_images,
+        "discriminator": settings.objective == "adversarial",
         "mean": list(statistics[0]),
         "std": list(statistics[1]),
         "best_epoch": trained.best_epoch,
@@ -199,7 +226,7 @@ def build(
         request.path_beside(".curve.png"): training_curve(trained.history, criterion),
     }
     header = request.header(json.loads(canonical(attributes)), counts)
-    write_model(request.output, header, trained.last, trained.best, beside)
+    write_model(request.output, header, trained.last, trained.best, beside, trained.others)
     checkpoints.remove()
     return summary(results, criterion, len(samples))
 

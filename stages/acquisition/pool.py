@@ -6,6 +6,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.superpixels import Superpixels
 from stages.console import Progress
+from stages.errors import BadInput
 
 
 def excluded_pixels(
@@ -18,6 +19,14 @@ def excluded_pixels(
     if ledger is not None:
         excluded[ledger.queried_pixels(image)] = True
     return excluded
+
+
+def require_pool(budget: int, left: int, what: str) -> None:
+    """BadInput unless ``left`` of ``what`` suffice for the ``budget``."""
+    if left == 0:
+        raise BadInput(f"There are no {what} left to ask about; the ledger already covers the pool.")
+    if budget > left:
+        raise BadInput(f"The budget of {budget} {what} is larger than the {left} left in the pool; lower --budget.")
 
 
 def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: float) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The annotations artifact: the cumulative ledger of answers.
 
 Every row of the ledger before is kept unchanged and in place; a round appends its rows in a new file.
-`/answers/{image,y,x,region,superpixels,round,class,state,clicks,seconds,annotator}` (A,): a pixel (y, x), a region (its
-global index in the file `superpixels`), or a whole image (-1 throughout). `class` is 255 where the answer names none.
+`/answers/{image,y,x,region,superpixels,round,class,state,clicks,seconds,annotator,image_level}` (A,): a pixel (y, x), a
+region (its global index in the file `superpixels`), or a whole image (-1 throughout). `class` is 255 where the answer
+names none; where `image_level` is 1 it is a class of images (attribute `image_classes`), and no mask was drawn.
 `/masks/<id>` (H,W) u8: exact labels, of whole images or of regions labelled precisely, 255 = none.
 `/annotators/name`, `/images/{id,height,width}` (the grid of y and x).
 With regions also `/superpixels/{digest,method,mean_size}`, `/votes` (A,C+1), and their pixels as runs over the
@@ -68,6 +69,16 @@ class Annotations(Artifact):
         """Images answered with a full mask."""
         return {self.ids[index] for index in np.unique(self.answers.image[self.answers.of_images])}
 
+    @cached_property
+    def image_rows(self) -> np.ndarray:
+        """Row numbers of the answers that name classes of whole images, oldest first."""
+        return np.flatnonzero(self.answers.image_level)
+
+    @property
+    def image_classes(self) -> list[str]:
+        """The classes that whole images may have."""
+        return self.attributes.get("image_classes", self.attributes["classes"])
+
     def rows_of(self, image: str) -> np.ndarray:
         """Row numbers of the answers about ``image``, oldest first."""
         return self.rows.get(image, NO_ROWS)
@@ -86,9 +97,10 @@ class Annotations(Artifact):
 
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""
-        rows, _ = self.named(np.arange(len(self.answers)), void)
+        below = np.flatnonzero(self.answers.image_level == 0)
+        rows, _ = self.named(below, void)
         sets = self.answers.class_sets[:, :-1] if void == VOID else self.answers.class_sets
-        labelled = np.unique(self.answers.image[np.union1d(rows, np.flatnonzero(sets.any(1)))])
+        labelled = np.unique(self.answers.image[np.union1d(rows, below[sets[below].any(1)])])
         return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
 
     def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +139,7 @@ class Annotations(Artifact):
         The sets are those of the regions of ``image`` for which classes were named.
         """
         rows = self.rows_of(image)
-        rows = rows[self.answers.class_sets[rows].any(1)]
+        rows = rows[self.answers.class_sets[rows].any(1) & (self.answers.image_level[rows] == 0)]
         index, owner = self.answers.areas.pixels(rows)
         places = np.full(self.sizes[image], -1, dtype=np.int32)
         places.ravel()[index] = owner

@@ -23,7 +23,7 @@ ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered"
 COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "image": (np.int32, 0), "y": (np.int32, -1), "x": (np.int32, -1), "region": (np.int32, -1),
     "superpixels": (np.int32, -1), "round": (np.int32, 0), "label": (np.uint8, VOID), "state": (np.uint8, ANSWERED),
-    "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0),
+    "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0), "image_level": (np.uint8, 0),
 }  # fmt: skip
 MOST_ANNOTATORS = 256
 
@@ -32,7 +32,8 @@ MOST_ANNOTATORS = 256
 class Answers:
     """The rows of a ledger, one array (A,) per column, with what only regions have.
 
-    A pixel has y and x, a region its global index `region` in the file `superpixels`; a whole image neither. `areas`
+    A pixel has y and x, a region its global index `region` in the file `superpixels`; a whole image neither, and where
+    its class was named and not its mask drawn `image_level` is 1 (`label` then is a class of images). `areas`
     are the pixels of the regions; `votes` (A,C+1) i32 counts the true classes below a region, void last, where the
     simulation knows them; `class_sets` (A,C+1) u8 marks the classes that were named together, void last.
     """
@@ -48,6 +49,7 @@ class Answers:
     clicks: np.ndarray
     seconds: np.ndarray
     annotator: np.ndarray
+    image_level: np.ndarray
     areas: Areas
     votes: np.ndarray
     class_sets: np.ndarray
@@ -81,7 +83,7 @@ class Answers:
     @property
     def of_images(self) -> np.ndarray:
         """(A,) bool: answered with a full mask."""
-        return (self.region < 0) & (self.y < 0)
+        return (self.region < 0) & (self.y < 0) & (self.image_level == 0)
 
     def __len__(self) -> int:
         return len(self.image)

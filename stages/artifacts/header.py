@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-SCHEMA_VERSION = "1.1"  # "major.minor": a reader refuses a newer major
+SCHEMA_VERSION = "1.2"  # "major.minor": a reader refuses a newer major
 RECORDED_PACKAGES = (
     "alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "scipy", "h5py", "pillow",
     "opencv-contrib-python-headless",

@@ -1,6 +1,7 @@
 """The model artifact: one safetensors file with the last and, where validation ran, the best weights.
 
-Tensors are called ``last.<parameter>`` and ``best.<parameter>``; the metadata entry ``alseg`` holds the header as JSON,
+Tensors are called ``last.<parameter>`` and ``best.<parameter>``, those of a discriminator that was trained beside the
+network ``discriminator.<parameter>`` (its last weights); the metadata entry ``alseg`` holds the header as JSON,
 whose attributes name the network, the classes and the input normalisation, so that no later stage needs a flag.
 """
 
@@ -72,6 +73,16 @@ class Model:
         return self.attributes.get("support", False)
 
     @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator was trained beside the network."""
+        return self.attributes.get("discriminator", False)
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it predicts classes of whole images."""
+        return self.attributes.get("of_images", False)
+
+    @property
     def knows_void(self) -> bool:
         return self.outputs > len(self.attributes["classes"])
 
@@ -87,10 +98,14 @@ class Model:
     def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
         """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""
         self.require_checkpoint(checkpoint)
+        return self.part(checkpoint)
+
+    def part(self, prefix: str) -> "dict[str, torch.Tensor]":
+        """The tensors called ``<prefix>.<name>``, by name, on the CPU; BadInput when damaged."""
         tensors = self.tensors()
         if tensor_digest(self.header.attributes, tensors) != self.header.digest:
             raise BadInput(f"{self.path} is damaged (its tensors do not match their digest); train it again.")
-        prefix = f"{checkpoint}."
+        prefix = f"{prefix}."
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     def tensors(self) -> "dict[str, torch.Tensor]":
@@ -102,12 +117,15 @@ class Model:
             raise BadInput(f"{self.path} is damaged or truncated; train it again.") from error
 
 
-def require_same_classes(model: Model, data: Dataset) -> None:
-    """BadInput unless ``model`` predicts the classes of ``data``."""
-    if model.attributes["classes"] != data.classes:
+def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -> None:
+    """BadInput unless ``model`` predicts the classes of the pixels of ``data``, or, if ``of_images``, of its images."""
+    if model.of_images and not of_images:
+        raise BadInput(f"{model.path} predicts classes of whole images, but a segmentation model is needed here.")
+    classes = data.image_level_classes if model.of_images else data.classes
+    if model.attributes["classes"] != classes:
         raise BadInput(
             f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
-            f"{data.path} has {', '.join(data.classes[:4])}, ...; give a model trained on this class table."
+            f"{data.path} has {', '.join(classes[:4])}, ...; give a model trained on this class table."
         )
 
 
@@ -126,13 +144,20 @@ def write_model(
     last: "Mapping[str, torch.Tensor]",
     best: "Mapping[str, torch.Tensor] | None",
     beside: Mapping[Path, bytes] | None = None,
+    others: "Mapping[str, Mapping[str, torch.Tensor]] | None" = None,
 ) -> None:
-    """Publishes the weights with ``header`` (its digest is filled in here), and with them the files ``beside``."""
+    """Publishes the weights with ``header`` (its digest is filled in here), and with them the files ``beside``.
+
+    ``others`` are the weights of further modules by name.
+    """
     from safetensors.torch import save
 
-    tensors = {f"last.{name}": tensor.detach().cpu().contiguous() for name, tensor in last.items()}
-    if best is not None:
-        tensors |= {f"best.{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
+    every = {"last": last} | ({} if best is None else {"best": best}) | dict(others or {})
+    tensors = {
+        f"{prefix}.{name}": tensor.detach().cpu().contiguous()
+        for prefix, weights in every.items()
+        for name, tensor in weights.items()
+    }
     values = header.to_json() | {"digest": tensor_digest(header.attributes, tensors)}
     values = json.loads(canonical(values))
     content = save(tensors, {"alseg": canonical(values), "header_sha256": digest_of(values)})

@@ -8,7 +8,8 @@ predicted class, from which any balance follows without the network), and
 `/classes/{share,weight}` (C,) of the class balance; random scores have only `score`, `size`, `y` and `x`. With
 clusters `/regions/cluster` (R,) u8 and `/clusters/{regions,pixels,score,pixel_score}` (K,), `/clusters/class_regions`
 (C,K): regions, pixels, summed score of the regions and of their pixels, regions per predicted class.
-`/images/{id,height,width}` in all.
+`/images/{id,height,width}` in all; of a classifier of images also `/images/probability` (N,C) and `/images/features`
+(N,D) f16.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images
+from stages.errors import BadInput
 
 
 class Scores(Artifact):
@@ -47,6 +49,12 @@ class Scores(Artifact):
     @property
     def has_best_pixels(self) -> bool:
         return "regions/y" in self
+
+    def image_features(self) -> np.ndarray:
+        """(N,D) f32 in the order of ``ids`` (unit image); BadInput for scores without a classifier."""
+        if "images/features" not in self:
+            raise BadInput(f"{self.path} holds no features of the images; score with a classifier as --model.")
+        return self.read("images/features")[self.order].astype(np.float32)
 
     def region_scores(self) -> np.ndarray:
         """(R,) f32 by global region index (unit region)."""

@@ -97,11 +97,14 @@ class ClusterSettings(StageSettings):
 class PseudoLabelSettings(NetworkUse):
     """Settings of `pseudo-label` (specs adaptive_superpixel.md 2.8 and 2.9, multi_class_query.md 7)."""
 
-    method: Literal["sieve", "prototypes", "candidates", "argmax"] = Field(
+    method: Literal["sieve", "prototypes", "candidates", "argmax", "gated"] = Field(
         "sieve",
         description="sieve: drop pixels from regions with one class. Classes named together: prototypes of the region, "
-        "the model's arg-max among them, or its arg-max among all.",
+        "the model's arg-max among them, or its arg-max among all. Full masks: gated gives the other images of the "
+        "split what the model predicts, if its discriminator accepts it.",
     )
+    gate: float = Field(0.6, ge=0, le=1, description="gated: accepted where the discriminator says more than this.")
+    split: str = Field("train", description="gated: the split whose images get labels.")
     expansion: Literal["none", "reference", "largest"] = Field(
         "reference",
         description="prototypes: spread to neighbouring regions not at all, region by region as published, or by the "

@@ -43,7 +43,9 @@ class ScoreSettings(NetworkUse):
         "pixel", description="What gets a score; regions and images get the mean over their pixels."
     )
     measure: str = Field(
-        "margin", description="random, least-confidence, margin, entropy or bvsb; higher scores are asked sooner."
+        "margin",
+        description="random, least-confidence, margin, entropy or bvsb; for several classes per image binary-entropy or "
+        "binary-margin; higher scores are asked sooner.",
     )
     checkpoint: Checkpoint = Field("last", description="Which weights of the model are used.")
     split: str = Field("train", description="The split whose images are scored.")
@@ -61,6 +63,9 @@ class ScoreSettings(NetworkUse):
     lossiness: bool = Field(False, description="Multiply by exp(predicted lossiness). Needs support heads.")
     grid_scale: float = Field(
         1.0, gt=0, le=1, description="Pixels: queries live on a grid of the image's sides times this, rounded down."
+    )
+    keep_features: bool = Field(
+        False, description="Images, by a classifier of images: also keep its features, which the rule k-centre needs."
     )
     region_score: Literal["mean", "highest"] = Field(
         "mean",
@@ -120,11 +125,12 @@ class ScoreSettings(NetworkUse):
 class SelectSettings(StageSettings):
     """Settings of `select`."""
 
-    rule: Literal["pool", "reverse-pool", "top", "uniform", "clusters"] = Field(
+    rule: Literal["pool", "reverse-pool", "top", "uniform", "clusters", "k-centre", "answered"] = Field(
         "pool",
         description="pool: draw from the highest-scored share; reverse-pool: highest-scored of a drawn share; "
         "top: highest-scored; uniform: draw from all, whatever the scores; clusters (answer pixel): the highest-scored "
-        "of every cluster, by the cluster's share of the budget.",
+        "of every cluster, by the cluster's share of the budget; k-centre (images): of the highest-scored share those "
+        "farthest from what was asked; answered (images): those whose class was answered before, but for the seed set.",
     )
     scope: Literal["image", "dataset"] = Field("image", description="Pixels: rank within each image or over all.")
     budget: int = Field(
@@ -137,6 +143,26 @@ class SelectSettings(StageSettings):
         description="Regions: ask for the dominant class, all classes, exact labels of every pixel, or the class of "
         "the best pixel (queries of pixels, one per region; the budget is that of pixels).",
     )
+    image_answer: Literal["mask", "class", "classes"] = Field(
+        "mask", description="Images: ask for the full mask, the class of the image, or all classes in it."
+    )
+    ratio: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Images: the budget is this share of all images, rounded up, whatever --budget says.",
+    )
+    seed_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Images, with ratio: ask this share of the budget in round 0 and then query_share of that in every "
+        "round, until the budget is spent beside the seed set; none: all at once.",
+    )
+    query_share: float = Field(
+        0.5, gt=0, le=1, description="Images, with seed_share: images per round over the seed set."
+    )
+    seed_in_selection: bool = Field(False, description="Images, with seed_share: the seed set counts for the budget.")
     cluster_score: Literal["reference", "pixel-mean", "region-mean"] = Field(
         "reference",
         description="clusters: mean score of the regions over their mean size, as the public code has it; mean over "
@@ -202,6 +228,9 @@ class AnnotateSettings(StageSettings):
         description="Dominant class: void votes like a class, or only where a region holds nothing else. Class sets: "
         "void is named like a class, or never.",
     )
+    presence_share: float = Field(
+        0.05, ge=0, le=1, description="All classes in an image: a class is there from this share of its pixels on."
+    )
     trim: int = Field(
         5, ge=0, description="Class sets: side of the square around borders that is not looked at; odd, or 0."
     )
@@ -233,6 +262,10 @@ class EvaluateSettings(NetworkUse):
 
     split: str = Field("test", description="The split that is evaluated.")
     checkpoint: Literal["last", "best", "both"] = Field("both", description="Which weights of each model.")
+    choose_on: str | None = Field(
+        None,
+        description="Choose among all weights given on this split first, and evaluate the chosen alone on the other.",
+    )
     flip: bool = Field(False, description="Average the probabilities with those of the mirrored image.")
     scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales, e.g. 0.75,1.")
 
@@ -240,4 +273,6 @@ class EvaluateSettings(NetworkUse):
     def _positive_scales(self) -> Self:
         if any(not 0.1 <= scale <= 8 for scale in self.scales):
             raise ValueError("scales must lie between 0.1 and 8")
+        if self.choose_on == self.split:
+            raise ValueError("choose_on must be another split than the one that is reported")
         return self

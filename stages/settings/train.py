@@ -14,10 +14,36 @@ Loss = Annotated[float, Field(ge=0)]
 class TrainSettings(NetworkSettings, StageSettings):
     """Settings of `train`; the network's own settings are inherited."""
 
-    objective: Literal["labels", "class-sets", "support"] = Field(
+    objective: Literal["labels", "class-sets", "support", "image-classes", "adversarial"] = Field(
         "labels",
-        description="Learn from one class per pixel, or from the classes named together for regions; or train support "
-        "heads beside the frozen network of --model: side classifiers, their mixing, and where its loss is high.",
+        description="Learn from one class per pixel, or from the classes named together for regions; train support "
+        "heads beside the frozen network of --model: side classifiers, their mixing, and where its loss is high; "
+        "learn the classes of whole images (architecture classifier); or learn from full masks and all the images "
+        "without one, with a discriminator that tells masks from predictions.",
+    )
+    cold_start: bool = Field(False, description="Leave the weights of --model out and start anew.")
+    unlabelled_split: str = Field("train", description="adversarial: the split whose other images have no mask.")
+    feature_matching: float = Field(0.1, ge=0, description="adversarial: weight of the feature matching loss.")
+    self_training: float = Field(1.0, ge=0, description="adversarial: weight of the loss on accepted predictions.")
+    self_training_from: int = Field(1000, ge=0, description="adversarial: steps before that loss counts.")
+    gate: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="adversarial: a prediction is accepted where the discriminator says more than this.",
+    )
+    discriminator_lr: float = Field(1e-4, ge=0, description="adversarial: peak learning rate of the discriminator.")
+    discriminator_width: int = Field(64, ge=1, description="adversarial: channels of its first convolution.")
+    steps_per_epoch: int | None = Field(
+        None,
+        ge=1,
+        description="Steps of an epoch; none: one pass over the images (adversarial: over those without a mask).",
+    )
+    freeze_norm: bool = Field(
+        False, description="Keep batch normalisation as it was pretrained: its statistics are used, not changed."
+    )
+    bias_factor: float = Field(
+        1.0, gt=0, description="Biases of the head learn this times faster than its weights and without weight decay."
     )
     checkpoint: Checkpoint = Field("last", description="Which weights of --model to start from.")
     side_weights: tuple[Loss, Loss, Loss] = Field(
@@ -102,6 +128,12 @@ class TrainSettings(NetworkSettings, StageSettings):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Time between resume checkpoints.", json_schema_extra=EXECUTION
     )
+
+    @model_validator(mode="after")
+    def _classifier(self) -> Self:
+        if (self.objective == "image-classes") != (self.architecture == "classifier"):
+            raise ValueError("the objective image-classes and the architecture classifier belong together; set both")
+        return self
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

@@ -7,17 +7,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.inference.confusion import confusion_matrix, mean_iou, pixel_accuracy
 from stages.inference.devices import forward_precision
 from stages.inference.predictor import Predictor, image_batches, normalise
+from stages.networks.norms import freeze_norm
 from stages.parallel import core_count
 from stages.ranks import Ranks
 from stages.settings.train import TrainSettings
 from stages.training.colour import augment_colour
-from stages.training.samples import Batch, TrainingSamples, epoch_batches, load_batches
+from stages.training.optimisers import build_optimiser
+from stages.training.samples import Batch, TrainingSamples, epoch_batches, load_batches, place_in_turns
 
 
 def label_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -73,15 +76,25 @@ class LabelObjective:
         dataset, labels = samples.opened()
         self.dataset = dataset
         self.classes = len(dataset.classes)
-        self.validates = dataset.has_masks(settings.validation_split)
-        self.label_counts = label_counts(labels, self.classes + settings.learn_void, samples.void)
+        self.validates = self.can_validate()
+        self.label_counts = self.count_labels(labels)
         weights = class_weights(settings.class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
-        self.steps_per_epoch = len(self.epoch(0))
-        learner = self.learner()
-        self.forward = learner if ranks.size == 1 else distributed(learner, device)
+        self.steps_per_epoch = settings.steps_per_epoch or len(self.epoch(0))
+        self.forward = self.learner() if ranks.size == 1 else self.wrapped(self.learner())
         default_workers = 0 if device.type == "cpu" else min(8, core_count())
         self.workers = default_workers if settings.workers is None else settings.workers
+
+    def wrapped(self, learner: nn.Module) -> nn.Module:
+        """``learner`` so that its gradients are averaged over the processes."""
+        return distributed(learner, self.device)
+
+    def can_validate(self) -> bool:
+        return self.dataset.has_masks(self.settings.validation_split)
+
+    def count_labels(self, labels: Labels) -> np.ndarray:
+        """(C,) i64 labels per output."""
+        return label_counts(labels, self.classes + self.settings.learn_void, self.samples.void)
 
     def learner(self) -> nn.Module:
         """The part of the network whose parameters are learned."""
@@ -89,23 +102,39 @@ class LabelObjective:
 
     def train(self) -> None:
         self.network.train()
+        if self.settings.freeze_norm:
+            freeze_norm(self.network)
 
-    def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
-        backbone = list(self.network.get_submodule("backbone").parameters())
+    def optimisers(self) -> dict[str, Optimizer]:
+        return {"network": build_optimiser(self.settings, self.parameter_groups())}
+
+    def share_gradients(self, name: str) -> None:
+        """Nothing to do: the network is wrapped for several processes."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbone and head; the head's biases apart where they learn otherwise."""
+        settings, backbone = self.settings, list(self.network.get_submodule("backbone").parameters())
         known = {id(parameter) for parameter in backbone}
-        head = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
-        return {
-            "network": [
-                {"params": backbone, "lr": self.settings.backbone_lr},
-                {"params": head, "lr": self.settings.head_lr},
-            ]
-        }
+        head = [(name, each) for name, each in self.network.named_parameters() if id(each) not in known]
+        groups: list[dict[str, Any]] = [{"params": backbone, "lr": settings.backbone_lr}]
+        if settings.bias_factor == 1:
+            return [*groups, {"params": [each for _, each in head], "lr": settings.head_lr}]
+        biases = [each for name, each in head if name.endswith(".bias")]
+        weights = [each for name, each in head if not name.endswith(".bias")]
+        return [
+            *groups,
+            {"params": weights, "lr": settings.head_lr},
+            {"params": biases, "lr": settings.head_lr * settings.bias_factor, "weight_decay": 0.0},
+        ]
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of an epoch, as sample indices over all processes."""
         return epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, number, self.ranks.size)
 
     def batches(self, first: int) -> Iterator[Batch]:
+        if self.settings.steps_per_epoch is not None:
+            return self.load(self.keys_of_steps(first))
+
         def keys() -> Iterator[list[tuple[int, int]]]:
             """(sample, epoch) pairs per batch, this process's share of each."""
             for epoch in range(first // self.steps_per_epoch, self.settings.epochs):
@@ -113,7 +142,17 @@ class LabelObjective:
                 for batch in self.epoch(epoch)[start:]:
                     yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
 
-        return load_batches(self.samples, keys(), self.workers, self.device.type == "cuda")
+        return self.load(keys())
+
+    def keys_of_steps(self, first: int) -> Iterator[list[tuple[int, int]]]:
+        """(sample, turn) pairs per step: the samples in a new random order, again and again."""
+        count, batch = len(self.samples), self.settings.batch
+        for step in range(first, self.settings.epochs * self.steps_per_epoch):
+            places = range(step * batch + self.ranks.rank, (step + 1) * batch, self.ranks.size)
+            yield [place_in_turns(place, count, self.settings.seed) for place in places]
+
+    def load(self, keys: Iterator[list[tuple[int, int]]]) -> Iterator[Batch]:
+        return load_batches(self.samples, keys, self.workers, self.device.type == "cuda")
 
     def images_in(self, batch: Batch) -> int:
         return len(batch.images) * self.ranks.size

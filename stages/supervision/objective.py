@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 class Objective(Protocol):
@@ -21,8 +22,11 @@ class Objective(Protocol):
     def train(self) -> None:
         """Sets the modules to training mode, but for those that do not learn."""
 
-    def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Optimiser name -> parameter groups, each with its peak ``lr``."""
+    def optimisers(self) -> dict[str, Optimizer]:
+        """The optimisers by name, `network` among them; the ``lr`` of their groups is the peak of the schedule."""
+
+    def share_gradients(self, name: str) -> None:
+        """Averages the gradients of an optimiser over the processes, where nothing else does."""
 
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, epoch after epoch."""

@@ -48,13 +48,13 @@ class SupportObjective(LabelObjective):
             for module in dropout_modules(self.network):
                 module.train()
 
-    def parameter_groups(self) -> dict[str, list[dict[str, Any]]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         learned = list(self.learner().parameters())
         for parameter in learned:
             parameter.requires_grad_(True)
-        return {"network": [{"params": learned, "lr": self.settings.head_lr}]}
+        return [{"params": learned, "lr": self.settings.head_lr}]
 
     def find_thresholds(self) -> Tensor:
         """(C,) f64 mean loss per class; infinite for a class without labels."""

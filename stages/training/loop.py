@@ -21,6 +21,7 @@ from stages.training.checkpoints import Checkpoints
 from stages.training.schedules import build_schedule
 
 Row = dict[str, float]
+MAIN = "network"  # the optimiser whose losses stand in the history under their own names
 
 
 @dataclass
@@ -29,7 +30,7 @@ class State:
 
     step: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
-    updates: int = 0
+    updates: dict[str, int] = field(default_factory=dict)  # of each optimiser
     images_per_second: float = 0.0
     best_epoch: int = 0  # from 1; 0 = never validated
     best_value: float = math.nan  # of the objective's criterion
@@ -40,25 +41,16 @@ class State:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives: last and best weights (best None without validation) and one row per epoch."""
+    """What a training gives: last and best weights (best None without validation) and one row per epoch.
+
+    ``others`` are the last weights of the objective's further modules by name.
+    """
 
     last: dict[str, Tensor]
     best: dict[str, Tensor] | None
     best_epoch: int
     history: list[Row]
-
-
-def build_optimiser(settings: TrainSettings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD over ``groups``; each remembers its peak rate for the schedule."""
-    for group in groups:
-        group["peak"] = group["lr"]
-    match settings.optimiser:
-        case "adam":
-            return torch.optim.Adam(groups, weight_decay=settings.weight_decay)
-        case "adamw":
-            return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        case _:
-            return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    others: dict[str, dict[str, Tensor]]
 
 
 def criterion_text(criterion: str, value: float) -> str:
@@ -75,8 +67,10 @@ class Training:
 
     def __init__(self, objective: Objective, settings: TrainSettings, checkpoints: Checkpoints, ranks: Ranks):
         self.objective, self.settings, self.checkpoints, self.ranks = objective, settings, checkpoints, ranks
-        groups = objective.parameter_groups()
-        self.optimisers = {name: build_optimiser(settings, groups[name]) for name in groups}
+        self.optimisers = objective.optimisers()
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["peak"] = group["lr"]
         self.factor = build_schedule(settings, objective.steps_per_epoch)
         self.state = State()
         self.best: dict[str, Tensor] | None = None
@@ -100,7 +94,8 @@ class Training:
                 if stopping and not self.state.finished:
                     raise self.stopped()
         network = self.objective.modules["network"]
-        return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history)
+        others = {name: module.state_dict() for name, module in self.objective.modules.items() if name != MAIN}
+        return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history, others)
 
     def train_epoch(self, batches: Iterator[Any], stop: StopRequest, bar: Progress) -> None:
         """The remaining steps of the current epoch."""
@@ -112,13 +107,13 @@ class Training:
         for batch in itertools.islice(batches, objective.steps_per_epoch - state.step % objective.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
             for name, losses in objective.updates(batch):
-                self.descend(self.optimisers[name], losses["loss"])
-                loss = losses["loss"].detach()
+                self.descend(name, losses["loss"])
+                loss = losses["loss"].detach() if name == MAIN else loss
                 for part, value in losses.items():
-                    totals[part] = (
-                        totals.get(part, torch.zeros((), dtype=torch.float64)).to(value.device) + value.detach()
-                    )
-                state.updates += 1
+                    column = part if name == MAIN else f"{name}_{part}"
+                    total = totals.get(column, torch.zeros((), dtype=torch.float64))
+                    totals[column] = total.to(value.device) + value.detach()
+                state.updates[name] = state.updates.get(name, 0) + 1
             state.step += 1
             images += objective.images_in(batch)
             state.images_per_second = images / (time.monotonic() - began)
@@ -141,12 +136,14 @@ class Training:
     def stopped(self) -> Stopped:
         return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")
 
-    def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-        """One optimiser step at the scheduled rate."""
+    def descend(self, name: str, loss: Tensor) -> None:
+        """One step of an optimiser at the scheduled rate."""
+        optimiser = self.optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = max(group["peak"] * self.factor(self.state.step), self.settings.lr_floor)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.objective.share_gradients(name)
         optimiser.step()
 
     def end_epoch(self) -> None:
@@ -158,13 +155,13 @@ class Training:
             "step": state.step,
             "lr_factor": self.factor(state.step - 1),
             "loss": 0.0,  # of an epoch that teaches nothing
-            **{name: value / max(state.updates, 1) for name, value in state.loss_sums.items()},
-            "updates": state.updates,
+            **{name: value / max(self.updates_of(name), 1) for name, value in state.loss_sums.items()},
+            "updates": state.updates.get(MAIN, 0),
             "images_per_second": round(state.images_per_second, 2),
         }
         if not math.isfinite(row["loss"]):
             raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}; lower the learning rates and train again.")
-        state.loss_sums, state.updates = {}, 0
+        state.loss_sums, state.updates = {}, {}
         state.finished = epoch >= settings.epochs
         if epoch % settings.validate_every == 0 or state.finished:
             result = self.objective.validate()
@@ -179,6 +176,11 @@ class Training:
                     state.without_better += 1
                     state.finished |= 0 < settings.patience <= state.without_better
         state.history.append(row)
+
+    def updates_of(self, column: str) -> int:
+        """Steps of this epoch of the optimiser that a column of the history is about."""
+        name = next((name for name in self.optimisers if column.startswith(f"{name}_")), MAIN)
+        return self.state.updates.get(name, 0)
 
     def better(self, value: float) -> bool:
         """Whether a validation is the best so far; one that is no number never is."""

@@ -1,7 +1,7 @@
 """Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from stages.artifacts.labels import Labels, open_labels
 from stages.randomness import stream
 from stages.settings.train import TrainSettings
 from stages.training.colour import ColourDraw, draw_colour
-from stages.training.window import Scales, crop_image, crop_labels, draw_window
+from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
 CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file for every crop
 
@@ -50,15 +50,17 @@ class TrainingSamples(TorchDataset[Sample]):
         self.owner = -1
         opened, given = self.opened()
         self.void = len(opened.classes) if settings.learn_void else VOID
-        self.ids = given.labelled_ids(self.void)
+        self.ids = self.labelled(given)
         red, green, blue = (int(255 * value) for value in mean)
         self.padding = (red, green, blue)
         sizes = [opened.sizes[image] for image in self.ids]
         self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
         self.scales = Scales(*settings.scale_range, settings.scale_step)
-        self.images: dict[str, np.ndarray] = {}
-        if sum(3 * h * w for h, w in sizes) <= CACHE_SHARE * free_memory():
-            self.images = {image: opened.image(image) for image in self.ids}
+        self.images = cached(opened, self.ids)
+
+    def labelled(self, labels: Labels) -> list[str]:
+        """Ids of the images that carry a label."""
+        return labels.labelled_ids(self.void)
 
     def opened(self) -> tuple[Dataset, Labels]:
         """The files, opened once per process: HDF5 handles do not survive a fork."""
@@ -73,17 +75,27 @@ class TrainingSamples(TorchDataset[Sample]):
     def __getitem__(self, key: Any) -> Sample:
         index, epoch = key
         image = self.ids[index]
-        dataset, given = self.opened()
-        generator = stream(self.settings.seed, "augmentation", epoch, image)
-        pixels = self.images[image] if self.images else dataset.image(image)
-        flip, rotation = self.settings.flip, self.settings.rotation
-        window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
-        crop, colours = crop_image(pixels, window, self.padding), draw_colour(self.settings, generator)
-        if self.settings.objective == "labels":
+        _, given = self.opened()
+        crop, colours, window = self.seen(image, epoch)
+        if self.settings.objective != "class-sets":
             return crop, crop_labels(given.label_map(image, self.void), window), colours, None
         assert isinstance(given, Annotations)
         places, sets = given.set_map(image)
         return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
+
+    def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
+        """A random crop of ``image``, its colour draw, and where it lies; ``name`` names the random draw."""
+        generator = stream(self.settings.seed, "augmentation", *name, image)
+        pixels = self.images[image] if image in self.images else self.opened()[0].image(image)
+        flip, rotation = self.settings.flip, self.settings.rotation
+        window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
+        return crop_image(pixels, window, self.padding), draw_colour(self.settings, generator), window
+
+
+def cached(data: Dataset, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """The images ``ids`` in memory where they fit, else none of them."""
+    size = sum(3 * data.sizes[image][0] * data.sizes[image][1] for image in ids)
+    return {image: data.image(image) for image in ids} if size <= CACHE_SHARE * free_memory() else {}
 
 
 def free_memory() -> int:
@@ -115,6 +127,12 @@ def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1)
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) < 2 * ranks else batches
 
 
+def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, int]:
+    """(index, turn) of what comes at ``place`` when ``count`` things come in a new random order, again and again."""
+    turn, number = divmod(place, count)
+    return int(stream(seed, "order", *name, turn).permutation(count)[number]), turn
+
+
 def ignore_signals(worker: int) -> None:
     """Loader processes leave signals to the main process, which saves before it stops."""
     import signal
@@ -124,14 +142,18 @@ def ignore_signals(worker: int) -> None:
 
 
 def load_batches(
-    samples: TrainingSamples, keys: Iterable[list[tuple[int, int]]], workers: int, pin: bool
-) -> Iterator[Batch]:
+    samples: TrainingSamples,
+    keys: Iterable[list[Any]],
+    workers: int,
+    pin: bool,
+    together: Callable[[list[Any]], Any] = collate,
+) -> Iterator[Any]:
     """Loads the batches named by ``keys`` in order; one loader for a whole training, since starting workers is slow."""
     yield from DataLoader(
         samples,
         batch_sampler=keys,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=together,
         pin_memory=pin,
         worker_init_fn=ignore_signals,
     )
