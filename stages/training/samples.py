@@ -79,7 +79,7 @@ class TrainingSamples(TorchDataset[Sample]):
         flip, rotation = self.settings.flip, self.settings.rotation
         window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
         crop, colours = crop_image(pixels, window, self.padding), draw_colour(self.settings, generator)
-        if self.settings.objective == "labels":
+        if self.settings.objective != "class-sets":
             return crop, crop_labels(given.label_map(image, self.void), window), colours, None
         assert isinstance(given, Annotations)
         places, sets = given.set_map(image)
