@@ -101,10 +101,14 @@ def build(
     if settings.method == "kmeans":
         require_enough(numbers, settings)
     encoder: PatchEncoder | None = None
-    if settings.method == "kmeans" and stored is None:
+    source = "none"
+    if stored is not None:
+        source = stored.header.counts["encoder_weights"]
+    elif settings.method == "kmeans":
         from stages.regions.features import load_encoder
 
         encoder = load_encoder(settings)
+        source = Path(encoder.source).name
 
     def fill(writer: Writer, part: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
         for _, features in part:
@@ -127,7 +131,6 @@ def build(
             writer.array("centroids", centroids)
             if settings.keep_features:
                 writer.array("features", features)
-            source = stored.header.counts["encoder_weights"] if encoder is None else Path(encoder.source).name
             counts = {"encoder_weights": source, "features": features.shape[1], "inertia": inertia}
         write_images(writer, ids, regions.sizes)
         writer.array("regions/cluster", clusters)

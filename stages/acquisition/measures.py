@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 
 def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,9 +62,36 @@ def bvsb(logits: Tensor) -> Tensor:
     return (second - first).exp()
 
 
-MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+def binary_entropy(logits: Tensor) -> Tensor:
+    """Mean over classes of -p ln p - (1-p) ln(1-p) in nats with p = sigmoid(logit), in [0, ln 2]; (B,C,H,W) -> (B,H,W).
+
+    For classes that do not exclude each other; spec als4gan.md 1.3. All terms are positive, so nothing cancels.
+    """
+    distance = logits.abs()  # from p = 1/2; the entropy of p is that of 1-p
+    return (softplus(-distance) + distance * (-distance).sigmoid()).mean(1)
+
+
+def binary_margin(logits: Tensor) -> Tensor:
+    """1 - min_c |2 p_c - 1| with p = sigmoid(logit), in [0, 1]; (B,C,H,W) -> (B,H,W). The least decided class counts.
+
+    For classes that do not exclude each other; spec als4gan.md 1.3. |2p - 1| = tanh(|logit| / 2), and 1 minus that is
+    twice the smaller of p and 1-p, exact where p saturates.
+    """
+    return 2 * (-logits.abs().amin(1)).sigmoid()
+
+
+EXCLUSIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "least-confidence": least_confidence,
     "margin": margin,
     "entropy": entropy,
     "bvsb": bvsb,
 }
+"""Measures of one class among several (softmax): a constant added to all logits changes nothing."""
+
+INDEPENDENT: dict[str, Callable[[Tensor], Tensor]] = {
+    "binary-entropy": binary_entropy,
+    "binary-margin": binary_margin,
+}
+"""Measures of classes that are present or not, each for itself (sigmoid)."""
+
+MEASURES = EXCLUSIVE | INDEPENDENT

@@ -1,7 +1,8 @@
 """The dataset artifact: images, masks where they exist, ids, splits, classes.
 
 `/images/<id>` (H,W,3) u8, `/masks/<id>` (H,W) u8 with 255 = void, table `/index/{id,split,height,width,label}`
-(label: image-level class, -1 = none). Attributes: name, classes, palette, ignore_index, mean, std.
+(label: image-level class, -1 = none). Attributes: name, classes, palette, ignore_index, mean, std, and image_classes,
+the names of the image-level classes, where there are any.
 `/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels that hold the vertices of all
 polygons people drew, inside the image, as often as there are vertices there.
 """
@@ -41,6 +42,17 @@ class Dataset(Artifact):
     def palette(self) -> np.ndarray:
         """(C,3) u8 colours of the classes."""
         return np.array(self.attributes["palette"], dtype=np.uint8)
+
+    @property
+    def image_classes(self) -> list[str]:
+        """Names of the image-level classes; none where it was prepared without."""
+        return self.attributes.get("image_classes", [])
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """The image-level class of every image that has one."""
+        labels = self.read("index/label").tolist()
+        return {image: label for image, label in zip(self.all_ids, labels, strict=True) if label >= 0}
 
     def ids(self, split: str) -> list[str]:
         """Sorted ids of ``split``; BadInput when it is empty."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, mask_values
 from stages.datasets.files import Sample
+from stages.datasets.image_labels import NO_LABEL
 from stages.errors import BadInput
 
 Encoding = Literal["index", "color"]
@@ -31,6 +32,7 @@ class ClassLookup:
     encoding: Encoding
     table: np.ndarray
     ignored: np.ndarray | None
+    binarise: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class LoadedSample:
     """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore.
 
     ``vertices`` (V, 2) (y, x), where there is a polygon file: f64 as the file has them, anywhere; i32 and inside the
-    image once they are placed in it (``stages.datasets.resize.place_vertices``).
+    image once they are placed in it (``stages.datasets.resize.place_vertices``). ``label``: the class of the whole
+    image, -1 for none.
     """
 
     image: np.ndarray
     mask: np.ndarray | None
     vertices: np.ndarray | None = None
+    label: int = NO_LABEL
 
 
 class PolygonObject(BaseModel):
@@ -199,7 +203,7 @@ def class_lookup(description: DatasetDescription) -> ClassLookup:
     ignored = None
     if ignore != "others":
         ignored = _keys(np.array(ignore, np.int64).reshape((-1,) if encoding == "index" else (-1, 3)), encoding)
-    return ClassLookup(encoding, table, ignored)
+    return ClassLookup(encoding, table, ignored, description.masks.binarise)
 
 
 def decode_mask(raw: np.ndarray, lookup: ClassLookup, name: str = "The mask") -> np.ndarray:
@@ -207,6 +211,8 @@ def decode_mask(raw: np.ndarray, lookup: ClassLookup, name: str = "The mask") ->
 
     Raises BadInput for values that are neither a class nor to be ignored.
     """
+    if lookup.binarise is not None:
+        raw = np.where(raw >= lookup.binarise, np.uint8(255), np.uint8(0))
     keys = _keys(raw, lookup.encoding)
     mask = lookup.table.take(keys)
     if lookup.ignored is None:

@@ -2,13 +2,15 @@
 
 import reprlib
 import tomllib
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from stages.datasets.patterns import field_names, fill
+from stages.datasets.division import Division
+from stages.datasets.fields import Color, Count, Deviation, Fraction, MaskValue, Pattern, RelativePath, Table
+from stages.datasets.image_labels import ImageLabels
+from stages.datasets.patterns import field_names
 from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
 from stages.errors import BadInput
 from stages.resources import find_toml
@@ -16,37 +18,7 @@ from stages.resources import find_toml
 IGNORE_INDEX = 255  # in every decoded mask and on disk, whatever the dataset's own files use
 
 
-def _check_relative(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise ValueError(f"{path!r} is no path below the root; write it relative to --root and without '..'.")
-    return path
-
-
-def _check_pattern(pattern: str) -> str:
-    _check_relative(pattern)
-    if {"{", "}"} & set(fill(pattern, {})):
-        raise ValueError(f"{pattern!r} has a brace that belongs to no field; write fields as {{name}}.")
-    if "id" not in field_names(pattern):
-        raise ValueError(f"{pattern!r} has no {{id}} field; put {{id}} where the file name tells images apart.")
-    return pattern
-
-
-Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
-Color = tuple[Byte, Byte, Byte]
-MaskValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
-RelativePath = Annotated[str, AfterValidator(_check_relative)]
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DatasetClass(_Model):
+class DatasetClass(Table):
     """One class; its place in the list is its index in every artifact."""
 
     name: str = Field(min_length=1)
@@ -55,11 +27,15 @@ class DatasetClass(_Model):
     colors: tuple[Color, ...] | None = Field(None, min_length=1)
 
 
-class Masks(_Model):
-    """How mask files spell classes: as grey values or palette indices ("index"), or as RGB ("color")."""
+class Masks(Table):
+    """How mask files spell classes: as grey values or palette indices ("index"), or as RGB ("color").
+
+    With ``binarise`` every channel of a colour that is at least that value counts as 255, and as 0 below it.
+    """
 
     encoding: Literal["index", "color"] = "index"
     ignore: Literal["others"] | tuple[MaskValue, ...] | tuple[Color, ...] = ()
+    binarise: Annotated[int, Field(strict=True, ge=1, le=255)] | None = None
 
     @model_validator(mode="after")
     def _check_ignore(self) -> Self:
@@ -67,10 +43,12 @@ class Masks(_Model):
         if self.ignore != "others" and not all(isinstance(value, wanted) for value in self.ignore):
             kind = "integers" if self.encoding == "index" else "[r, g, b] colours"
             raise ValueError(f'with encoding = "{self.encoding}" the key ignore must list {kind}.')
+        if self.binarise is not None and self.encoding != "color":
+            raise ValueError('binarise is about colours; set encoding = "color" or remove it.')
         return self
 
 
-class Split(_Model):
+class Split(Table):
     """Where the files of one split lie, relative to the root.
 
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
@@ -95,7 +73,7 @@ class Split(_Model):
         return self
 
 
-class Generator(_Model):
+class Generator(Table):
     """A built-in source of images instead of files: see ``stages.datasets.scenes``."""
 
     name: Literal["scenes"]
@@ -104,7 +82,7 @@ class Generator(_Model):
     images: dict[str, Count] = Field(min_length=1)
 
 
-class DatasetDescription(_Model):
+class DatasetDescription(Table):
     """A dataset: either ``splits`` of files or a ``generator``. Made by ``load_description``, which checks it whole."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -116,8 +94,38 @@ class DatasetDescription(_Model):
     masks: Masks = Masks()
     mean: tuple[Fraction, Fraction, Fraction] | None = None
     std: tuple[Deviation, Deviation, Deviation] | None = None
-    splits: dict[str, Split] = {}
+    splits: dict[str, Split] = Field(default_factory=dict)
     generator: Generator | None = None
+    image_labels: ImageLabels | None = None
+    division: Division | None = None
+
+    @property
+    def split_names(self) -> list[str]:
+        """The splits that the prepared dataset can have, in its order: with a division, those it makes of one."""
+        names: list[str] = []
+        for name in self.generator.images if self.generator is not None else self.splits:
+            divided = self.division is not None and self.division.split == name
+            names += self.division.shares if self.division is not None and divided else [name]
+        return names
+
+    @property
+    def image_classes(self) -> list[str]:
+        """The names of the image-level classes; none where images have no class of their own."""
+        if self.image_labels is None:
+            return []
+        return list(self.image_labels.classes or self.class_names)
+
+    def meaning(self) -> dict[str, Any]:
+        """The description as plain JSON values, without keys that came later and are not used.
+
+        A dataset that has no use for them keeps the digest it had before they were there.
+        """
+        values = self.model_dump(mode="json", by_alias=True)
+        for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise",))):
+            for key in keys:
+                if table[key] is None:
+                    del table[key]
+        return values
 
     @property
     def class_names(self) -> list[str]:
@@ -195,7 +203,29 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
         faults.append(f"classes: the generator draws {', '.join(SCENE_CLASSES)}; list these names in this order.")
     if ("mean" in raw) != ("std" in raw):
         faults.append("mean and std belong together; give both, or neither to have them computed.")
+    return faults + _division_faults(raw)
+
+
+def _division_faults(raw: dict[str, Any]) -> list[str]:
+    """What image labels and division ask of splits or generator; every table may be wrong in any way."""
+    labels, division, generator = (_table(raw, key) for key in ("image_labels", "division", "generator"))
+    faults = []
+    if "generator" in raw and labels.get("source") in ("name", "json"):
+        faults.append('image_labels: generated images have their masks alone to go by; set source = "majority".')
+    splits = _table(generator, "images") if "generator" in raw else _table(raw, "splits")
+    if (split := division.get("split")) is not None and split not in list(splits):
+        faults.append(f"division.split: there is no split {split!r} to divide; name one of {', '.join(splits)}.")
+    faults += [
+        f"division.shares: {name} is the name of another split already; give the new one its own."
+        for name in _table(division, "shares")
+        if name in splits and name != split
+    ]
     return faults
+
+
+def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _class(part: object) -> DatasetClass | None:
@@ -233,5 +263,11 @@ def _value_faults(classes: dict[int, DatasetClass], masks: Any) -> list[str]:
             f"masks.ignore: {listed} means {name}; remove it from one of them."
             for other, name in meaning.items()
             if other == value
+        ]
+    if encoding == "color" and "binarise" in masks:
+        faults += [
+            f"{name}: no mask has the colour {value} once masks.binarise made every channel 0 or 255; mend it."
+            for value, name in meaning.items()
+            if isinstance(value, tuple) and not {0, 255}.issuperset(value)
         ]
     return faults

@@ -1,28 +1,34 @@
 """The files of a dataset: which image belongs to which split, and which mask and polygon file to which image."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.datasets.description import DatasetDescription, Split
+from stages.datasets.image_labels import NO_LABEL, labels_by_name, labels_from_json
 from stages.datasets.patterns import Match, field_names, fill, find_matches
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset and, where there are any, its mask and its polygon file."""
+    """One image of a dataset and, where there are any, its mask and its polygon file.
+
+    ``label``: its class as name or JSON file have it; -1 for none, or where the mask is to tell.
+    """
 
     id: str
     split: str
     image: Path
     mask: Path | None
     polygons: Path | None = None
+    label: int = NO_LABEL
 
 
 def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Sample], list[str]]:
     """The samples of all splits below ``root``, and the faults found, one sentence each.
 
-    Samples are sorted by (place of the split in the description, id). Nothing is opened but list files.
+    Samples are sorted by (place of the split in the description, id). Nothing is opened but list files and
+    the JSON file of image labels.
     A description with a generator has no files and gives two empty lists.
     """
     if description.splits and not root.is_dir():
@@ -41,7 +47,20 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
                 f"Image id {sample.id!r} occurs twice: {other.image} (split {other.split}) and {sample.image} "
                 f"(split {sample.split}); ids must be unique in the dataset."
             )
-    return samples, faults
+    labels, wrong = _find_labels(description, root, list(first))
+    return [replace(sample, label=labels.get(sample.id, NO_LABEL)) for sample in samples], faults + wrong
+
+
+def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) -> tuple[dict[str, int], list[str]]:
+    """The image-level classes of ``ids`` that can be told without opening images or masks, and the faults found."""
+    asked = description.image_labels
+    if asked is None or not ids:
+        return {}, []
+    if asked.source == "name":
+        return labels_by_name(ids, description.image_classes)
+    if asked.file is not None:
+        return labels_from_json(root / asked.file, ids, description.image_classes)
+    return {}, []
 
 
 def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list[str]]:

@@ -8,15 +8,24 @@ from PIL import Image
 from stages.errors import BadInput
 
 
-def target_size(height: int, width: int, scale: float | None = None, long_side: int | None = None) -> tuple[int, int]:
-    """The (height, width) after resizing by ``scale`` or to ``long_side``, unchanged with neither.
+def target_size(
+    height: int,
+    width: int,
+    scale: float | None = None,
+    long_side: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    """The (height, width) after resizing by ``scale`` or to ``long_side`` or ``size``, unchanged with none of them.
 
     Sides are rounded down: by ``scale`` each for itself, else the short one to keep the proportion of the long one,
-    which becomes exactly ``long_side`` (also when that is larger than before). No side gets below 1.
-    Source: PixelPick's query grid (specification §2.3, A14). Raises BadInput when both are given.
+    which becomes exactly ``long_side`` (also when that is larger than before). No side gets below 1. ``size`` is what
+    it says, whatever the proportion was.
+    Source: PixelPick's query grid (specification §2.3, A14). Raises BadInput when several are given.
     """
-    if scale is not None and long_side is not None:
-        raise BadInput("Give a scale or a long side, not both.")
+    if sum(value is not None for value in (scale, long_side, size)) > 1:
+        raise BadInput("Give one of a scale, a long side and a size, not both or all.")
+    if size is not None:
+        return size
     if long_side is not None:
         longest = max(height, width)
         return max(1, long_side * height // longest), max(1, long_side * width // longest)

@@ -29,6 +29,39 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
 
 
+def mean_iou_present(confusion: np.ndarray) -> float:
+    """Mean IoU over the classes that occur in the truth; NaN when there is none (spec als4gan.md section 5).
+
+    A class that is only predicted counts in `mean_iou`, with IoU 0, but not here.
+    """
+    present = confusion.sum(1) > 0
+    return float(intersection_over_union(confusion)[present].mean()) if present.any() else float("nan")
+
+
+def mean_iou_all(confusion: np.ndarray) -> float:
+    """Sum of the IoU divided by the number of all classes: one in neither truth nor prediction counts as 0.
+
+    What the original semi-supervised code reports (spec als4gan.md section 5); comparable only over the same classes.
+    NaN without pixels.
+    """
+    return float(np.nansum(intersection_over_union(confusion)) / len(confusion)) if confusion.sum() else float("nan")
+
+
+def mean_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall over the classes that occur in the truth; NaN when there is none (spec als4gan.md section 5)."""
+    pixels = confusion.sum(1)
+    present = pixels > 0
+    return float((np.diag(confusion)[present] / pixels[present]).mean()) if present.any() else float("nan")
+
+
+def frequency_weighted_iou(confusion: np.ndarray) -> float:
+    """Mean IoU weighted by the classes' shares of the truth; NaN without pixels (spec als4gan.md section 5)."""
+    pixels = confusion.sum(1)
+    # nansum: a class without pixels may have no IoU, and weighs nothing
+    weighted = np.nansum(intersection_over_union(confusion) * pixels)
+    return float(weighted / pixels.sum()) if pixels.any() else float("nan")
+
+
 def pixel_accuracy(confusion: np.ndarray) -> float:
     """Share of non-void pixels predicted right; NaN without pixels."""
     total = confusion.sum()

@@ -1,8 +1,12 @@
 """From settings to a network."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from stages.errors import BadInput
+from stages.networks.classifier import ImageClassifier
+from stages.networks.deeplabv2 import DeepLabV2
 from stages.networks.deeplabv3 import DeepLabV3
 from stages.networks.deeplabv3plus import DeepLabV3Plus
 from stages.networks.fpn_dilated import DilatedFPN
@@ -19,8 +23,10 @@ INNER_ARCHITECTURES: dict[str, type[InnerNetwork]] = {
 }
 """Networks of our own that can carry support heads."""
 
-OWN_ARCHITECTURES: dict[str, type[InnerNetwork] | type[DilatedFPN]] = {
+OWN_ARCHITECTURES: dict[str, Callable[[NetworkSettings, int], nn.Module]] = {
     **INNER_ARCHITECTURES,
+    "classifier": ImageClassifier,
+    "deeplabv2": DeepLabV2,
     "fpn-dilated": DilatedFPN,
 }
 """Networks of our own; where smp has the same name, ours is built."""
@@ -29,9 +35,10 @@ OWN_ARCHITECTURES: dict[str, type[InnerNetwork] | type[DilatedFPN]] = {
 def build_network(settings: NetworkSettings, num_classes: int, support: bool = False) -> nn.Module:
     """The network of ``settings`` with random weights, in training mode, on torch's default device.
 
-    Maps float images (B, 3, H, W) to logits (B, ``num_classes``, H, W). Has ``backbone`` (its parameters are the
-    backbone, all others the head) and ``pad_multiple`` (H and W must be multiples of it). The same global seed of torch
-    gives the same weights; pretrained ones are loaded by ``stages.networks.weights.load_weights``.
+    Maps float images (B, 3, H, W) to logits (B, ``num_classes``, H, W), or (B, ``num_classes``, 1, 1) where the
+    architecture is ``classifier``. Has ``backbone`` (its parameters are the backbone, all others the head) and
+    ``pad_multiple`` (H and W must be multiples of it). The same global seed of torch gives the same weights; pretrained
+    ones are loaded by ``stages.networks.weights.load_weights``.
 
     With ``support`` it is an ``InnerNetwork`` whose ``support`` are ``SupportHeads``, which count neither as backbone
     nor as head; all their tensors lie under ``support.``, and the others have the names, shapes and, from the same

@@ -52,7 +52,8 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
     A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
     Tensors are matched by name and shape, whatever wrapper prefixes either side has and whatever else the file holds
     (classifiers, other heads); the values are converted to the dtype of the network. The backbone is left untouched
-    unless 95 % of its tensors are matched; the few others keep their random values. (PixelPick check A12.)
+    unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; the few others
+    keep their random values. (PixelPick check A12.)
 
     Args:
         network: from ``build_network``.
@@ -71,7 +72,8 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
     else:
         source = weights
         tensors, digest = _read(Path(weights))
-    matched, total = _fill(backbone, tensors, source, backbone_name)
+    needed: tuple[str, ...] = getattr(network, "needed_tensors", ())
+    matched, total = _fill(backbone, tensors, source, backbone_name, needed)
     return WeightsReport(source, matched, total, digest)
 
 
@@ -154,7 +156,9 @@ def _counted(backbone: nn.Module) -> list[str]:
     return [name for name in backbone.state_dict() if not name.endswith("num_batches_tracked")]
 
 
-def _fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backbone_name: str) -> tuple[int, int]:
+def _fill(
+    backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backbone_name: str, needed: tuple[str, ...]
+) -> tuple[int, int]:
     """Copy ``tensors`` into the backbone; how many of how many counted ones there were."""
     targets = backbone.state_dict()
     wanted = {_plain(name) for name in targets}
@@ -181,6 +185,11 @@ def _fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backb
             f"Weights {source!r} fit only {matched / len(counted):.1%} of the backbone {backbone_name} "
             f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed); missing: {_first(missing)}; "
             f"of another shape: {_first(unlike)}. Give the weights of this very backbone, or --weights none."
+        )
+    if lacking := [name for name in needed if name not in fitting]:
+        raise BadInput(
+            f"Weights {source!r} lack the pretrained head of the backbone {backbone_name}, or have another one "
+            f"({_first(lacking)}): give weights that have it, or leave reference_head out."
         )
     with torch.no_grad():
         for name, tensor in fitting.items():

@@ -165,8 +165,13 @@ class Canvas:
 
 def stripes(colours: tuple[Colour, Colour], label: str, hatch: str = "//////") -> Patch:
     """The legend's entry for what ``Canvas.hatch`` covers; hatch "\\\\" for ``Canvas.thin``."""
-    front, back = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in colours)
+    front, back = map(rgb_text, colours)
     return Patch(facecolor=back, edgecolor=front, hatch=hatch, label=label, linewidth=0)
+
+
+def rgb_text(colour: Colour) -> str:
+    """As `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def class_legend(figure: Figure, data: Dataset, present: np.ndarray, more: Sequence[Patch] = ()) -> None:

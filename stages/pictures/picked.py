@@ -12,6 +12,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pictures.curves import to_png
 from stages.pictures.panels import WHITE, Canvas, axes_of, figure_for, legend, panel_width
 from stages.pictures.regions import outline, spread
+from stages.regions.grid import Size, map_on_grid
 
 # Paul Tol's muted scheme, told apart with any colour vision
 CLUSTER_COLOURS = (
@@ -19,13 +20,17 @@ CLUSTER_COLOURS = (
     *("#882255", "#44AA99", "#999933", "#AA4499", "#DDDDDD"),
 )
 NO_CLUSTER = "#E69F00"  # as pixels that were chosen without regions
-POINTS = (6.0, 9.0)  # across
+POINTS = (7.0, 9.0)  # across, typographic
 
 
 def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
-    """The asked pixels in the colours of their clusters, and the regions they stand for outlined among all others."""
+    """The asked pixels in the colours of their clusters, and the regions they stand for outlined among all others.
+
+    They may live on a coarser grid than the image, which is drawn as it is.
+    """
     regions = open_input(queries, "superpixels", Superpixels)
-    pixels, labels = data.image(image, regions.sizes[image]), regions.labels(image)
+    pixels = data.image(image)
+    labels = map_on_grid(regions.labels(image), data.sizes[image])
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
     chosen = np.zeros(regions.number(image), dtype=bool)
     chosen[queries.region[rows] - regions.rows[image].start] = True
@@ -35,17 +40,19 @@ def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     canvas.show(axes)
-    side = np.sqrt(regions.region_sizes[queries.region[rows]].mean()) / pixels.shape[1] * panel_width(pixels) * 72
-    title = f"{image}: {len(rows)} pixels asked in round {queries.round}, each for its region"
-    if mark_clusters(axes, queries, rows, float(np.clip(side / 3, *POINTS))):
-        title += "; numbers: clusters"
-    elif (queries.cluster[rows] >= 0).any():
+    side = np.sqrt(regions.region_sizes[queries.region[rows]].mean()) / queries.sizes[image][1]  # of the image's
+    across = float(np.clip(side * panel_width(pixels) * 72 / 3, *POINTS))  # a third of a region
+    numbered = mark_clusters(axes, queries, rows, data.sizes[image], across)
+    axes.set_title(f"{image}: {len(rows)} pixels asked for their regions in round {queries.round}", fontsize=9)
+    clusters = np.unique(queries.cluster[rows])
+    if numbered:
+        legend(figure, [Patch(facecolor="none", edgecolor="none", label="numbers beside the pixels: clusters")])
+    elif clusters[-1] >= 0:
         handles = [
             Patch(facecolor=colour_of(number), edgecolor="0.5", linewidth=0.5, label=f"cluster {number}")
-            for number in np.unique(queries.cluster[rows]).tolist()
+            for number in clusters.tolist()
         ]
         legend(figure, handles)
-    axes.set_title(title, fontsize=9)
     return to_png(figure)
 
 
@@ -54,20 +61,23 @@ def colour_of(cluster: int) -> str:
     return NO_CLUSTER if cluster < 0 else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
 
 
-def mark_clusters(axes: Axes, queries: Queries, rows: np.ndarray, across: float) -> bool:
-    """The pixels of ``rows`` as points, ``across`` points wide, in the colours of their clusters.
+def mark_clusters(axes: Axes, queries: Queries, rows: np.ndarray, size: Size, across: float) -> bool:
+    """The pixels of ``rows`` on an image of ``size`` in the colours of their clusters, dots of ``across`` points.
 
-    True where there are more clusters than colours: then their numbers are beside the points.
+    True where clusters are more than colours: then their numbers are beside the dots.
     """
-    y, x, cluster = queries.y[rows], queries.x[rows], queries.cluster[rows].tolist()
+    grid, cluster = queries.sizes[queries.ids[queries.image[rows[0]]]], queries.cluster[rows].tolist()
+    y, x = (
+        (place[rows] + 0.5) * side / cells - 0.5
+        for place, side, cells in zip((queries.y, queries.x), size, grid, strict=True)
+    )
     axes.scatter(x, y, s=across**2, c="black", linewidths=0)
     colours = [colour_of(number) for number in cluster]
     axes.scatter(x, y, s=(0.75 * across) ** 2, c=colours, edgecolors="white", linewidths=across / 7)
     if queries.cluster.max() < len(CLUSTER_COLOURS):
         return False
-    height, width = queries.sizes[queries.ids[queries.image[rows[0]]]]
     for point_y, point_x, number in zip(y.tolist(), x.tolist(), cluster, strict=True):
-        right, below = point_x < width / 2, point_y < height / 2  # of the point: where the image goes on
+        right, below = point_x < size[1] / 2, point_y < size[0] / 2  # of the point: where the image goes on
         axes.annotate(
             str(number),
             (point_x, point_y),

@@ -16,12 +16,12 @@ from stages.artifacts.model import Model
 from stages.inference.devices import choose_device
 from stages.inference.predictor import load_predictor
 from stages.pictures.curves import to_png
-from stages.pictures.panels import Canvas, Colour, axes_of, class_legend, colourise
+from stages.pictures.panels import Canvas, Colour, axes_of, class_legend, colourise, rgb_text
 from stages.scoring.maps import score_terms
 from stages.settings.stages import ScoreSettings
 
 CHECKPOINT = "last"
-SCORING = ScoreSettings(measure="entropy", maturity="pixel", lossiness=True)
+SCORING = ScoreSettings.model_validate({"measure": "entropy", "maturity": "pixel", "lossiness": True})
 PANEL = 5.0  # inches wide, of large images too: four of them are what a screen can show
 BAR, HEADING, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
 # Okabe and Ito's blue, yellow and vermilion. Mixtures of them differ in brightness and from blue to yellow, which is
@@ -136,7 +136,7 @@ def show_mixing(axes: Axes, mixing: np.ndarray) -> None:
     means = ", ".join(f"{mean:.2f}" for mean in mixing.mean((1, 2)).tolist())
     show(axes, mixed(mixing), f"weights of the side classifiers; mean {means}")
     handles = [
-        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=f"{name} side classifier")
+        Patch(facecolor=rgb_text(colour), edgecolor="0.5", linewidth=0.5, label=f"{name} side classifier")
         for name, colour in SIDES.items()
     ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=7, frameon=False)

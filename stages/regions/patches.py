@@ -41,8 +41,8 @@ def cut_patches(image: np.ndarray, labels: np.ndarray, boxes: Mapping[str, np.nd
     """The patches of K regions: (K,3,side,side) f32 in 0..1.
 
     image (H,W,3) u8 RGB on the regions' grid; labels (H,W) i32, region ids 0..K-1, -1 = no region; boxes ``y0``,
-    ``x0``, ``y1``, ``x1``, (K,) int each, inclusive (`graph.region_table`). What the kernel overshoots is cut off at 0 and 1. A region that
-    fills a box of side x side gives the crop as it is, to the last bit.
+    ``x0``, ``y1``, ``x1``, (K,) int each, inclusive (`graph.region_table`). What the kernel overshoots is cut
+    off at 0 and 1. A region that fills a box of side x side gives the crop as it is, to the last bit.
     """
     count, width = len(boxes["y0"]), labels.shape[1]
     mean = mean_colours(image, labels, count)

@@ -70,6 +70,11 @@ class NetworkSettings(BaseModel):
     lossiness_width: int = Field(
         512, ge=1, description="Support heads: channels of the first convolution of the head that predicts lossiness."
     )
+    reference_head: bool = Field(
+        False,
+        description="classifier: keep the backbone's own pretrained head of 1000 classes, as published, and put the "
+        "layer for the classes behind it.",
+    )
     weights: str = Field(
         "imagenet",
         min_length=1,

@@ -1,6 +1,6 @@
 """The settings of every stage but `train`, whose model is long enough for a file of its own."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,7 @@ from stages.settings.base import EXECUTION, StageSettings
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpoint = Literal["last", "best"]
+Side = Annotated[int, Field(ge=8)]
 LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32 bits, and the number of the round is added
 
 
@@ -19,12 +20,15 @@ class PrepareSettings(StageSettings):
     long_side: int | None = Field(
         None, ge=8, description="Length in pixels of the longer side; the other side keeps the aspect (rounded down)."
     )
+    size: tuple[Side, Side] | None = Field(
+        None, description="Exact height,width of every image and mask; the aspect is not kept."
+    )
     workers: int = Field(0, ge=0, description="Decoding threads; 0 means one per core.", json_schema_extra=EXECUTION)
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if self.scale is not None and self.long_side is not None:
-            raise ValueError("give either scale or long_side, not both")
+        if sum(value is not None for value in (self.scale, self.long_side, self.size)) > 1:
+            raise ValueError("give either scale or long_side or size, only one of them")
         return self
 
 

@@ -11,7 +11,7 @@ from worlds import TINY, random_masks, random_round, region_round, write_cluster
 from alseg_cli.inspection import describe
 from stages import pseudo_label, score, select, train
 from stages.acquisition.choice import RULES, choose_pixels
-from stages.acquisition.measures import MEASURES
+from stages.acquisition.measures import EXCLUSIVE, INDEPENDENT, MEASURES
 from stages.artifacts.header import SCHEMA_VERSION, Header, content_digest
 from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import KINDS, open_any
@@ -36,6 +36,19 @@ class TestEveryMeasure:
         assert (scores >= 0).all()
         assert torch.isfinite(scores).all()
 
+    def test_uniform_is_the_most_uncertain_and_classes_may_be_permuted(self, name):
+        logits = torch.randn(1, 6, 4, 4)
+        scores = MEASURES[name](logits)
+        assert (scores <= MEASURES[name](torch.zeros(1, 6, 4, 4)) + 1e-6).all()
+        permuted = MEASURES[name](logits[:, [3, 1, 5, 0, 4, 2]])
+        assert torch.allclose(scores, permuted, atol=1e-6)
+
+    def test_two_classes_are_enough(self, name):
+        assert MEASURES[name](torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", EXCLUSIVE)
+class TestEveryMeasureOfExclusiveClasses:
     def test_extreme_logits_stay_finite_and_ordered(self, name):
         """Where float32 softmax is exactly one-hot, the smaller gap is still the more uncertain."""
         gaps = torch.tensor([10.0, 20.0, 40.0, 80.0])
@@ -44,19 +57,23 @@ class TestEveryMeasure:
         assert torch.isfinite(scores).all()
         assert (scores.diff() < 0).all()
 
-    def test_uniform_is_the_most_uncertain_and_classes_may_be_permuted(self, name):
-        logits = torch.randn(1, 6, 4, 4)
-        scores = MEASURES[name](logits)
-        assert (scores <= MEASURES[name](torch.zeros(1, 6, 4, 4)) + 1e-6).all()
-        permuted = MEASURES[name](logits[:, [3, 1, 5, 0, 4, 2]])
-        assert torch.allclose(scores, permuted, atol=1e-6)
-
     def test_adding_a_constant_changes_nothing(self, name):
         logits = torch.randn(1, 4, 5, 5)
         assert torch.allclose(MEASURES[name](logits), MEASURES[name](logits + 7), atol=1e-5)
 
-    def test_two_classes_are_enough(self, name):
-        assert MEASURES[name](torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).shape == (1, 1, 1)
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+class TestEveryMeasureOfIndependentClasses:
+    def test_extreme_logits_stay_finite_and_ordered(self, name):
+        """Where float32 sigmoids are exactly 0 and 1, the smaller distance from 0 is still the more uncertain."""
+        distances = torch.tensor([10.0, 20.0, 40.0, 80.0, 1e30])
+        scores = MEASURES[name](torch.stack([distances, -distances]).view(1, 2, 1, 5))[0, 0]
+        assert torch.isfinite(scores).all()
+        assert (scores.diff() < 0).all()
+
+    def test_presence_and_absence_are_alike(self, name):
+        logits = torch.randn(1, 4, 5, 5)
+        assert torch.equal(MEASURES[name](logits), MEASURES[name](-logits))
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

@@ -45,6 +45,9 @@ def test_a_short_description_gets_its_defaults(tmp_path: Path) -> None:
         ("cityscapes", 19, ["train", "val"]),
         ("voc2012", 21, ["train", "val"]),
         ("scenes", 9, []),
+        ("scenes-labelled", 9, []),
+        ("ucm-dlrsd", 17, ["all"]),
+        ("deepglobe", 6, ["all"]),
     ],
 )
 def test_the_shipped_descriptions_load(name: str, classes: int, splits: list[str]) -> None:
@@ -161,7 +164,7 @@ def test_more_than_255_classes_do_not_fit_a_byte(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(BadInput, match="camvid, cityscapes, scenes, voc2012"):
+    with pytest.raises(BadInput, match="camvid, cityscapes, deepglobe, scenes, scenes-labelled, ucm-dlrsd, voc2012"):
         load_description("camvd")
 
 

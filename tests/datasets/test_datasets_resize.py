@@ -33,6 +33,15 @@ def test_sizes_by_scale() -> None:
         target_size(7, 9, scale=0.5, long_side=4)
 
 
+def test_a_size_is_taken_as_it_is() -> None:
+    assert target_size(250, 256, size=(256, 256)) == (256, 256)
+    assert target_size(7, 9, size=(20, 8)) == (20, 8)
+    with pytest.raises(BadInput, match="Give one of"):
+        target_size(7, 9, scale=0.5, size=(4, 4))
+    with pytest.raises(BadInput, match="Give one of"):
+        target_size(7, 9, long_side=4, size=(4, 4))
+
+
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 1000))
 def test_the_long_side_is_exact(height: int, width: int, long_side: int) -> None:
     size = target_size(height, width, long_side=long_side)

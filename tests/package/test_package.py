@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "prepare", "extract-superpixels", "cluster-regions", "train", "score", "select", "annotate-simulate", "export-queries", "import-answers", "evaluate",
-    "inspect", "verify", "plan", "compare",
+    "prepare", "extract-superpixels", "cluster-regions", "train", "score", "select", "annotate-simulate",
+    "export-queries", "import-answers", "evaluate", "inspect", "verify", "plan", "compare",
 ]  # fmt: skip
 
 

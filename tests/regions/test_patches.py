@@ -25,9 +25,7 @@ def resized(line: np.ndarray, side: int) -> np.ndarray:
     for cell in range(side):
         centre = (cell + 0.5) * len(line) / side - 0.5
         first = int(np.floor(centre)) - 1
-        found.append(
-            sum(keys(centre - tap) * line[min(max(tap, 0), len(line) - 1)] for tap in range(first, first + 4))
-        )
+        found.append(sum(keys(centre - tap) * line[min(max(tap, 0), len(line) - 1)] for tap in range(first, first + 4)))
     return np.array(found)
 
 

@@ -1,0 +1,81 @@
+"""Dividing one set of files into splits where whoever distributes them made none."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from stages.datasets.fields import Share, Table
+from stages.randomness import stream_key
+
+_TOLERANCE = 1e-5  # on the sum of the shares, so that thirds can be written down
+
+
+class Division(Table):
+    """``split``, the split of files that is divided, and the share of its images that each new split gets."""
+
+    split: str
+    shares: dict[str, Share] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > _TOLERANCE:
+            raise ValueError(f"the shares sum to {total:g}; make them sum to 1.")
+        return self
+
+
+def divide(labels: Mapping[str, int], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """The split of every image in ``labels`` (image id -> its class, -1 for none), drawn within each class.
+
+    Every image draws its place among those of its class by itself, from the seed and its id, so neither the order of
+    files nor other images decide where it stands. How many go where is told by ``allot``.
+    """
+    strata: dict[int, list[str]] = {}
+    for id, label in labels.items():
+        strata.setdefault(label, []).append(id)
+    found: dict[str, str] = {}
+    chosen = sorted(strata)
+    numbers = allot([len(strata[label]) for label in chosen], list(shares.values()))
+    for label, row in zip(chosen, numbers, strict=True):
+        drawn = sorted(strata[label], key=lambda id: (stream_key(seed, "division", id), id))
+        splits = [split for split, number in zip(shares, row, strict=True) for _ in range(number)]
+        found |= zip(drawn, splits, strict=True)
+    return found
+
+
+def allot(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
+    """How many images of each stratum (rows, of ``sizes`` images) go to each split (columns, of ``shares``).
+
+    Rows sum to their size. Columns sum to what largest remainder gives of all images, so they miss their share of
+    them by less than one: each stratum is first rounded by itself, by largest remainder; then single images move from
+    the split that got most too many to the one that got most too few, each in the stratum that it brings nearest to
+    its shares. Many small strata would otherwise all round the same way.
+    """
+    exact = [Fraction(str(share)) for share in shares]  # 0.1 means a tenth, not the double next to it
+    exact = [share / sum(exact) for share in exact]
+    table = [_rounded(size, exact) for size in sizes]
+    wanted = _rounded(sum(sizes), exact)
+
+    def excess(row: int, column: int) -> Fraction:
+        return table[row][column] - sizes[row] * exact[column]
+
+    while True:
+        surplus = [sum(row[column] for row in table) - number for column, number in enumerate(wanted)]
+        giver, taker = surplus.index(max(surplus)), surplus.index(min(surplus))
+        if surplus[giver] == 0:
+            return table
+        able = [row for row in range(len(table)) if table[row][giver]]
+        row = max(able, key=lambda row: excess(row, giver) - excess(row, taker))
+        table[row][giver] -= 1
+        table[row][taker] += 1
+
+
+def _rounded(number: int, shares: Sequence[Fraction]) -> list[int]:
+    """``number`` by largest remainder: shares rounded down, the rest to those that lost most (earlier ones first)."""
+    counts = [number * share.numerator // share.denominator for share in shares]
+    lost = sorted(range(len(shares)), key=lambda place: counts[place] - number * shares[place])
+    for place in lost[: number - sum(counts)]:
+        counts[place] += 1
+    return counts

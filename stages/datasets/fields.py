@@ -1,0 +1,42 @@
+"""The kinds of values that a dataset description is made of."""
+
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from stages.datasets.patterns import field_names, fill
+
+
+def _check_relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"{path!r} is no path below the root; write it relative to --root and without '..'.")
+    return path
+
+
+def _check_pattern(pattern: str) -> str:
+    _check_relative(pattern)
+    if {"{", "}"} & set(fill(pattern, {})):
+        raise ValueError(f"{pattern!r} has a brace that belongs to no field; write fields as {{name}}.")
+    if "id" not in field_names(pattern):
+        raise ValueError(f"{pattern!r} has no {{id}} field; put {{id}} where the file name tells images apart.")
+    return pattern
+
+
+Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
+Color = tuple[Byte, Byte, Byte]
+MaskValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+RelativePath = Annotated[str, AfterValidator(_check_relative)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    """A table of the TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

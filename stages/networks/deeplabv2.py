@@ -1,0 +1,63 @@
+"""DeepLabV2: several dilated classifiers over the deep features of a dilated backbone, their logits summed."""
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from stages.networks.layers import resize_to
+from stages.networks.timm_backbone import build_backbone
+from stages.settings.network import NetworkSettings
+
+INITIAL_DEVIATION = 0.01
+"""Standard deviation of the first weights of the head."""
+
+
+class SummedPyramid(nn.ModuleList):
+    """Parallel 3x3 convolutions, one per dilation: (B, K, h, w) to the sum of their outputs (B, outputs, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...]):
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=rate, dilation=rate) for rate in rates)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=INITIAL_DEVIATION)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functools.reduce(torch.add, (branch(features) for branch in self))
+
+
+class DeepLabV2(nn.Module):
+    """DeepLabV2 at a single scale on a timm backbone (spec als4gan.md 3.1; published on resnet101 at output stride 8).
+
+    Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W), in the dtype of the images. The
+    parameters of ``backbone`` are the backbone; the head is ``classifier.<branch>.weight`` and ``.bias``, which the
+    published training gives learning rates of their own. There is neither dropout nor BatchNorm in the head, so that a
+    batch of one image can be trained on as far as the backbone allows, and there are no support heads.
+
+    As published, the max-pool of a ResNet rounds its size up, so that 320 pixels become 41 features and 256 become 33;
+    a backbone without such a pool has one in ``output_stride`` pixels. The rest of the ResNet is timm's, with the
+    published number of parameters. Where the reference reduces in the first 1x1 convolution of a block, timm does in
+    the 3x3, and so keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before: this is
+    what ImageNet weights of timm and torchvision were trained for.
+
+    Raises:
+        BadInput: the backbone is unknown or cannot be dilated to the output stride.
+    """
+
+    pad_multiple = 1
+
+    def __init__(self, settings: NetworkSettings, num_classes: int):
+        super().__init__()
+        self.align_corners = settings.align_corners
+        self.support = None
+        self.backbone, (channels,), _ = build_backbone(settings.backbone, settings.output_stride, finest=None)
+        pool = getattr(self.backbone, "maxpool", None)
+        if isinstance(pool, nn.MaxPool2d):
+            pool.ceil_mode = True
+        self.classifier = SummedPyramid(channels, num_classes, settings.aspp_rates)
+
+    def forward(self, images: Tensor) -> Tensor:
+        (deep,) = self.backbone(images)
+        return resize_to(self.classifier(deep), images.shape[-2:], self.align_corners)

@@ -1,0 +1,42 @@
+"""Tells label maps that belong to an image from predicted ones, an image and its map at a time."""
+
+from torch import Tensor, nn
+
+SLOPE = 0.2
+"""Of the LeakyReLU below zero."""
+
+DROPOUT = 0.5
+"""Probability that a channel is dropped after each convolution but the last."""
+
+
+class Discriminator(nn.Module):
+    """Real or predicted, for whole pairs of a label map and an image (spec als4gan.md 3.2).
+
+    Maps float pairs (B, C + 3, H, W), H and W at least 32, to a logit per pair (B, 1), whose sigmoid is the probability
+    that the pair is real, and to features (B, 8 * ``width``) to be matched. The first C channels are class
+    probabilities or a one-hot label map, the last three the image in 0..1.
+
+    The mean over the whole map stands in place of the published pool of 20x20, which takes inputs of about 320 pixels
+    alone; parameters are the same. Weights are torch's own first ones: the same seed of torch gives the same. In
+    training mode channels are dropped, so scores that gate anything are had in eval mode.
+
+    Args:
+        classes: C, at least 1, without the channel of any ignored label.
+        width: channels after the first convolution, 64 as published; each further one doubles them.
+    """
+
+    def __init__(self, classes: int, width: int = 64):
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs, last = classes + 3, 8 * width
+        for outputs in (width, 2 * width, 4 * width, last):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE, inplace=True)]
+            if outputs != last:
+                layers.append(nn.Dropout2d(DROPOUT))
+            inputs = outputs
+        self.convolutions = nn.Sequential(*layers)
+        self.classifier = nn.Linear(last, 1)
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.convolutions(pairs).mean((-2, -1))
+        return self.classifier(features), features
