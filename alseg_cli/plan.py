@@ -67,7 +67,6 @@ def write_plan(
 def rounds_of_budget(recipe: Recipe, dataset: Path, profile: str | None, extra: dict[str, dict[str, str]]) -> int:
     """The seed set's round, and those that ask for the rest of the budget of images."""
     from stages.acquisition.image_budget import image_budget
-
     from stages.artifacts.dataset import Dataset
 
     split = ScoreSettings.load(recipe.stage_values("score", profile) | extra.get("score", {})).split

@@ -132,8 +132,8 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
     }
     text = (json.dumps(report, indent=1) + "\n").encode()
     publish_together({request.path_beside(".json"): text, request.output: content})
-    found = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
-    return f"mIoU on {settings.split} ({len(ids)} images): {found}"
+    shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
+    return f"mIoU on {settings.split} ({len(ids)} images): {shown}"
 
 
 def every_checkpoint(models: Sequence[Model], settings: EvaluateSettings) -> list[tuple[Model, str]]:

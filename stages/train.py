@@ -67,18 +67,16 @@ def run(
 
 def require_labels(labels: Labels, settings: TrainSettings) -> None:
     """BadInput when there is nothing to learn from."""
-    if settings.objective in ("image-classes", "adversarial") and not isinstance(labels, Annotations):
-        raise BadInput(
-            f"{labels.path} holds {labels.kind}; the objective {settings.objective} learns from annotations."
-        )
-    if settings.objective == "image-classes":
-        if not len(labels.image_rows):
-            raise BadInput(f"{labels.path} has no answer that names classes of images; ask with --image-answer class.")
+    if settings.objective in ("image-classes", "adversarial"):
+        if not isinstance(labels, Annotations):
+            raise BadInput(f"{labels.path} holds {labels.kind}; the objective {settings.objective} takes annotations.")
+        if settings.objective == "adversarial" and not labels.mask_ids:
+            raise BadInput(f"{labels.path} has no full mask, of which the objective adversarial learns; ask for masks.")
+        if settings.objective == "image-classes" and not len(labels.image_rows):
+            raise BadInput(f"{labels.path} names no classes of images; ask for them with --image-answer class.")
         return
     if not labels.labelled_ids():
         raise BadInput(f"{labels.path} holds no label (every answer is void); annotate more before training.")
-    if settings.objective == "adversarial" and not labels.mask_ids:
-        raise BadInput(f"{labels.path} has no full mask, of which the objective adversarial learns; ask for masks.")
     if settings.objective == "class-sets":
         if not isinstance(labels, Annotations):
             raise BadInput(f"{labels.path} holds {labels.kind}; the objective class-sets learns from annotations.")
@@ -146,7 +144,8 @@ def build(
     built, support = network_settings(settings, start), settings.objective == "support"
     with Dataset(dataset) as data, open_labels(labels) as given:
         of_images = settings.objective == "image-classes"
-        classes, cost = data.image_level_classes if of_images else data.classes, given.cost()
+        classes = given.image_classes if isinstance(given, Annotations) and of_images else data.classes
+        cost = given.cost()
         asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
     if start is not None:

@@ -75,9 +75,15 @@ class Annotations(Artifact):
         return np.flatnonzero(self.answers.image_level)
 
     @property
+    def names_sets(self) -> bool:
+        """Whether the answers about whole images name all classes in them, and not one."""
+        return bool(self.answers.class_sets[self.image_rows].any())
+
+    @property
     def image_classes(self) -> list[str]:
-        """The classes that whole images may have."""
-        return self.attributes.get("image_classes", self.attributes["classes"])
+        """The classes that the answers about whole images name: those of pixels where all in an image are named."""
+        classes = self.attributes["classes"]
+        return classes if self.names_sets else self.attributes.get("image_classes", classes)
 
     def rows_of(self, image: str) -> np.ndarray:
         """Row numbers of the answers about ``image``, oldest first."""

@@ -125,8 +125,8 @@ class Ledger:
             for column in ("offsets", "start", "length"):
                 writer.array(f"areas/{column}", getattr(self.answers.areas, column))
             writer.array("votes", self.answers.votes)
-            if self.answers.class_sets.any():
-                writer.array("class_sets", self.answers.class_sets)
+        if self.answers.class_sets.any():
+            writer.array("class_sets", self.answers.class_sets)
         for image, mask in self.masks.items():
             writer.array(f"masks/{image}", mask)
 

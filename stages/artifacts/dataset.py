@@ -48,6 +48,11 @@ class Dataset(Artifact):
         """Names of the image-level classes; none where it was prepared without."""
         return self.attributes.get("image_classes", [])
 
+    @property
+    def image_level_classes(self) -> list[str]:
+        """What the class of a whole image may be: those of images, and where there are none those of pixels."""
+        return self.image_classes or self.classes
+
     @cached_property
     def labels(self) -> dict[str, int]:
         """The image-level class of every image that has one."""

@@ -121,11 +121,11 @@ def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -
     """BadInput unless ``model`` predicts the classes of the pixels of ``data``, or, if ``of_images``, of its images."""
     if model.of_images and not of_images:
         raise BadInput(f"{model.path} predicts classes of whole images, but a segmentation model is needed here.")
-    classes = data.image_level_classes if model.of_images else data.classes
-    if model.attributes["classes"] != classes:
+    known = [data.image_level_classes, data.classes] if model.of_images else [data.classes]
+    if model.attributes["classes"] not in known:
         raise BadInput(
             f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
-            f"{data.path} has {', '.join(classes[:4])}, ...; give a model trained on this class table."
+            f"{data.path} has {', '.join(known[0][:4])}, ...; give a model trained on this class table."
         )
 
 

@@ -3,8 +3,8 @@
 Attributes: unit (pixel, region, image), answer (class, dominant, class-set, precise,
 mask, image-class, image-classes), round, oracle_privilege.
 `/queries/{image,y,x,region,cluster,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 but
-for pixels; `region`, a global index in the superpixels named among the inputs, is the region asked about or the one that
-the pixel was chosen in, else -1; `cluster` is that region's where the scores know clusters, else -1.
+for pixels; `region`, a global index in the superpixels named among the inputs, is the region asked about or the one
+that the pixel was chosen in, else -1; `cluster` is that region's where the scores know clusters, else -1.
 """
 
 from pathlib import Path

@@ -48,8 +48,8 @@ class ScoreSettings(NetworkUse):
     )
     measure: str = Field(
         "margin",
-        description="random, least-confidence, margin, entropy or bvsb; for several classes per image binary-entropy or "
-        "binary-margin; higher scores are asked sooner.",
+        description="random, least-confidence, margin, entropy or bvsb; for several classes per image binary-entropy "
+        "or binary-margin; higher scores are asked sooner.",
     )
     checkpoint: Checkpoint = Field("last", description="Which weights of the model are used.")
     split: str = Field("train", description="The split whose images are scored.")

@@ -131,7 +131,7 @@ class LabelObjective:
         """The batches of an epoch, as sample indices over all processes."""
         return epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, number, self.ranks.size)
 
-    def batches(self, first: int) -> Iterator[Batch]:
+    def batches(self, first: int) -> Iterator[Any]:
         if self.settings.steps_per_epoch is not None:
             return self.load(self.keys_of_steps(first))
 
@@ -154,7 +154,7 @@ class LabelObjective:
     def load(self, keys: Iterator[list[tuple[int, int]]]) -> Iterator[Batch]:
         return load_batches(self.samples, keys, self.workers, self.device.type == "cuda")
 
-    def images_in(self, batch: Batch) -> int:
+    def images_in(self, batch: Any) -> int:
         return len(batch.images) * self.ranks.size
 
     def updates(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:

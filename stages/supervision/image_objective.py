@@ -13,7 +13,7 @@ from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.inference.predictor import image_batches
 from stages.supervision.cross_entropy import LabelObjective
-from stages.training.image_samples import ImageSamples, collate_images, names_sets
+from stages.training.image_samples import ImageSamples, collate_images
 from stages.training.samples import Batch, load_batches
 
 PRESENCE_SHARE = 0.05  # of the pixels of a validation image, from which on a class counts as there
@@ -30,7 +30,7 @@ class ImageObjective(LabelObjective):
     def count_labels(self, labels: Labels) -> np.ndarray:
         assert isinstance(labels, Annotations)
         assert isinstance(self.samples, ImageSamples)
-        self.several = names_sets(labels)
+        self.several = labels.names_sets
         self.classes = len(labels.image_classes)
         targets = list(self.samples.targets.values())
         return np.sum(targets, 0).astype(np.int64) if self.several else np.bincount(targets, minlength=self.classes)

@@ -8,6 +8,7 @@ import torch
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
+from stages.errors import BadInput
 from stages.training.colour import ColourDraw
 from stages.training.samples import Batch, TrainingSamples
 
@@ -20,6 +21,8 @@ class ImageSamples(TrainingSamples):
     def labelled(self, labels: Labels) -> list[str]:
         assert isinstance(labels, Annotations)
         self.targets = image_targets(labels)
+        if not self.targets:
+            raise BadInput(f"{labels.path} names no class of any image (every answer is void); annotate more.")
         return sorted(self.targets)
 
     def __getitem__(self, key: Any) -> Any:
@@ -32,18 +35,13 @@ def image_targets(ledger: Annotations) -> dict[str, np.ndarray]:
     """Image id -> its class () i64, or where classes were named together (C,) f32; the last answer counts."""
     answers, targets = ledger.answers, {}
     sets = answers.class_sets[:, :-1].astype(np.float32)
-    several = names_sets(ledger)
+    several = ledger.names_sets
     for row in ledger.image_rows:
         if several:
             targets[ledger.ids[answers.image[row]]] = sets[row]
         elif answers.label[row] != VOID:
             targets[ledger.ids[answers.image[row]]] = np.int64(answers.label[row])
     return targets
-
-
-def names_sets(ledger: Annotations) -> bool:
-    """Whether the answers about whole images name all classes in them, and not one."""
-    return bool(ledger.answers.class_sets[ledger.image_rows].any())
 
 
 def collate_images(samples: list[ImageSample]) -> Batch:
