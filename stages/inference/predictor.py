@@ -83,7 +83,8 @@ class Predictor:
                 inner = self.network.inner(part)  # type: ignore[operator]
                 size = (part.shape[-2], part.shape[-1])
                 found.append([self.network.segment(inner, size), *self.network.support(inner, size)])  # type: ignore[operator]
-        logits, *maps = (torch.cat(each)[..., :height, :width].float() for each in zip(*found, strict=True))
+        every = (torch.cat(each)[..., :height, :width].float() for each in zip(*found, strict=True))
+        logits, *maps = (each.contiguous() for each in every)
         return logits, SupportMaps(*maps)
 
     def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
