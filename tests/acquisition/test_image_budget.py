@@ -48,6 +48,9 @@ def test_guards_of_check_5():
     assert image_budget(100, 0.07, 0.1, 0.5).budget == 7
     assert 0.07 * 100 > 7
     assert image_budget(1680, 0.05, 0.1, 0.5).budget == 84
+    assert 0.29 * 100 < 29
+    assert image_budget(1000, 0.1, 0.29, 0.5).seed == 29
+    assert image_budget(1000, 0.2, 0.5, 0.07).query == 7
     assert image_budget(20, 0.02, 0.1, 0.5) == ImageBudget(budget=1, seed=1, query=1, rounds=1)
     assert image_budget(20, 0.5, 0, 0) == ImageBudget(budget=10, seed=1, query=1, rounds=10)
 
