@@ -11,7 +11,7 @@ from typing import Any
 
 SCHEMA_VERSION = "1.2"  # "major.minor": a reader refuses a newer major
 RECORDED_PACKAGES = (
-    "alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "scipy", "h5py", "pillow",
+    "alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "scipy", "h5py", "pillow", "scikit-learn",
     "opencv-contrib-python-headless",
 )  # fmt: skip
 

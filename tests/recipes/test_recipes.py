@@ -47,6 +47,8 @@ SET_RECIPES = {
     "dominant-query": 2,
 }
 CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
+# rounds, the seed set's among them, and whether images come from a classifier
+IMAGE_RECIPES = {"als4gan": 3, "als4gan-supervised": 3, "als4gan-reference": 3, "s4gan-random": 1, "random-images": 1}
 SET_CLICKS = 8
 # A model of two epochs predicts alike nearly everywhere, so that next to nothing must be merged for regions to be left
 FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-superpixels.epsilon=0.002"]
@@ -55,6 +57,9 @@ FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
 FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
 FEW_CLUSTERS = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1", "cluster-regions.workers=1"]
 FEW_CLUSTERS += ["cluster-regions.clusters=3", "support.epochs=1", "support.batch=2", "train.lossiness-width=8"]
+FEW_IMAGES = ["select.ratio=0.5", "train.steps-per-epoch=2", "train.discriminator-width=4"]
+FEW_IMAGES += ["train.self-training-from=1", "train.gate=0.5"]
+FEW_FITS = ["classifier.epochs=1", "classifier.batch=2"]
 AS_ON_CITYSCAPES = ["train.learn-void=true", "score.void-output=ban", "annotate-simulate.void-policy=count"]
 TINY = ["train.epochs=2", "train.batch=2", "train.head-width=16", "train.low-level-width=8", "train.device=cpu"]
 
@@ -79,6 +84,7 @@ def run_recipe(name, dataset, folder, rounds):
     recipe = load_recipe(name)
     few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
     few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
+    few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
     few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
     overrides = parse_overrides(recipe, TINY + few)
@@ -95,7 +101,7 @@ def run_recipe(name, dataset, folder, rounds):
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
-    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES
+    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
@@ -112,7 +118,8 @@ class TestEveryRecipe:
         for profile in recipe.profiles:
             for stage in SETTINGS:
                 gather(stage, {}, name, profile)
-            rules = build_rules(recipe, recipe.profiles[profile].rounds or recipe.rounds, [], profile, {})
+            rounds = recipe.profiles[profile].rounds or recipe.rounds
+            rules = build_rules(recipe, 4 if rounds == "budget" else rounds, [], profile, {})
             made = {"$(DATASET)"}
             for rule in rules:
                 assert set(rule.needs) <= made
@@ -120,7 +127,7 @@ class TestEveryRecipe:
                 made.add(rule.target)
 
     def test_is_run_end_to_end_here(self, name, runs):
-        assert sorted(runs[name].glob("round-*/evaluation.json"))
+        assert sorted(runs[name].glob("**/evaluation.json"))
 
 
 def test_every_round_adds_its_pixels(runs):
