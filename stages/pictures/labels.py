@@ -41,10 +41,16 @@ def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     labels = ledger.label_map(image)
+    named = named_classes(ledger, image)
+    of_image = f"; named: {named}" if named else ""
     if image in ledger.mask_ids:
         axes.imshow((pixels * 0.4 + colourise(labels, data.palette) * 0.6).astype(np.uint8), interpolation="nearest")
-        axes.set_title(f"{image}: full mask", fontsize=9)
+        axes.set_title(fill(f"{image}: full mask{of_image}", TITLE_LETTERS), fontsize=9)
         class_legend(figure, data, np.unique(labels))
+        return to_png(figure)
+    if named and not (ledger.answers.image_level[ledger.rows_of(image)] == 0).any():
+        axes.imshow(pixels)
+        axes.set_title(fill(f"{image}: named: {named}", TITLE_LETTERS), fontsize=9)
         return to_png(figure)
     canvas = Canvas(pixels)
     present = paint_regions(canvas, ledger, data, image, labels)

@@ -71,9 +71,9 @@ def mark_clusters(axes: Axes, queries: Queries, rows: np.ndarray, size: Size, ac
         (place[rows] + 0.5) * side / cells - 0.5
         for place, side, cells in zip((queries.y, queries.x), size, grid, strict=True)
     )
-    axes.scatter(x, y, s=across**2, c="black", linewidths=0)
+    axes.scatter(x, y, s=across**2, c="black", linewidths=0, clip_on=False)
     colours = [colour_of(number) for number in cluster]
-    axes.scatter(x, y, s=(0.75 * across) ** 2, c=colours, edgecolors="white", linewidths=across / 7)
+    axes.scatter(x, y, s=(0.75 * across) ** 2, c=colours, edgecolors="white", linewidths=across / 7, clip_on=False)
     if queries.cluster.max() < len(CLUSTER_COLOURS):
         return False
     for point_y, point_x, number in zip(y.tolist(), x.tolist(), cluster, strict=True):

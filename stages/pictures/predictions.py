@@ -88,7 +88,7 @@ def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
     assert terms.factor is not None
     heats = [
         Heat("entropy", array(terms.measure)),
-        Heat("maturity: side classifiers differ from the last", array(terms.maturity)),
+        Heat("maturity: divergence of the side classifiers", array(terms.maturity)),
         Heat("predicted lossiness, at edges and elsewhere", array(terms.factor.log()), 1.0),
         Heat("score: (entropy + maturity) x exp(lossiness)", array(terms.score)),
     ]

@@ -14,6 +14,7 @@ GROUPS = {
     "regions": "Regions, per image of 1024x2048 with 19 classes",
     "class_sets": "Class sets, per image of 1024x2048 with 2048 regions",
     "clusters": "Clusters, per image of 256x512 with 19 classes and 512 regions",
+    "images": "Images as units",
     "datasets": "Datasets",
     "training": "The training loop",
     "openmp": "Waiting threads of OpenMP",

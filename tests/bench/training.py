@@ -22,7 +22,7 @@ from stages.train import history_csv, input_statistics
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Row as HistoryRow
 from stages.training.loop import Training
-from stages.training.samples import Batch, TrainingSamples
+from stages.training.samples import TrainingSamples
 from tests.bench.material import first_labels, quiet, street_dataset
 from tests.bench.measure import SEED, Job, Measured, Row, measure, plain
 
@@ -70,7 +70,7 @@ class TimedObjective(LabelObjective):
 
     waited = 0.0
 
-    def batches(self, first: int) -> Iterator[Batch]:
+    def batches(self, first: int) -> Iterator[Any]:
         batches = super().batches(first)
         while True:
             began = time.perf_counter()

@@ -1,0 +1,311 @@
+"""Whole images as units: training beside a discriminator, scoring many from their file, choosing some of them."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages import annotate_simulate, score, select, train
+from stages.acquisition.k_centre import k_centre
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import LIBVER, Writer
+from stages.artifacts.header import Header, now, recorded_versions
+from stages.artifacts.publish import publishing
+from stages.datasets.scenes import generate_scene
+from stages.inference.devices import choose_device, forward_precision
+from stages.inference.predictor import image_batches
+from stages.networks.discriminator import Discriminator
+from stages.randomness import stream
+from stages.ranks import Ranks
+from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.train import TrainSettings
+from stages.supervision.adversarial_objective import AdversarialObjective
+from stages.train import input_statistics
+from stages.training.checkpoints import Checkpoints
+from stages.training.loop import Training
+from stages.training.streams import StreamSamples
+from tests.bench.material import quiet, street_dataset
+from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, plain, run
+from tests.bench.memory import kilobytes, megabytes
+from tests.bench.training import CLASSES, FLIP_ONLY, TimedObjective, new_network, rates, run_in_turns
+
+# As the recipe als4gan has it for GPUs and for CPUs, but that predictions are learned from at once, for the same work.
+GPU: dict[str, Any] = {"backbone": "resnet101", "output_stride": 8, "batch": 10, "discriminator_width": 64}
+CPU: dict[str, Any] = {"backbone": "tf_efficientnet_lite0", "output_stride": 16, "batch": 4, "discriminator_width": 16}
+SETTINGS: dict[str, Any] = FLIP_ONLY | {
+    "seed": SEED,
+    "objective": "adversarial",
+    "architecture": "deeplabv2",
+    "weights": "none",
+    "optimiser": "adamw",
+    "head_lr": 1e-3,
+    "backbone_lr": 3e-4,
+    "weight_decay": 1e-2,
+    "schedule": "one-cycle",
+    "self_training_from": 0,
+}
+MASKS = 0.25  # share of the images
+
+IMAGES, QUICK_IMAGES = 10_000, 200
+SIDE = 256
+IMAGE_CLASSES = 10
+CHOSEN = 100
+FEATURES = 2048  # of a ResNet-50
+# So little work for the network that it does not hide what reading costs.
+SMALL, INPUT_SCALE = "test_byobnet", 0.25
+
+
+def rows(job: Job) -> list[Row]:
+    return [*adversarial_rows(job), *scoring_rows(job), k_centre_row(job)]
+
+
+# Training with masks, without, and a discriminator.
+
+
+class TimedAdversarial(TimedObjective, AdversarialObjective):
+    """Counts the seconds in which the loop waits for its next batch."""
+
+
+class BareLoop:
+    """What one writes by hand for spec als4gan.md 4.2: everything in memory, no augmentation, padding, void or extras.
+
+    images (N,3,H,W) u8, of which the first ones have ``masks`` (M,H,W) u8.
+    """
+
+    def __init__(self, settings: TrainSettings, images: Tensor, masks: Tensor, statistics: Any, device: torch.device):
+        self.settings, self.images, self.masks, self.device = settings, images, masks, device
+        self.mean, self.std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in statistics)
+        self.network: nn.Module = new_network(settings, device)
+        self.discriminator = Discriminator(CLASSES, settings.discriminator_width).to(device)
+        self.numbers = torch.arange(CLASSES, device=device).view(1, -1, 1, 1)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.head_lr, weight_decay=settings.weight_decay
+        )
+        self.other = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_lr, betas=(0.9, 0.99))
+
+    def epoch(self, steps: int) -> None:
+        self.network.train()
+        self.discriminator.train()
+        known, batch = len(self.masks), self.settings.batch
+        for _ in range(steps):
+            labelled, real = torch.randint(known, (2, batch))
+            unlabelled = torch.randint(known, len(self.images), (batch,))
+            parts = (self.images[labelled], self.images[unlabelled], self.images[real])
+            self.step(*map(self.as_floats, parts), self.as_labels(labelled), self.as_labels(real))
+
+    def as_floats(self, images: Tensor) -> Tensor:
+        return images.to(self.device, non_blocking=True).float().div_(255)
+
+    def as_labels(self, indices: Tensor) -> Tensor:
+        return self.masks[indices].to(self.device, non_blocking=True).long()
+
+    def predicted(self, images: Tensor) -> Tensor:
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with self.precision():
+            return self.network(normalised)
+
+    def judged(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        with self.precision():
+            return self.discriminator(pairs)
+
+    def precision(self) -> Any:
+        return forward_precision(self.settings.precision, self.device)
+
+    def step(self, images: Tensor, unlabelled: Tensor, others: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+        """(2,) the losses of both networks; images (B,3,H,W) f32 in 0..1, labels of ``images``, masks of ``others``."""
+        settings = self.settings
+        self.discriminator.requires_grad_(False)
+        supervised = F.cross_entropy(self.predicted(images).float(), labels, ignore_index=VOID)
+        logits = self.predicted(unlabelled).float()
+        fake = torch.cat([logits.softmax(1), unlabelled], 1)
+        real = torch.cat([(masks.unsqueeze(1) == self.numbers).float(), others], 1)
+        _, fake_features = self.judged(fake)
+        with torch.no_grad():
+            _, real_features = self.judged(real)
+        matching = (real_features.float().mean(0) - fake_features.float().mean(0)).abs().mean()
+        self.discriminator.eval()
+        with torch.no_grad():
+            scores, _ = self.judged(fake)
+        self.discriminator.train()
+        rejected = scores.float().sigmoid() <= settings.gate
+        targets = logits.detach().argmax(1).masked_fill(rejected[..., None], VOID)
+        total = F.cross_entropy(logits, targets, ignore_index=VOID, reduction="sum")
+        trained = total / (targets != VOID).sum().clamp(min=1)
+        loss = supervised + settings.feature_matching * matching + settings.self_training * trained
+        descend(self.optimiser, loss)
+
+        self.discriminator.requires_grad_(True)
+        real_scores, fake_scores = (self.judged(pairs)[0].float() for pairs in (real, fake.detach()))
+        on_real = F.binary_cross_entropy_with_logits(real_scores, torch.ones_like(real_scores))
+        on_fake = F.binary_cross_entropy_with_logits(fake_scores, torch.zeros_like(fake_scores))
+        other_loss = (on_real + on_fake) / 2
+        descend(self.other, other_loss)
+        return torch.stack([loss, other_loss]).detach()
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+
+
+def adversarial_rows(job: Job) -> list[Row]:
+    device = choose_device("auto")
+    on_gpu = device.type == "cuda"
+    height, width = (320, 320) if on_gpu else (128, 160)
+    count, steps = (24, 2) if job.quick else (160, 12) if on_gpu else (64, 8)
+    dataset = street_dataset(job.folder, count, height, width)
+    masks = answers(dataset, round(MASKS * count), "mask")
+    chosen = GPU if on_gpu else CPU
+    given = {"steps_per_epoch": steps, "epochs": 3 if job.quick else 13, "aspp_rates": (6, 12, 18, 24)}
+    settings = TrainSettings.load(SETTINGS | chosen | given)
+    training = new_adversarial(dataset, masks, settings, device)
+    bare_loop = new_bare_loop(training)
+    ours, others, waiting = run_in_turns(training, lambda: bare_loop.epoch(steps), job.folder)
+    training.checkpoints.remove()
+    own, bare = rates(2 * settings.batch * steps, ours), rates(2 * settings.batch * steps, others)
+    ratios = Measured.of([mine / other for mine, other in zip(ours, others, strict=True)])
+    batch = f"batch {settings.batch} + {settings.batch} of {width}x{height}"
+    precision = "bfloat16" if on_gpu else "float32"
+    return [
+        Row(f"bare PyTorch loop with a discriminator, {batch}, {precision}", bare.text("images/s")),
+        Row("`alseg train --objective adversarial`, flips as its only augmentation", own.text("images/s")),
+        Row(
+            "its time over that of the bare loop, of the two medians (of neighbouring epochs)",
+            f"{bare.median / own.median:.3f} ({ratios.low:.3f} to {ratios.high:.3f})",
+            "at most 1.15",
+        ),
+        Row("of its time spent waiting for data", f"{plain(100 * waiting, 2)} %"),
+    ]
+
+
+def new_adversarial(dataset: Path, masks: Path, settings: TrainSettings, device: torch.device) -> Training:
+    """The loop as the stage `train` builds it."""
+    with Dataset(dataset) as data:
+        statistics = input_statistics(data, settings)
+    samples = StreamSamples(dataset, masks, settings, statistics[0])
+    objective = TimedAdversarial(new_network(settings, device), samples, statistics, settings, device, Ranks())
+    return Training(objective, settings, Checkpoints(dataset.with_name("adversarial"), "bench"), Ranks())
+
+
+def new_bare_loop(training: Training) -> BareLoop:
+    """On everything that ``training`` has."""
+    objective = training.objective
+    assert isinstance(objective, TimedAdversarial)
+    assert isinstance(objective.samples, StreamSamples)
+    data, given = objective.samples.opened()
+    known = objective.samples.ids
+    found = [torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in [*known, *objective.samples.unlabelled]]
+    masks = torch.stack([torch.from_numpy(given.label_map(name)) for name in known])
+    statistics = objective.mean, objective.std
+    return BareLoop(training.settings, torch.stack(found), masks, statistics, objective.device)
+
+
+def answers(dataset: Path, count: int, kind: Literal["mask", "class"]) -> Path:
+    """The ledger of a first round beside ``dataset``: the masks or the classes of ``count`` random images."""
+    scores, queries, ledger = (dataset.with_name(f"{kind}-{name}.h5") for name in ("scores", "queries", "annotations"))
+    chosen = {"seed": SEED, "rule": "uniform", "budget": count, "image_answer": kind}
+    with quiet():
+        score.run(dataset, scores, ScoreSettings.load({"seed": SEED, "measure": "random", "unit": "image"}))
+        select.run(dataset, scores, queries, SelectSettings.load(chosen))
+        annotate_simulate.run(dataset, queries, ledger, AnnotateSettings.load({"seed": SEED}))
+    return ledger
+
+
+# The commands `score` and `select` on many images.
+
+
+def scoring_rows(job: Job) -> list[Row]:
+    images, repeat = (QUICK_IMAGES, 1) if job.quick else (IMAGES, 3)
+    folder = job.folder / "many-images"
+    folder.mkdir()
+    dataset, scores, queries = (folder / f"{name}.h5" for name in ("dataset", "scores", "queries"))
+    write_many(dataset, images)
+    size = f"{dataset.stat().st_size / 1e6:.0f} MB"
+    model = small_classifier(dataset)
+    command = [*ALSEG, "score", str(dataset), "--model", str(model), "-o", str(scores), "--force"]
+    command += ["--unit", "image", "--measure", "entropy", "--input-scale", str(INPUT_SCALE)]
+    peaks: list[int] = []
+    scoring = measure(lambda: peaks.append(kilobytes(*command)), repeat, warm_up=False)
+    reading = measure(lambda: read_all(dataset), repeat, warm_up=False)
+    torch_alone = kilobytes(ALSEG[0], "-c", "import torch")
+    chosen = CHOSEN * images // IMAGES
+    command = [*ALSEG, "select", str(dataset), str(scores), "-o", str(queries), "--force"]
+    choosing = measure(lambda: run([*command, "--rule", "top", "--budget", str(chosen)]), repeat)
+    dataset.unlink()
+    side = int(SIDE * INPUT_SCALE)
+    return [
+        Row(
+            f"`alseg score --unit image`, {images} images of {SIDE}x{SIDE}, {SMALL} on {side}x{side} so that reading "
+            "counts, process start to end",
+            f"{scoring.text('s')}, {plain(images / scoring.median)} images/s",
+        ),
+        Row(
+            f"its peak memory, the images in the file being {size}",
+            f"{megabytes(max(peaks))} (to import torch: {megabytes(torch_alone)})",
+            "at most 1200 MB",
+        ),
+        Row("reading those images alone", f"{reading.text('s')}, {plain(images / reading.median)} images/s"),
+        Row(f"`alseg select`, the {chosen} of highest entropy of {images} images", choosing.text("s")),
+    ]
+
+
+def write_many(path: Path, count: int) -> None:
+    """A dataset of images with classes and without masks, never in memory as a whole: one scene, shifted."""
+    scene, _ = generate_scene(SEED, "train", 0, SIDE, SIDE)
+    ids = [f"{index:05d}" for index in range(count)]
+    names = [f"class{index}" for index in range(IMAGE_CLASSES)]
+    attributes: dict[str, Any] = {
+        "name": "many",
+        "classes": names,
+        "image_classes": names,
+        "palette": [[20 * index, 0, 0] for index in range(IMAGE_CLASSES)],
+        "ignore_index": VOID,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "licence": "",
+    }
+    header = Header(
+        "dataset", "bench", {}, {}, SEED, attributes=attributes, versions=recorded_versions(), created=now()
+    )
+    with publishing(path) as partial, h5py.File(partial, "w", libver=LIBVER) as file:
+        writer = Writer(file)
+        for index, name in enumerate(ids):
+            writer.array(f"images/{name}", np.roll(scene, index, axis=(0, 1)), compress=False)
+        writer.strings("index/id", ids)
+        writer.strings("index/split", ["train"] * count)
+        writer.array("index/height", np.full(count, SIDE, np.int32))
+        writer.array("index/width", np.full(count, SIDE, np.int32))
+        writer.array("index/label", np.arange(count, dtype=np.int32) % IMAGE_CLASSES)
+        writer.finish(header)
+
+
+def small_classifier(dataset: Path) -> Path:
+    """A classifier of the images of ``dataset``, trained on a few of them for a moment."""
+    model = dataset.with_name("classifier.safetensors")
+    few = {"epochs": 1, "batch": 4, "crop": (SIDE // 4, SIDE // 4), "scale_range": (0.25, 0.25)}
+    network = {"objective": "image-classes", "architecture": "classifier", "backbone": SMALL, "weights": "none"}
+    with quiet():
+        train.run(dataset, answers(dataset, 8, "class"), model, TrainSettings.load({"seed": SEED} | network | few))
+    return model
+
+
+def read_all(dataset: Path) -> None:
+    with Dataset(dataset) as data:
+        for _ in image_batches(data, data.ids("train"), ScoreSettings.load({}).batch):
+            pass
+
+
+# Choosing by features in memory.
+
+
+def k_centre_row(job: Job) -> Row:
+    images, chosen = (QUICK_IMAGES, 2) if job.quick else (IMAGES, CHOSEN)
+    features = stream(SEED, "features").standard_normal((images, FEATURES), dtype=np.float32)
+    labelled, candidates = np.zeros(images, dtype=bool), np.ones(images, dtype=bool)
+    taken = measure(lambda: k_centre(features, labelled, candidates, chosen), 1 if job.quick else 3)
+    return Row(f"{chosen} of {images} images by k-centre, {FEATURES} features each, in memory", taken.text("s"))
