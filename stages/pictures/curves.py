@@ -1,6 +1,7 @@
 """Curves as PNG: one training over its epochs, several runs over their cost."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -23,10 +24,23 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
+# Columns of the history of a training with a discriminator -> what they are called
+BALANCE = {
+    "discriminator_real": "score of masks",
+    "discriminator_fake": "score of predictions",
+    "accepted": "predictions accepted",
+}
+
+
 def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "miou") -> bytes:
-    """Loss and the validation's ``criterion`` over epochs; ``history`` has a row per epoch."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = plain(figure.add_subplot())
+    """Loss and the validation's ``criterion`` over epochs; ``history`` has a row per epoch.
+
+    Of a training with a discriminator also how well it tells masks from predictions, and how many it accepts.
+    """
+    adversarial = bool(history) and all(name in history[0] for name in BALANCE)
+    figure = Figure(figsize=(7, 6.5 if adversarial else 4), layout="constrained")
+    axes, *below = figure.subplots(1 + adversarial, squeeze=False, height_ratios=[3, 2][: 1 + adversarial]).ravel()
+    plain(axes)
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["loss"] for row in history], color=COLOURS[1], label="training loss")
     axes.set_xlabel("epoch")
@@ -48,7 +62,26 @@ def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "mio
             f"best {values[best]:.{digits}f} at epoch {validated[best]['epoch']:.0f}, last {values[-1]:.{digits}f}",
             fontsize=10,
         )
+    for panel in below:
+        draw_balance(panel, history)
     return to_png(figure)
+
+
+def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    """The discriminator's mean scores of masks and predictions, and the share of predictions it accepts, over epochs.
+
+    Where both scores lie at the dotted line it cannot tell them apart; where they part to 1 and 0 it always can, and
+    nothing is learned from what it accepts.
+    """
+    plain(axes)
+    epochs = [row["epoch"] for row in history]
+    axes.axhline(0.5, color="0.5", ls=":", lw=1)
+    for (name, label), colour, marker in zip(BALANCE.items(), COLOURS[2:5], MARKERS, strict=False):
+        axes.plot(epochs, [row.get(name, math.nan) for row in history], f"{marker}-", ms=3, color=colour, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("discriminator")
+    axes.set_ylim(-0.03, 1.03)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)
 
 
 def run_curves(

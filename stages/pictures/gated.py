@@ -69,7 +69,7 @@ def draw_gated(pseudo: PseudoLabels, data: Dataset, image: str | None) -> bytes:
 def verdict(pseudo: PseudoLabels, judged: Judged) -> str:
     """Whether the prediction was accepted, by which score, and how right it is."""
     gate = pseudo.header.settings["gate"]
-    found = f"{'accepted' if judged.score > gate else 'refused'}: z = {judged.score:.4g} (gate {gate:g})"
+    found = f"{'accepted' if judged.score > gate else 'refused'}: z = {judged.score:.4f} (gate {gate:g})"
     if judged.labels is None:
         return f"{found}; the model that predicted it is gone"
     return found if judged.right is None else f"{found}, {100 * judged.right:.1f} % right"
@@ -93,14 +93,14 @@ def draw_many(pseudo: PseudoLabels, data: Dataset) -> bytes:
         for judged, image in zip(judge(pseudo, data, shown.tolist()), shown.tolist(), strict=True):
             share = judged.right
             right = "" if share is None else f", {100 * share:.1f} % right"
-            cells.append(Cell((pseudo.ids[image], f"z = {judged.score:.4g}{right}"), pictures_of(judged, data)))
+            cells.append(Cell((pseudo.ids[image], f"z = {judged.score:.4f}{right}"), pictures_of(judged, data)))
             present.append(judged.classes)
             pictures = max(pictures, len(cells[-1].pictures))
             shares += [] if share is None else [share]
         told = f"{name}: {len(rows)} images, {len(cells)} shown by falling score"
         mean = f", {100 * np.mean(shares):.1f} % right on average" if shares else ""
         sections.append(Section(told + mean, cells))
-    what = "image, prediction, ground truth" if pictures == 3 else "image, prediction"
+    what = "image, prediction, ground truth (white: void)" if pictures == 3 else "image, prediction"
     title = f"Predictions judged by the discriminator; each: {what}"
     return draw_sheet(title, sections, 3 if pictures == 3 else 4, data, np.unique(np.concatenate(present)))
 

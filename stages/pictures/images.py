@@ -27,10 +27,10 @@ def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> by
         Cell((name, f"rank {rank + 1}, score {score:.4g}"), [data.image(name)])
         for rank, (name, score) in enumerate(zip(asked[:MOST_ASKED], scores.tolist(), strict=False))
     ]
-    title = f"{len(asked)} images asked in round {queries.round}"
-    shown = f"the first {len(cells)} of them" if len(cells) < len(asked) else "all of them"
-    measure = queries.attributes["measure"]
-    return draw_sheet(title, [Section(f"answer: {queries.answer}; {shown}, by {measure}", cells)], COLUMNS)
+    title = f"{len(asked)} images asked in round {queries.round}, answer: {queries.answer}"
+    shown = f"the first {len(cells)}" if len(cells) < len(asked) else "all"
+    rule, measure = queries.header.settings["rule"], queries.attributes["measure"]
+    return draw_sheet(title, [Section(f"{shown} in rank order; rule {rule}, scored by {measure}", cells)], COLUMNS)
 
 
 def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes:

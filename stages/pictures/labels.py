@@ -1,5 +1,7 @@
 """Pictures of labels: the answers of a ledger, and the dense labels that are made of them."""
 
+from textwrap import fill
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.pictures.curves import to_png
+from stages.pictures.images import named_classes
 from stages.pictures.panels import (
     BLACK,
     DARK,
@@ -29,58 +32,66 @@ from stages.pictures.regions import outline
 
 SIEVED_STRIPES = (YELLOW, BLACK)
 LABEL_SHARE = 0.85  # of the colour of dense labels over the image
+TITLE_LETTERS = 85  # of a line above the smallest panel
 
 
 def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
     """Answers in the colour of their class, white rims for the last round, crosses and stripes for void.
 
     A region with several classes has stripes of them all. Regions labelled precisely show their exact labels; an image
-    answered with its full mask shows that.
+    answered with its full mask shows that. What was named of the whole image stands in the title.
     """
     pixels = data.image(image, ledger.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     labels = ledger.label_map(image)
     named = named_classes(ledger, image)
-    of_image = f"; named: {named}" if named else ""
+    of_image = f"; classes of the image: {named}" if named else ""
     if image in ledger.mask_ids:
         axes.imshow((pixels * 0.4 + colourise(labels, data.palette) * 0.6).astype(np.uint8), interpolation="nearest")
         axes.set_title(fill(f"{image}: full mask{of_image}", TITLE_LETTERS), fontsize=9)
         class_legend(figure, data, np.unique(labels))
         return to_png(figure)
-    if named and not (ledger.answers.image_level[ledger.rows_of(image)] == 0).any():
+    if not len(rows_below(ledger, image)):
         axes.imshow(pixels)
-        axes.set_title(fill(f"{image}: named: {named}", TITLE_LETTERS), fontsize=9)
+        axes.set_title(fill(f"{image}{of_image}", TITLE_LETTERS), fontsize=9)
         return to_png(figure)
     canvas = Canvas(pixels)
     present = paint_regions(canvas, ledger, data, image, labels)
     rim_rounds(canvas, ledger, image)
     canvas.show(axes)
     crossed = mark_pixels(axes, ledger, data, image)
-    earlier = (ledger.answers.round[ledger.rows_of(image)] < ledger.next_round - 1).any()
-    axes.set_title(
+    earlier = (ledger.answers.round[rows_below(ledger, image)] < ledger.next_round - 1).any()
+    title = (
         f"{image}: {number_of_answers(ledger, image)}; white rim: round {ledger.next_round - 1}"
         + (", black rim: before" if earlier else "")
-        + (", red cross: void" if crossed else ""),
-        fontsize=9,
+        + (", red cross: void" if crossed else "")
+        + of_image
     )
+    axes.set_title(fill(title, TITLE_LETTERS) if of_image else title, fontsize=9)
     class_legend(figure, data, present, several_legend(ledger, image))
     return to_png(figure)
 
 
 def several_legend(ledger: Annotations, image: str) -> list[Patch]:
     """The legend's entry for regions that have several classes, where there are any."""
-    several = ledger.answers.class_sets[ledger.rows_of(image)].sum(1) > 1
+    several = ledger.answers.class_sets[rows_below(ledger, image)].sum(1) > 1
     return [stripes((DARK, LIGHT), "several classes named")] if several.any() else []
 
 
 def number_of_answers(ledger: Annotations, image: str) -> str:
-    """How many answers there are about ``image``, and of regions with class sets how many classes they name."""
-    rows = ledger.rows_of(image)
+    """How many answers there are in ``image``, and of regions with class sets how many classes they name."""
+    rows = rows_below(ledger, image)
     named = int(ledger.answers.class_sets[rows].sum(dtype=np.int64))
     if not named:
         return counted(len(rows), "answer")
     return f"{counted(len(rows), 'region')}, {named} class{'es' * (named != 1)} named"
+
+
+def rows_below(ledger: Annotations, image: str) -> np.ndarray:
+    """Row numbers of the answers about ``image``, but for those that name classes of it as a whole."""
+    rows = ledger.rows_of(image)
+    return rows[ledger.answers.image_level[rows] == 0]
 
 
 def counted(number: int, noun: str) -> str:

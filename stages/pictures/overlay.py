@@ -15,6 +15,8 @@ from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.pictures.clusters import draw_clusters
 from stages.pictures.curves import to_png
+from stages.pictures.gated import draw_gated
+from stages.pictures.images import draw_image_queries, draw_image_scores
 from stages.pictures.labels import draw_answers, draw_pseudo_labels
 from stages.pictures.panels import axes_of, class_legend, colourise, figure_for
 from stages.pictures.picked import draw_picked_pixels
@@ -26,9 +28,10 @@ DRAWN = Superpixels | Clusters | Scores | Queries | Annotations | PseudoLabels
 def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) -> bytes:
     """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
 
-    Datasets draw the mask beside the image, superpixels their borders, clusters some of their patches (of all images
-    where none is named), scores a heat map, queries and annotations their points or regions, pseudo-labels what was
-    made of the answers. Without ``data`` the images come from the dataset that the artifact was made from. Models draw
+    Datasets draw the mask beside the image, superpixels their borders, clusters some of their patches, scores a heat
+    map, queries and annotations their points or regions, pseudo-labels what was made of the answers. Clusters, scores
+    and queries of whole images, and pseudo-labels that a discriminator judged draw a sheet of many images where none is
+    named. Without ``data`` the images come from the dataset that the artifact was made from. Models draw
     what they predict for an image (default: the first for validation), also of other datasets with their classes.
     """
     if isinstance(artifact, Model):
@@ -37,8 +40,6 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
         return draw_dataset(artifact, picked(image, artifact.all_ids))
     if not isinstance(artifact, DRAWN):
         raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has no picture per image.")
-    if isinstance(artifact, Scores) and artifact.unit == "image":
-        raise BadInput(f"{artifact.path} scores whole images; there is nothing to draw for one of them.")
     if data is None:
         data = open_input(artifact, "dataset", Dataset)
     require_made_from(artifact, "dataset", data)
@@ -46,22 +47,33 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
         case Superpixels():
             return draw_superpixels(artifact, data, picked(image, artifact.ids))
         case Clusters():
-            return draw_clusters(artifact, data, None if image is None else picked(image, artifact.ids))
+            return draw_clusters(artifact, data, named(image, artifact.ids))
         case Scores():
+            if artifact.unit == "image":
+                return draw_image_scores(artifact, data, named(image, artifact.ids))
             draw_them = draw_region_scores if artifact.unit == "region" else draw_scores
             return draw_them(artifact, data, picked(image, artifact.ids))
         case Queries():
             asked = [artifact.ids[index] for index in np.unique(artifact.image)]
+            if artifact.unit == "image":
+                return draw_image_queries(artifact, data, named(image, asked))
             image = picked(image, asked)
             if artifact.unit == "region":
                 return draw_region_queries(artifact, data, image)
-            chosen_in_regions = artifact.unit == "pixel" and (artifact.region >= 0).all()
+            chosen_in_regions = (artifact.region >= 0).all()
             return (draw_picked_pixels if chosen_in_regions else draw_queries)(artifact, data, image)
         case Annotations():
             answered = [artifact.ids[index] for index in np.unique(artifact.answers.image)]
             return draw_answers(artifact, data, picked(image, answered))
         case PseudoLabels():
+            if artifact.attributes.get("method") == "gated":
+                return draw_gated(artifact, data, named(image, artifact.ids))
             return draw_pseudo_labels(artifact, data, picked(image, artifact.ids))
+
+
+def named(image: str | None, ids: list[str]) -> str | None:
+    """``image`` if it is among ``ids``; None stands for all of them."""
+    return None if image is None and ids else picked(image, ids)
 
 
 def picked(image: str | None, ids: list[str]) -> str:
@@ -116,15 +128,12 @@ def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
 
 
 def draw_queries(queries: Queries, data: Dataset, image: str) -> bytes:
-    """The asked pixels; of an image that is asked as a whole, the image."""
+    """The asked pixels."""
     pixels = data.image(image, queries.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     axes.imshow(pixels)
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
-    title = f"{image}: {queries.unit} queries of round {queries.round}"
-    if queries.unit == "pixel":
-        axes.scatter(queries.x[rows], queries.y[rows], s=40, c="#E69F00", edgecolors="white", linewidths=1.2)
-        title += f" ({len(rows)})"
-    axes.set_title(title, fontsize=9)
+    axes.scatter(queries.x[rows], queries.y[rows], s=40, c="#E69F00", edgecolors="white", linewidths=1.2)
+    axes.set_title(f"{image}: pixel queries of round {queries.round} ({len(rows)})", fontsize=9)
     return to_png(figure)

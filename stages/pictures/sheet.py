@@ -18,6 +18,7 @@ BETWEEN = 2  # pixels between the pictures of one cell
 LINE = 13  # pixels that a line of a caption takes
 HEADING, TITLE, LEGEND = 34, 40, 26  # pixels for the title of a section and of the sheet, and for a row of the legend
 LETTER = 6.0  # pixels that a letter of a caption takes at most, on average
+NARROWEST = 860  # pixels, so that titles have room
 
 
 class Cell(NamedTuple):
@@ -52,7 +53,7 @@ def draw_sheet(
     across = pictures * (tile_width + BETWEEN) - BETWEEN
     text = lines * LINE + 4
     down = text + tile_height
-    width = 2 * MARGIN + columns * (across + GAP) - GAP
+    width = max(2 * MARGIN + columns * (across + GAP) - GAP, NARROWEST)
     height = TITLE + MARGIN
     for section in sections:
         height += HEADING + -(-len(section.cells) // columns) * (down + GAP)
