@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -63,6 +64,7 @@ class Header:
         return cls(**{**values, "inputs": inputs})
 
 
+@cache
 def recorded_versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape results."""
     versions = {"python": platform.python_version()}

@@ -62,8 +62,11 @@ def settings_faults(model: type[BaseModel], error: ValidationError, source: str 
     prefix = f"{source}: " if source else ""
     faults = []
     for entry in error.errors():
-        name = ".".join(str(part) for part in entry["loc"]) or "settings"
-        top = str(entry["loc"][0]) if entry["loc"] else ""
+        if not entry["loc"]:  # of values that do not go together: the sentence names them
+            faults.append(f"{prefix}{entry['msg'].removeprefix('Value error, ')}")
+            continue
+        name = ".".join(str(part) for part in entry["loc"])
+        top = str(entry["loc"][0])
         if entry["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             faults.append(f"{prefix}unknown setting {name!r}; known are {known}.")

@@ -55,8 +55,9 @@ FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-s
 FEW_REGIONS += ["extract-superpixels.workers=1", "extract-superpixels.count=40"]
 FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
 FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
-FEW_CLUSTERS = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1", "cluster-regions.workers=1"]
-FEW_CLUSTERS += ["cluster-regions.clusters=3", "support.epochs=1", "support.batch=2", "train.lossiness-width=8"]
+ON_A_GRID = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1"]
+FEW_CLUSTERS = ["cluster-regions.workers=1", "cluster-regions.clusters=3"]
+FEW_CLUSTERS += ["support.epochs=1", "support.batch=2", "train.lossiness-width=8"]
 FEW_IMAGES = ["select.ratio=0.5", "train.steps-per-epoch=2", "train.discriminator-width=4"]
 FEW_IMAGES += ["train.self-training-from=1", "train.gate=0.5"]
 FEW_FITS = ["classifier.epochs=1", "classifier.batch=2"]
@@ -83,7 +84,7 @@ def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
     recipe = load_recipe(name)
     few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
-    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
+    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else []) + (ON_A_GRID if "madbal" in name else [])
     few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
     few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
@@ -101,7 +102,7 @@ def run_recipe(name, dataset, folder, rounds):
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
-    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES
+    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | {"madbal-random": 2}
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
