@@ -34,12 +34,16 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
             return {"clusters": cluster_table(artifact.header.counts)}
         case Annotations():
             classes = artifact.attributes["classes"]
-            labels = histogram(answer_counts(artifact), classes)
-            several = pixels_with_several(artifact)
-            if several:
-                labels["void"] -= several
-                labels["several classes"] = several
-            found = {"cost": artifact.cost(), "class_labels": labels}
+            found: dict[str, Any] = {"cost": artifact.cost()}
+            if len(artifact.image_rows):
+                found["image_classes"] = image_classes(artifact)
+            if len(artifact.image_rows) < len(artifact.answers) or not len(artifact.answers):
+                labels = histogram(answer_counts(artifact), classes)
+                several = pixels_with_several(artifact)
+                if several:
+                    labels["void"] -= several
+                    labels["several classes"] = several
+                found["class_labels"] = labels
             return found | (region_answers(artifact) if artifact.region_files else {})
         case PseudoLabels():
             classes = artifact.attributes["classes"]
@@ -65,6 +69,16 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
             }
         case _:
             return {}
+
+
+def image_classes(ledger: Annotations) -> dict[str, int]:
+    """Images per class that was named of them as a whole, which may be several; "none": those of which none was."""
+    labels, sets = ledger.answers.label[ledger.image_rows], ledger.answers.class_sets[ledger.image_rows]
+    if ledger.names_sets:
+        counts, nothing = sets.sum(0, dtype=np.int64), int((~sets.any(1)).sum())
+    else:
+        counts, nothing = np.bincount(labels, minlength=256), int((labels == VOID).sum())
+    return named(counts, ledger.image_classes) | ({"none": nothing} if nothing else {})
 
 
 def cluster_table(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -104,7 +118,7 @@ def answer_counts(ledger: Annotations) -> np.ndarray:
     dense = {ledger.ids[index] for index in np.unique(answers.image[answers.of_regions])} | set(ledger.exact_ids)
     for image, rows in ledger.rows.items():
         if image not in dense:  # points alone: no need to paint a map
-            counts += np.bincount(answers.label[rows], minlength=256)
+            counts += np.bincount(answers.label[rows][answers.y[rows] >= 0], minlength=256)
             continue
         labels = ledger.label_map(image)
         asked = ledger.queried_area(image) | (image in ledger.mask_ids)
@@ -115,7 +129,7 @@ def answer_counts(ledger: Annotations) -> np.ndarray:
 
 def pixels_with_several(ledger: Annotations) -> int:
     """Pixels without a class of their own in regions with several classes; `answer_counts` has them among void."""
-    several = ledger.answers.class_sets.sum(1) > 1
+    several = (ledger.answers.class_sets.sum(1) > 1) & ledger.answers.of_regions
     found = 0
     for image, rows in ledger.rows.items():
         if several[rows].any():
@@ -160,13 +174,16 @@ def region_answers(ledger: Annotations) -> dict[str, Any]:
 
 
 def class_clicks(ledger: Annotations) -> dict[str, float]:
-    """Clicks per class named, those of a set in equal parts (one each, in simulations), without what took none.
+    """Clicks per class named of pixels and regions, those of a set in equal parts (one each, in simulations).
+
+    Without what took none.
 
     "nothing named": the click that says so, in rounds of class sets, where void is not among the classes to name.
     "no single class": exact labels of a region are of many classes at once, and a skipped question has none.
     """
     answers, classes = ledger.answers, ledger.attributes["classes"]
-    clicks, sets = answers.clicks.astype(np.float64), answers.class_sets.astype(np.float64)
+    clicks = answers.clicks.astype(np.float64) * (answers.image_level == 0)
+    sets = answers.class_sets.astype(np.float64)
     sizes = sets.sum(1)
     of_sets = sizes > 0
     each = np.where(of_sets, clicks / np.maximum(sizes, 1), 0) @ sets
@@ -197,8 +214,11 @@ def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
         return {}
     if isinstance(artifact, Superpixels):
         return truth_of_regions(artifact, data)
-    if artifact.attributes.get("method", "sieve") == "sieve":
+    method = artifact.attributes.get("method", "sieve")
+    if method == "sieve":
         return truth_of_sieved(artifact, data)
+    if method == "gated":
+        return truth_of_gated(artifact, data)
     return truth_of_disambiguated(artifact, data)
 
 
@@ -295,6 +315,36 @@ def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
         "miou": defined(mean_iou(confusion)),
         "miou_where_labelled": defined(mean_iou(confusion[:, :-1])),
         "regions_with_one_class": share((sizes == 1).sum(), (sizes > 0).sum()),
+    }
+
+
+def truth_of_gated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right the predictions are that the discriminator accepted; images with a full mask are left out.
+
+    `coverage` is the share of the pixels of a known class that got labels, over all images without a mask.
+    """
+    from stages.inference.confusion import mean_iou
+
+    classes, accepted = len(data.classes), pseudo.read("images/accepted").astype(bool)
+    judged = ~np.isnan(pseudo.read("images/score"))
+    confusion, known = np.zeros((classes, classes + 1), dtype=np.int64), 0  # the last column: void, where it is learned
+    with Progress("comparing with the ground truth", int(judged.sum())) as bar:
+        for row in np.flatnonzero(judged).tolist():
+            image = pseudo.ids[row]
+            truth = data.mask(image)
+            of_class = truth != VOID
+            known += int(of_class.sum())
+            if accepted[row]:
+                labels = pseudo.label_map(image, classes)[of_class]
+                pairs = truth[of_class].astype(np.int64) * (classes + 1) + labels
+                confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            bar.advance()
+    return {
+        "images_judged": int(judged.sum()),
+        "images_accepted": int(accepted.sum()),
+        "coverage": share(confusion.sum(), known),
+        "label_precision_accepted": share(np.trace(confusion), confusion.sum()),
+        "miou_accepted": defined(mean_iou(confusion)),
     }
 
 

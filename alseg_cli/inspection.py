@@ -20,7 +20,7 @@ from stages.console import say
 SHARES = (
     *("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall"),
     *("share_of_regions", "share_of_pixels"),
-    *("coverage", "miou", "miou_where_labelled", "regions_with_one_class", "pixels_in_set"),
+    *("coverage", "miou", "miou_where_labelled", "miou_accepted", "regions_with_one_class", "pixels_in_set"),
 )
 MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
 
@@ -63,7 +63,7 @@ def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[st
         tensors = artifact.tensors()
         found["arrays"] = {
             f"{prefix}.*": {"number": len(names), "values": int(sum(tensors[name].numel() for name in names))}
-            for prefix in artifact.checkpoints()
+            for prefix in [*artifact.checkpoints(), *(["discriminator"] if artifact.has_discriminator else [])]
             for names in [[name for name in tensors if name.startswith(f"{prefix}.")]]
         }
     else:
@@ -129,7 +129,7 @@ def show(description: dict[str, Any]) -> None:
         shape = entry.get("shape", f"{entry.get('values', '')} values")
         arrays.add_row(name, str(entry["number"]), entry.get("dtype", ""), str(shape), bounds + of)
     console.print(arrays)
-    for title in ("splits", "cost", "class_pixels", "class_labels", "class_clicks"):
+    for title in ("splits", "cost", "image_classes", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             share_table(console, title.replace("_", " "), description[title])
     for title in ("rounds", "clusters"):

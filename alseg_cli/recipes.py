@@ -146,8 +146,9 @@ def inherit(base: Recipe, values: Values) -> Values:
         return below if above is None else above
 
     below = base.model_dump(mode="json", exclude={"name"}, exclude_unset=True)
-    if "steps" in values:  # the base's steps go, and what its profiles say about them
-        kept = {step.get("name") for step in values["steps"]}
+    steps = values.get("steps")
+    if isinstance(steps, list):  # the base's steps go, and what its profiles say about them
+        kept = {step.get("name") for step in steps if isinstance(step, dict)}
         for profile in below.get("profiles", {}).values():
             profile["steps"] = {name: own for name, own in profile.get("steps", {}).items() if name in kept}
     return merged(below, values)

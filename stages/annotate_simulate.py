@@ -45,7 +45,7 @@ def run(
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
         if settings.error_rate and asked.answer not in ("class", "dominant", "image-class"):
-            raise BadInput(f"Errors are simulated where one class is named, and {queries} asks for a {asked.answer}.")
+            raise BadInput(f"Errors are simulated where one class is named, not for answers of kind {asked.answer}.")
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
         request = Request("annotate-simulate", "annotations", output, settings, refer(output, inputs))

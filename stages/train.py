@@ -47,7 +47,7 @@ def run(
         require_made_from(given, "dataset", data)
         require_labels(given, settings)
         if start is not None:
-            require_start(start, data, settings)
+            require_start(start, data, given, settings)
         inputs = refer(output, {"dataset": data, "labels": given, "model": start})
         inputs |= weights_ref(output, settings.weights) if start is None else {}
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
@@ -84,12 +84,14 @@ def require_labels(labels: Labels, settings: TrainSettings) -> None:
             raise BadInput(f"{labels.path} has no answers that name classes together; set --objective labels.")
 
 
-def require_start(start: Model, data: Dataset, settings: TrainSettings) -> None:
+def require_start(start: Model, data: Dataset, labels: Labels, settings: TrainSettings) -> None:
     """BadInput for a model that this training cannot start from."""
     if start.of_images != (settings.objective == "image-classes"):
         predicts = "classes of whole images" if start.of_images else "a class per pixel"
         raise BadInput(f"{start.path} predicts {predicts}; start from a model of the same kind.")
     require_same_classes(start, data, of_images=True)
+    if start.of_images and isinstance(labels, Annotations) and start.attributes["classes"] != labels.image_classes:
+        raise BadInput(f"{start.path} predicts other classes than {labels.path} names; set --cold-start.")
     start.require_checkpoint(settings.checkpoint)
     if settings.learn_void != start.knows_void:
         raise BadInput(

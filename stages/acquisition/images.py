@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stages.acquisition.choice import RULES, highest, pool_size
-from stages.acquisition.image_budget import image_budget, next_count
+from stages.acquisition.image_budget import ImageBudget, image_budget, next_count
 from stages.acquisition.k_centre import k_centre
 from stages.acquisition.pool import require_pool
 from stages.artifacts.annotations import Annotations
@@ -36,20 +36,22 @@ def choose_images(
         found = left[pick(values[left], left, budget, scores, settings, generator)]
     counts = {"queries": len(found), "images": len(found)}
     if settings.ratio is not None and settings.seed_share is not None:
-        whole = image_budget(
-            len(ids), settings.ratio, settings.seed_share, settings.query_share, settings.seed_in_selection
-        )
+        whole = whole_budget(len(ids), settings)
         counts |= {"budget": whole.budget, "seed": whole.seed, "rounds": whole.rounds}
     return {"image": found, "score": values[found]}, counts
 
 
+def rows_asked(ledger: Annotations | None, settings: SelectSettings) -> np.ndarray:
+    """Row numbers of the answers of the kind that is asked for now, oldest first."""
+    if ledger is None:
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(ledger.answers.of_images) if settings.image_answer == "mask" else ledger.image_rows
+
+
 def asked_before(ledger: Annotations | None, settings: SelectSettings) -> set[str]:
     """Ids of the images with an answer of the kind that is asked for now."""
-    if ledger is None:
-        return set()
-    if settings.image_answer == "mask":
-        return ledger.mask_ids
-    return {ledger.ids[index] for index in np.unique(ledger.answers.image[ledger.image_rows])}
+    rows = rows_asked(ledger, settings)
+    return set() if ledger is None else {ledger.ids[index] for index in np.unique(ledger.answers.image[rows])}
 
 
 def pick(
@@ -81,30 +83,41 @@ def round_budget(
     """How many images this round asks about (spec als4gan.md 2.1)."""
     if settings.ratio is None:
         return settings.budget or left
-    whole = image_budget(
-        images, settings.ratio, settings.seed_share or 1.0, settings.query_share, settings.seed_in_selection
-    )
+    whole = whole_budget(images, settings)
     if settings.seed_share is None:
         return whole.budget
-    selected = 0
-    if ledger is not None:
-        first = ledger.answers.round[ledger.image_rows].min(initial=round_number)
-        counted = ledger.image_rows
-        if not settings.seed_in_selection:
-            counted = counted[ledger.answers.round[counted] > first]
-        selected = len(counted)
-    count = next_count(whole, round_number, selected, left)
+    rows = rows_asked(ledger, settings)
+    rounds = np.zeros(0, dtype=np.int64) if ledger is None else ledger.answers.round[rows]
+    first = int(rounds.min(initial=round_number))
+    selected = len(rounds) if settings.seed_in_selection else int((rounds > first).sum())
+    count = next_count(whole, round_number - first, selected, left)
     if count == 0:
-        raise BadInput(
-            f"The budget of {whole.budget} images is spent; ask for their masks with --rule answered, or raise --ratio."
-        )
+        masks = "" if settings.image_answer == "mask" else "ask for their masks with --rule answered, or "
+        raise BadInput(f"The budget of {whole.budget} images is spent; {masks}raise --ratio.")
     return count
+
+
+def whole_budget(images: int, settings: SelectSettings) -> ImageBudget:
+    """The budget of ``settings`` with a ratio, all of it a seed set where there is no share of one.
+
+    BadInput where the images do not suffice.
+    """
+    assert settings.ratio is not None
+    share, counts = settings.seed_share, settings.seed_in_selection
+    try:
+        return image_budget(
+            images, settings.ratio, 1.0 if share is None else share, settings.query_share, share is None or counts
+        )
+    except ValueError as error:
+        raise BadInput(f"The budget of images cannot be met: {error}.") from error
 
 
 def answered_images(
     ids: list[str], ledger: Annotations | None, left: np.ndarray, settings: SelectSettings
 ) -> np.ndarray:
     """Numbers of the images ``left`` whose class was answered, in the order of the answers, but for the seed set."""
+    if settings.image_answer != "mask":
+        raise BadInput("The rule answered asks for masks of images whose class was answered; set --image-answer mask.")
     if ledger is None or not len(ledger.image_rows):
         raise BadInput(
             "The rule answered asks about images whose class was answered; give the --annotations with them."

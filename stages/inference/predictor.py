@@ -38,6 +38,14 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
+def in_parts(images: Tensor) -> Sequence[Tensor]:
+    """What of a batch goes through a network together: all of it, on a CPU one by one.
+
+    There the last bits of a small convolution depend on the batch, and batching gains next to nothing.
+    """
+    return images.split(1) if images.device.type == "cpu" else [images]
+
+
 @dataclass
 class Predictor:
     """A network in eval mode, ready to predict (B,3,H,W) uint8 RGB images of any size."""
@@ -66,26 +74,29 @@ class Predictor:
         """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits; the pad is cut off again."""
         height, width = images.shape[-2:]
         images = self.prepared(images)
-        # on a CPU the last bits of a small convolution depend on the batch, and batching gains next to nothing
-        parts = images.split(1) if self.device.type == "cpu" else [images]
         with torch.inference_mode(), forward_precision(self.precision, self.device):
-            out = torch.cat([self.network(part) for part in parts])
+            out = torch.cat([self.network(part) for part in in_parts(images)])
         return out[..., :height, :width].float().contiguous()
 
     def support_maps(self, images: Tensor) -> tuple[Tensor, SupportMaps]:
         """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and what the support heads say, of the same size."""
         height, width = images.shape[-2:]
         prepared = self.prepared(images)
-        parts = prepared.split(1) if self.device.type == "cpu" else [prepared]
         found: list[list[Tensor]] = []
         with torch.inference_mode(), forward_precision(self.precision, self.device):
-            for part in parts:
+            for part in in_parts(prepared):
                 inner = self.network.inner(part)  # type: ignore[operator]
                 size = (part.shape[-2], part.shape[-1])
                 found.append([self.network.segment(inner, size), *self.network.support(inner, size)])  # type: ignore[operator]
         every = (torch.cat(each)[..., :height, :width].float() for each in zip(*found, strict=True))
         logits, *maps = (each.contiguous() for each in every)
         return logits, SupportMaps(*maps)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,D) f32 features of a classifier of images."""
+        parts = in_parts(self.prepared(images))
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            return torch.cat([self.network.features(part) for part in parts]).float()  # type: ignore[operator]
 
     def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
         """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized by ``scale``, sides rounded down."""

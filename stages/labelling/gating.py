@@ -31,7 +31,7 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
     import torch.nn.functional as F
 
     from stages.inference.devices import choose_device, forward_precision
-    from stages.inference.predictor import image_batches, load_predictor
+    from stages.inference.predictor import image_batches, in_parts, load_predictor
     from stages.networks.discriminator import Discriminator
     from stages.supervision.adversarial_losses import accepted, pair
 
@@ -55,7 +55,8 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear")
                 valid = torch.ones(len(logits), *size, dtype=torch.bool, device=device)
-                scores, _ = discriminator(pair(logits.softmax(1), batch.images.to(device).float() / 255, valid))
+                pairs = pair(logits.softmax(1), batch.images.to(device).float() / 255, valid)
+                scores = torch.cat([discriminator(part)[0] for part in in_parts(pairs)])
             z = scores.float().sigmoid().flatten()
             predicted = logits.argmax(1).to(torch.uint8).cpu().numpy()
             for image, own, score, passed in zip(

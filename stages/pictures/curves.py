@@ -43,7 +43,7 @@ def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "mio
     plain(axes)
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["loss"] for row in history], color=COLOURS[1], label="training loss")
-    axes.set_xlabel("epoch")
+    (below or [axes])[-1].set_xlabel("epoch")
     axes.set_ylabel("training loss", color=COLOURS[1])
     axes.set_ylim(bottom=0)
     validated = [row for row in history if f"val_{criterion}" in row]
@@ -78,7 +78,6 @@ def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     axes.axhline(0.5, color="0.5", ls=":", lw=1)
     for (name, label), colour, marker in zip(BALANCE.items(), COLOURS[2:5], MARKERS, strict=False):
         axes.plot(epochs, [row.get(name, math.nan) for row in history], f"{marker}-", ms=3, color=colour, label=label)
-    axes.set_xlabel("epoch")
     axes.set_ylabel("discriminator")
     axes.set_ylim(-0.03, 1.03)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)

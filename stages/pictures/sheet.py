@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from stages.artifacts.dataset import Dataset
@@ -15,9 +16,9 @@ TILE = 176  # pixels: the longer side of a picture on the sheet
 DOTS = 120  # per inch, as `to_png` writes them
 MARGIN, GAP = 12, 14  # pixels around the sheet, and between cells
 BETWEEN = 2  # pixels between the pictures of one cell
-LINE = 13  # pixels that a line of a caption takes
+LINE = 15  # pixels that a line of a caption takes
 HEADING, TITLE, LEGEND = 34, 40, 26  # pixels for the title of a section and of the sheet, and for a row of the legend
-LETTER = 6.0  # pixels that a letter of a caption takes at most, on average
+SMALL = 7  # points: the letters of captions
 NARROWEST = 860  # pixels, so that titles have room
 
 
@@ -73,7 +74,7 @@ def draw_sheet(
             top = y + number // columns * (down + GAP)
             left = MARGIN + number % columns * (across + GAP)
             for line, words in enumerate(cell.caption):
-                axes.text(left, top + line * LINE, shortened(words, across), fontsize=7, va="top")
+                axes.text(left, top + line * LINE, shortened(words, across), fontsize=SMALL, va="top")
             for place, picture in enumerate(cell.pictures):
                 small = fitted(picture, tile_height, tile_width)
                 x = left + place * (tile_width + BETWEEN)
@@ -106,12 +107,12 @@ def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` that fits into ``width`` pixels of a caption, with dots in its middle where it is too long."""
-    most = max(8, int(width / LETTER))
-    if len(text) <= most:
-        return text
-    head = (most - 3) // 2
-    return f"{text[:head]}...{text[len(text) - (most - 3 - head) :]}"
+    """``text`` as a caption that fits into ``width`` pixels, with dots in its middle where it is too long."""
+    found, left = text, len(text)
+    while left and TextPath((0, 0), found, size=SMALL).get_extents().width * DOTS / 72 > 0.95 * width:
+        left -= 1
+        found = f"{text[: left - left // 2]}...{text[len(text) - left // 2 :]}"
+    return found
 
 
 def spread_out(number: int, most: int) -> np.ndarray:

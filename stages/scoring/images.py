@@ -19,10 +19,8 @@ def score_images(data: Dataset, model: Model | None, settings: ScoreSettings) ->
 
     (spec als4gan.md 2.3: one softmax, of the model that was trained before the image is asked about)
     """
-    import torch
-
     from stages.acquisition.measures import MEASURES
-    from stages.inference.devices import choose_device, forward_precision
+    from stages.inference.devices import choose_device
     from stages.inference.predictor import image_batches, load_predictor, scaled_images
 
     assert model is not None
@@ -40,9 +38,7 @@ def score_images(data: Dataset, model: Model | None, settings: ScoreSettings) ->
             writer.rows("score", measure(logits).flatten(1).mean(1).cpu().numpy())
             writer.rows("probability", probability.flatten(1).cpu().numpy())
             if settings.keep_features:
-                with torch.inference_mode(), forward_precision(settings.precision, device):
-                    features = predictor.network.features(predictor.prepared(seen))  # type: ignore[operator]
-                writer.rows("features", features.float().cpu().numpy().astype(np.float16))
+                writer.rows("features", predictor.features(seen).cpu().numpy().astype(np.float16))
         return {}
 
     return fill

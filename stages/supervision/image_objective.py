@@ -30,13 +30,16 @@ class ImageObjective(LabelObjective):
     def count_labels(self, labels: Labels) -> np.ndarray:
         assert isinstance(labels, Annotations)
         assert isinstance(self.samples, ImageSamples)
-        self.several = labels.names_sets
         self.classes = len(labels.image_classes)
         targets = list(self.samples.targets.values())
         return np.sum(targets, 0).astype(np.int64) if self.several else np.bincount(targets, minlength=self.classes)
 
     def can_validate(self) -> bool:
-        split = self.settings.validation_split
+        _, labels = self.samples.opened()
+        assert isinstance(labels, Annotations)
+        self.several, split = labels.names_sets, self.settings.validation_split
+        if self.several:
+            return self.dataset.has_masks(split)
         known = [image for image in self.dataset.all_ids if self.dataset.splits[image] == split]
         return bool(known) and all(image in self.dataset.labels or f"masks/{image}" in self.dataset for image in known)
 

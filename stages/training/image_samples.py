@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED_VOID
 from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.errors import BadInput
@@ -32,14 +33,17 @@ class ImageSamples(TrainingSamples):
 
 
 def image_targets(ledger: Annotations) -> dict[str, np.ndarray]:
-    """Image id -> its class () i64, or where classes were named together (C,) f32; the last answer counts."""
+    """Image id -> its class () i64, or where classes were named together (C,) f32; the last answer counts.
+
+    Where some answers name all classes, those that name one alone do not say which others are there, and count not.
+    """
     answers, targets = ledger.answers, {}
     sets = answers.class_sets[:, :-1].astype(np.float32)
     several = ledger.names_sets
     for row in ledger.image_rows:
-        if several:
+        if several and (sets[row].any() or answers.state[row] == ANSWERED_VOID):
             targets[ledger.ids[answers.image[row]]] = sets[row]
-        elif answers.label[row] != VOID:
+        if not several and answers.label[row] != VOID:
             targets[ledger.ids[answers.image[row]]] = np.int64(answers.label[row])
     return targets
 
