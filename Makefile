@@ -1,5 +1,5 @@
 # Everything starts from here; each target sets up .venv first if need be.
-#   make demo     PixelPick against random pixels on built-in scenes, with pictures
+#   make demo     PixelPick against random pixels on built-in scenes, with pictures and a report
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
 #   make bench    speed and memory, written to docs/benchmarks.md
@@ -30,8 +30,10 @@ demo: $(DEMO)/scenes.h5
 	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
 	  --png $(DEMO)/picked-pixels.png
 	@$(BIN)/alseg compare $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full -o $(DEMO)/curve.png
+	@$(BIN)/alseg report $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full --images 2 -o $(DEMO)/report.html
 	@echo
-	@echo "Look at  $(DEMO)/curve.png          mIoU over clicks, full supervision as the line to reach"
+	@echo "Look at  $(DEMO)/report.html        all of it as one page: curves, classes, cost, pictures, what came from what"
+	@echo "         $(DEMO)/curve.png          mIoU over clicks, full supervision as the line to reach"
 	@echo "         $(DEMO)/picked-pixels.png  the pixels that were asked in one scene, in the colour of their answer"
 	@echo "         $(DEMO)/pixelpick.mk       the whole run as a Makefile; delete any file it made and run it again"
 	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"

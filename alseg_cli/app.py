@@ -8,6 +8,7 @@ import typer
 
 from alseg_cli.exits import exit_codes
 from alseg_cli.options import stage_command
+from stages.settings.people import PeopleSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
@@ -146,12 +147,37 @@ def annotate_simulate(
     stage.run(dataset, queries, output, settings, annotations, superpixels, force)
 
 
+@stage_command(app, "annotate")
+def annotate(
+    dataset: DatasetFile,
+    queries: Annotated[Path, typer.Argument(help="The queries to answer.", metavar="QUERIES")],
+    output: Output,
+    settings: PeopleSettings,
+    annotations: Ledger = None,
+    superpixels: Regions = None,
+    force: bool = False,
+) -> None:
+    """Let people answer queries in a browser, by keys: open the address that is printed.
+
+    Every answer is saved at once; stop it as you like and go on with the same command. The ledger is written when all
+    is answered, or when somebody presses Finish.
+    """
+    from stages import annotate as stage
+
+    stage.run(dataset, queries, output, settings, annotations, superpixels, force)
+
+
 @app.command("export-queries")
 def export_queries(
     queries: Annotated[Path, typer.Argument(help="The queries to answer.", metavar="QUERIES")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the CSV table goes.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where the CSV table goes; of images: a .npy array, or a .txt list.")
+    ],
 ) -> None:
-    """Write pixel queries as a CSV table for people to fill in: column class takes a class name, void or skip."""
+    """Write pixel queries as a CSV table for people to fill in: column class takes a class name, void or skip.
+
+    Of queries of images the names are written, in rank order.
+    """
     from stages import export_queries as stage
 
     stage.run(queries, output)
@@ -216,13 +242,16 @@ def inspect(
     ] = None,
     image: Annotated[
         str | None,
-        typer.Option(help="With --png: the image to draw; default: the first, for a model the first for validation."),
+        typer.Option(
+            help="With --png: the image to draw; default: the first, for a model the first for validation, and of "
+            "images scored, asked about or judged as a whole a sheet of many."
+        ),
     ] = None,
     png: Annotated[
         Path | None, typer.Option(help="Draw what the artifact holds for one image, or what the model predicts.")
     ] = None,
 ) -> None:
-    """Tell what an artifact is, how it came about and what it holds; draw it for one image with --png."""
+    """Tell what an artifact is, how it came about and what it holds; draw it for an image, or many, with --png."""
     from alseg_cli import inspection
 
     inspection.run(file, json, dataset, image, png)
@@ -275,6 +304,27 @@ def compare(
     from alseg_cli.comparison import compare_runs
 
     compare_runs(runs, output, full, checkpoint, evaluation)
+
+
+@app.command("report")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs; those that differ by seed alone are one.", metavar="RUN...")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file.")],
+    full: Annotated[Path | None, typer.Option(help="A run on full masks: the line to reach.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Report the last or the best epoch.", metavar="last|best")] = "last",
+    images: Annotated[
+        int, typer.Option(min=0, help="Images shown of the queries and of the held-out split; 0: no pictures.")
+    ] = 3,
+    evaluation: Annotated[
+        str, typer.Option(help="Which evaluation of a round, such as stage1-evaluation.")
+    ] = "evaluation",
+) -> None:
+    """Write runs as one HTML page without network: curves, classes, cost, pictures, and what came from what."""
+    from alseg_cli.report.command import write_report
+
+    write_report(runs, output, full, checkpoint, images, evaluation)
 
 
 def main() -> None:

@@ -50,6 +50,9 @@ def write_plan(
     recipe = load_recipe(recipe_name)
     if not recipe.steps:
         raise BadInput(f"Recipe {recipe.name} has no steps to plan; give one that lists [[steps]].")
+    by_hand = [f"{step.name} ({step.stage})" for step in recipe.steps if step.stage not in SHAPES]
+    if by_hand:
+        raise BadInput(f"Recipe {recipe.name}: {', '.join(by_hand)} cannot be planned; run it by hand.")
     extra = parse_overrides(recipe, overrides)
     check_settings(recipe, profile, extra)
     given = rounds or recipe.profile(profile).rounds or recipe.rounds

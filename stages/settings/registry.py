@@ -1,6 +1,7 @@
 """Stage name -> settings model: what a recipe may set and the command line offers."""
 
 from stages.settings.base import StageSettings
+from stages.settings.people import PeopleSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
@@ -20,6 +21,7 @@ SETTINGS: dict[str, type[StageSettings]] = {
     "score": ScoreSettings,
     "select": SelectSettings,
     "annotate-simulate": AnnotateSettings,
+    "annotate": PeopleSettings,
     "import-answers": ImportSettings,
     "pseudo-label": PseudoLabelSettings,
     "evaluate": EvaluateSettings,

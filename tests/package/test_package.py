@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "prepare", "extract-superpixels", "cluster-regions", "train", "score", "select", "annotate-simulate",
-    "export-queries", "import-answers", "evaluate", "inspect", "verify", "plan", "compare",
+    "prepare", "extract-superpixels", "cluster-regions", "train", "score", "select", "annotate-simulate", "annotate",
+    "export-queries", "import-answers", "evaluate", "inspect", "verify", "plan", "compare", "report",
 ]  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def test_the_wheel_works_from_any_folder_and_ships_its_data(tmp_path):
     assert ".DELETE_ON_ERROR" in made.stdout
     names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
     shipped = {path.name for path in (ROOT / "data").rglob("*.toml")}
+    shipped |= {path.name for path in (ROOT / "stages" / "people" / "page").iterdir()}
     assert shipped
     assert shipped <= names
     assert not any("tests" in name for name in zipfile.ZipFile(wheel).namelist())

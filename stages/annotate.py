@@ -1,0 +1,115 @@
+"""The stage `annotate`: people answer queries in a browser; the ledger is what `annotate-simulate` would write."""
+
+from pathlib import Path
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import append_answers, ledger_counts
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
+from stages.artifacts.header import Header
+from stages.artifacts.images_table import require_same_grid
+from stages.artifacts.opening import read_any_header
+from stages.artifacts.publish import publish_bytes
+from stages.artifacts.queries import Queries
+from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.superpixels import Superpixels, regions_of
+from stages.console import say
+from stages.errors import BadInput, Stopped
+from stages.people.journal import journal_path, open_journal
+from stages.people.keys import class_keys
+from stages.people.outcome import ledger_rows
+from stages.people.questions import Questions
+from stages.people.session import Session
+from stages.settings.people import PeopleSettings
+
+
+def run(
+    dataset: Path,
+    queries: Path,
+    output: Path,
+    settings: PeopleSettings,
+    annotations: Path | None = None,
+    superpixels: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Serves a page where people answer ``queries``; publishes the ledger ``annotations`` with the answers appended.
+
+    Every answer is in a journal beside the output before the next query is shown; the same command goes on after any
+    end. What is open when somebody finishes early stays open. Raises Stopped when a signal comes before the end.
+    """
+    with Dataset(dataset) as data, Queries(queries) as asked:
+        require_made_from(asked, "dataset", data)
+        before = None if annotations is None else Annotations(annotations)
+        asked.require_ledger(before)
+        regions = regions_of(superpixels, data, asked)
+        inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
+        request = Request("annotate", "annotations", output, settings, refer(output, inputs))
+        require_replaceable(request, force)
+        if before is not None:  # now, and not when everything is answered
+            require_same_grid(before, before.sizes, asked.sizes)
+        questions = Questions(data, asked, regions)
+        class_keys(settings.keys, settings.commands(), questions.classes)
+        return produce(request, lambda: build(request, questions, before, regions, settings), force)
+
+
+def require_replaceable(request: Request, force: bool) -> None:
+    """BadInput rather than replace what people answered, which no command can make again."""
+    request.require_own_output()
+    differences = request.differences()
+    if differences is None or (not differences and not force):
+        return
+    try:
+        stage = read_any_header(request.output).stage
+    except BadInput:
+        return  # a damaged file may be built again
+    if stage == request.stage:
+        raise BadInput(
+            f"{request.output} holds answers of people, which no command could make again; move it away or choose "
+            "another output to ask anew."
+        )
+
+
+def build(
+    request: Request,
+    questions: Questions,
+    before: Annotations | None,
+    regions: Superpixels | None,
+    settings: PeopleSettings,
+) -> str:
+    from stages.people.serving import serve
+
+    with open_journal(journal_path(request.output, request.key()), questions) as journal:
+        session = Session(questions, journal, settings, before.annotators if before is not None else ())
+        if session.given:
+            say(f"{len(session.given)} of {len(session.order)} queries are answered already")
+        summary = ""
+
+        def finish() -> str:
+            nonlocal summary
+            summary = publish(request, session, before, regions)
+            return summary
+
+        if session.complete:  # stopped between the last answer and the ledger
+            finish()
+        elif not serve(session, settings, finish):
+            done, count = len(session.given), len(session.order)
+            raise Stopped(
+                f"stopped with {done} of {count} queries answered; {count - done} are open, run it again to go on"
+            )
+        journal.remove()
+    return summary
+
+
+def publish(request: Request, session: Session, before: Annotations | None, regions: Superpixels | None) -> str:
+    questions, queries = session.questions, session.questions.queries
+    new, people = ledger_rows(questions, session.given, session.seconds)
+    ledger = append_answers(before, queries.ids, queries.sizes, new, people, superpixels=regions)
+    data, still_open = questions.data, len(queries) - len(new)
+    counts = ledger_counts(ledger, new, questions.classes) | {"open": still_open}
+
+    def fill(writer: Writer) -> Header:
+        ledger.write(writer)
+        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
+
+    publish_bytes(request.output, build_in_memory(fill))
+    return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"

@@ -1,0 +1,728 @@
+// The page of `alseg annotate`: shows a query, takes keys, and moves on once the server has saved the answer.
+
+const $ = (id) => document.getElementById(id);
+
+const MOST_SCALE = 40; // screen pixels per pixel of the image
+const CONTEXT = 0.4; // of the image's shorter side is shown around a pixel ...
+const FEWEST_PIXELS = 96; // ... but no fewer pixels than these
+const REGION_MARGIN = 2.4; // times the region's box are shown around it
+const MARGIN = 0.25; // of the view may lie beyond the image, so that what is near its border stays near the middle
+const VEIL = 80; // of 255, over what is not the region
+const SMOOTH = 12; // enlarged more than so far the pixels themselves are shown
+const RETRY = 1000; // milliseconds between attempts to reach the server
+const POLL = 1000; // milliseconds between looks whether a query came free
+const KEPT_IMAGES = 4;
+
+const CLIENT = sessionStorage.client ??= [...crypto.getRandomValues(new Uint8Array(16))]
+  .map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+let session; // what the server told once
+let annotator;
+let shown = null; // what the server told of the present query: question, revision, answer, ahead, progress
+let picture = null; // the image of the question
+let marks = null; // the region's outline and the veil over the rest
+let chosen = new Set(); // class numbers toggled; VOID for void
+let busy = true; // keys wait while an answer is on its way
+let hidden = false; // whether the marks are
+let seen = { since: 0, before: 0 }; // how long the query was looked at
+let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // the point of the image in the middle, and zoom times fit is the scale
+let drawing = false;
+
+const VOID = -1;
+const view2d = $("view").getContext("2d");
+const overview2d = $("overview").getContext("2d");
+const pictures = new Map(); // image -> promise of its picture, the latest last
+
+// --- talking to the server -------------------------------------------------------------------------------------------
+
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+class Lost extends Error {}
+
+/** Sends a request until the server takes it; a sentence stands over the image meanwhile. */
+async function request(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const response = await fetch(path, { ...options, credentials: "same-origin" });
+      const text = await response.text();
+      let content = {};
+      try {
+        content = text ? JSON.parse(text) : {};
+      } catch {
+        content = { told: text };
+      }
+      if (attempt > 1) notice("");
+      return { status: response.status, content };
+    } catch {
+      if (["complete", "ending"].includes(document.body.dataset.state)) throw new Lost();
+      notice(
+        "The server does not answer, so this is not saved yet; trying again. If it was ended, start the same command " +
+        "again and open the address that it prints: everything before is safe.",
+      );
+      await pause(RETRY);
+    }
+  }
+}
+
+/** Does something that leads to the next query. */
+async function act(path, body) {
+  if (busy) return;
+  setBusy(true);
+  let status;
+  let content;
+  try {
+    ({ status, content } = await request(path, { client: CLIENT, ...body }));
+  } catch (error) {
+    if (error instanceof Lost) return waitForEnd();
+    throw error;
+  }
+  if (status === 200 || (status === 409 && content.state)) {
+    await show(content);
+  } else if (status === 410) {
+    await waitForEnd();
+  } else if (status === 403) {
+    refusal(status, content);
+  } else {
+    notice(content.told || `The server refused this (${status}).`);
+    setBusy(false);
+    if (!shown && status === 422) askName();
+  }
+}
+
+function refusal(status, { told }) {
+  cover(status === 403 ? "This address is not valid any more" : "The server is in trouble", told);
+}
+
+function setBusy(value) {
+  busy = value;
+  document.body.ariaBusy = String(value);
+  if (value || !shown?.question) delete document.body.dataset.query;
+  else document.body.dataset.query = shown.question.query;
+}
+
+// --- from query to query ---------------------------------------------------------------------------------------------
+
+async function start() {
+  const address = new URLSearchParams(location.search);
+  const { status, content } = await request("session");
+  if (status !== 200) return refusal(status, content);
+  session = content;
+  annotator = address.get("annotator") || sessionStorage.annotator || session.annotator;
+  rename(annotator);
+  $("asked").textContent = session.asked;
+  document.title = `${session.dataset}, round ${session.round}: alseg annotate`;
+  listClasses();
+  fitLegend();
+  setBusy(false);
+  return act("next", { annotator });
+}
+
+/** The name is kept in the address, the token is not: the browser has it as a cookie by now. */
+function rename(name) {
+  annotator = name;
+  sessionStorage.annotator = name;
+  history.replaceState(null, "", `${location.pathname}?${new URLSearchParams({ annotator: name })}`);
+  $("who").textContent = name;
+}
+
+async function show(situation) {
+  shown = situation;
+  marks = null;
+  chosen = new Set(situation.answer?.classes ?? []);
+  if (situation.answer?.void) chosen.add(VOID);
+  tellProgress();
+  notice(situation.told);
+  document.body.dataset.state = situation.state;
+  const { question } = situation;
+  markChosen();
+  if (!question) return situation.state === "complete" ? waitForEnd() : waitForOthers();
+  cover("");
+  picture = await fetchPicture(question.image, question.query).catch(() => null);
+  if (!picture) return withoutPicture(question);
+  if (question.runs) marks = outline(question);
+  $("mode").textContent = situation.answer
+    ? `Your earlier answer: ${nameOf(situation.answer)}. A key changes it, Enter keeps it.` : "";
+  $("caption").textContent = captionOf(question);
+  lookAtQuestion();
+  draw();
+  await new Promise((done) => requestAnimationFrame(done)); // it is on the screen only now
+  seen = { since: performance.now(), before: 0 };
+  setBusy(false);
+  if (situation.ahead) fetchPicture(situation.ahead.image, situation.ahead.query).catch(() => {});
+  return undefined;
+}
+
+/** An image that cannot be shown can only be put off. */
+async function withoutPicture({ image, query }) {
+  pictures.delete(image);
+  const { content } = await request(`image/${query}`);
+  view2d.clearRect(0, 0, $("view").width, $("view").height);
+  $("overview").hidden = true;
+  $("caption").textContent = image;
+  notice(`The image cannot be shown. ${content.told ?? ""} Put it off with ${session.keys.later}, or reload the page.`);
+  setBusy(false);
+}
+
+function captionOf(question) {
+  const { image, pixel, box, size } = question;
+  if (pixel) return `${image} · y ${pixel[0]}, x ${pixel[1]}`;
+  if (box) return `${image} · region ${question.region}`;
+  return `${image} · ${size[1]} × ${size[0]}`;
+}
+
+async function waitForOthers() {
+  cover(
+    "Nothing left for you right now",
+    `${leftOver()} being answered by ${shown.progress.others.join(", ") || "others"}. What they leave comes here.`,
+  );
+  await pause(POLL);
+  if (document.body.dataset.state !== "waiting") return;
+  setBusy(false);
+  await act("next", { annotator });
+}
+
+function leftOver() {
+  const left = shown.progress.all - shown.progress.answered;
+  return left === 1 ? "One query is" : `${left} queries are`;
+}
+
+/** All is answered, or somebody ended it: the ledger is being written. */
+async function waitForEnd() {
+  if (shown?.state === "complete") {
+    const { undo } = session.keys;
+    const seconds = Math.round(shown.grace);
+    cover(
+      `All ${shown.progress.all} queries are answered`,
+      seconds ? `The ledger is written in ${seconds} seconds. Enter writes it now, ${undo} changes the last answer.`
+        : "The ledger is being written.",
+    );
+    document.body.dataset.state = "complete";
+  } else {
+    document.body.dataset.state = "ending";
+    cover("The answering has ended", "The ledger is being written.");
+  }
+  setBusy(false);
+  const mine = shown;
+  try {
+    for (;;) {
+      const { status, content } = await request("end", { client: CLIENT });
+      if (shown !== mine) return; // an answer is being changed
+      if (status !== 200 || content.state === "ended") {
+        document.body.dataset.state = "ended";
+        cover("The answering has ended", `${content.told} You can close this window.`);
+        return;
+      }
+    }
+  } catch {
+    if (shown !== mine) return;
+    document.body.dataset.state = "ended";
+    cover("The answering has ended", "The server is gone; the terminal says whether the ledger is written.");
+  }
+}
+
+function answer(given) {
+  const { question, revision } = shown;
+  const { query, image, y, x, region } = question;
+  const seconds = (seen.before + performance.now() - seen.since) / 1000;
+  $("last").replaceChildren("Last answer: ", bold(nameOf({ classes: [], ...given })));
+  return act("answer", {
+    annotator, revision, given: { query, image, y, x, region, classes: [], ...given, seconds, annotator },
+  });
+}
+
+function bold(text) {
+  const element = document.createElement("b");
+  element.textContent = text;
+  return element;
+}
+
+function nameOf({ classes, void: none, skip }) {
+  if (skip) return "don’t know";
+  return [...classes.map((label) => session.classes[label].name), ...(none ? ["void"] : [])].join(", ");
+}
+
+function tellProgress() {
+  const { answered, all, put_off: putOff, minutes_left: minutes, others } = shown.progress;
+  const parts = [`${answered} of ${all} answered`];
+  if (minutes !== null && answered < all) {
+    parts.push(minutes < 1 ? "under 1 min left" : `about ${Math.round(minutes)} min left`);
+  }
+  if (putOff) parts.push(`${putOff} for later`);
+  if (others.length) parts.push(`with ${others.join(", ")}`);
+  $("progress").textContent = parts.join(" · ");
+  $("bar").setAttribute("aria-valuenow", answered);
+  $("bar").setAttribute("aria-valuemax", all);
+  $("bar").firstElementChild.style.width = `${(100 * answered) / all}%`;
+}
+
+// --- keys ------------------------------------------------------------------------------------------------------------
+
+const keys = new Map(); // key -> what it does
+
+function listClasses() {
+  session.classes.forEach(({ name, colour, key }, label) => {
+    $("classes").append(choice(key, name, () => nameClass(label), { label, colour }));
+  });
+  const { void: none, skip, later, undo } = session.keys;
+  $("commands").append(
+    choice(none, "void", sayVoid, session.void_in_sets ? { label: VOID } : {}),
+    choice(skip, "don’t know", () => answer({ skip: true })),
+    choice(later, "later", putOff),
+    choice(undo, "undo", undoLast),
+  );
+  if (session.sets) {
+    $("commands").prepend(choice("Enter", "take these classes", confirm));
+    $("commands").firstElementChild.className = "wide";
+  } else keys.set("Enter", confirm);
+  keys.set("+", () => zoom(1.25)).set("=", () => zoom(1.25)).set("-", () => zoom(0.8));
+  keys.set("Home", () => { view.zoom = 1; lookAtQuestion(); draw(); });
+  for (const [key, x, y] of [["ArrowLeft", -1, 0], ["ArrowRight", 1, 0], ["ArrowUp", 0, -1], ["ArrowDown", 0, 1]]) {
+    keys.set(key, () => look(x * 60, y * 60));
+  }
+}
+
+/** A line of the legend: its key, and for a class its colour, which a tick joins when it is chosen. */
+function choice(key, name, does, { label, colour } = {}) {
+  const button = document.createElement("button");
+  const cap = document.createElement("kbd");
+  const text = document.createElement("span");
+  button.type = "button";
+  button.className = "choice";
+  button.tabIndex = -1;
+  cap.textContent = key;
+  if (key.length > 1) cap.className = "long";
+  text.className = "name";
+  text.textContent = name;
+  text.title = name;
+  button.append(cap);
+  if (colour) {
+    const swatch = document.createElement("span");
+    swatch.className = "swatch";
+    swatch.style.backgroundColor = `rgb(${colour.join(",")})`;
+    button.append(swatch);
+  }
+  button.append(text);
+  if (label !== undefined) {
+    const tick = document.createElement("span");
+    tick.className = "tick";
+    button.append(tick);
+    button.dataset.label = label;
+    button.setAttribute("aria-pressed", "false");
+  }
+  keys.set(key, () => { strike(button); does(); });
+  button.addEventListener("mousedown", (event) => event.preventDefault()); // the keyboard stays with the page
+  button.addEventListener("click", () => { if (mayAct(key)) keys.get(key)(); });
+  const item = document.createElement("li");
+  item.append(button);
+  return item;
+}
+
+/** Sets the classes as large as all of them and the commands fit without scrolling. */
+function fitLegend() {
+  for (const layout of ["", "close", "two", "two-close"]) {
+    $("classes").className = layout;
+    const rows = layout.startsWith("two") ? `repeat(${Math.ceil(session.classes.length / 2)}, auto)` : "none";
+    $("classes").style.gridTemplateRows = rows;
+    const panel = document.querySelector("aside");
+    if (panel.scrollHeight <= panel.clientHeight) return;
+  }
+}
+
+/** Shows which key was taken, for as long as the eye needs. */
+function strike(button) {
+  button.classList.add("struck");
+  setTimeout(() => button.classList.remove("struck"), 220);
+}
+
+function nameClass(label) {
+  if (!session.sets) return answer({ classes: [label] });
+  return toggle(label);
+}
+
+function toggle(label) {
+  if (!chosen.delete(label)) chosen.add(label);
+  markChosen();
+}
+
+function sayVoid() {
+  return session.void_in_sets ? toggle(VOID) : answer({ void: true });
+}
+
+function markChosen() {
+  for (const button of document.querySelectorAll("[data-label]")) {
+    button.setAttribute("aria-pressed", String(chosen.has(Number(button.dataset.label))));
+  }
+}
+
+/** Enter: takes the set, keeps an earlier answer, or ends the wait for the ledger. */
+function confirm() {
+  if (document.body.dataset.state === "complete") return finish();
+  if (session.sets && (chosen.size || !shown.answer)) {
+    if (!chosen.size) return notice("Choose at least one class, or void, or don’t know.");
+    const classes = [...chosen].filter((label) => label !== VOID).sort((one, other) => one - other);
+    const given = { classes, void: chosen.has(VOID) };
+    if (!shown.answer || nameOf(given) !== nameOf(shown.answer)) return answer(given);
+  }
+  return shown.answer ? act("next", { annotator }) : undefined;
+}
+
+function putOff() {
+  const { query } = shown.question;
+  return shown.answer ? act("next", { annotator }) : act("later", { annotator, query });
+}
+
+function undoLast() {
+  return act("undo", { annotator, query: shown.question?.query ?? null });
+}
+
+/** Whether a key counts now: all of them when a query is shown, few when all is answered. */
+function mayAct(key) {
+  if (busy) return false;
+  if (document.body.dataset.state === "open") {
+    return picture !== null || [session.keys.later, session.keys.undo].includes(key);
+  }
+  return document.body.dataset.state === "complete" && [session.keys.undo, "Enter"].includes(key);
+}
+
+/** The key as it is listed; with Caps Lock the letter of the other case. */
+function listed(key) {
+  if (keys.has(key) || key.length !== 1) return key;
+  const other = key === key.toLowerCase() ? key.toUpperCase() : key.toLowerCase();
+  return keys.has(other) ? other : key;
+}
+
+document.addEventListener("keydown", (event) => {
+  const shortcut = (event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph");
+  if (shortcut || event.isComposing || document.querySelector("dialog[open]")) return;
+  if (event.target instanceof HTMLButtonElement && ["Enter", " "].includes(event.key)) return; // it presses the button
+  if (event.key === " ") {
+    event.preventDefault();
+    if (!hidden) hideMarks(true);
+    return;
+  }
+  const key = listed(event.key);
+  if (!keys.has(key)) return;
+  event.preventDefault();
+  const moves = ["+", "=", "-"].includes(key) || key.startsWith("Arrow");
+  if (event.repeat && !moves) return; // a key held down is one answer, not many
+  if (mayAct(key)) {
+    notice("");
+    keys.get(key)();
+  }
+});
+
+document.addEventListener("keyup", (event) => {
+  if (event.key === " ") hideMarks(false);
+});
+
+window.addEventListener("blur", () => hideMarks(false));
+
+function hideMarks(value) {
+  hidden = value;
+  draw();
+}
+
+// --- time: only what was looked at counts ----------------------------------------------------------------------------
+
+document.addEventListener("visibilitychange", () => {
+  const now = performance.now();
+  if (document.hidden) seen.before += now - seen.since;
+  seen.since = now;
+  hideMarks(false);
+});
+
+// --- name and end ----------------------------------------------------------------------------------------------------
+
+function askName() {
+  $("name").value = annotator;
+  $("name-dialog").showModal();
+  $("name").select();
+}
+
+$("who").addEventListener("click", askName);
+
+// on submit, not on close, which comes a moment later: a key pressed then would be answered under the old name
+$("name-dialog").addEventListener("submit", async (event) => {
+  const name = $("name").value.trim();
+  if (event.submitter.value !== "ok" || !name || name === annotator) return;
+  rename(name);
+  if (busy && shown?.question) return; // an answer is on its way, and the next query comes under the new name
+  if (["open", "waiting", "loading"].includes(document.body.dataset.state)) {
+    setBusy(false);
+    await act("next", { annotator });
+  }
+});
+
+$("finish").addEventListener("click", () => {
+  if (!shown || ["ended", "ending"].includes(document.body.dataset.state)) return;
+  const { answered, all, others } = shown.progress;
+  const parts = [`${answered} of ${all} queries are answered.`];
+  if (answered < all) {
+    parts.push("The others stay open: the ledger is written without them, and a later round may ask them again.");
+  }
+  if (others.length) parts.push(`${others.join(", ")} would be interrupted.`);
+  $("finish-text").textContent = parts.join(" ");
+  $("finish-dialog").showModal();
+});
+
+$("finish-dialog").addEventListener("submit", async (event) => {
+  if (event.submitter.value === "ok") await finish();
+});
+
+// the keyboard goes back to the page, and not to the button that opened the dialog
+for (const [dialog, button] of [["name-dialog", "who"], ["finish-dialog", "finish"]]) {
+  $(dialog).addEventListener("close", () => $(button).blur());
+}
+
+async function finish() {
+  const before = document.body.dataset.state;
+  setBusy(true);
+  document.body.dataset.state = "ending";
+  try {
+    const { status, content } = await request("finish", { client: CLIENT, annotator });
+    if (status === 200 || status === 410) {
+      shown = { ...shown, state: "ending" };
+      await waitForEnd();
+      return;
+    }
+    document.body.dataset.state = before;
+    notice(content.told);
+    setBusy(false);
+  } catch {
+    await waitForEnd();
+  }
+}
+
+// What this page shows is free for others at once.
+window.addEventListener("pagehide", () => {
+  navigator.sendBeacon("leave", new Blob([JSON.stringify({ client: CLIENT })], { type: "application/json" }));
+});
+
+// --- what is on the screen -------------------------------------------------------------------------------------------
+
+function cover(title, text = "") {
+  const heading = document.createElement("h2");
+  const paragraph = document.createElement("p");
+  heading.textContent = title;
+  paragraph.textContent = text;
+  $("cover").replaceChildren(...(title ? [heading, paragraph] : []));
+  if (title) setBusy(true);
+}
+
+function notice(text) {
+  $("notice").textContent = text || "";
+}
+
+function fetchPicture(image, query) {
+  const loading = pictures.get(image) ?? loadPicture(`image/${query}`);
+  pictures.delete(image);
+  pictures.set(image, loading);
+  for (const old of [...pictures.keys()].slice(0, -KEPT_IMAGES)) pictures.delete(old);
+  return loading;
+}
+
+async function loadPicture(address) {
+  const element = new Image();
+  element.src = address;
+  await element.decode();
+  return element;
+}
+
+/** The region's border as a path, and a veil for everything else, both on the grid that regions live on. */
+function outline({ runs, grid: [height, width] }) {
+  const inside = new Uint8Array(height * width);
+  for (const [start, length] of runs) inside.fill(1, start, start + length);
+  const path = new Path2D();
+  const is = (y, x) => y >= 0 && y < height && x >= 0 && x < width && inside[y * width + x];
+  for (const [start, length] of runs) {
+    for (let index = start; index < start + length; index += 1) {
+      const y = Math.floor(index / width);
+      const x = index % width;
+      if (!is(y - 1, x)) { path.moveTo(x, y); path.lineTo(x + 1, y); }
+      if (!is(y + 1, x)) { path.moveTo(x, y + 1); path.lineTo(x + 1, y + 1); }
+      if (!is(y, x - 1)) { path.moveTo(x, y); path.lineTo(x, y + 1); }
+      if (!is(y, x + 1)) { path.moveTo(x + 1, y); path.lineTo(x + 1, y + 1); }
+    }
+  }
+  const veil = new OffscreenCanvas(width, height);
+  const pixels = new ImageData(width, height);
+  inside.forEach((value, index) => { pixels.data[4 * index + 3] = value ? 0 : VEIL; });
+  veil.getContext("2d").putImageData(pixels, 0, 0);
+  return { path, veil };
+}
+
+/** Where in the image the query is: its middle, and the height and width that should be seen around it. */
+function surroundings() {
+  const { pixel, box, size: [height, width], grid } = shown.question;
+  const shorter = Math.min(height, width);
+  const least = Math.min(Math.max(CONTEXT * shorter, FEWEST_PIXELS), shorter);
+  if (pixel) return { y: pixel[0] + 0.5, x: pixel[1] + 0.5, height: least, width: least };
+  if (!box) return { y: height / 2, x: width / 2, height: 1.04 * height, width: 1.04 * width };
+  const [tall, wide] = [height / grid[0], width / grid[1]];
+  return {
+    y: ((box[0] + box[2] + 1) / 2) * tall,
+    x: ((box[1] + box[3] + 1) / 2) * wide,
+    height: Math.max(REGION_MARGIN * (box[2] + 1 - box[0]) * tall, least),
+    width: Math.max(REGION_MARGIN * (box[3] + 1 - box[1]) * wide, least),
+  };
+}
+
+/** Centres the query; the zoom that was chosen by hand stays. */
+function lookAtQuestion() {
+  const { clientWidth, clientHeight } = $("view");
+  const [height, width] = shown.question.size;
+  const around = surroundings();
+  const whole = Math.min(clientWidth / width, clientHeight / height) * 0.96;
+  view.low = Math.min(whole, 1);
+  view.fit = Math.max(Math.min(clientWidth / around.width, clientHeight / around.height), whole);
+  view.zoom = Math.min(Math.max(view.zoom, view.low / view.fit), MOST_SCALE / view.fit);
+  view.y = within(around.y, height, clientHeight);
+  view.x = within(around.x, width, clientWidth);
+}
+
+/** Where along a side of the image the middle of the view goes to show ``place`` with little beyond the border. */
+function within(place, side, pixels) {
+  const least = ((0.5 - MARGIN) * pixels) / scale();
+  return least > side / 2 ? side / 2 : Math.min(Math.max(place, least), side - least);
+}
+
+const scale = () => view.fit * view.zoom;
+
+/** Zooms around the query, which stays where it is on the screen. */
+function zoom(factor) {
+  const before = scale();
+  view.zoom = Math.min(Math.max(view.zoom * factor, view.low / view.fit), MOST_SCALE / view.fit);
+  const { x, y } = surroundings();
+  const ratio = before / scale();
+  view.x = x - (x - view.x) * ratio;
+  view.y = y - (y - view.y) * ratio;
+  draw();
+}
+
+/** Moves the view by some pixels of the screen; the query stays what it is. */
+function look(right, down) {
+  const [height, width] = shown.question.size;
+  view.x = Math.min(Math.max(view.x + right / scale(), 0), width);
+  view.y = Math.min(Math.max(view.y + down / scale(), 0), height);
+  draw();
+}
+
+$("view").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  if (!busy) zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)));
+}, { passive: false });
+
+$("view").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  $("view").setPointerCapture(event.pointerId);
+  $("view").classList.add("dragged");
+});
+
+$("view").addEventListener("pointermove", (event) => {
+  if ($("view").hasPointerCapture(event.pointerId) && shown?.question) look(-event.movementX, -event.movementY);
+});
+
+$("view").addEventListener("lostpointercapture", () => $("view").classList.remove("dragged"));
+
+new ResizeObserver(() => {
+  if (session) fitLegend();
+  if (!shown?.question || !picture) return;
+  lookAtQuestion();
+  draw();
+}).observe($("view"));
+
+function draw() {
+  if (drawing || !picture || !shown?.question) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    if (!shown?.question) return;
+    drawView();
+    drawOverview();
+  });
+}
+
+/** Fits a canvas to its place in device pixels, and lets drawing go on in those of the page. */
+function fitted(canvas, context, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  const size = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+}
+
+/** White inside black, which shows on any ground. */
+function doubleStroke(context, path, white = 2) {
+  context.lineCap = "square";
+  for (const [colour, width] of [["#000", white + 3], ["#fff", white]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.stroke(path);
+  }
+}
+
+function drawView() {
+  const canvas = $("view");
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const { size, grid, pixel } = shown.question;
+  const by = scale();
+  const left = width / 2 - view.x * by;
+  const top = height / 2 - view.y * by;
+  fitted(canvas, view2d, width, height);
+  view2d.imageSmoothingEnabled = by < SMOOTH;
+  view2d.imageSmoothingQuality = "high";
+  view2d.drawImage(picture, left, top, size[1] * by, size[0] * by);
+  if (hidden) return;
+  if (marks) {
+    view2d.imageSmoothingEnabled = false;
+    view2d.drawImage(marks.veil, left, top, size[1] * by, size[0] * by);
+    const placed = new Path2D();
+    placed.addPath(marks.path, new DOMMatrix([(by * size[1]) / grid[1], 0, 0, (by * size[0]) / grid[0], left, top]));
+    doubleStroke(view2d, placed);
+  }
+  if (pixel) doubleStroke(view2d, ring(left + (pixel[1] + 0.5) * by, top + (pixel[0] + 0.5) * by, by));
+}
+
+/** A ring with four ticks that leave the pixel in the middle free; a frame around it where it is large enough. */
+function ring(x, y, side) {
+  const path = new Path2D();
+  const radius = Math.max(15, side * 1.3 + 6);
+  path.arc(x, y, radius, 0, 2 * Math.PI);
+  for (const [right, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+    path.moveTo(x + right * (radius + 4), y + down * (radius + 4));
+    path.lineTo(x + right * (radius + 14), y + down * (radius + 14));
+  }
+  if (side >= 9) path.rect(x - side / 2 - 2.5, y - side / 2 - 2.5, side + 5, side + 5);
+  return path;
+}
+
+/** The whole image in a corner, with what is seen of it; not needed where that is all of it. */
+function drawOverview() {
+  const canvas = $("overview");
+  const { clientWidth: width, clientHeight: height } = $("view");
+  const { size, pixel, box } = shown.question;
+  const by = scale();
+  const all = size[1] * by <= width && size[0] * by <= height;
+  canvas.hidden = all || (!pixel && !box);
+  if (canvas.hidden) return;
+  const small = Math.min((0.26 * width) / size[1], (0.26 * height) / size[0]);
+  const [wide, tall] = [size[1] * small, size[0] * small];
+  canvas.style.width = `${wide}px`;
+  canvas.style.height = `${tall}px`;
+  fitted(canvas, overview2d, wide, tall);
+  overview2d.imageSmoothingQuality = "high";
+  overview2d.drawImage(picture, 0, 0, wide, tall);
+  const window_ = new Path2D();
+  window_.rect((view.x - width / 2 / by) * small, (view.y - height / 2 / by) * small,
+    (width / by) * small, (height / by) * small);
+  doubleStroke(overview2d, window_, 1);
+  const { x, y } = surroundings();
+  const spot = new Path2D();
+  spot.arc(x * small, y * small, 4, 0, 2 * Math.PI);
+  doubleStroke(overview2d, spot, 1.5);
+}
+
+start();

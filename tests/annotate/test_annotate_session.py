@@ -1,0 +1,232 @@
+"""Who is asked what, the order of queries, the keys and the answers, without a server."""
+
+import itertools
+
+import numpy as np
+import pytest
+from annotate_support import Truth
+from hypothesis import given as sampled
+from hypothesis import strategies as st
+
+from stages.errors import BadInput, StageFailed
+from stages.people.given import Given, Refused
+from stages.people.guard import is_ours, name_in
+from stages.people.journal import Journal
+from stages.people.keys import class_keys
+from stages.people.order import short_path
+from stages.people.questions import Questions
+from stages.people.session import Conflict, Session
+from stages.settings.people import PeopleSettings
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def questions(made):
+    truth = Truth(made, "p.h5")
+    return Questions(truth.data, truth.queries, None)
+
+
+@pytest.fixture
+def session(questions, tmp_path, clock):
+    journal = Journal(tmp_path / "w" / "journal.jsonl", questions)
+    yield Session(questions, journal, PeopleSettings(), clock=clock)
+    journal.close()
+
+
+def answer(session, client, situation, name=None, classes=(0,), **given):
+    query = situation["question"]["query"]
+    place = session.questions.place(query)
+    values = {"query": query, **place, "classes": classes, "seconds": 1.0, "annotator": name or client, **given}
+    return session.answer(client, Given(**values), situation["revision"])
+
+
+def asked(situation):
+    return situation["question"]["query"]
+
+
+class TestLeases:
+    def test_two_get_different_images(self, session):
+        one, two = session.ask("a", "a"), session.ask("b", "b")
+        assert one["question"]["image"] != two["question"]["image"]
+        assert session.ask("a", "a")["question"] == one["question"]  # the same again for the same page
+
+    def test_each_stays_in_an_image_until_it_is_done(self, session):
+        seen = {"a": [], "b": []}
+        for client in seen:
+            situation = session.ask(client, client)
+            for _ in range(20):
+                seen[client].append(situation["question"]["image"])
+                situation = answer(session, client, situation)
+        for images in seen.values():
+            assert len([1 for before, after in itertools.pairwise(images) if before != after]) == 1
+
+    def test_an_expired_lease_goes_to_others_and_the_first_answer_wins(self, session, clock):
+        late = session.ask("a", "a")
+        clock.now += 60 * 5.1
+        early = session.ask("b", "b")
+        assert asked(early) == asked(late)
+        answer(session, "b", early)
+        with pytest.raises(Conflict, match="“b” answered that query meanwhile"):
+            answer(session, "a", late)
+        assert session.given[asked(late)].annotator == "b"
+
+    def test_an_expired_lease_still_counts_while_nobody_answered(self, session, clock):
+        late = session.ask("a", "a")
+        clock.now += 60 * 5.1
+        assert asked(session.ask("b", "b")) == asked(late)
+        answer(session, "a", late)
+        assert session.given[asked(late)].annotator == "a"
+        assert asked(session.ask("b", "b")) != asked(late)
+
+    def test_a_closed_page_frees_its_query(self, session):
+        first = session.ask("a", "a")
+        session.leave("a")
+        assert asked(session.ask("b", "b")) == asked(first)
+
+    def test_the_last_queries_wait_for_others_but_not_for_a_lost_window_of_ones_own(self, session):
+        held = session.ask("lost", "a")
+        situation = session.ask("new", "a")
+        while asked(situation) != asked(held):
+            situation = answer(session, "new", situation, "a")
+        assert len(session.given) == 59
+        assert session.ask("other", "b")["state"] == "waiting"
+
+    def test_what_was_put_off_comes_again_at_the_end(self, session):
+        first = session.ask("a", "a")
+        situation = session.put_off("a", "a", asked(first))
+        for _ in range(59):
+            assert asked(situation) != asked(first)
+            situation = answer(session, "a", situation)
+        assert asked(situation) == asked(first)
+        assert answer(session, "a", situation)["state"] == "complete"
+
+
+class TestAnswers:
+    def test_sent_twice_counts_once(self, session):
+        situation = session.ask("a", "a")
+        one = answer(session, "a", situation)
+        again = answer(session, "a", situation)
+        assert asked(one) == asked(again)
+        assert session.journal.path.read_bytes().count(b"\n") == 1
+
+    def test_another_answer_without_undo_is_refused(self, session):
+        situation = session.ask("a", "a")
+        answer(session, "a", situation)
+        with pytest.raises(Conflict):
+            answer(session, "a", situation, classes=(1,))
+
+    def test_undo_goes_back_and_the_correction_counts(self, session):
+        first = session.ask("a", "a")
+        second = answer(session, "a", first)
+        third = answer(session, "a", second)
+        back = session.back("a", "a", asked(third))
+        assert asked(back) == asked(second)
+        assert back["answer"] == {"classes": (0,), "void": False, "skip": False}
+        further = session.back("a", "a", asked(back))
+        assert asked(further) == asked(first)
+        assert asked(answer(session, "a", further, classes=(3,))) == asked(third)
+        assert session.given[asked(first)].classes == (3,)
+        assert session.seconds[asked(first)] == 2  # both took their time
+        assert session.journal.path.read_bytes().count(b"\n") == 3
+
+    def test_nobody_undoes_what_another_said(self, session):
+        answer(session, "a", session.ask("a", "a"))
+        with pytest.raises(Refused, match="no earlier answer of yours"):
+            session.back("b", "b", None)
+
+    def test_times_are_capped_and_tell_what_is_left(self, session):
+        situation = session.ask("a", "a")
+        assert situation["progress"]["minutes_left"] is None
+        for seconds in (4, 10_000, 5):
+            situation = answer(session, "a", situation, seconds=float(seconds))
+        assert sorted(session.seconds.values()) == [4, 5, 120]
+        assert situation["progress"]["minutes_left"] == 5 * 57 / 60
+
+    def test_a_full_disk_is_told_and_nothing_counts(self, session, monkeypatch):
+        situation = session.ask("a", "a")
+
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", full)
+            with pytest.raises(StageFailed, match="No space left"):
+                answer(session, "a", situation)
+        assert session.journal.path.read_bytes() == b""
+        assert not session.given
+        answer(session, "a", situation)
+        assert session.journal.path.read_bytes().count(b"\n") == 1
+
+    def test_more_names_than_a_ledger_takes_are_refused_before_any_work(self, session):
+        session.names |= {f"name {number}" for number in range(256)}
+        with pytest.raises(Refused, match="256 annotators"):
+            session.ask("a", "a")
+        session.ask("a", "name 3")
+
+    def test_the_end_waits_for_who_looks_at_an_answer_again(self, session, clock):
+        situation = session.ask("a", "a")
+        for _ in range(60):
+            situation = answer(session, "a", situation)
+        session.close_when_complete()
+        assert not session.closed
+        session.back("a", "a", None)
+        clock.now += 60
+        session.close_when_complete()
+        assert not session.closed
+        session.ask("a", "a")
+        session.close_when_complete()
+        assert session.closed
+        with pytest.raises(Refused, match="has ended"):
+            session.ask("a", "a")
+
+
+@sampled(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=40))
+def test_the_path_visits_everything_once_and_always_the_nearest(points):
+    y, x = np.array(points, dtype=np.int32).reshape(-1, 2).T
+    path = short_path(y, x)
+    assert sorted(path.tolist()) == list(range(len(points)))
+    for place, (here, following) in enumerate(itertools.pairwise(path)):
+        distance = (y[path[place + 1 :]] - y[here]) ** 2 + (x[path[place + 1 :]] - x[here]) ** 2
+        assert (y[following] - y[here]) ** 2 + (x[following] - x[here]) ** 2 == distance.min()
+
+
+class TestKeys:
+    def test_digits_then_letters_that_no_command_has(self):
+        keys = class_keys(None, PeopleSettings(skip_key="w").commands(), [f"class {number}" for number in range(14)])
+        assert keys == [*"1234567890", "q", "e", "r", "t"]
+
+    def test_too_many_classes_name_the_remedy(self):
+        with pytest.raises(BadInput, match="give one for each with --keys"):
+            class_keys(None, PeopleSettings().commands(), ["c"] * 60)
+        assert len(set(class_keys(None, PeopleSettings().commands(), ["c"] * 59))) == 59
+
+
+@pytest.mark.parametrize(
+    "header, host, ours",
+    [
+        ("127.0.0.1:80", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("[::1]:9", "127.0.0.1", True),
+        ("10.0.0.1:80", "127.0.0.1", False),
+        ("evil.example", "127.0.0.1", False),
+        ("evil.example", "0.0.0.0", False),
+        ("10.0.0.1:80", "0.0.0.0", True),
+        ("lab.example:80", "lab.example", True),
+        ("", "0.0.0.0", False),
+        ("a b", "0.0.0.0", False),
+        ("127.0.0.1:80:80", "127.0.0.1", False),
+    ],
+)
+def test_only_names_of_this_server_are_answered(header, host, ours):
+    assert is_ours(name_in(header), host) is ours
