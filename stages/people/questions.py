@@ -31,8 +31,8 @@ class Questions:
     def __init__(self, data: Dataset, queries: Queries, regions: Superpixels | None):
         if queries.answer not in ASKED:
             raise BadInput(
-                f"{queries.path} asks for outlines ({queries.answer}), which the page does not take; ask for a dominant class "
-                "or a class set instead."
+                f"{queries.path} asks for outlines ({queries.answer}), which the page does not take; ask for a "
+                "dominant class or a class set instead."
             )
         if not len(queries):
             raise BadInput(f"{queries.path} asks nothing, so there is nothing to answer; select with a larger budget.")
