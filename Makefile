@@ -9,6 +9,8 @@ BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 RECIPES := pixelpick random-pixels full
+# Two tests at a time; a file's tests stay together, since they share what took long to make.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: demo test check bench clean
 .DELETE_ON_ERROR:
@@ -50,13 +52,13 @@ demo-%: $(DEMO)/scenes.h5
 	@MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

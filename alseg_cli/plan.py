@@ -69,7 +69,7 @@ def write_plan(
 
 def rounds_of_budget(recipe: Recipe, dataset: Path, profile: str | None, extra: dict[str, dict[str, str]]) -> int:
     """The seed set's round, and those that ask for the rest of the budget of images."""
-    from stages.acquisition.image_budget import image_budget
+    from stages.acquisition.images import whole_budget
     from stages.artifacts.dataset import Dataset
 
     split = ScoreSettings.load(recipe.stage_values("score", profile) | extra.get("score", {})).split
@@ -78,13 +78,7 @@ def rounds_of_budget(recipe: Recipe, dataset: Path, profile: str | None, extra: 
         raise BadInput(f"Recipe {recipe.name} has as many rounds as its budget takes; set select.ratio and seed_share.")
     with Dataset(dataset) as data:
         images = len(data.ids(split))
-    try:
-        budget = image_budget(
-            images, settings.ratio, settings.seed_share, settings.query_share, settings.seed_in_selection
-        )
-    except ValueError as error:
-        raise BadInput(f"The budget of images cannot be met: {error}.") from error
-    return 1 + budget.rounds
+    return 1 + whole_budget(images, settings).rounds
 
 
 def build_rules(

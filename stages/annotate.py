@@ -5,11 +5,9 @@ from pathlib import Path
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
-from stages.artifacts.header import Header
+from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.images_table import require_same_grid
 from stages.artifacts.opening import read_any_header
-from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
@@ -104,12 +102,8 @@ def publish(request: Request, session: Session, before: Annotations | None, regi
     questions, queries = session.questions, session.questions.queries
     new, people = ledger_rows(questions, session.given, session.seconds)
     ledger = append_answers(before, queries.ids, queries.sizes, new, people, superpixels=regions)
-    data, still_open = questions.data, len(queries) - len(new)
+    still_open = len(queries) - len(new)
     counts = ledger_counts(ledger, new, questions.classes) | {"open": still_open}
 
-    def fill(writer: Writer) -> Header:
-        ledger.write(writer)
-        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
-
-    publish_bytes(request.output, build_in_memory(fill))
+    ledger.publish(request, questions.data, counts)
     return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"

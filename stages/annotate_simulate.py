@@ -9,9 +9,7 @@ from stages.annotation.regions import region_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
-from stages.artifacts.header import Header
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
@@ -71,11 +69,7 @@ def build(
     counts["last_round"] |= answered.counts
     counts["wrong"] = int((ledger.answers.annotator == ledger.annotators.index(ANNOTATORS[IN_ERROR])).sum())
 
-    def fill(writer: Writer) -> Header:
-        ledger.write(writer)
-        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
-
-    publish_bytes(request.output, build_in_memory(fill))
+    ledger.publish(request, data, counts)
     return (
         f"round {queries.round}, {len(new)} new answers ({counts['last_round']['void']} void), "
         f"{counts['clicks']:.0f} clicks and {counts['seconds']:.0f} s so far"

@@ -11,9 +11,8 @@ import numpy as np
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
 from stages.artifacts.dataset import VOID, Dataset
-from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
-from stages.artifacts.header import Header, InputRef
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.hdf5 import require_made_from
+from stages.artifacts.header import InputRef
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.errors import BadInput
@@ -148,9 +147,5 @@ def build(request: Request, data: Dataset, queries: Queries, before: Annotations
     ledger = append_answers(before, queries.ids, queries.sizes, new, people)
     counts = ledger_counts(ledger, new, data.classes) | {"open": len(queries) - len(rows)}
 
-    def fill(writer: Writer) -> Header:
-        ledger.write(writer)
-        return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
-
-    publish_bytes(request.output, build_in_memory(fill))
+    ledger.publish(request, data, counts)
     return f"round {queries.round}, {len(rows)} answers, {counts['open']} of the queries still open"

@@ -1,21 +1,19 @@
 """The stage `pseudo-label`: dense labels from answers and what a model makes of the pixels."""
 
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, require_made_from
 from stages.artifacts.header import Header
-from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.labelling.disambiguation import disambiguate, require_sets
 from stages.labelling.gating import finish_gated, gate_images, require_masks
-from stages.labelling.labeller import PROTOTYPE_COLUMNS
+from stages.labelling.labeller import finish_regions
 from stages.labelling.sieving import require_dominant, sieve_images
 from stages.ranks import Ranks, joined_ranks
 from stages.settings.regions import PseudoLabelSettings
@@ -86,33 +84,19 @@ def build(
     def finish(writer: Writer, parts: Parts) -> Header:
         attributes = {"classes": data.classes, "method": settings.method, "sieve": settings.sieve}
         if gated:
-            return request.header(attributes, ledger.cost() | finish_gated(writer, parts, ids, data, settings))
-        labelled = parts.merged("labelled")
-        write_images(writer, ids, ledger.sizes)
-        writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
-        rows, pixels, kept = parts.column("answer"), parts.column("pixels"), parts.column("kept")
-        order = np.argsort(rows)
-        for name, values in {"answer": rows, "pixels": pixels, "kept": kept}.items():
-            writer.array(f"regions/{name}", values[order].astype(np.int32))
-        writer.array("regions/threshold", parts.column("threshold")[order].astype(np.float32))
-        if settings.method == "prototypes":
-            for name in PROTOTYPE_COLUMNS:
-                writer.array(name, parts.column(name))
-        counts = ledger.cost() | {
-            "images": ledger.header.counts["images"],
-            "regions": len(rows),
-            "sieved_regions": int((kept < pixels).sum()),
-            "region_pixels": int(pixels.sum()),
-            "kept_pixels": int(kept.sum()),
-            "labelled_pixels": int(sum(labelled.values())),
-        }
-        return request.header(attributes, counts)
+            counts = finish_gated(writer, parts, ids, data, settings)
+        else:
+            counts = finish_regions(writer, parts, ids, ledger, settings)
+        return request.header(attributes, ledger.cost() | counts)
 
-    counts = join_shards(shards, finish).counts
-    if gated:
+    return summary(join_shards(shards, finish).counts, len(ids), settings)
+
+
+def summary(counts: dict[str, Any], images: int, settings: PseudoLabelSettings) -> str:
+    if settings.method == "gated":
         return f"{counts['accepted']} predictions accepted, {counts['refused']} refused, {counts['masks']} masks"
     share = counts["kept_pixels"] / max(counts["region_pixels"], 1)
-    text = f"{counts['regions']} regions of {len(ids)} images"
+    text = f"{counts['regions']} regions of {images} images"
     if settings.method == "sieve":
         return f"{text}, {counts['sieved_regions']} of them sieved, {100 * share:.1f} % of their pixels kept"
     return f"{text}, {counts['region_pixels']} pixels asked about, {counts['labelled_pixels']} labelled"

@@ -9,7 +9,7 @@ from stages.acquisition.best_pixels import Generators, choose_best_pixels
 from stages.acquisition.choice import RULES, choose_pixels, pool_size
 from stages.acquisition.images import choose_images
 from stages.acquisition.pool import excluded_pixels, excluded_regions, require_pool
-from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
+from stages.acquisition.statistics import mean_coverage, split_budget
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
@@ -134,14 +134,6 @@ def choose_in_pixels(
         "mean_coverage": mean_coverage(image, y, x),
     }
     return {"image": image, "y": y, "x": x, "score": flat["score"]}, counts
-
-
-def mean_coverage(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> float | None:
-    """Mean over images of the mean distance between an image's pixels."""
-    order = np.argsort(image, kind="stable")
-    cuts = np.flatnonzero(np.diff(image[order])) + 1
-    groups = np.split(order, cuts)
-    return mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
 
 
 def pick_per_image(

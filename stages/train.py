@@ -5,7 +5,7 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
@@ -20,6 +20,9 @@ from stages.errors import BadInput
 from stages.ranks import Ranks, joined_ranks
 from stages.settings.network import NetworkSettings
 from stages.settings.train import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SUPPORT = "support."  # what the names of the parameters of support heads begin with
 SUPPORT_FIELDS = {"side_taps", "lossiness_width"}
@@ -121,7 +124,6 @@ def build(
     from stages.inference.devices import choose_device
     from stages.inference.predictor import place
     from stages.networks.build import build_network
-    from stages.networks.weights import load_weights
     from stages.randomness import torch_seed
     from stages.supervision.adversarial_objective import AdversarialObjective
     from stages.supervision.class_set_objective import ClassSetObjective
@@ -155,16 +157,7 @@ def build(
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     outputs = len(classes) + settings.learn_void
     network = build_network(built, outputs, support)
-    if start is None:
-        origin = Path(load_weights(network, settings.weights, settings.backbone).source).name
-    else:
-        origin = f"{start.path.name}, {settings.checkpoint}"
-        kept = {
-            name: tensor for name, tensor in start.weights(settings.checkpoint).items() if not name.startswith(SUPPORT)
-        }
-        missing, unexpected = network.load_state_dict(kept, strict=False)
-        assert not unexpected, unexpected
-        assert all(name.startswith(SUPPORT) for name in missing), missing
+    origin = set_first_weights(network, start, settings)
     if settings.norm_momentum is not None:
         for module in network.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -230,6 +223,20 @@ def build(
     write_model(request.output, header, trained.last, trained.best, beside, trained.others)
     checkpoints.remove()
     return summary(results, criterion, len(samples))
+
+
+def set_first_weights(network: "nn.Module", start: Model | None, settings: TrainSettings) -> str:
+    """Sets what training starts from, and says where it came from; support heads keep their random weights."""
+    from stages.networks.weights import load_weights
+
+    if start is None:
+        return Path(load_weights(network, settings.weights, settings.backbone).source).name
+    weights = start.weights(settings.checkpoint)
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(SUPPORT)}
+    missing, unexpected = network.load_state_dict(kept, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.startswith(SUPPORT) for name in missing), missing
+    return f"{start.path.name}, {settings.checkpoint}"
 
 
 def input_statistics(data: Dataset, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -14,7 +14,7 @@ from stages.acquisition.clusters import (
     deal_budgets,
     spread_budgets,
 )
-from stages.acquisition.statistics import mean_defined, spatial_coverage
+from stages.acquisition.statistics import mean_coverage
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.scores import Scores
@@ -52,15 +52,13 @@ def choose_best_pixels(
         raise BadInput("There are no pixels left to ask about; the ledger already covers the pool.")
     y, x = (scores.read(f"regions/{name}")[found] for name in ("y", "x"))
     image = images[found]
-    groups = (np.flatnonzero(image == each) for each in np.unique(image))
-    coverage = mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
     counts = {
         "queries": len(found),
         "images": len(np.unique(image)),
         "asked": asked,
         "shortfall": asked - len(found),
         "mean_score": float(every[found].mean()),
-        "mean_coverage": coverage,
+        "mean_coverage": mean_coverage(image, y, x),
     } | counts
     chosen = {"image": image, "y": y, "x": x, "region": found, "score": every[found]}
     if scores.has_clusters:

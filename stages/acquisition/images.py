@@ -123,8 +123,9 @@ def answered_images(
             "The rule answered asks about images whose class was answered; give the --annotations with them."
         )
     rows = ledger.image_rows
-    if not settings.seed_in_selection and (ledger.answers.round[rows] > ledger.answers.round[rows].min()).any():
-        rows = rows[ledger.answers.round[rows] > ledger.answers.round[rows].min()]
+    beside_seed = ledger.answers.round[rows] > ledger.answers.round[rows].min()
+    if not settings.seed_in_selection and beside_seed.any():
+        rows = rows[beside_seed]
     place = {image: number for number, image in enumerate(ids)}
     found = [place[ledger.ids[index]] for index in ledger.answers.image[rows] if ledger.ids[index] in place]
     wanted = np.array(list(dict.fromkeys(found)), dtype=np.int64)

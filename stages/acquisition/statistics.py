@@ -12,6 +12,14 @@ def spatial_coverage(y: np.ndarray, x: np.ndarray) -> float:
     return float(distances.sum() / (len(y) * (len(y) - 1)))
 
 
+def mean_coverage(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> float | None:
+    """Mean over images of the mean distance between an image's pixels."""
+    order = np.argsort(image, kind="stable")
+    cuts = np.flatnonzero(np.diff(image[order])) + 1
+    groups = np.split(order, cuts)
+    return mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
+
+
 def mean_defined(values: list[float]) -> float | None:
     """Mean of the values that are defined; None when none is."""
     array = np.array(values, dtype=np.float64)

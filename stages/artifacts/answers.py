@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from stages.acquisition.statistics import distinct_classes, mean_defined
-from stages.artifacts.dataset import VOID
-from stages.artifacts.hdf5 import Writer
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Writer, build_in_memory
+from stages.artifacts.header import Header
 from stages.artifacts.images_table import Size, require_same_grid, rows_by_image, write_images
+from stages.artifacts.publish import publish_bytes
 from stages.artifacts.superpixels import Superpixels
 from stages.errors import BadInput
 from stages.regions.areas import Areas, empty_areas
 
 if TYPE_CHECKING:
     from stages.artifacts.annotations import Annotations
+    from stages.artifacts.request import Request
 
 STATES = ("open", "answered", "void", "skipped")
 ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered", "void", "skipped"))
@@ -129,6 +132,15 @@ class Ledger:
             writer.array("class_sets", self.answers.class_sets)
         for image, mask in self.masks.items():
             writer.array(f"masks/{image}", mask)
+
+    def publish(self, request: "Request", data: Dataset, counts: dict[str, Any]) -> None:
+        """Publishes it as the output of ``request``, with the classes that answers about ``data`` may name."""
+
+        def fill(writer: Writer) -> Header:
+            self.write(writer)
+            return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
+
+        publish_bytes(request.output, build_in_memory(fill))
 
 
 def append_answers(

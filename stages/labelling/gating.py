@@ -1,6 +1,6 @@
 """Predictions of images without a mask, where a discriminator takes them for masks (spec als4gan.md 4.4)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
 from stages.errors import BadInput
+from stages.labelling.labeller import Fill
 from stages.settings.regions import PseudoLabelSettings
-
-Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
 
 def require_masks(ledger: Annotations, model: Model) -> None:

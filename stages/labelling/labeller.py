@@ -5,14 +5,43 @@ from typing import Any
 
 import numpy as np
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Writer
+from stages.artifacts.images_table import write_images
+from stages.artifacts.shards import Parts
+from stages.settings.regions import PseudoLabelSettings
 
 REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")
 PROTOTYPE_COLUMNS = ("prototypes/answer", "prototypes/class", "prototypes/y", "prototypes/x")
-# Writes `labels/<id>` of some images and the rows answer, pixels, kept, threshold of their region answers; returns
+# Writes `labels/<id>` of some images and, where regions were answered, the rows of `record`; returns among others
 # {"labelled": {image: labelled pixels}}
 Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
+
+
+def finish_regions(
+    writer: Writer, parts: Parts, ids: Sequence[str], ledger: Annotations, settings: PseudoLabelSettings
+) -> dict[str, Any]:
+    """Writes the tables that `record` collected, and counts what they say."""
+    labelled = parts.merged("labelled")
+    write_images(writer, ids, ledger.sizes)
+    writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
+    rows, pixels, kept = parts.column("answer"), parts.column("pixels"), parts.column("kept")
+    order = np.argsort(rows)
+    for name, values in {"answer": rows, "pixels": pixels, "kept": kept}.items():
+        writer.array(f"regions/{name}", values[order].astype(np.int32))
+    writer.array("regions/threshold", parts.column("threshold")[order].astype(np.float32))
+    if settings.method == "prototypes":
+        for name in PROTOTYPE_COLUMNS:
+            writer.array(name, parts.column(name))
+    return {
+        "images": ledger.header.counts["images"],
+        "regions": len(rows),
+        "sieved_regions": int((kept < pixels).sum()),
+        "region_pixels": int(pixels.sum()),
+        "kept_pixels": int(kept.sum()),
+        "labelled_pixels": int(sum(labelled.values())),
+    }
 
 
 def record(writer: Writer, image: str, labels: np.ndarray, columns: Sequence[np.ndarray]) -> int:

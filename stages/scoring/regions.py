@@ -183,8 +183,8 @@ def write_clusters(
     cluster = clusters.of_regions
     tables = cluster_tables(cluster, predicted, score, sizes, clusters.number, outputs)
     writer.array("regions/cluster", cluster)
-    for name in ("class_regions", "regions", "pixels", "score", "pixel_score"):
-        writer.array(f"clusters/{name}", getattr(tables, name))
+    for name, values in tables._asdict().items():
+        writer.array(f"clusters/{name}", values)
     return cluster_class_weights(class_given_cluster(tables.class_regions), predicted, cluster)
 
 

@@ -24,8 +24,7 @@ from stages.supervision.adversarial_losses import (
 )
 from stages.supervision.cross_entropy import LabelObjective, label_loss
 from stages.training.colour import augment_colour
-from stages.training.samples import load_batches
-from stages.training.streams import Part, Parts, StreamSamples, collate_parts
+from stages.training.streams import Part, Parts, StreamSamples
 
 
 class AdversarialObjective(LabelObjective):
@@ -69,7 +68,7 @@ class AdversarialObjective(LabelObjective):
         assert isinstance(self.samples, StreamSamples)
         self.step = first
         keys = self.samples.keys(first, self.settings.epochs * self.steps_per_epoch, self.ranks.rank, self.ranks.size)
-        return load_batches(self.samples, keys, self.workers, self.device.type == "cuda", collate_parts)
+        return self.load(keys)
 
     def images_in(self, batch: Any) -> int:
         return 2 * len(batch.labelled.images) * self.ranks.size  # those that the network sees

@@ -151,7 +151,7 @@ class LabelObjective:
             places = range(step * batch + self.ranks.rank, (step + 1) * batch, self.ranks.size)
             yield [place_in_turns(place, count, self.settings.seed) for place in places]
 
-    def load(self, keys: Iterator[list[tuple[int, int]]]) -> Iterator[Batch]:
+    def load(self, keys: Iterator[list[Any]]) -> Iterator[Any]:
         return load_batches(self.samples, keys, self.workers, self.device.type == "cuda")
 
     def images_in(self, batch: Any) -> int:

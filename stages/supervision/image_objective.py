@@ -1,7 +1,5 @@
 """A classifier learning the classes of whole images (spec als4gan.md 2.2)."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,8 +11,8 @@ from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.inference.predictor import image_batches
 from stages.supervision.cross_entropy import LabelObjective
-from stages.training.image_samples import ImageSamples, collate_images
-from stages.training.samples import Batch, load_batches
+from stages.training.image_samples import ImageSamples
+from stages.training.samples import Batch
 
 PRESENCE_SHARE = 0.05  # of the pixels of a validation image, from which on a class counts as there
 
@@ -42,9 +40,6 @@ class ImageObjective(LabelObjective):
             return self.dataset.has_masks(split)
         known = [image for image in self.dataset.all_ids if self.dataset.splits[image] == split]
         return bool(known) and all(image in self.dataset.labels or f"masks/{image}" in self.dataset for image in known)
-
-    def load(self, keys: Iterator[list[tuple[int, int]]]) -> Iterator[Batch]:
-        return load_batches(self.samples, keys, self.workers, self.device.type == "cuda", collate_images)
 
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         found, targets = logits.flatten(1).float(), batch.labels.to(self.device)

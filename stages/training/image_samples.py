@@ -26,6 +26,12 @@ class ImageSamples(TrainingSamples):
             raise BadInput(f"{labels.path} names no class of any image (every answer is void); annotate more.")
         return sorted(self.targets)
 
+    @staticmethod
+    def together(samples: list[ImageSample]) -> Batch:
+        images, targets, colours = zip(*samples, strict=True)
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        return Batch(pixels, torch.from_numpy(np.stack(targets)), list(colours), len(samples))
+
     def __getitem__(self, key: Any) -> Any:
         index, epoch = key
         crop, colours, _ = self.seen(self.ids[index], epoch)
@@ -46,9 +52,3 @@ def image_targets(ledger: Annotations) -> dict[str, np.ndarray]:
         if not several and answers.label[row] != VOID:
             targets[ledger.ids[answers.image[row]]] = np.int64(answers.label[row])
     return targets
-
-
-def collate_images(samples: list[ImageSample]) -> Batch:
-    images, targets, colours = zip(*samples, strict=True)
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return Batch(pixels, torch.from_numpy(np.stack(targets)), list(colours), len(samples))

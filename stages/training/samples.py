@@ -1,8 +1,9 @@
 """Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class TrainingSamples(TorchDataset[Sample]):
         self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
         self.scales = Scales(*settings.scale_range, settings.scale_step)
         self.images = cached(opened, self.ids)
+
+    @staticmethod
+    def together(samples: list[Any]) -> Any:
+        """A batch of samples."""
+        return collate(samples)
 
     def labelled(self, labels: Labels) -> list[str]:
         """Ids of the images that carry a label."""
@@ -130,7 +136,13 @@ def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1)
 def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, int]:
     """(index, turn) of what comes at ``place`` when ``count`` things come in a new random order, again and again."""
     turn, number = divmod(place, count)
-    return int(stream(seed, "order", *name, turn).permutation(count)[number]), turn
+    return int(order_of(count, seed, *name, turn)[number]), turn
+
+
+@lru_cache(maxsize=8)  # the places of a batch lie in one turn, seldom two, of each stream
+def order_of(count: int, seed: int, *name: str | int) -> np.ndarray:
+    """(count,) i64 permutation drawn for ``name``."""
+    return stream(seed, "order", *name).permutation(count)
 
 
 def ignore_signals(worker: int) -> None:
@@ -141,19 +153,13 @@ def ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def load_batches(
-    samples: TrainingSamples,
-    keys: Iterable[list[Any]],
-    workers: int,
-    pin: bool,
-    together: Callable[[list[Any]], Any] = collate,
-) -> Iterator[Any]:
+def load_batches(samples: TrainingSamples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
     """Loads the batches named by ``keys`` in order; one loader for a whole training, since starting workers is slow."""
     yield from DataLoader(
         samples,
         batch_sampler=keys,
         num_workers=workers,
-        collate_fn=together,
+        collate_fn=samples.together,
         pin_memory=pin,
         worker_init_fn=ignore_signals,
     )

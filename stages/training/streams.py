@@ -67,6 +67,11 @@ class StreamSamples(TrainingSamples):
         assert isinstance(labels, Annotations)
         return sorted(labels.mask_ids)
 
+    @staticmethod
+    def together(samples: list[Any]) -> Parts:
+        third = len(samples) // len(STREAMS)
+        return Parts(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
+
     def ids_of(self, name: str) -> list[str]:
         return self.unlabelled if name == "unlabelled" else self.ids
 
@@ -90,11 +95,6 @@ class StreamSamples(TrainingSamples):
         """What comes at a place of a stream: its images in a new random order, again and again."""
         index, turn = place_in_turns(place, len(self.ids_of(name)), self.settings.seed, name)
         return name, index, turn
-
-
-def collate_parts(samples: list[Any]) -> Parts:
-    third = len(samples) // len(STREAMS)
-    return Parts(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
 
 
 def collate_part(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> Part:

@@ -42,7 +42,8 @@ def test_regions_after_kills_of_real_processes_at_random_moments(region_place, r
     remove(region_place, SEEDS)
     draw = random.Random("kills of workers")
     for kill in range(4):
-        process = start(*SEEDS.words, *TWO_WORKERS, cwd=region_place)
+        slowly = SLOWLY if kill < 2 else ()  # so that workers can be met at work, however busy the machine is
+        process = start(*SEEDS.words, *TWO_WORKERS, *slowly, cwd=region_place)
         if kill < 2:
             wait_until(lambda: len(workers_at_work(region_place)) > kill, "workers")  # noqa: B023
         time.sleep(draw.uniform(0, 0.5))
