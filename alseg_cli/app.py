@@ -169,34 +169,53 @@ def annotate(
 
 @app.command("export-queries")
 def export_queries(
+    dataset: DatasetFile,
     queries: Annotated[Path, typer.Argument(help="The queries to answer.", metavar="QUERIES")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where the CSV table goes; of images: a .npy array, or a .txt list.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="What to write, by its ending: .csv, .json, .coco.json, or none for a folder of PNG; of images also "
+            ".npy and .txt.",
+        ),
     ],
+    superpixels: Regions = None,
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Fill in the answers that this ledger has.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="A folder; the asked images are written there too, as PNG.")
+    ] = None,
 ) -> None:
-    """Write pixel queries as a CSV table for people to fill in: column class takes a class name, void or skip.
+    """Write queries for other tools: tables (.csv, .json), COCO masks (.coco.json), indexed PNG (a folder).
 
-    Of queries of images the names are written, in rank order.
+    In a table the column class takes a class name, void or skip, several classes with ; between them; shapes get the
+    name of their class. .npy and .txt list the names of the asked images in rank order.
     """
     from stages import export_queries as stage
 
-    stage.run(queries, output)
+    stage.run(dataset, queries, output, superpixels, annotations, images)
 
 
 @stage_command(app, "import-answers")
 def import_answers(
     dataset: DatasetFile,
     queries: Annotated[Path, typer.Argument(help="The queries that were exported.", metavar="QUERIES")],
-    table: Annotated[Path, typer.Argument(help="The CSV table with the answers.", metavar="TABLE")],
+    answers: Annotated[
+        Path,
+        typer.Argument(help="A table (.csv, .json), a COCO file, a PNG mask or a folder of them.", metavar="ANSWERS"),
+    ],
     output: Output,
     settings: ImportSettings,
     annotations: Ledger = None,
+    superpixels: Regions = None,
     force: bool = False,
 ) -> None:
-    """Take people's answers from a CSV table into the ledger; rows without a class stay open."""
+    """Take answers given with other tools into the ledger; what is not answered stays open."""
     from stages import import_answers as stage
 
-    stage.run(dataset, queries, table, output, settings, annotations, force)
+    stage.run(dataset, queries, answers, output, settings, annotations, superpixels, force)
 
 
 @stage_command(app, "pseudo-label")

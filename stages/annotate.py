@@ -16,7 +16,7 @@ from stages.errors import BadInput, Stopped
 from stages.people.journal import journal_path, open_journal
 from stages.people.keys import class_keys
 from stages.people.outcome import ledger_rows
-from stages.people.questions import Questions
+from stages.people.questions import EXACT, Questions
 from stages.people.session import Session
 from stages.settings.people import PeopleSettings
 
@@ -39,6 +39,11 @@ def run(
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
+        if asked.answer in EXACT:
+            raise BadInput(
+                f"{asked.path} asks for exact labels ({asked.answer}), which the page does not take; paint them with "
+                "another tool (export-queries, import-answers)."
+            )
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
         request = Request("annotate", "annotations", output, settings, refer(output, inputs))

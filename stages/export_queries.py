@@ -1,67 +1,122 @@
-"""The stage `export-queries`: open queries as a file for people and other tools, a table of pixels or image names."""
+"""The stage `export-queries`: queries, open or answered, as a file for people and other tools."""
 
-import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from stages.artifacts.publish import output_lock, publish_bytes
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import require_made_from
+from stages.artifacts.publish import make_folder, output_lock, publish_bytes, publish_folder
 from stages.artifacts.queries import Queries
-from stages.console import say
+from stages.artifacts.superpixels import regions_of
+from stages.console import Progress, say
 from stages.errors import BadInput
+from stages.interchange.coco import coco_document
+from stages.interchange.indexed_png import png_files
+from stages.interchange.outlines import Outlines, answers_of, outlines
+from stages.interchange.painted import require_paintable
+from stages.interchange.tables import to_csv, to_json
+from stages.people.given import Given
+from stages.people.questions import Questions
 
-COLUMNS = ("query", "image", "y", "x", "class", "seconds", "annotator")
+COCO = ".coco.json"
+ENDINGS = f".csv, .json, {COCO}, .npy or .txt, or in no ending for a folder of PNG"
 
 
-def run(queries: Path, output: Path) -> Path:
-    """Writes one row per pixel query, image by image, with empty `class`, `seconds` and `annotator`.
+def run(
+    dataset: Path,
+    queries: Path,
+    output: Path,
+    superpixels: Path | None = None,
+    annotations: Path | None = None,
+    images: Path | None = None,
+) -> Path:
+    """Writes the queries in the format that the ending of ``output`` names; without one it is a folder of PNG.
 
-    `query` is the rank, which `import-answers` checks together with image, y and x. Of queries of images it writes the
-    ids in rank order, see `image_names`. Raises BadInput rather than replace a file, for it may be this very table with
-    the answers in it.
+    .csv and .json: tables, one row per query; .coco.json: a shape per query; .npy and .txt: the ids of the asked
+    images in rank order. What the ledger ``annotations`` answers of them is filled in. ``images`` is a folder that the
+    asked images are written to. Raises BadInput rather than replace anything, for it may hold answers by now.
     """
-    with Queries(queries) as asked:
-        if asked.unit == "image":
-            content, told = image_names(asked, output), "images in rank order"
-        else:
-            asked.require_pixels()
-            content, told = pixel_table(asked), "queries to answer in column class"
-    with output_lock(output):
-        if output.exists():
-            if output.is_file() and output.read_bytes() == content:
-                say(f"{output} is up to date")
-                return output
-            raise BadInput(f"{output} exists and may hold answers; remove it or choose another output.")
-        publish_bytes(output, content)
-    say(f"wrote {output}: {len(asked)} {told}")
+    with Dataset(dataset) as data, Queries(queries) as asked:
+        require_made_from(asked, "dataset", data)
+        questions = Questions(data, asked, regions_of(superpixels, data, asked))
+        ledger = None if annotations is None else Annotations(annotations)
+        given = {} if ledger is None else answers_of(questions, ledger)
+        with output_lock(output):
+            if output.suffix:
+                new = publish_file(output, content(output, questions, given, ledger))
+            else:
+                files = png_files(data.classes, data.palette, drawn(questions, given, ledger))
+                new = publish_folder(output, files)
+        filled = f", {len(given)} of them answered" if given else ""
+        say(f"wrote {output}: {len(asked)} queries{filled}" if new else f"{output} is up to date")
+        if images is not None:
+            write_images(questions, images)
     return output
 
 
-def pixel_table(queries: Queries) -> bytes:
-    """The CSV table of pixel queries."""
-    order = sorted(range(len(queries)), key=lambda row: (queries.image[row], queries.y[row], queries.x[row]))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in order:
-        writer.writerow([row, queries.ids[queries.image[row]], queries.y[row], queries.x[row], "", "", ""])
-    return text.getvalue().encode()
+def content(output: Path, questions: Questions, given: dict[int, Given], ledger: Annotations | None) -> bytes:
+    """The one file that ``output`` is to be."""
+    queries = questions.queries
+    if output.name.endswith(COCO):
+        told = f"alseg: round {queries.round}, {len(queries)} queries for {queries.answer}"
+        return coco_document(questions.classes, told, drawn(questions, given, ledger))
+    match output.suffix:
+        case ".csv":
+            return to_csv(questions, given)
+        case ".json":
+            return to_json(questions, given)
+        case ".npy" | ".txt":
+            return image_names(questions, output)
+    raise BadInput(f"{output} has no known format; end its name in {ENDINGS}.")
 
 
-def image_names(queries: Queries, output: Path) -> bytes:
+def image_names(questions: Questions, output: Path) -> bytes:
     """The ids of the asked images: a one-dimensional NumPy array of text (.npy), or one per line (.txt).
 
     (spec als4gan.md 2.4: the array is what the public code reads)
     """
+    queries = questions.queries
+    if queries.unit != "image":
+        raise BadInput(f"{queries.path} asks about {queries.unit}s; {output.suffix} lists asked images: use .csv.")
     names = [queries.ids[index] for index in queries.image]
     if output.suffix == ".txt":
         return "".join(f"{name}\n" for name in names).encode()
-    if output.suffix != ".npy":
-        raise BadInput(
-            f"{queries.path} asks about images, whose names are written as an array or a list; end the output's name "
-            f"in .npy or .txt, not as {output.name!r}."
-        )
     array = io.BytesIO()
     np.save(array, np.array(names, dtype=np.str_), allow_pickle=False)
     return array.getvalue()
+
+
+def drawn(questions: Questions, given: dict[int, Given], ledger: Annotations | None) -> Iterator[tuple[str, Outlines]]:
+    require_paintable(questions)
+    with Progress("drawing", len(questions.rows)) as bar:
+        for image in questions.rows:
+            yield image, outlines(questions, given, ledger, image)
+            bar.advance()
+
+
+def publish_file(output: Path, content: bytes) -> bool:
+    """True when it was written, False when it is there; BadInput when something else is."""
+    if output.exists():
+        if output.is_file() and output.read_bytes() == content:
+            return False
+        raise BadInput(f"{output} exists and may hold answers; remove it or choose another output.")
+    publish_bytes(output, content)
+    return True
+
+
+def write_images(questions: Questions, folder: Path) -> None:
+    """The asked images as PNG, for tools that need them in the size of the dataset; those that are there stay."""
+    missing = [image for image in questions.rows if not (folder / f"{image}.png").exists()]
+    with Progress("writing images", len(missing)) as bar:
+        for image in missing:
+            path, buffer = folder / f"{image}.png", io.BytesIO()
+            make_folder(path.parent)
+            Image.fromarray(questions.data.image(image)).save(buffer, "PNG")
+            publish_bytes(path, buffer.getvalue())
+            bar.advance()
+    say(f"wrote {folder}: {len(missing)} of {len(questions.rows)} images, the others were there")

@@ -1,151 +1,113 @@
-"""The stage `import-answers`: a filled-in table of queries -> the ledger, as `annotate-simulate` would write it."""
+"""The stage `import-answers`: answers given with other tools -> the ledger, as `annotate-simulate` would write it."""
 
-import csv
-import hashlib
-import io
-from dataclasses import dataclass
+import json
+import os
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.answers import append_answers, ledger_counts
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.header import InputRef
+from stages.artifacts.publish import bytes_digest
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.superpixels import regions_of
+from stages.console import say
 from stages.errors import BadInput
+from stages.interchange.coco import read_coco
+from stages.interchange.indexed_png import read_png
+from stages.interchange.painted import Outcome, Painted, painted_answers
+from stages.interchange.tables import csv_rows, json_rows, read_answers
+from stages.people.given import name_fault
+from stages.people.outcome import ledger_rows
+from stages.people.questions import Questions
 from stages.settings.stages import ImportSettings
-
-NEEDED = ("query", "image", "y", "x", "class")
-LABELS_NOTHING = {"void": ANSWERED_VOID, "skip": SKIPPED}
 
 
 def run(
     dataset: Path,
     queries: Path,
-    table: Path,
+    answers: Path,
     output: Path,
     settings: ImportSettings,
     annotations: Path | None = None,
+    superpixels: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes the ledger ``annotations`` with the answers of ``table`` (CSV) appended.
+    """Publishes the ledger ``annotations`` with what ``answers`` says about ``queries`` appended.
 
-    A row without a class stays open: it labels nothing, costs nothing, and may be asked again. `void` costs and labels
-    nothing, `skip` likewise. Raises BadInput with every row that is unknown, answered twice, or was moved.
+    ``answers`` is a table (CSV, or JSON as `export-queries` writes it), a COCO document, a PNG mask or a folder of
+    them. What is not answered stays open: it labels nothing, costs nothing, and may be asked again. Raises BadInput
+    with everything that is unknown, answered twice, or was moved.
     """
     with Dataset(dataset) as data, Queries(queries) as asked:
         require_made_from(asked, "dataset", data)
-        asked.require_pixels()
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
+        regions = regions_of(superpixels, data, asked)
+        questions = Questions(data, asked, regions)
+        if wrong := name_fault(settings.annotator):
+            raise BadInput(f"--annotator {settings.annotator!r}: {wrong}")
+        inputs = refer(output, {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions})
         try:
-            content = table.read_bytes()
+            digest = bytes_digest(answers)
         except OSError as error:
-            raise BadInput(f"Cannot read {table}: {error.strerror}; give the CSV with the answers.") from error
-        rows = read_rows(table, content, asked, data.classes, settings)
-        inputs = refer(output, {"dataset": data, "queries": asked, "annotations": before})
-        inputs["table"] = InputRef(table.name, hashlib.sha256(content).hexdigest())
+            raise BadInput(f"Cannot read {answers}: {error.strerror}; give the file or folder with them.") from error
+        inputs["answers"] = InputRef(os.path.relpath(answers, output.parent), digest)
         request = Request("import-answers", "annotations", output, settings, inputs)
-        return produce(request, lambda: build(request, data, asked, before, rows), force)
+        return produce(request, lambda: build(request, answers, questions, before, settings), force)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One answered line of the table."""
-
-    query: int
-    label: int
-    state: int
-    seconds: float
-    annotator: str
-
-
-def read_rows(path: Path, content: bytes, queries: Queries, classes: list[str], settings: ImportSettings) -> list[Row]:
-    """The answered rows in query order; BadInput lists everything that does not fit the queries or the class table."""
-    try:
-        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")), strict=True)
-        lines = list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path} is not a CSV table in UTF-8 ({error}); fill in a fresh export.") from error
-    missing = [name for name in NEEDED if name not in (table.fieldnames or ())]
-    if missing:
-        raise BadInput(f"{path} lacks the columns {', '.join(missing)}; keep those that `export-queries` wrote.")
-    faults: list[str] = []
-    rows: dict[int, Row] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            row = read_row(line, queries, classes, settings)
-        except ValueError as error:
-            faults.append(f"{path}, line {number}: {error}.")
-            continue
-        if row is not None and row.query in rows:
-            faults.append(f"{path}, line {number}: query {row.query} is answered twice; keep one of the lines.")
-        elif row is not None:
-            rows[row.query] = row
-    if faults:
-        raise BadInput(faults)
-    if not rows:
-        raise BadInput(f"{path} has no answer in column class; fill in class names, void or skip.")
-    return [rows[query] for query in sorted(rows)]
+def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Outcome, list[str]]:
+    """The answers in ``path``, and the annotators that they number."""
+    data = questions.data
+    if path.is_dir() or path.suffix.lower() == ".png":
+        painted = read_png(path, data.classes, data.palette, data.sizes)
+        return painted_outcome(path, painted, questions, settings), [settings.annotator]
+    content = path.read_bytes()
+    document = parsed(path, content)
+    if document is not None and "annotations" in document:
+        painted = read_coco(path, content, data.classes, data.sizes)
+        return painted_outcome(path, painted, questions, settings), [settings.annotator]
+    rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
+    given = read_answers(path, rows, questions, settings)
+    new, people = ledger_rows(questions, given, {query: answer.seconds for query, answer in given.items()})
+    return Outcome(new, {}), people
 
 
-def read_row(line: dict[str, str], queries: Queries, classes: list[str], settings: ImportSettings) -> Row | None:
-    """One line checked against its query; None while it is unanswered. ValueError says what is wrong."""
-    query = whole_number(line, "query")
-    if not 0 <= query < len(queries):
-        raise ValueError(f"there is no query {query}; the file asks {len(queries)}")
-    asked = (queries.ids[queries.image[query]], int(queries.y[query]), int(queries.x[query]))
-    given = (line["image"], whole_number(line, "y"), whole_number(line, "x"))
-    if given != asked:
-        raise ValueError(f"query {query} asks about {asked}, not {given}; image, y and x must stay as exported")
-    answer = (line["class"] or "").strip()
-    if not answer:
+def parsed(path: Path, content: bytes) -> dict[str, Any] | None:
+    """What a JSON file holds; None for files that do not call themselves JSON."""
+    if path.suffix.lower() != ".json":
         return None
-    seconds = text_number(line.get("seconds"), settings.seconds_per_click)
-    annotator = (line.get("annotator") or "").strip() or settings.annotator
-    if answer.lower() in LABELS_NOTHING and answer not in classes:
-        return Row(query, VOID, LABELS_NOTHING[answer.lower()], seconds, annotator)
-    if answer not in classes:
-        raise ValueError(f"{answer!r} is no class; known are {', '.join(classes)}, void and skip")
-    return Row(query, classes.index(answer), ANSWERED, seconds, annotator)
-
-
-def whole_number(line: dict[str, str], name: str) -> int:
     try:
-        return int(line[name])
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {line[name]!r}, not a whole number") from None
+        document = json.loads(content)
+    except ValueError as error:
+        raise BadInput(f"{path} is no JSON ({error}); export it again.") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} is neither a table of queries nor a COCO document; fill in a fresh export.")
+    return document
 
 
-def text_number(text: str | None, default: float) -> float:
-    if text is None or not text.strip():
-        return default
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"seconds is {text!r}; give a number that is not negative")
-    return seconds
+def painted_outcome(path: Path, painted: Painted, questions: Questions, settings: ImportSettings) -> Outcome:
+    queries = questions.queries
+    outcome = painted_answers(questions, painted, settings)
+    if not len(outcome.answers):
+        raise BadInput(f"{path} answers none of {queries.path}; paint the queries of these images, then export again.")
+    if beside := len(painted.keys() - questions.rows.keys()):
+        say(f"{path}: {beside} images were not asked about; what is said about them is left out")
+    if outcome.unfinished:
+        say(f"{path}: {outcome.unfinished} queries are painted in part and stay open")
+    return outcome
 
 
-def build(request: Request, data: Dataset, queries: Queries, before: Annotations | None, rows: list[Row]) -> str:
-    people = list(dict.fromkeys(row.annotator for row in rows))
-    asked = np.array([row.query for row in rows])
-    new = Answers.of(
-        len(rows),
-        len(data.classes),
-        image=queries.image[asked],
-        y=queries.y[asked],
-        x=queries.x[asked],
-        round=queries.round,
-        label=[row.label for row in rows],
-        state=[row.state for row in rows],
-        seconds=[row.seconds for row in rows],
-        annotator=[people.index(row.annotator) for row in rows],
-    )
-    ledger = append_answers(before, queries.ids, queries.sizes, new, people)
-    counts = ledger_counts(ledger, new, data.classes) | {"open": len(queries) - len(rows)}
-
-    ledger.publish(request, data, counts)
-    return f"round {queries.round}, {len(rows)} answers, {counts['open']} of the queries still open"
+def build(
+    request: Request, path: Path, questions: Questions, before: Annotations | None, settings: ImportSettings
+) -> str:
+    outcome, people = read(path, questions, settings)
+    queries, new = questions.queries, outcome.answers
+    ledger = append_answers(before, queries.ids, queries.sizes, new, people, outcome.masks, questions.regions)
+    still_open = len(queries) - len(new)
+    ledger.publish(request, questions.data, ledger_counts(ledger, new, questions.classes) | {"open": still_open})
+    return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"

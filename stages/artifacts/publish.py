@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import glob
+import hashlib
 import os
 import shutil
 import socket
@@ -63,7 +64,10 @@ def find_partials(path: Path) -> list[Path]:
 def remove_partials(path: Path) -> None:
     """Removes the temporary files that dead processes left for ``path``."""
     for leftover in find_partials(path):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -117,6 +121,44 @@ def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
                     os.fsync(file.fileno())
     except OSError as error:
         raise StageFailed(f"Could not write {last}: {error.strerror}; nothing was published.") from error
+
+
+def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
+    """Publishes ``files`` (relative name, content) as the new folder ``path``; False when exactly they are there.
+
+    BadInput when something else is there, StageFailed when the disk is full; then nothing is published.
+    """
+    partial = partial_path(path)
+    try:
+        for name, content in files:
+            file = partial / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(opened.fileno())
+        for folder in (partial, *(entry for entry in partial.rglob("*") if entry.is_dir())):
+            sync_folder(folder)
+        if path.exists():
+            if path.is_dir() and bytes_digest(path) == bytes_digest(partial):
+                return False
+            raise BadInput(f"{path} exists and may hold answers; remove it or choose another output.")
+        os.rename(partial, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StageFailed(f"Could not write {path}: {error.strerror}; nothing was published.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def bytes_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files below a folder."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    told = "".join(f"{file.relative_to(path)}\0{bytes_digest(file)}\n" for file in files)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 @contextmanager

@@ -45,10 +45,5 @@ class Queries(Artifact):
         if before is not None:
             require_made_from(self, "annotations", before)
 
-    def require_pixels(self) -> None:
-        """BadInput for queries of regions and images, which a table of answers does not serve."""
-        if self.unit != "pixel":
-            raise BadInput(f"{self.path} asks about {self.unit}s; a table of answers exists for pixel queries only.")
-
     def __len__(self) -> int:
         return len(self.image)

@@ -10,6 +10,7 @@ from stages.artifacts.hdf5 import DAMAGE, Artifact, walk
 from stages.artifacts.header import content_digest
 from stages.artifacts.model import Model, tensor_digest
 from stages.artifacts.opening import open_any, read_any_header
+from stages.artifacts.publish import bytes_digest
 from stages.console import say
 from stages.errors import BadInput
 
@@ -69,13 +70,13 @@ def freshness(path: Path) -> tuple[list[str], list[str]]:
     faults, notes = [], []
     for role, ref in read_any_header(path).inputs.items():
         source = path.parent / ref.file
-        if not source.is_file():
+        if not source.exists():
             notes.append(f"{role} {ref.file} is not there to compare")
             continue
         try:
             digest = read_any_header(source).digest
         except BadInput:
-            digest = hashlib.sha256(source.read_bytes()).hexdigest()  # weights of other origin
+            digest = bytes_digest(source)  # weights of other origin, answers from elsewhere
         if digest != ref.digest:
             faults.append(f"{path} is stale: its {role} {ref.file} changed since; run the stage again.")
     return faults, notes

@@ -16,26 +16,47 @@ def ledger_rows(
 ) -> tuple[Answers, list[str]]:
     """One row per answered query in their order, and the annotators that the rows number.
 
-    ``given`` maps query to its answer, ``seconds`` to the time that all its answers took. What people do not know
-    stays empty: the true classes below a region.
+    ``given`` maps query to its answer, ``seconds`` to the time that all its answers took.
     """
-    queries, classes = questions.queries, len(questions.data.classes)
     asked = np.array(sorted(given), dtype=np.int64)
     answers = [given[query] for query in asked.tolist()]
     people = list(dict.fromkeys(answer.annotator for answer in answers))
+    named = np.zeros((len(asked), len(questions.classes)), dtype=bool)
+    for row, answer in enumerate(answers):
+        named[row, list(answer.classes)] = True
+    new = answer_rows(
+        questions,
+        asked,
+        named,
+        void=np.array([answer.void for answer in answers], dtype=bool),
+        skip=np.array([answer.skip for answer in answers], dtype=bool),
+        seconds=[seconds[query] for query in asked.tolist()],
+        annotator=[people.index(answer.annotator) for answer in answers],
+    )
+    return new, people
+
+
+def answer_rows(
+    questions: Questions, asked: np.ndarray, named: np.ndarray, void: np.ndarray, skip: np.ndarray, **told: Any
+) -> Answers:
+    """Rows for the queries ``asked`` (n,) that name classes, a click for each class of a set, else one.
+
+    named (n,C) bool, void (n,) bool beside them or alone, skip (n,) bool; ``told`` are further columns. What people
+    do not know stays empty: the true classes below a region.
+    """
+    queries, classes = questions.queries, len(questions.data.classes)
     sets = np.zeros((len(asked), classes + 1), dtype=np.uint8)
     if questions.of_sets:
-        for row, answer in enumerate(answers):
-            sets[row, list(answer.classes)] = 1
-            sets[row, -1] = answer.void and queries.answer == "class-set"
+        sets[:, :-1] = named
+        sets[:, -1] = void & (queries.answer == "class-set")
+    # Several classes have no label, nor have all classes of an image, be it one
+    alone = (named.sum(1) == 1) & ~void & (queries.answer != "image-classes")
     columns: dict[str, Any] = {
         "image": queries.image[asked],
         "round": queries.round,
-        "label": [label_of(answer, queries.answer) for answer in answers],
-        "state": [state_of(answer) for answer in answers],
+        "label": np.where(alone, named.argmax(1), VOID),
+        "state": np.where(skip, SKIPPED, np.where(named.any(1), ANSWERED, ANSWERED_VOID)),
         "clicks": np.maximum(sets.sum(1), 1),
-        "seconds": [seconds[query] for query in asked.tolist()],
-        "annotator": [people.index(answer.annotator) for answer in answers],
         "class_sets": sets,
     }
     if queries.unit == "pixel":
@@ -44,14 +65,4 @@ def ledger_rows(
         columns |= {"region": queries.region[asked], "areas": questions.every_area().taken(asked)}
     else:
         columns["image_level"] = 1
-    return Answers.of(len(asked), classes, **columns), people
-
-
-def label_of(given: Given, asked: str) -> int:
-    """The one class of an answer; VOID where it names none, or several, or all classes of an image."""
-    alone = len(given.classes) == 1 and not given.void and asked != "image-classes"
-    return given.classes[0] if alone else VOID
-
-
-def state_of(given: Given) -> int:
-    return SKIPPED if given.skip else ANSWERED if given.classes else ANSWERED_VOID
+    return Answers.of(len(asked), classes, **columns, **told)

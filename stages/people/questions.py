@@ -22,6 +22,7 @@ ASKED = {
     "image-classes": "Which classes are in the image?",
 }
 SETS = ("class-set", "image-classes")
+EXACT = ("precise", "mask")  # answers that label every pixel
 KEPT_IMAGES = 6
 
 
@@ -29,11 +30,6 @@ class Questions:
     """The queries of one file with what is needed to show them."""
 
     def __init__(self, data: Dataset, queries: Queries, regions: Superpixels | None):
-        if queries.answer not in ASKED:
-            raise BadInput(
-                f"{queries.path} asks for outlines ({queries.answer}), which the page does not take; ask for a "
-                "dominant class or a class set instead."
-            )
         if not len(queries):
             raise BadInput(f"{queries.path} asks nothing, so there is nothing to answer; select with a larger budget.")
         self.data, self.queries, self.regions = data, queries, regions
@@ -92,10 +88,17 @@ class Questions:
         return told
 
     def read_areas(self, image: str) -> Areas:
-        """The regions asked about in an image, in the order of ``rows``."""
-        assert self.regions is not None
-        wanted = self.queries.region[self.rows[image]] - np.int32(self.regions.rows[image].start)
-        return areas_of(self.regions.labels(image), wanted)
+        """The pixels on the grid that the queries of an image are about, in the order of ``rows``."""
+        rows, (height, width) = self.rows[image], self.queries.sizes[image]
+        if self.regions is not None:
+            wanted = self.queries.region[rows] - np.int32(self.regions.rows[image].start)
+            return areas_of(self.regions.labels(image), wanted)
+        whole = self.queries.unit == "image"
+        start = (
+            np.zeros(len(rows), np.int32) if whole else self.queries.y[rows] * np.int32(width) + self.queries.x[rows]
+        )
+        length = np.full(len(rows), height * width if whole else 1, np.int32)
+        return Areas(np.arange(len(rows) + 1), start, length)
 
     def every_area(self) -> Areas:
         """The regions of all queries, in their order."""

@@ -30,3 +30,12 @@ def map_on_grid(values: np.ndarray, size: Size) -> np.ndarray:
         return values
     y, x = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
     return values[y[:, None], x]
+
+
+def map_on_image(values: np.ndarray, size: Size) -> np.ndarray:
+    """(h,w) of any type spread over an image (H,W) that is no smaller, so that `map_on_grid` gives it back."""
+    if values.shape == tuple(size):
+        return values
+    sides = zip(values.shape, size, strict=True)
+    y, x = (np.searchsorted(np.arange(side) * full // side, np.arange(full), "right") - 1 for side, full in sides)
+    return values[y[:, None], x]

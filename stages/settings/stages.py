@@ -211,16 +211,29 @@ class SelectSettings(StageSettings):
         return self
 
 
-class AnnotateSettings(StageSettings):
+class AnnotationCost(StageSettings):
+    """What answers cost where nobody measured it."""
+
+    seconds_per_click: float = Field(
+        1.0, ge=0, description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex)."
+    )
+    clicks_per_mask: float = Field(
+        1713.0,
+        ge=0,
+        description="Polygon clicks of one full mask; 1713 is the Cityscapes mean (Cai et al. 2021, 5 095 159 / 2975).",
+    )
+    seconds_per_mask: float = Field(
+        5400.0, ge=0, description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016)."
+    )
+
+
+class AnnotateSettings(AnnotationCost):
     """Settings of `annotate-simulate`."""
 
     error_rate: float = Field(
         0.0, ge=0, le=1, description="Share of the classes named per image and round that are wrong."
     )
     error_from_round: int = Field(1, ge=0, description="First round in which the annotator errs.")
-    seconds_per_click: float = Field(
-        1.0, ge=0, description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex)."
-    )
     click_budget: int | None = Field(
         None, ge=1, description="Answer in rank order until this many clicks are spent; none: answer every query."
     )
@@ -238,14 +251,6 @@ class AnnotateSettings(StageSettings):
     trim: int = Field(
         5, ge=0, description="Class sets: side of the square around borders that is not looked at; odd, or 0."
     )
-    clicks_per_mask: float = Field(
-        1713.0,
-        ge=0,
-        description="Polygon clicks of one full mask; 1713 is the Cityscapes mean (Cai et al. 2021, 5 095 159 / 2975).",
-    )
-    seconds_per_mask: float = Field(
-        5400.0, ge=0, description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016)."
-    )
 
     @model_validator(mode="after")
     def _odd_trim(self) -> Self:
@@ -254,11 +259,13 @@ class AnnotateSettings(StageSettings):
         return self
 
 
-class ImportSettings(StageSettings):
+class ImportSettings(AnnotationCost):
     """Settings of `import-answers`."""
 
-    annotator: str = Field("person", min_length=1, description="Who answered, where the table does not say.")
-    seconds_per_click: float = Field(1.0, ge=0, description="Seconds of an answer, where the table does not say.")
+    annotator: str = Field("person", min_length=1, description="Who answered, where the answers do not say.")
+    resize: bool = Field(
+        False, description="Resize masks of another size to that of the dataset's images, as prepare resizes masks."
+    )
 
 
 class EvaluateSettings(NetworkUse):

@@ -353,7 +353,7 @@ def human_world(tmp_path):
     dataset = write_dataset(tmp_path / "d.h5", masks, 3)
     scores = score.run(dataset, tmp_path / "s.h5", ScoreSettings(measure="random"))
     queries = select.run(dataset, scores, tmp_path / "q.h5", SelectSettings(budget=6))
-    table = export_queries.run(queries, tmp_path / "q.csv")
+    table = export_queries.run(dataset, queries, tmp_path / "q.csv")
     with table.open() as file:
         lines = list(csv.DictReader(file))
     return tmp_path, dataset, queries, masks, lines

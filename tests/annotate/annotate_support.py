@@ -222,8 +222,13 @@ class Browser:
     def press(self, *keys: str) -> tuple[str, int | None]:
         from selenium.webdriver.common.action_chains import ActionChains
 
+        count = "window.pressed ??= (addEventListener('keydown', () => (window.pressed += 1), true), 0); return pressed"
         for key in keys:
+            before = self.do(count)
             ActionChains(self.driver, duration=0).send_keys(key).perform()
+            deadline = time.monotonic() + PATIENCE
+            while self.do(count) == before:  # a busy page takes the key a moment later
+                assert time.monotonic() < deadline, f"the page never saw {key!r}"
         return self.settle()
 
     def canvas(self, marks: bool = True) -> np.ndarray:

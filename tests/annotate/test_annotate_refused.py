@@ -234,7 +234,7 @@ def test_outlines_are_left_to_other_tools(place):
 
     select.run(place / "d.h5", place / "os.h5", place / "k.h5", SelectSettings(rule="top", budget=2))
     process = launch("d.h5", "k.h5", "-o", "a.h5", cwd=place)
-    assert "asks for outlines (mask), which the page does not take" in process.communicate()[1]
+    assert "asks for exact labels (mask), which the page does not take" in process.communicate()[1]
 
 
 def test_another_host_is_warned_of(place):

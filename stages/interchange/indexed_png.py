@@ -1,0 +1,139 @@
+"""Answers as one indexed PNG per image, in the folders of PASCAL VOC, as CVAT's segmentation masks have them too."""
+
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.datasets.decode import read_mask
+from stages.errors import BadInput
+from stages.interchange.names import image_of, known_names
+from stages.interchange.outlines import Outlines
+from stages.interchange.painted import Layer
+from stages.interchange.values import UNPAINTED, colours_of, names_of, values_of
+
+FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
+
+
+def png_files(
+    classes: Sequence[str], palette: np.ndarray, images: Iterable[tuple[str, Outlines]]
+) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files for ``images`` (id, shapes): masks, the colours of the names, the list of images.
+
+    A pixel is the number of its class, or one of the values beside the classes (`values.py`). Raises BadInput where a
+    shape has several classes.
+    """
+    names, colours = names_of(classes), colours_of(palette)
+    ids = []
+    for image, found in images:
+        if any(len(values) > 1 for values in found.values):
+            raise BadInput(
+                f"An answer about image {image} names several classes, but a pixel of a PNG has one; use a table "
+                "(.csv, .json) or COCO (.coco.json)."
+            )
+        table = np.array([*(values[0] for values in found.values), UNPAINTED], dtype=np.uint8)
+        ids.append(image)
+        yield f"{FOLDER}/{image}.png", encoded(table[found.numbers], colours)
+    lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
+    yield LABELS, "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
+    yield LIST, "".join(f"{image}\n" for image in ids).encode()
+
+
+def encoded(values: np.ndarray, colours: Mapping[int, tuple[int, int, int]]) -> bytes:
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[list(colours)] = list(colours.values())
+    picture, buffer = Image.fromarray(values), io.BytesIO()
+    picture.putpalette(palette.tobytes())  # makes it an image of palette indices
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png_paths(path: Path) -> list[Path]:
+    """The masks in a folder, or the one file ``path``; BadInput where there is none."""
+    if path.is_file():
+        return [path]
+    inside = path / FOLDER
+    found = sorted((inside if inside.is_dir() else path).rglob("*.png"))
+    if not found:
+        raise BadInput(f"{path} holds no PNG files; give the folder with the masks.")
+    return found
+
+
+def read_png(
+    path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]
+) -> dict[str, Callable[[], Iterable[Layer]]]:
+    """Image id -> what its PNG says, one layer per value.
+
+    With a `labelmap.txt` colours are read by it; without it pixels are numbers of classes, or where they are coloured
+    the dataset's colours. Raises BadInput for masks of images that are not among ``ids``.
+    """
+    labels = path / LABELS
+    colours = named_colours(labels, values_of(classes)) if labels.is_file() else None
+    found: dict[str, Callable[[], Iterable[Layer]]] = {}
+    known = known_names(ids)
+    for file in png_paths(path):
+        image = image_of(file.as_posix(), known, str(path))
+        if image in found:
+            raise BadInput(f"{path} has image {image} twice; keep one of them.")
+        found[image] = partial(layers, file, classes, palette, colours)
+    return found
+
+
+def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]:
+    """Packed colour -> value, or where the name is no class the name."""
+    colours: dict[int, int | str] = {}
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, *rest = line.split(":")
+        try:
+            red, green, blue = (int(part) for part in rest[0].split(","))
+        except (IndexError, ValueError):
+            raise BadInput(f"{file}, line {number}: {line!r} is not of the form name:red,green,blue::.") from None
+        colours[red << 16 | green << 8 | blue] = values.get(name, values.get(name.lower(), name))
+    return colours
+
+
+def layers(
+    file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
+) -> Iterator[Layer]:
+    names = names_of(classes)
+    if colours is None and not coloured(file):
+        seen = read_mask(file, "index")
+        strange = [value for value in np.unique(seen).tolist() if value not in names]
+        if strange:
+            raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {told(names)}.")
+    else:
+        known = colours or {r << 16 | g << 8 | b: value for value, (r, g, b) in colours_of(palette).items()}
+        seen = by_colour(file, known)
+    for value in np.unique(seen).tolist():
+        yield Layer(value, seen == value)
+
+
+def told(names: Mapping[int, str]) -> str:
+    return " and ".join(f"{value} ({name})" for value, name in names.items() if value >= UNPAINTED)
+
+
+def coloured(file: Path) -> bool:
+    try:
+        with Image.open(file) as image:
+            return image.mode in ("RGB", "RGBA")
+    except Exception:  # what is wrong is said when it is read
+        return False
+
+
+def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
+    """(H,W) u8 values of the colours in ``file``."""
+    red, green, blue = np.moveaxis(read_mask(file, "color").astype(np.int64), -1, 0)
+    present, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    values = []
+    for packed in present.tolist():
+        value = known.get(packed)
+        if not isinstance(value, int):
+            what = f"colour {list(packed.to_bytes(3))}" + (f" ({value})" if value else "")
+            raise BadInput(f"{file} holds the {what}, which is no class; paint with the colours of the classes.")
+        values.append(value)
+    return np.array(values, dtype=np.uint8)[inverse].reshape(red.shape)

@@ -1,0 +1,179 @@
+"""Answers that were painted: what the pixels of every query say."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stages.annotation.regions import precise_clicks
+from stages.artifacts import answers as states
+from stages.artifacts.answers import Answers
+from stages.artifacts.dataset import VOID
+from stages.console import Progress
+from stages.datasets.resize import resize_mask
+from stages.errors import BadInput
+from stages.interchange.values import OPEN, SKIPPED, UNPAINTED
+from stages.people.outcome import answer_rows
+from stages.people.questions import EXACT, Questions
+from stages.regions.grid import Size, map_on_grid
+from stages.settings.stages import ImportSettings
+
+VALUES = 256
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One stroke: ``mask`` (H,W) bool is painted with ``value``, over what lies below."""
+
+    value: int
+    mask: np.ndarray
+
+
+Painted = Mapping[str, Callable[[], Iterable[Layer]]]  # image id -> its layers, the lowest first, read when asked for
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers in the order of their queries, exact labels (H,W) u8 per image, and the queries left half painted."""
+
+    answers: Answers
+    masks: dict[str, np.ndarray]
+    unfinished: int = 0
+
+
+def require_paintable(questions: Questions) -> None:
+    """BadInput for queries whose answers are no matter of pixels."""
+    queries = questions.queries
+    if queries.answer in ("image-class", "image-classes"):
+        raise BadInput(f"{queries.path} asks for classes of whole images, which nobody paints; use .csv or .json.")
+
+
+def painted_answers(questions: Questions, painted: Painted, settings: ImportSettings) -> Outcome:
+    """The answers in ``painted`` to those queries whose images are there.
+
+    Where a class is asked for it is the one that covers most of the query, where sets are asked for all that cover a
+    pixel of it. Exact labels are taken as they are, once no pixel of the query is open; what nobody painted is void.
+    A query without any paint stays open. Raises BadInput for layers of another size than their image.
+    """
+    require_paintable(questions)
+    counts = np.zeros((len(questions.queries), VALUES), dtype=np.int64)
+    clicks = np.zeros(len(questions.queries), dtype=np.float32)
+    maps: dict[str, np.ndarray] = {}
+    images = [image for image in questions.rows if image in painted]
+    with Progress("reading answers", len(images)) as bar:
+        for image in images:
+            rows = questions.rows[image]
+            layers = on_grid(painted[image](), image, questions, settings.resize)
+            if questions.queries.answer in EXACT:
+                maps[image] = flattened(layers, questions.queries.sizes[image])
+                counts[rows] = counted(questions, image, [maps[image]])
+                clicks[rows] = exact_clicks(questions, image, maps[image], settings)
+            elif questions.of_sets:
+                counts[rows] = counted(questions, image, (np.where(s.mask, s.value, UNPAINTED) for s in layers))
+            else:
+                counts[rows] = counted(questions, image, [flattened(layers, questions.queries.sizes[image])])
+            bar.advance()
+    if questions.queries.answer in EXACT:
+        return exact_answers(questions, counts, clicks, maps, settings)
+    return Outcome(named_answers(questions, counts, settings), {})
+
+
+def on_grid(layers: Iterable[Layer], image: str, questions: Questions, resize: bool) -> Iterator[Layer]:
+    """The layers on the grid of the queries."""
+    size, grid = questions.data.sizes[image], questions.queries.sizes[image]
+    for layer in layers:
+        mask = layer.mask
+        if mask.shape != size:
+            if not resize:
+                told = " and ".join(f"{width}x{height}" for height, width in (mask.shape, size))
+                raise BadInput(
+                    f"The answer about image {image} and the image differ in size ({told}); paint the images of the "
+                    "dataset (export-queries --images writes them), or give --resize."
+                )
+            mask = resize_mask(mask, *size)
+        yield Layer(layer.value, map_on_grid(mask, grid))
+
+
+def flattened(layers: Iterable[Layer], size: Size) -> np.ndarray:
+    """(H,W) u8 what is seen from above."""
+    seen = np.full(size, UNPAINTED, dtype=np.uint8)
+    for layer in layers:
+        seen[layer.mask] = layer.value
+    return seen
+
+
+def counted(questions: Questions, image: str, maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(Q,256) i64 pixels of every value in each query of ``image``, over all ``maps`` (H,W) u8."""
+    rows = len(questions.rows[image])
+    index, owner = questions.areas(image).pixels(np.arange(rows))
+    total = np.zeros(rows * VALUES, dtype=np.int64)
+    for values in maps:
+        total += np.bincount(owner * VALUES + values.ravel()[index], minlength=len(total))
+    return total.reshape(rows, VALUES)
+
+
+def named_answers(questions: Questions, counts: np.ndarray, settings: ImportSettings) -> Answers:
+    """Answers that name classes; counts (Q,256) as `counted` has them."""
+    classes = len(questions.classes)
+    told = counts[:, :classes]
+    if questions.of_sets:
+        named, void = told > 0, counts[:, VOID] > 0
+        skip = (counts[:, SKIPPED] > 0) & ~named.any(1) & ~void
+    else:
+        every = np.column_stack([told, counts[:, VOID], counts[:, SKIPPED]])
+        best = np.where(every.any(1), every.argmax(1), -1)  # ties: the smallest class
+        named, void, skip = best[:, None] == np.arange(classes), best == classes, best == classes + 1
+    answered = np.flatnonzero(named.any(1) | void | skip)
+    new = answer_rows(questions, answered, named[answered], void[answered], skip[answered])
+    return replace(new, seconds=new.clicks * np.float32(settings.seconds_per_click))
+
+
+def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: ImportSettings) -> np.ndarray:
+    """(Q,) clicks of exact answers: those of a mask, or of the polygons that outline what is in a region."""
+    if questions.regions is None:
+        return np.full(len(questions.rows[image]), settings.clicks_per_mask)
+    classes = len(questions.classes)
+    wanted = questions.queries.region[questions.rows[image]] - np.int32(questions.regions.rows[image].start)
+    known = np.where(seen < classes, seen, np.uint8(VOID))
+    return precise_clicks(known, questions.regions.labels(image), wanted, None)
+
+
+def exact_answers(
+    questions: Questions, counts: np.ndarray, clicks: np.ndarray, maps: dict[str, np.ndarray], settings: ImportSettings
+) -> Outcome:
+    """Answers that label every pixel of their query; counts (Q,256), clicks (Q,), maps (H,W) u8 per image."""
+    classes, queries = len(questions.classes), questions.queries
+    painted = counts.sum(1) > counts[:, UNPAINTED]
+    unfinished = (counts[:, OPEN] > 0) & (counts[:, OPEN] + counts[:, UNPAINTED] < counts.sum(1))
+    done = painted & (counts[:, OPEN] == 0)
+    skip = done & (counts[:, SKIPPED] + counts[:, UNPAINTED] == counts.sum(1))
+    if queries.unit == "image":  # a mask is there or not
+        done, skip = done & ~skip, np.zeros_like(skip)
+    masks = {}
+    for image, seen in maps.items():
+        rows = questions.rows[image]
+        index, owner = questions.areas(image).pixels(np.arange(len(rows)))
+        labelled = index[done[rows][owner] & (seen.ravel()[index] < classes)]
+        if len(labelled) or (queries.unit == "image" and done[rows].any()):
+            masks[image] = np.full(seen.shape, VOID, dtype=np.uint8)
+            masks[image].ravel()[labelled] = seen.ravel()[labelled]
+    asked = np.flatnonzero(done)
+    columns: dict[str, Any] = {
+        "clicks": np.where(skip, 1, clicks)[asked],
+        "state": np.where(skip, states.SKIPPED, states.ANSWERED)[asked],
+    }
+    if queries.unit == "region":
+        of_classes = counts[asked, :classes]
+        void = counts[asked].sum(1) - of_classes.sum(1)
+        votes = np.column_stack([of_classes, void]).astype(np.int32)
+        columns |= {
+            "region": queries.region[asked],
+            "areas": questions.every_area().taken(asked),
+            "votes": np.where(skip[asked, None], 0, votes).astype(np.int32),
+            "seconds": columns["clicks"] * np.float32(settings.seconds_per_click),
+        }
+    else:
+        columns["seconds"] = settings.seconds_per_mask
+    new = Answers.of(len(asked), classes, image=queries.image[asked], round=queries.round, **columns)
+    return Outcome(new, masks, int(unfinished.sum()))
