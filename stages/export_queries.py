@@ -119,4 +119,4 @@ def write_images(questions: Questions, folder: Path) -> None:
             Image.fromarray(questions.data.image(image)).save(buffer, "PNG")
             publish_bytes(path, buffer.getvalue())
             bar.advance()
-    say(f"wrote {folder}: {len(missing)} of {len(questions.rows)} images, the others were there")
+    say(f"wrote {len(missing)} images to {folder}, {len(questions.rows) - len(missing)} were there")

@@ -83,7 +83,7 @@ def parsed(path: Path, content: bytes) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON ({error}); export it again.") from error
     if not isinstance(document, dict):
         raise BadInput(f"{path} is neither a table of queries nor a COCO document; fill in a fresh export.")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -183,6 +184,13 @@ class Artifact:
             raise self.damaged(path) from error
 
     def damaged(self, path: str) -> BadInput:
+        header = self.header
+        with suppress(*DAMAGE):
+            if header.schema_version != SCHEMA_VERSION and path not in self.file:
+                return BadInput(
+                    f"{self.path} has no {path}: it was written under schema {header.schema_version}, and this is "
+                    f"{SCHEMA_VERSION}; run {header.stage} again."
+                )
         return BadInput(f"{self.path} is damaged at {path}; check it with `alseg verify` and build it again.")
 
     def strings(self, path: str) -> list[str]:

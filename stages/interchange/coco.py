@@ -13,7 +13,7 @@ from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
 from stages.interchange.painted import Layer
-from stages.interchange.values import names_of, values_of
+from stages.interchange.values import UNPAINTED, names_of, values_of
 from stages.regions.areas import areas_of
 from stages.regions.grid import Size
 
@@ -61,7 +61,7 @@ def coco_document(classes: Sequence[str], told: str, images: Iterable[tuple[str,
     Category ids are the classes counted from 1, then what stands beside them. Shapes come as uncompressed RLE with
     `iscrowd`, which every reader of COCO takes and none changes.
     """
-    names = names_of(classes)
+    names = {value: name for value, name in names_of(classes).items() if value != UNPAINTED}
     category = {value: number for number, value in enumerate(names, start=1)}
     pictures, shapes = [], []
     for number, (image, found) in enumerate(images, start=1):

@@ -112,6 +112,14 @@ def test_an_artifact_of_a_newer_minor_schema_is_read(command, right, place, prel
     preloaded.run(*put(command, right), cwd=place).expect(0, out="wrote")
 
 
+def test_an_artifact_of_an_older_schema_says_what_it_lacks(place, refused):
+    path = has_schema(place / "q1.h5", "1.1")
+    with h5py.File(path, "r+") as file:
+        del file["queries/cluster"]
+    says = f"q1.h5 has no queries/cluster: it was written under schema 1.1, and this is {SCHEMA_VERSION}; run select"
+    refused("annotate-simulate", "d.h5", "q1.h5", "--annotations", "a0.h5", "-o", "x.h5", says=says)
+
+
 @pytest.fixture
 def other(place, preloaded) -> Path:
     """Another dataset with the same classes and image ids."""
