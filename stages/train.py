@@ -16,6 +16,7 @@ from stages.artifacts.model import Model, require_same_classes, write_model
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.weights import weights_ref
+from stages.console import say
 from stages.errors import BadInput
 from stages.ranks import Ranks, joined_ranks
 from stages.settings.network import NetworkSettings
@@ -149,6 +150,7 @@ def build(
     with Dataset(dataset) as data, open_labels(labels) as given:
         of_images = settings.objective == "image-classes"
         classes = given.image_classes if isinstance(given, Annotations) and of_images else data.classes
+        of_sets = isinstance(given, Annotations) and of_images and given.names_sets
         cost = given.cost()
         asked_images = given.header.counts["images"]
         statistics = input_statistics(data, settings)
@@ -169,6 +171,8 @@ def build(
             f"{labels} has labels in {len(samples)} images; batch normalisation needs at least 2 per process."
         )
     objective = objective_kind(network, samples, statistics, settings, device, ranks)
+    if not objective.validates:
+        say(f"without validation, as split {settings.validation_split!r} has not what is learned: last weights only")
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:
         checkpoints.remove_others()
@@ -196,6 +200,7 @@ def build(
         "outputs": outputs,
         "support": support,
         "of_images": of_images,
+        "of_sets": of_sets,
         "discriminator": settings.objective == "adversarial",
         "mean": list(statistics[0]),
         "std": list(statistics[1]),

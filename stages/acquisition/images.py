@@ -84,14 +84,15 @@ def round_budget(
     if settings.ratio is None:
         return settings.budget or left
     whole = whole_budget(images, settings)
-    if settings.seed_share is None:
-        return whole.budget
     rows = rows_asked(ledger, settings)
     rounds = np.zeros(0, dtype=np.int64) if ledger is None else ledger.answers.round[rows]
-    first = int(rounds.min(initial=round_number))
-    selected = len(rounds) if settings.seed_in_selection else int((rounds > first).sum())
-    count = next_count(whole, round_number - first, selected, left)
-    if count == 0:
+    if settings.seed_share is None:
+        count = min(whole.budget - len(rounds), left)
+    else:
+        first = int(rounds.min(initial=round_number))
+        selected = len(rounds) if settings.seed_in_selection else int((rounds > first).sum())
+        count = next_count(whole, round_number - first, selected, left)
+    if count <= 0:
         masks = "" if settings.image_answer == "mask" else "ask for their masks with --rule answered, or "
         raise BadInput(f"The budget of {whole.budget} images is spent; {masks}raise --ratio.")
     return count

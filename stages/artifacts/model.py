@@ -83,6 +83,11 @@ class Model:
         return self.attributes.get("of_images", False)
 
     @property
+    def of_sets(self) -> bool | None:
+        """Whether it was trained to name all classes of an image, and not one; None where it does not say."""
+        return self.attributes.get("of_sets")
+
+    @property
     def knows_void(self) -> bool:
         return self.outputs > len(self.attributes["classes"])
 

@@ -26,9 +26,17 @@ def score_images(data: Dataset, model: Model | None, settings: ScoreSettings) ->
     assert model is not None
     if settings.committee:
         raise BadInput("A committee scores by a segmentation network; set --committee 0 for a classifier of images.")
+    measure, of_sets = MEASURES[settings.measure], settings.measure.startswith("binary-")
+    if model.of_sets is not None and model.of_sets != of_sets:
+        named, other = (
+            ("all classes", "binary-entropy, binary-margin") if model.of_sets else ("one class", "entropy, margin")
+        )
+        raise BadInput(
+            f"{model.path} names {named} of an image, which {settings.measure} does not measure; choose another, such "
+            f"as {other}."
+        )
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
-    measure, of_sets = MEASURES[settings.measure], settings.measure.startswith("binary-")
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         for batch in image_batches(data, part, settings.batch):

@@ -377,7 +377,7 @@ def test_nothing_left_to_ask(unit, budget, all_of_it, place, preloaded, refused)
 
 def test_a_model_without_best_weights(place, preloaded, refused):
     words = [*TRAIN, "--validation-split", "none", "--epochs", "1", "-o", "n.safetensors"]
-    preloaded.run(*words, cwd=place).expect(0)
+    preloaded.run(*words, cwd=place).expect(0, out="without validation, as split 'none' has not")
     refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
     refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
 

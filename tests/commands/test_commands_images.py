@@ -292,6 +292,10 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         (("evaluate", "d.h5", "ic.safetensors", *OUT), "ic.safetensors predicts classes of whole images"),
         ((*SCORED, "--model", "ic.safetensors", "--measure", "entropy"), "a segmentation model is needed"),
         (("inspect", "ic.safetensors", "--png", "x.png"), "ic.safetensors predicts classes of whole images"),
+        (
+            (*OF_IMAGES, "--model", "ic.safetensors", "--measure", "entropy", *OUT),
+            "names all classes of an image, which entropy does not measure; choose another, such as binary-entropy",
+        ),
         ((*GATED, "masks.h5", "--model", "ic.safetensors"), "ic.safetensors predicts classes of whole images"),
         ((*GATED, "masks.h5", "--model", "m.safetensors"), "m.safetensors has no discriminator"),
         ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 has no full mask"),
@@ -304,6 +308,7 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         (("train", "d.h5", "ia0.h5", *LEARN, "--model", "m.safetensors", *OUT_MODEL), "a model of the same kind"),
         (("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL), "of the same kind"),
         ((*AGAIN, "--annotations", "ia2.h5"), "The budget of 3 images is spent"),
+        ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "The budget of 3 images is spent"),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"), "is1.h5 holds no features of the images"),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "reverse"), "rule"),
         ((*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"), "set --image-answer mask"),
