@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,25 +57,28 @@ def painted_answers(questions: Questions, painted: Painted, settings: ImportSett
     A query without any paint stays open. Raises BadInput for layers of another size than their image.
     """
     require_paintable(questions)
-    counts = np.zeros((len(questions.queries), VALUES), dtype=np.int64)
-    clicks = np.zeros(len(questions.queries), dtype=np.float32)
-    maps: dict[str, np.ndarray] = {}
+    exact = questions.queries.answer in EXACT
+    counts = np.zeros((len(questions.queries), VALUES), dtype=np.int32)
+    clicks = np.ones(len(questions.queries), dtype=np.float32)
+    masks: dict[str, np.ndarray] = {}
     images = [image for image in questions.rows if image in painted]
     with Progress("reading answers", len(images)) as bar:
         for image in images:
             rows = questions.rows[image]
             layers = on_grid(painted[image](), image, questions, settings.resize)
-            if questions.queries.answer in EXACT:
-                maps[image] = flattened(layers, questions.queries.sizes[image])
-                counts[rows] = counted(questions, image, [maps[image]])
-                clicks[rows] = exact_clicks(questions, image, maps[image], settings)
-            elif questions.of_sets:
-                counts[rows] = counted(questions, image, (np.where(s.mask, s.value, UNPAINTED) for s in layers))
+            if questions.of_sets:
+                seen = (np.where(layer.mask, layer.value, UNPAINTED) for layer in layers)
+                counts[rows] = counted(questions, image, seen)
             else:
-                counts[rows] = counted(questions, image, [flattened(layers, questions.queries.sizes[image])])
+                above = flattened(layers, questions.queries.sizes[image])
+                counts[rows] = counted(questions, image, [above])
+                if exact:
+                    done = finished(counts[rows], questions).done
+                    masks |= exact_mask(questions, image, above, done)
+                    clicks[rows[done]] = exact_clicks(questions, image, above, settings)[done]
             bar.advance()
-    if questions.queries.answer in EXACT:
-        return exact_answers(questions, counts, clicks, maps, settings)
+    if exact:
+        return exact_answers(questions, counts, clicks, masks, settings)
     return Outcome(named_answers(questions, counts, settings), {})
 
 
@@ -139,41 +142,55 @@ def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: I
     return precise_clicks(known, questions.regions.labels(image), wanted, None)
 
 
-def exact_answers(
-    questions: Questions, counts: np.ndarray, clicks: np.ndarray, maps: dict[str, np.ndarray], settings: ImportSettings
-) -> Outcome:
-    """Answers that label every pixel of their query; counts (Q,256), clicks (Q,), maps (H,W) u8 per image."""
-    classes, queries = len(questions.classes), questions.queries
-    painted = counts.sum(1) > counts[:, UNPAINTED]
-    unfinished = (counts[:, OPEN] > 0) & (counts[:, OPEN] + counts[:, UNPAINTED] < counts.sum(1))
-    done = painted & (counts[:, OPEN] == 0)
-    skip = done & (counts[:, SKIPPED] + counts[:, UNPAINTED] == counts.sum(1))
-    if queries.unit == "image":  # a mask is there or not
+class Finished(NamedTuple):
+    """Per query (Q,) bool: it is answered, nobody could answer it, it is painted in part."""
+
+    done: np.ndarray
+    skip: np.ndarray
+    unfinished: np.ndarray
+
+
+def finished(counts: np.ndarray, questions: Questions) -> Finished:
+    """Which queries have exact answers; counts (Q,256) as `counted` has them."""
+    every, still_open, nothing = counts.sum(1), counts[:, OPEN], counts[:, UNPAINTED]
+    done = (still_open == 0) & (nothing < every)
+    skip = done & (counts[:, SKIPPED] + nothing == every)
+    if questions.queries.unit == "image":  # a mask is there or not
         done, skip = done & ~skip, np.zeros_like(skip)
-    masks = {}
-    for image, seen in maps.items():
-        rows = questions.rows[image]
-        index, owner = questions.areas(image).pixels(np.arange(len(rows)))
-        labelled = index[done[rows][owner] & (seen.ravel()[index] < classes)]
-        if len(labelled) or (queries.unit == "image" and done[rows].any()):
-            masks[image] = np.full(seen.shape, VOID, dtype=np.uint8)
-            masks[image].ravel()[labelled] = seen.ravel()[labelled]
+    return Finished(done, skip, (still_open > 0) & (still_open + nothing < every))
+
+
+def exact_mask(questions: Questions, image: str, seen: np.ndarray, done: np.ndarray) -> dict[str, np.ndarray]:
+    """The labels (H,W) u8 in the queries of ``image`` that are ``done`` (Q,); none where regions hold only void."""
+    index, owner = questions.areas(image).pixels(np.arange(len(done)))
+    labelled = index[done[owner] & (seen.ravel()[index] < len(questions.classes))]
+    if not len(labelled) and not (questions.queries.unit == "image" and done.any()):
+        return {}
+    mask = np.full(seen.shape, VOID, dtype=np.uint8)
+    mask.ravel()[labelled] = seen.ravel()[labelled]
+    return {image: mask}
+
+
+def exact_answers(
+    questions: Questions, counts: np.ndarray, clicks: np.ndarray, masks: dict[str, np.ndarray], settings: ImportSettings
+) -> Outcome:
+    """Answers that label every pixel of their query; counts (Q,256), clicks (Q,), masks (H,W) u8 per image."""
+    queries, classes = questions.queries, len(questions.classes)
+    done, skip, unfinished = finished(counts, questions)
     asked = np.flatnonzero(done)
     columns: dict[str, Any] = {
         "clicks": np.where(skip, 1, clicks)[asked],
         "state": np.where(skip, states.SKIPPED, states.ANSWERED)[asked],
+        "seconds": settings.seconds_per_mask,
     }
     if queries.unit == "region":
-        of_classes = counts[asked, :classes]
-        void = counts[asked].sum(1) - of_classes.sum(1)
-        votes = np.column_stack([of_classes, void]).astype(np.int32)
+        named = counts[asked, :classes]
+        votes = np.column_stack([named, counts[asked].sum(1) - named.sum(1)])
         columns |= {
             "region": queries.region[asked],
             "areas": questions.every_area().taken(asked),
             "votes": np.where(skip[asked, None], 0, votes).astype(np.int32),
             "seconds": columns["clicks"] * np.float32(settings.seconds_per_click),
         }
-    else:
-        columns["seconds"] = settings.seconds_per_mask
     new = Answers.of(len(asked), classes, image=queries.image[asked], round=queries.round, **columns)
     return Outcome(new, masks, int(unfinished.sum()))
