@@ -92,8 +92,6 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
         ([*SIEVE, "ra1.h5", *MODEL, "--checkpoint", "worst"], "checkpoint"),
         ([*SIEVE, "ra1.h5", *MODEL, "-o", "ra1.h5"], "ra1.h5 is the annotations this stage reads"),
         ([*TRAIN[:2], "rs1.h5", "-o", "x.safetensors"], "holds scores, but annotations or pseudo_labels are needed"),
-        (["export-queries", "rq1.h5", "-o", "x.csv"], "rq1.h5 asks about regions"),
-        (["import-answers", "d.h5", "rq1.h5", "tiny.toml", *LEDGER, "-o", "x.h5"], "rq1.h5 asks about regions"),
     ],
 )
 def test_what_does_not_go_together(words, says, refused):
