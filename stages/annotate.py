@@ -1,6 +1,10 @@
 """The stage `annotate`: people answer queries in a browser; the ledger is what `annotate-simulate` would write."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import append_answers, ledger_counts
@@ -13,10 +17,11 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.console import say
 from stages.errors import BadInput, Stopped
-from stages.people.journal import journal_path, open_journal
+from stages.people.journal import Journal, journal_path, open_journal
 from stages.people.keys import class_keys
-from stages.people.outcome import ledger_rows
-from stages.people.questions import EXACT, Questions
+from stages.people.masks import MaskFiles
+from stages.people.outcome import ledger_rows, mask_rows
+from stages.people.questions import ASKED, Questions
 from stages.people.session import Session
 from stages.settings.people import PeopleSettings
 
@@ -39,10 +44,10 @@ def run(
         require_made_from(asked, "dataset", data)
         before = None if annotations is None else Annotations(annotations)
         asked.require_ledger(before)
-        if asked.answer in EXACT:
+        if asked.answer not in ASKED:
             raise BadInput(
-                f"{asked.path} asks for exact labels ({asked.answer}), which the page does not take; paint them with "
-                "another tool (export-queries, import-answers)."
+                f"{asked.path} asks for exact labels of regions, which the page does not take; paint them with another "
+                "tool (export-queries, import-answers)."
             )
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
@@ -51,7 +56,8 @@ def run(
         if before is not None:  # now, and not when everything is answered
             require_same_grid(before, before.sizes, asked.sizes)
         questions = Questions(data, asked, regions)
-        class_keys(settings.keys, settings.commands(), questions.classes)
+        if asked.answer != "mask":
+            class_keys(settings.keys, settings.commands(), questions.classes)
         return produce(request, lambda: build(request, questions, before, regions, settings), force)
 
 
@@ -81,8 +87,9 @@ def build(
 ) -> str:
     from stages.people.serving import serve
 
-    with open_journal(journal_path(request.output, request.key()), questions) as journal:
-        session = Session(questions, journal, settings, before.annotators if before is not None else ())
+    path = journal_path(request.output, request.key())
+    with open_journal(path, questions) as journal, brought_masks(path.with_suffix(".masks"), journal) as masks:
+        session = Session(questions, journal, settings, before.annotators if before is not None else (), masks)
         if session.given:
             say(f"{len(session.given)} of {len(session.order)} queries are answered already")
         summary = ""
@@ -99,14 +106,38 @@ def build(
             raise Stopped(
                 f"stopped with {done} of {count} queries answered; {count - done} are open, run it again to go on"
             )
+        if masks is not None:
+            masks.remove()
         journal.remove()
     return summary
 
 
+@contextlib.contextmanager
+def brought_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
+    """Where masks are asked for, those that were brought; without an answer they leave nothing behind."""
+    if journal.questions.queries.answer != "mask":
+        yield None
+        return
+    masks = MaskFiles(folder, journal.questions)
+    masks.require(journal.answers)
+    try:
+        yield masks
+    finally:
+        if not journal.length:
+            masks.remove()
+
+
 def publish(request: Request, session: Session, before: Annotations | None, regions: Superpixels | None) -> str:
     questions, queries = session.questions, session.questions.queries
-    new, people = ledger_rows(questions, session.given, session.seconds)
-    ledger = append_answers(before, queries.ids, queries.sizes, new, people, superpixels=regions)
+    masks: dict[str, np.ndarray] = {}
+    if session.masks is None:
+        new, people = ledger_rows(questions, session.given, session.seconds)
+    else:
+        settings = session.settings
+        new, people = mask_rows(questions, session.given, settings.clicks_per_mask, settings.seconds_per_mask)
+        for query, given in session.given.items():
+            masks[questions.image(query)] = session.masks.read(query, given.mask)
+    ledger = append_answers(before, queries.ids, queries.sizes, new, people, masks, regions)
     still_open = len(queries) - len(new)
     counts = ledger_counts(ledger, new, questions.classes) | {"open": still_open}
 

@@ -22,7 +22,7 @@ class Refused(Exception):
 class Given(BaseModel):
     """The answer to a query, with what it was about.
 
-    Exactly one class, or with sets any number of them and void; void alone; or ``skip``: don't know.
+    Exactly one class, or with sets any number of them and void; void alone; ``skip``: don't know; or a mask.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -35,6 +35,7 @@ class Given(BaseModel):
     classes: Annotated[tuple[int, ...], Field(max_length=256)] = ()
     void: bool = False
     skip: bool = False
+    mask: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # the digest of a finished mask
     seconds: float
     annotator: Text
     at: Text = ""  # when it was taken, for people who read the journal
@@ -62,13 +63,15 @@ def fault(given: Given, questions: Questions) -> str | None:
     if not (math.isfinite(given.seconds) and given.seconds >= 0):
         return f"An answer cannot have taken {given.seconds} seconds; reload the page."
     if not fits(given, questions):
-        return "An answer is one class, or with sets at least one, or void, or skip; reload the page."
+        return "An answer is one class, or with sets at least one, or void, or skip, or a mask; reload the page."
     return name_fault(given.annotator)
 
 
 def fits(given: Given, questions: Questions) -> bool:
     """Whether the parts of the answer make one of the kind that is asked for."""
     named = len(given.classes)
+    if given.mask or questions.queries.answer == "mask":
+        return bool(given.mask) and questions.queries.answer == "mask" and not (named or given.void or given.skip)
     if given.skip or not named:
         return given.skip != given.void and not named
     if questions.queries.answer == "class-set":

@@ -4,7 +4,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
@@ -32,8 +32,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Guard:
     """Lets requests through to ``app`` that bring the token and come from the page itself."""
 
-    def __init__(self, app: App, token: str, host: str, port: int):
+    def __init__(self, app: App, token: str, host: str, port: int, uploads: Mapping[str, int]):
         self.app, self.token, self.host = app, token, host
+        self.uploads = uploads  # beginning of a path -> bytes that a body sent there may have
         self.cookie = f"alseg-annotate-{port}"  # cookies are shared by all ports of a host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +44,8 @@ class Guard:
         opening = scope["path"] == "/" and self.matches(parse_qs(scope["query_string"].decode("latin-1")).get("token"))
         refused = self.refusal(headers, opening)
         if refused is None:
-            refused, receive = await within_limit(headers, receive)
+            limits = [most for path, most in self.uploads.items() if scope["path"].startswith(path)]
+            refused, receive = await within_limit(headers, receive, max(limits, default=MOST_BYTES))
         extra = dict(HEADERS)
         if opening:
             extra["Set-Cookie"] = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
@@ -124,11 +126,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def within_limit(headers: Headers, receive: Receive) -> tuple[tuple[int, str] | None, Receive]:
+async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[tuple[int, str] | None, Receive]:
     """The body read whole, unless it is too large: why it is refused, and how it is received again."""
-    too_large = 413, f"A request may have {MOST_BYTES} bytes; reload the page."
+    too_large = 413, f"This request may have {most} bytes; send less."
     announced = headers.only("content-length") or "0"
-    if not announced.isdecimal() or len(announced) > 9 or int(announced) > MOST_BYTES:
+    if not announced.isdecimal() or len(announced) > 9 or int(announced) > most:
         return too_large, receive
     body = b""
     while True:
@@ -136,7 +138,7 @@ async def within_limit(headers: Headers, receive: Receive) -> tuple[tuple[int, s
         if message["type"] == "http.disconnect":
             return (400, "The request ended early."), receive
         body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
+        if len(body) > most:
             return too_large, receive
         if not message.get("more_body"):
             break

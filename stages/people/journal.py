@@ -22,7 +22,7 @@ class Journal:
     """An open journal and the answers that were in it, oldest first. Only the holder of the output's lock has it."""
 
     def __init__(self, path: Path, questions: Questions):
-        self.path = path
+        self.path, self.questions = path, questions
         fresh = not path.parent.is_dir()
         make_folder(path.parent)
         try:

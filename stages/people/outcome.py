@@ -36,6 +36,25 @@ def ledger_rows(
     return new, people
 
 
+def mask_rows(
+    questions: Questions, given: Mapping[int, Given], clicks: float, seconds: float
+) -> tuple[Answers, list[str]]:
+    """One row per image with a finished mask, at that price each, and the annotators that the rows number."""
+    queries, asked = questions.queries, np.array(sorted(given), dtype=np.int64)
+    named = [given[query].annotator for query in asked.tolist()]
+    people = list(dict.fromkeys(named))
+    new = Answers.of(
+        len(asked),
+        len(questions.classes),
+        image=queries.image[asked],
+        round=queries.round,
+        clicks=clicks,
+        seconds=seconds,
+        annotator=[people.index(name) for name in named],
+    )
+    return new, people
+
+
 def answer_rows(
     questions: Questions, asked: np.ndarray, named: np.ndarray, void: np.ndarray, skip: np.ndarray, **told: Any
 ) -> Answers:

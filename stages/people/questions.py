@@ -20,6 +20,7 @@ ASKED = {
     "class-set": "Which classes are in the region?",
     "image-class": "Which class is the image?",
     "image-classes": "Which classes are in the image?",
+    "mask": "Which file is the finished mask of the image?",
 }
 SETS = ("class-set", "image-classes")
 EXACT = ("precise", "mask")  # answers that label every pixel

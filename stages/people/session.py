@@ -12,6 +12,8 @@ from typing import Any
 from stages.artifacts.answers import MOST_ANNOTATORS
 from stages.people.given import Given, Refused, fault, name_fault
 from stages.people.journal import Journal
+from stages.people.keys import class_keys
+from stages.people.masks import MaskFiles
 from stages.people.questions import Questions
 from stages.settings.people import PeopleSettings
 
@@ -40,9 +42,14 @@ class Session:
         journal: Journal,
         settings: PeopleSettings,
         known_annotators: Collection[str] = (),
+        masks: MaskFiles | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.questions, self.journal, self.settings, self.clock = questions, journal, settings, clock
+        self.masks = masks
+        classes = questions.classes
+        keys = class_keys(settings.keys, settings.commands(), classes) if masks is None else [None] * len(classes)
+        self.keys: list[str | None] = list(keys)  # of every class; masks name no class by a key
         self.order = questions.order
         self.position = {query: place for place, query in enumerate(self.order)}
         self.given: dict[int, Given] = {}  # the last answer to each query
@@ -86,6 +93,8 @@ class Session:
             wrong = fault(given, self.questions)
             if wrong is not None:
                 raise Refused(422, wrong)
+            if given.mask and not (self.masks and self.masks.has(given.query, given.mask)):
+                raise Refused(422, "There is no such mask; choose the file again.")
             self.require_name(given.annotator)
             known, last = self.revisions.get(given.query, 0), self.given.get(given.query)
             if last is not None and revision == known - 1 and same_answer(last, given):
@@ -248,7 +257,7 @@ class Session:
             "told": told,
             "question": None if query is None else self.questions.shown(query),
             "revision": 0 if query is None else self.revisions.get(query, 0),
-            "answer": None if last is None else last.model_dump(include={"classes", "void", "skip"}),
+            "answer": None if last is None else last.model_dump(include={"classes", "void", "skip", "mask"}),
             "ahead": None if query is None else self.ahead(query),
             "progress": self.progress(client, annotator),
             "grace": self.settings.grace,
@@ -285,5 +294,5 @@ class Conflict(Exception):
 
 
 def same_answer(one: Given, other: Given) -> bool:
-    parts = {"query", "classes", "void", "skip", "annotator"}
+    parts = {"query", "classes", "void", "skip", "mask", "annotator"}
     return one.model_dump(include=parts) == other.model_dump(include=parts)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from stages.errors import BadInput, StageFailed
 from stages.people.given import Given, Refused, Text, what_is_wrong
 from stages.people.guard import App, Guard
-from stages.people.keys import class_keys
+from stages.people.masks import MOST_BYTES, MaskFiles
 from stages.people.questions import ASKED
 from stages.people.session import Conflict, Session
 
@@ -59,12 +59,36 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return JSONResponse(describe(session))
 
     async def image(request: Request) -> Response:
+        name = session.questions.image(asked_query(request))
+        picture = await run_in_threadpool(session.questions.picture, name)
+        return Response(picture, media_type="image/png")
+
+    async def upload(request: Request) -> Response:
+        """Takes a file that is to be the mask of a query; it is no answer yet."""
+        masks, query = asked_mask(request)
+        if request.headers.get("content-type", "").lower() != "image/png":
+            raise Refused(415, "Send a PNG file (image/png).")
+        digest, shown = await run_in_threadpool(masks.take, query, await request.body())
+        return JSONResponse({"mask": digest, "shown": shown})
+
+    async def overlay(request: Request) -> Response:
+        masks, query = asked_mask(request)
+        digest = request.path_params["digest"]
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
+            raise Refused(404, "There is no such mask.")
+        return Response(await run_in_threadpool(masks.overlay, query, digest), media_type="image/png")
+
+    def asked_query(request: Request) -> int:
         number = request.path_params["query"]
         query = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
         if query not in session.position:
             raise Refused(404, "There is no such query.")
-        picture = await run_in_threadpool(session.questions.picture, session.questions.image(query))
-        return Response(picture, media_type="image/png")
+        return query
+
+    def asked_mask(request: Request) -> tuple[MaskFiles, int]:
+        if session.masks is None:
+            raise Refused(404, "Nobody asks for masks here.")
+        return session.masks, asked_query(request)
 
     async def following(request: Request) -> Response:
         asking = await read(request, Asking)
@@ -108,9 +132,11 @@ def application(session: Session, token: str, host: str, port: int) -> App:
 
     posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
         "/next": following, "/answer": answer, "/undo": undo, "/later": later, "/leave": leave, "/finish": finish,
-        "/end": end,
+        "/end": end, "/mask/{query}": upload,
     }  # fmt: skip
-    gets: dict[str, Callable[[Request], Awaitable[Response]]] = {"/session": description, "/image/{query}": image}
+    gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        "/session": description, "/image/{query}": image, "/mask/{query}/{digest}": overlay,
+    }  # fmt: skip
     routes = [Route(path, page, methods=["GET"]) for path, page in pages.items()]
     routes += [Route(path, get, methods=["GET"]) for path, get in gets.items()]
     routes += [Route(path, post, methods=["POST"]) for path, post in posts.items()]
@@ -118,19 +144,19 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         routes=routes,
         exception_handlers={Refused: refused, StageFailed: failed, BadInput: failed, HTTPException: plain},  # type: ignore[dict-item]
     )
-    return Guard(web, token, host, port)
+    return Guard(web, token, host, port, {} if session.masks is None else {"/mask/": MOST_BYTES})
 
 
 def describe(session: Session) -> dict[str, Any]:
     """What the page needs to know once."""
     questions, settings = session.questions, session.settings
-    keys = class_keys(settings.keys, settings.commands(), questions.classes)
-    classes = zip(questions.classes, questions.colours, keys, strict=True)
+    classes = zip(questions.classes, questions.colours, session.keys, strict=True)
     return {
         "asked": ASKED[questions.queries.answer],
         "unit": questions.queries.unit,
         "answer": questions.queries.answer,
         "sets": questions.of_sets,
+        "masks": session.masks is not None,
         "void_in_sets": questions.queries.answer == "class-set",
         "round": questions.queries.round,
         "dataset": questions.data.attributes["name"],

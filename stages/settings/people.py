@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.people.keys import command_faults
 from stages.settings.base import EXECUTION, StageSettings
+from stages.settings.stages import AnnotationCost
 
 
 class PeopleSettings(StageSettings):
@@ -50,6 +51,18 @@ class PeopleSettings(StageSettings):
         5.0,
         gt=0,
         description="A query shown to somebody is shown to nobody else until it was untouched for so long.",
+        json_schema_extra=EXECUTION,
+    )
+    clicks_per_mask: float = Field(
+        AnnotationCost.model_fields["clicks_per_mask"].default,
+        ge=0,
+        description="Clicks of a mask that was painted elsewhere, where nobody counts them.",
+        json_schema_extra=EXECUTION,
+    )
+    seconds_per_mask: float = Field(
+        AnnotationCost.model_fields["seconds_per_mask"].default,
+        ge=0,
+        description="Seconds of a mask that was painted elsewhere, where nobody measures them.",
         json_schema_extra=EXECUTION,
     )
     grace: float = Field(

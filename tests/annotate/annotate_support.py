@@ -198,17 +198,20 @@ class Browser:
 
     def state(self) -> tuple[str, int | None]:
         """What the page is at, and the query that it takes keys for."""
-        state, query = self.do("const d = document.body.dataset; return [d.state, d.query ?? null]")
-        return state, None if query is None else int(query)
+        return self.look()[:2]
+
+    def look(self) -> tuple[str, int | None, bool]:
+        """That, and whether it is busy: all of one moment."""
+        script = "const b = document.body; return [b.dataset.state, b.dataset.query ?? null, b.ariaBusy === 'true']"
+        state, query, busy = self.do(script)
+        return state, None if query is None else int(query), busy
 
     def settle(self) -> tuple[str, int | None]:
         """Waits until keys count again, or the page has nothing to ask."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            state, query = self.state()
-            if query is not None or state in ("waiting", "ending", "ended"):
-                return state, query
-            if state == "complete" and not self.do("return document.body.ariaBusy === 'true'"):
+            state, query, busy = self.look()
+            if query is not None or state in ("waiting", "ending", "ended") or (state == "complete" and not busy):
                 return state, query
             assert time.monotonic() < deadline, self.text("body") + str(self.driver.get_log("browser"))
             time.sleep(0.005)
@@ -222,14 +225,20 @@ class Browser:
     def press(self, *keys: str) -> tuple[str, int | None]:
         from selenium.webdriver.common.action_chains import ActionChains
 
-        count = "window.pressed ??= (addEventListener('keydown', () => (window.pressed += 1), true), 0); return pressed"
         for key in keys:
-            before = self.do(count)
             ActionChains(self.driver, duration=0).send_keys(key).perform()
-            deadline = time.monotonic() + PATIENCE
-            while self.do(count) == before:  # a busy page takes the key a moment later
-                assert time.monotonic() < deadline, f"the page never saw {key!r}"
         return self.settle()
+
+    def choose_file(self, file: Path) -> None:
+        """As if it had been picked in the dialog that the browser opens; waits until the page has looked at it."""
+        from selenium.webdriver.common.by import By
+
+        self.do("document.querySelector('#file').value = ''")
+        self.driver.find_element(By.ID, "file").send_keys(str(file))
+        deadline = time.monotonic() + PATIENCE
+        while self.do("return document.querySelector('#file').value !== ''"):  # the page empties it at the end
+            assert time.monotonic() < deadline, self.text("body")
+            time.sleep(0.005)
 
     def canvas(self, marks: bool = True) -> np.ndarray:
         """What is drawn of the image, (H,W,3) int; without ``marks`` as it looks while Space is held."""

@@ -19,7 +19,13 @@ from stages.people.questions import Questions  # noqa: E402
 from stages.settings.regions import ExtractSettings  # noqa: E402
 from stages.settings.stages import PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
 
-QUERIES = {"annotate-pixel": "pixels.h5", "annotate-region": "dominant.h5", "annotate-class-set": "sets.h5"}
+QUERIES = {
+    "annotate-pixel": "pixels.h5",
+    "annotate-region": "dominant.h5",
+    "annotate-class-set": "sets.h5",
+    "annotate-mask": "masks.h5",
+}
+OF_REGIONS = ("dominant.h5", "sets.h5")
 CAR, POLE, PERSON = 6, 7, 8
 STEP = 6  # colours are rounded to steps of this: nothing that shows, and a picture of half the size
 
@@ -34,6 +40,8 @@ def make_queries(folder: Path) -> None:
     pixels = score.run(data, folder / "p.h5", ScoreSettings(measure="random"))
     regions = score.run(data, folder / "r.h5", ScoreSettings(measure="random", unit="region"), superpixels=cut)
     select.run(data, pixels, folder / "pixels.h5", SelectSettings(rule="uniform", budget=50))
+    images = score.run(data, folder / "i.h5", ScoreSettings(measure="random", unit="image"))
+    select.run(data, images, folder / "masks.h5", SelectSettings(rule="top", budget=6))
     for name, answer in (("dominant", "dominant"), ("sets", "class-set")):
         chosen = SelectSettings(rule="top", budget=300, answer=answer)
         select.run(data, regions, folder / f"{name}.h5", chosen, superpixels=cut)
@@ -70,6 +78,8 @@ def lead_to(wanted: int, truth: Truth, client: Client) -> None:
 def shoot(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
     """The page as (H,W,3) u8, the image in it rounded."""
     questions = Questions(truth.data, truth.queries, truth.regions)
+    if truth.queries.answer == "mask":
+        return shoot_mask(browser, server, truth)
     wanted = next(query for query in questions.order[6:] if worth_showing(truth, questions, query))
     client = server.client()
     client.annotator = "Ada"
@@ -77,6 +87,21 @@ def shoot(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
     browser.open(server.address)
     if truth.queries.answer == "class-set":
         browser.press(*map(key_of, seen_in(truth, wanted)))
+    return picture_of(browser)
+
+
+def shoot_mask(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
+    """The page with a mask that was brought but not taken yet."""
+    browser.open(server.address)
+    _, query = browser.settle()
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        mask = truth.data.mask(truth.queries.ids[truth.queries.image[query]])
+        Image.fromarray(mask).save(file.name)
+        browser.choose_file(Path(file.name))
+    return picture_of(browser)
+
+
+def picture_of(browser: Browser) -> np.ndarray:
     time.sleep(1)
     shades = np.array(Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB"))
     image = shades[:, : browser.do("return document.querySelector('main').clientWidth")]
@@ -97,7 +122,7 @@ def main(width: int = 1280, height: int = 800, target: Path = ROOT / "docs" / "i
         inside, outside = browser.do("return [innerWidth, innerHeight]"), browser.driver.get_window_size()
         browser.driver.set_window_size(width + outside["width"] - inside[0], height + outside["height"] - inside[1])
         for picture, queries in QUERIES.items():
-            regions = None if queries == "pixels.h5" else "cut.h5"
+            regions = "cut.h5" if queries in OF_REGIONS else None
             options = () if regions is None else ("--superpixels", regions)
             with served("d.h5", queries, "-o", f"{picture}.h5", "--annotator", "Ada", *options, cwd=folder) as server:
                 save(shoot(browser, server, Truth(folder, queries, regions)), target / f"{picture}.png")

@@ -21,6 +21,7 @@ AT_ONCE = ("--grace", "0")
 )
 def test_keys_alone_give_the_ledger_of_the_simulation(name, queries, options, place, browser):
     truth = Truth(place, f"{name}.h5", options[1] if options else None)
+    browser.faults()  # those of other tests are read
     with served("d.h5", f"{name}.h5", "-o", "a.h5", *options, *AT_ONCE, cwd=place) as server:
         browser.open(server.address)
         assert "token" not in browser.driver.current_url

@@ -228,13 +228,14 @@ def test_settings_and_files_that_do_not_fit_are_named(place, words, says):
     assert "Traceback" not in err
 
 
-def test_outlines_are_left_to_other_tools(place):
+def test_exact_labels_of_regions_are_left_to_other_tools(place):
     from stages import select
     from stages.settings.stages import SelectSettings
 
-    select.run(place / "d.h5", place / "os.h5", place / "k.h5", SelectSettings(rule="top", budget=2))
-    process = launch("d.h5", "k.h5", "-o", "a.h5", cwd=place)
-    assert "asks for exact labels (mask), which the page does not take" in process.communicate()[1]
+    settings = SelectSettings(rule="top", budget=2, answer="precise")
+    select.run(place / "d.h5", place / "rs.h5", place / "e.h5", settings, superpixels=place / "regions.h5")
+    process = launch("d.h5", "e.h5", "--superpixels", "regions.h5", "-o", "a.h5", cwd=place)
+    assert "asks for exact labels of regions, which the page does not take" in process.communicate()[1]
 
 
 def test_another_host_is_warned_of(place):

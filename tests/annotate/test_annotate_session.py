@@ -132,7 +132,7 @@ class TestAnswers:
         third = answer(session, "a", second)
         back = session.back("a", "a", asked(third))
         assert asked(back) == asked(second)
-        assert back["answer"] == {"classes": (0,), "void": False, "skip": False}
+        assert back["answer"] == {"classes": (0,), "void": False, "skip": False, "mask": ""}
         further = session.back("a", "a", asked(back))
         assert asked(further) == asked(first)
         assert asked(answer(session, "a", further, classes=(3,))) == asked(third)

@@ -21,6 +21,7 @@ let annotator;
 let shown = null; // what the server told of the present query: question, revision, answer, ahead, progress
 let picture = null; // the image of the question
 let marks = null; // the region's outline and the veil over the rest
+let mask = null; // of the file that was brought: its digest and its picture
 let chosen = new Set(); // class numbers toggled; VOID for void
 let busy = true; // keys wait while an answer is on its way
 let hidden = false; // whether the marks are
@@ -41,8 +42,11 @@ class Lost extends Error {}
 
 /** Sends a request until the server takes it; a sentence stands over the image meanwhile. */
 async function request(path, body) {
+  const isFile = body instanceof Blob;
   const options = body === undefined ? {} : {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+    method: "POST",
+    headers: { "Content-Type": isFile ? "image/png" : "application/json" },
+    body: isFile ? body : JSON.stringify(body),
   };
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -131,6 +135,7 @@ function rename(name) {
 async function show(situation) {
   shown = situation;
   marks = null;
+  mask = null;
   chosen = new Set(situation.answer?.classes ?? []);
   if (situation.answer?.void) chosen.add(VOID);
   tellProgress();
@@ -143,8 +148,11 @@ async function show(situation) {
   picture = await fetchPicture(question.image, question.query).catch(() => null);
   if (!picture) return withoutPicture(question);
   if (question.runs) marks = outline(question);
-  $("mode").textContent = situation.answer
-    ? `Your earlier answer: ${nameOf(situation.answer)}. A key changes it, Enter keeps it.` : "";
+  if (session.masks) await askForMask(question, situation.answer);
+  if (!session.masks) {
+    $("mode").textContent = situation.answer
+      ? `Your earlier answer: ${nameOf(situation.answer)}. A key changes it, Enter keeps it.` : "";
+  }
   $("caption").textContent = captionOf(question);
   lookAtQuestion();
   draw();
@@ -239,8 +247,9 @@ function bold(text) {
   return element;
 }
 
-function nameOf({ classes, void: none, skip }) {
+function nameOf({ classes, void: none, skip, mask: digest }) {
   if (skip) return "don’t know";
+  if (digest) return "a mask";
   return [...classes.map((label) => session.classes[label].name), ...(none ? ["void"] : [])].join(", ");
 }
 
@@ -263,18 +272,23 @@ function tellProgress() {
 const keys = new Map(); // key -> what it does
 
 function listClasses() {
-  session.classes.forEach(({ name, colour, key }, label) => {
-    $("classes").append(choice(key, name, () => nameClass(label), { label, colour }));
-  });
   const { void: none, skip, later, undo } = session.keys;
-  $("commands").append(
-    choice(none, "void", sayVoid, session.void_in_sets ? { label: VOID } : {}),
-    choice(skip, "don’t know", () => answer({ skip: true })),
-    choice(later, "later", putOff),
-    choice(undo, "undo", undoLast),
-  );
-  if (session.sets) {
-    $("commands").prepend(choice("Enter", "take these classes", confirm));
+  if (session.masks) {
+    session.classes.forEach(({ name, colour }) => $("classes").append(shownClass(name, colour)));
+  } else {
+    session.classes.forEach(({ name, colour, key }, label) => {
+      $("classes").append(choice(key, name, () => nameClass(label), { label, colour }));
+    });
+    $("commands").append(
+      choice(none, "void", sayVoid, session.void_in_sets ? { label: VOID } : {}),
+      choice(skip, "don’t know", () => answer({ skip: true })),
+    );
+  }
+  $("commands").append(choice(later, "later", putOff), choice(undo, "undo", undoLast));
+  $("files").hidden = !session.masks;
+  document.body.classList.toggle("masks", session.masks);
+  if (session.sets || session.masks) {
+    $("commands").prepend(choice("Enter", session.masks ? "choose a file" : "take these classes", confirm));
     $("commands").firstElementChild.className = "wide";
   } else keys.set("Enter", confirm);
   keys.set("+", () => zoom(1.25)).set("=", () => zoom(1.25)).set("-", () => zoom(0.8));
@@ -282,6 +296,18 @@ function listClasses() {
   for (const [key, x, y] of [["ArrowLeft", -1, 0], ["ArrowRight", 1, 0], ["ArrowUp", 0, -1], ["ArrowDown", 0, 1]]) {
     keys.set(key, () => look(x * 60, y * 60));
   }
+}
+
+/** A line of the legend of classes that no key names. */
+function shownClass(name, colour) {
+  const [item, swatch, text] = ["li", "span", "span"].map((kind) => document.createElement(kind));
+  item.className = "shown";
+  swatch.className = "swatch";
+  if (colour) swatch.style.backgroundColor = `rgb(${colour.join(",")})`;
+  text.className = "name";
+  text.textContent = name;
+  item.append(swatch, text);
+  return item;
 }
 
 /** A line of the legend: its key, and for a class its colour, which a tick joins when it is chosen. */
@@ -360,6 +386,7 @@ function markChosen() {
 /** Enter: takes the set, keeps an earlier answer, or ends the wait for the ledger. */
 function confirm() {
   if (document.body.dataset.state === "complete") return finish();
+  if (session.masks) return takeMask();
   if (session.sets && (chosen.size || !shown.answer)) {
     if (!chosen.size) return notice("Choose at least one class, or void, or don’t know.");
     const classes = [...chosen].filter((label) => label !== VOID).sort((one, other) => one - other);
@@ -423,6 +450,67 @@ window.addEventListener("blur", () => hideMarks(false));
 function hideMarks(value) {
   hidden = value;
   draw();
+}
+
+// --- masks that were painted elsewhere --------------------------------------------------------------------------------
+
+async function askForMask({ image, query }, earlier) {
+  const name = `${image.split("/").pop()}.png`;
+  Object.assign($("save"), { href: `image/${query}`, download: name });
+  if (earlier?.mask) await showMask(query, earlier.mask);
+  tellOfMask(mask ? "Your earlier answer: this mask. Enter keeps it, another file replaces it."
+    : "Paint the image with another tool. The mask is a PNG of the same size with the numbers or the colours of the "
+      + "classes; choose it, or drop it on the image.");
+}
+
+function tellOfMask(told) {
+  $("mode").textContent = told;
+  document.querySelector("#commands .wide .name").textContent = mask ? "take this mask" : "choose a file";
+}
+
+/** Lays the mask over the image; it is no answer yet. */
+async function showMask(query, digest) {
+  mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`).catch(() => null) };
+}
+
+/** Sends a file to be looked at. */
+async function bring(file) {
+  if (busy || !file || !session.masks || !shown?.question) return;
+  const { query } = shown.question;
+  setBusy(true);
+  notice("");
+  const { status, content } = await request(`mask/${query}`, file);
+  if (status === 200) {
+    await showMask(query, content.mask);
+    tellOfMask(`${content.shown}. Enter takes this mask, another file replaces it.`);
+    draw();
+  } else {
+    notice(status === 413 ? "The file is too large for a mask." : content.told || `The server refused this (${status}).`);
+  }
+  setBusy(false);
+}
+
+function takeMask() {
+  if (!mask) return $("file").click();
+  if (shown.answer?.mask === mask.digest) return act("next", { annotator });
+  return answer({ mask: mask.digest });
+}
+
+$("choose").addEventListener("click", () => { if (!busy && shown?.question) $("file").click(); });
+
+$("file").addEventListener("change", async () => {
+  const [file] = $("file").files;
+  await bring(file);
+  $("file").value = ""; // so that the same file can be chosen again
+  $("choose").blur();
+});
+
+for (const kind of ["dragover", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    if (!session?.masks) return;
+    event.preventDefault();
+    if (kind === "drop") bring(event.dataTransfer.files[0]);
+  });
 }
 
 // --- time: only what was looked at counts ----------------------------------------------------------------------------
@@ -676,6 +764,10 @@ function drawView() {
   view2d.imageSmoothingQuality = "high";
   view2d.drawImage(picture, left, top, size[1] * by, size[0] * by);
   if (hidden) return;
+  if (mask?.overlay) {
+    view2d.imageSmoothingEnabled = false;
+    view2d.drawImage(mask.overlay, left, top, size[1] * by, size[0] * by);
+  }
   if (marks) {
     view2d.imageSmoothingEnabled = false;
     view2d.drawImage(marks.veil, left, top, size[1] * by, size[0] * by);

@@ -1,0 +1,106 @@
+"""Finished masks of whole images that people bring to the page, kept on the disk until the ledger has them."""
+
+import hashlib
+import io
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.artifacts.dataset import VOID
+from stages.artifacts.publish import make_folder, publish_bytes
+from stages.errors import BadInput
+from stages.interchange.indexed_png import layers
+from stages.interchange.painted import flattened, on_grid
+from stages.interchange.values import OPEN
+from stages.people.given import Given, Refused
+from stages.people.questions import Questions
+
+MOST_BYTES = 1 << 26  # of an uploaded file
+MOST_TOLD = 6  # classes
+OPACITY = 170  # of 255, of the colours over the image
+
+
+class MaskFiles:
+    """The masks in a folder: class indices as PNG, named after their query and what they hold."""
+
+    def __init__(self, folder: Path, questions: Questions):
+        self.folder, self.questions = folder, questions
+
+    def path(self, query: int, digest: str) -> Path:
+        return self.folder / f"{query}-{digest}.png"
+
+    def take(self, query: int, content: bytes) -> tuple[str, str]:
+        """Keeps the mask in the PNG file ``content`` and returns its digest, and what it shows in words.
+
+        It is read as `import-answers` reads PNG: numbers of classes or their colours, what is not painted being void.
+        Refused where it is no finished mask of the query's image.
+        """
+        image, classes = self.questions.image(query), self.questions.classes
+        make_folder(self.folder)
+        upload = self.folder / f"{query}.upload"
+        publish_bytes(upload, content)
+        try:
+            found = on_grid(layers(upload, classes, self.questions.data.palette, None), image, self.questions, False)
+            seen = flattened(found, self.questions.queries.sizes[image])
+        except BadInput as error:
+            raise Refused(422, str(error).replace(str(upload), "The file")) from None
+        finally:
+            upload.unlink(missing_ok=True)
+        if (seen == OPEN).any():
+            raise Refused(
+                422, f"The file has pixels that are still open (value {OPEN}); paint them, then choose it again."
+            )
+        if not (seen < len(classes)).any():
+            raise Refused(422, "The file shows no class at all; choose the finished mask of this image.")
+        mask = np.where(seen < len(classes), seen, np.uint8(VOID))
+        digest = hashlib.sha256(mask.tobytes()).hexdigest()
+        publish_bytes(self.path(query, digest), encoded(mask))
+        return digest, shares(mask, classes)
+
+    def has(self, query: int, digest: str) -> bool:
+        return self.path(query, digest).is_file()
+
+    def read(self, query: int, digest: str) -> np.ndarray:
+        """(H,W) u8 classes, 255 = void; BadInput where the file is gone or another one."""
+        path = self.path(query, digest)
+        try:
+            with Image.open(path) as picture:
+                mask = np.array(picture)
+        except Exception:  # whatever decoders raise
+            mask = np.zeros((0, 0), dtype=np.uint8)
+        if hashlib.sha256(mask.tobytes()).hexdigest() != digest:
+            raise BadInput(f"{path} is damaged or gone; remove the line of query {query} from the journal beside it.")
+        return mask
+
+    def require(self, given: Iterable[Given]) -> None:
+        """BadInput unless all masks that the answers ``given`` name are whole."""
+        for answer in given:
+            self.read(answer.query, answer.mask)
+
+    def overlay(self, query: int, digest: str) -> bytes:
+        """The mask as PNG in the colours of the classes, to lie over the image; void is clear."""
+        mask, palette = self.read(query, digest), self.questions.data.palette
+        colours = np.zeros((256, 4), dtype=np.uint8)
+        colours[: len(palette), :3], colours[: len(palette), 3] = palette, OPACITY
+        return encoded(colours[mask])
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def shares(mask: np.ndarray, classes: list[str]) -> str:
+    """What covers how much of a mask (H,W) u8, most first and not all of it."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    names = {**dict(enumerate(classes)), VOID: "void"}
+    order = [value for value in np.argsort(-counts, kind="stable").tolist() if counts[value]]
+    told = [f"{names[value]} {100 * counts[value] / mask.size:.2g}\N{NO-BREAK SPACE}%" for value in order[:MOST_TOLD]]
+    return ", ".join(told) + (f" and {len(order) - MOST_TOLD} more" if len(order) > MOST_TOLD else "")
