@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
-from stages.interchange.painted import Layer
+from stages.interchange.painted import Strokes
 from stages.interchange.values import UNPAINTED, names_of, values_of
-from stages.regions.areas import areas_of
+from stages.regions.areas import areas_of, spans
 from stages.regions.grid import Size
 
 
@@ -97,8 +97,8 @@ def encoded(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
 
 def read_coco(
     path: Path, content: bytes, classes: Sequence[str], ids: Collection[str]
-) -> dict[str, Callable[[], Iterable[Layer]]]:
-    """Image id -> its shapes as layers, later ones over earlier ones.
+) -> dict[str, Callable[[], Strokes]]:
+    """Image id -> its shapes, later ones over earlier ones.
 
     Images without shapes are left out. Raises BadInput for a file of another form, for images that are not among
     ``ids``, and for categories in use that are no class.
@@ -122,14 +122,14 @@ def read_coco(
                 f"{path}: annotation {shape.id} is about image {shape.image_id}, which is not in its images."
             )
         shapes.setdefault(shape.image_id, []).append(shape)
-    found: dict[str, Callable[[], Iterable[Layer]]] = {}
+    found: dict[str, Callable[[], Strokes]] = {}
     known = known_names(ids)
     for number, drawn in shapes.items():
         picture = pictures[number]
         image = image_of(picture.file_name, known, str(path))
         if image in found:
             raise BadInput(f"{path} has image {image} twice; keep one of them.")
-        found[image] = partial(layers, path, (picture.height, picture.width), drawn, names, values)
+        found[image] = partial(strokes, path, (picture.height, picture.width), drawn, names, values)
     return found
 
 
@@ -138,29 +138,33 @@ def value_of(names: dict[int, str], shape: Shape, values: dict[str, int]) -> int
     return values.get(name, values.get(name.lower()))
 
 
-def layers(
-    path: Path, size: Size, shapes: Sequence[Shape], names: dict[int, str], values: dict[str, int]
-) -> Iterator[Layer]:
+def strokes(path: Path, size: Size, shapes: Sequence[Shape], names: dict[int, str], values: dict[str, int]) -> Strokes:
+    height, width = size
+    runs: list[np.ndarray] = []
     for shape in shapes:
-        value = value_of(names, shape, values)
-        assert value is not None
         try:
-            yield Layer(value, decoded(shape, size))
+            runs.append(whole_runs(shape, size))
         except ValueError as error:
             raise BadInput(f"{path}: annotation {shape.id} {error}; export it again.") from error
+    painted = np.array([value_of(names, shape, values) for shape in shapes], dtype=np.uint8)
+    # Every second run lies inside, and begins where those before it end
+    start = np.concatenate([(each.cumsum() - each)[1::2] for each in runs])
+    length = np.concatenate([each[1::2] for each in runs])
+    down, run = spans(start, length)
+    shape_of_run = np.repeat(np.arange(len(runs)), [len(each) // 2 for each in runs])
+    return Strokes(size, down % height * width + down // height, painted[shape_of_run[run]])
 
 
-def decoded(shape: Shape, size: Size) -> np.ndarray:
-    """(H,W) bool; ValueError says what is wrong."""
-    height, width = size
+def whole_runs(shape: Shape, size: Size) -> np.ndarray:
+    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError says what is wrong."""
     runs = runs_of(shape, size)
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"has runs that do not add up to the {height * width} pixels of its image")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
+        raise ValueError(f"has runs that do not add up to the {size[0] * size[1]} pixels of its image")
+    return runs
 
 
 def runs_of(shape: Shape, size: Size) -> np.ndarray:
-    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns."""
+    """The runs of a shape as they are told."""
     from pycocotools import mask as coco
 
     if isinstance(shape.segmentation, Runs):

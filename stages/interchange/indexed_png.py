@@ -12,7 +12,7 @@ from stages.datasets.decode import read_mask
 from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
-from stages.interchange.painted import Layer
+from stages.interchange.painted import Strokes
 from stages.interchange.values import UNPAINTED, colours_of, names_of, values_of
 
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
@@ -64,21 +64,21 @@ def png_paths(path: Path) -> list[Path]:
 
 def read_png(
     path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]
-) -> dict[str, Callable[[], Iterable[Layer]]]:
-    """Image id -> what its PNG says, one layer per value.
+) -> dict[str, Callable[[], Strokes]]:
+    """Image id -> what its PNG says.
 
     With a `labelmap.txt` colours are read by it; without it pixels are numbers of classes, or where they are coloured
     the dataset's colours. Raises BadInput for masks of images that are not among ``ids``.
     """
     labels = path / LABELS
     colours = named_colours(labels, values_of(classes)) if labels.is_file() else None
-    found: dict[str, Callable[[], Iterable[Layer]]] = {}
+    found: dict[str, Callable[[], Strokes]] = {}
     known = known_names(ids)
     for file in png_paths(path):
         image = image_of(file.as_posix(), known, str(path))
         if image in found:
             raise BadInput(f"{path} has image {image} twice; keep one of them.")
-        found[image] = partial(layers, file, classes, palette, colours)
+        found[image] = partial(strokes, file, classes, palette, colours)
     return found
 
 
@@ -97,20 +97,25 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
     return colours
 
 
-def layers(
+def strokes(
     file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
-) -> Iterator[Layer]:
-    names = names_of(classes)
-    if colours is None and not coloured(file):
-        seen = read_mask(file, "index")
-        strange = [value for value in np.unique(seen).tolist() if value not in names]
-        if strange:
-            raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {told(names)}.")
-    else:
+) -> Strokes:
+    seen = values_in(file, classes, palette, colours)
+    return Strokes(seen.shape, np.arange(seen.size), seen.ravel())
+
+
+def values_in(
+    file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
+) -> np.ndarray:
+    """(H,W) u8 values that the pixels of a PNG stand for; BadInput where one stands for nothing."""
+    if colours is not None or coloured(file):
         known = colours or {r << 16 | g << 8 | b: value for value, (r, g, b) in colours_of(palette).items()}
-        seen = by_colour(file, known)
-    for value in np.unique(seen).tolist():
-        yield Layer(value, seen == value)
+        return by_colour(file, known)
+    seen, names = read_mask(file, "index"), names_of(classes)
+    strange = [value for value in np.unique(seen).tolist() if value not in names]
+    if strange:
+        raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {told(names)}.")
+    return seen.astype(np.uint8)
 
 
 def told(names: Mapping[int, str]) -> str:
@@ -127,13 +132,14 @@ def coloured(file: Path) -> bool:
 
 def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
     """(H,W) u8 values of the colours in ``file``."""
-    red, green, blue = np.moveaxis(read_mask(file, "color").astype(np.int64), -1, 0)
-    present, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
-    values = []
-    for packed in present.tolist():
-        value = known.get(packed)
-        if not isinstance(value, int):
-            what = f"colour {list(packed.to_bytes(3))}" + (f" ({value})" if value else "")
-            raise BadInput(f"{file} holds the {what}, which is no class; paint with the colours of the classes.")
-        values.append(value)
-    return np.array(values, dtype=np.uint8)[inverse].reshape(red.shape)
+    red, green, blue = np.moveaxis(read_mask(file, "color").astype(np.int32), -1, 0)
+    packed = red << 16 | green << 8 | blue
+    usable = {colour: value for colour, value in known.items() if isinstance(value, int)}
+    colours = np.array(sorted(usable), dtype=np.int32)
+    place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
+    strange = packed[colours[place] != packed] if len(colours) else packed.ravel()
+    if strange.size:
+        first = int(strange[0])
+        what = f"colour {list(first.to_bytes(3))}" + (f" ({known[first]})" if first in known else "")
+        raise BadInput(f"{file} holds the {what}, which is no class; paint with the colours of the classes.")
+    return np.array([usable[colour] for colour in colours.tolist()], dtype=np.uint8)[place]

@@ -23,14 +23,30 @@ VALUES = 256
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One stroke: ``mask`` (H,W) bool is painted with ``value``, over what lies below."""
+class Strokes:
+    """What was painted in one image, one pixel after the other: what comes later lies on top.
 
-    value: int
-    mask: np.ndarray
+    size (height, width); index (P,) i64 of the row-major flat image, a pixel as often as it was painted; value (P,) u8.
+    """
+
+    size: Size
+    index: np.ndarray
+    value: np.ndarray
+
+    def above(self) -> np.ndarray:
+        """(H,W) u8 what is seen from above."""
+        seen = np.full(self.size, UNPAINTED, dtype=np.uint8)
+        seen.ravel()[self.index] = self.value  # of a pixel that comes twice the last one stays
+        return seen
+
+    def apart(self) -> Iterator[np.ndarray]:
+        """(H,W) u8 for each value, where it was painted, whatever lies on top."""
+        for value in np.unique(self.value).tolist():
+            alone = self.value == value
+            yield Strokes(self.size, self.index[alone], self.value[alone]).above()
 
 
-Painted = Mapping[str, Callable[[], Iterable[Layer]]]  # image id -> its layers, the lowest first, read when asked for
+Painted = Mapping[str, Callable[[], Strokes]]  # image id -> what is painted there, read when asked for
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ def painted_answers(questions: Questions, painted: Painted, settings: ImportSett
 
     Where a class is asked for it is the one that covers most of the query, where sets are asked for all that cover a
     pixel of it. Exact labels are taken as they are, once no pixel of the query is open; what nobody painted is void.
-    A query without any paint stays open. Raises BadInput for layers of another size than their image.
+    A query without any paint stays open. Raises BadInput for images painted in another size than they have.
     """
     require_paintable(questions)
     exact = questions.queries.answer in EXACT
@@ -64,13 +80,12 @@ def painted_answers(questions: Questions, painted: Painted, settings: ImportSett
     images = [image for image in questions.rows if image in painted]
     with Progress("reading answers", len(images)) as bar:
         for image in images:
-            rows = questions.rows[image]
-            layers = on_grid(painted[image](), image, questions, settings.resize)
+            rows, strokes = questions.rows[image], painted[image]()
             if questions.of_sets:
-                seen = (np.where(layer.mask, layer.value, UNPAINTED) for layer in layers)
-                counts[rows] = counted(questions, image, seen)
+                maps = (on_grid(seen, image, questions, settings.resize) for seen in strokes.apart())
+                counts[rows] = counted(questions, image, maps)
             else:
-                above = flattened(layers, questions.queries.sizes[image])
+                above = on_grid(strokes.above(), image, questions, settings.resize)
                 counts[rows] = counted(questions, image, [above])
                 if exact:
                     done = finished(counts[rows], questions).done
@@ -82,28 +97,18 @@ def painted_answers(questions: Questions, painted: Painted, settings: ImportSett
     return Outcome(named_answers(questions, counts, settings), {})
 
 
-def on_grid(layers: Iterable[Layer], image: str, questions: Questions, resize: bool) -> Iterator[Layer]:
-    """The layers on the grid of the queries."""
-    size, grid = questions.data.sizes[image], questions.queries.sizes[image]
-    for layer in layers:
-        mask = layer.mask
-        if mask.shape != size:
-            if not resize:
-                told = " and ".join(f"{width}x{height}" for height, width in (mask.shape, size))
-                raise BadInput(
-                    f"The answer about image {image} and the image differ in size ({told}); paint the images of the "
-                    "dataset (export-queries --images writes them), or give --resize."
-                )
-            mask = resize_mask(mask, *size)
-        yield Layer(layer.value, map_on_grid(mask, grid))
-
-
-def flattened(layers: Iterable[Layer], size: Size) -> np.ndarray:
-    """(H,W) u8 what is seen from above."""
-    seen = np.full(size, UNPAINTED, dtype=np.uint8)
-    for layer in layers:
-        seen[layer.mask] = layer.value
-    return seen
+def on_grid(seen: np.ndarray, image: str, questions: Questions, resize: bool) -> np.ndarray:
+    """A map (H,W) of ``image`` on the grid of its queries."""
+    size = questions.data.sizes[image]
+    if seen.shape != size:
+        if not resize:
+            told = " and ".join(f"{width}x{height}" for height, width in (seen.shape, size))
+            raise BadInput(
+                f"The answer about image {image} and the image differ in size ({told}); paint the dataset's images "
+                "(export-queries --images writes them), or give --resize."
+            )
+        seen = resize_mask(seen, *size)
+    return map_on_grid(seen, questions.queries.sizes[image])
 
 
 def counted(questions: Questions, image: str, maps: Iterable[np.ndarray]) -> np.ndarray:

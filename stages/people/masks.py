@@ -12,8 +12,8 @@ from PIL import Image
 from stages.artifacts.dataset import VOID
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.errors import BadInput
-from stages.interchange.indexed_png import layers
-from stages.interchange.painted import flattened, on_grid
+from stages.interchange.indexed_png import values_in
+from stages.interchange.painted import on_grid
 from stages.interchange.values import OPEN
 from stages.people.given import Given, Refused
 from stages.people.questions import Questions
@@ -43,8 +43,8 @@ class MaskFiles:
         upload = self.folder / f"{query}.upload"
         publish_bytes(upload, content)
         try:
-            found = on_grid(layers(upload, classes, self.questions.data.palette, None), image, self.questions, False)
-            seen = flattened(found, self.questions.queries.sizes[image])
+            found = values_in(upload, classes, self.questions.data.palette, None)
+            seen = on_grid(found, image, self.questions, False)
         except BadInput as error:
             raise Refused(422, str(error).replace(str(upload), "The file")) from None
         finally:
