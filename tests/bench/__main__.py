@@ -15,6 +15,7 @@ GROUPS = {
     "class_sets": "Class sets, per image of 1024x2048 with 2048 regions",
     "clusters": "Clusters, per image of 256x512 with 19 classes and 512 regions",
     "images": "Images as units",
+    "interchange": "Queries and answers in files of other tools",
     "datasets": "Datasets",
     "training": "The training loop",
     "openmp": "Waiting threads of OpenMP",
