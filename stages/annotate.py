@@ -11,7 +11,6 @@ from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.images_table import require_same_grid
-from stages.artifacts.opening import read_any_header
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
@@ -52,30 +51,12 @@ def run(
         regions = regions_of(superpixels, data, asked)
         inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
         request = Request("annotate", "annotations", output, settings, refer(output, inputs))
-        require_replaceable(request, force)
         if before is not None:  # now, and not when everything is answered
             require_same_grid(before, before.sizes, asked.sizes)
         questions = Questions(data, asked, regions)
         if asked.answer != "mask":
             class_keys(settings.keys, settings.commands(), questions.classes)
         return produce(request, lambda: build(request, questions, before, regions, settings), force)
-
-
-def require_replaceable(request: Request, force: bool) -> None:
-    """BadInput rather than replace what people answered, which no command can make again."""
-    request.require_own_output()
-    differences = request.differences()
-    if differences is None or (not differences and not force):
-        return
-    try:
-        stage = read_any_header(request.output).stage
-    except BadInput:
-        return  # a damaged file may be built again
-    if stage == request.stage:
-        raise BadInput(
-            f"{request.output} holds answers of people, which no command could make again; move it away or choose "
-            "another output to ask anew."
-        )
 
 
 def build(

@@ -41,11 +41,15 @@ def run(
     images in rank order. What the ledger ``annotations`` answers of them is filled in. ``images`` is a folder that the
     asked images are written to. Raises BadInput rather than replace anything, for it may hold answers by now.
     """
+    if not output.name:
+        raise BadInput(f"{str(output)!r} is no name of an output; end it in {ENDINGS}.")
     with Dataset(dataset) as data, Queries(queries) as asked:
         require_made_from(asked, "dataset", data)
         questions = Questions(data, asked, regions_of(superpixels, data, asked))
         ledger = None if annotations is None else Annotations(annotations)
         given = {} if ledger is None else answers_of(questions, ledger)
+        if images is not None:
+            make_folder(images)
         with output_lock(output):
             if output.suffix:
                 new = publish_file(output, content(output, questions, given, ledger))

@@ -18,7 +18,7 @@ from stages.console import say
 from stages.errors import BadInput
 from stages.interchange.coco import read_coco
 from stages.interchange.indexed_png import read_png
-from stages.interchange.painted import Outcome, Painted, painted_answers
+from stages.interchange.painted import Outcome, Painting, painted_answers
 from stages.interchange.tables import csv_rows, json_rows, read_answers
 from stages.people.given import name_fault
 from stages.people.outcome import ledger_rows
@@ -69,7 +69,7 @@ def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Ou
     content = path.read_bytes()
     document = parsed(path, content)
     if document is not None and "annotations" in document:
-        painted = read_coco(path, content, data.classes, data.sizes)
+        painted = read_coco(path, document, data.classes, data.sizes)
         return painted_outcome(path, painted, questions, settings), [settings.annotator]
     rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
     given = read_answers(path, rows, questions, settings)
@@ -82,7 +82,7 @@ def parsed(path: Path, content: bytes) -> dict[str, Any] | None:
     if path.suffix.lower() != ".json":
         return None
     try:
-        document = json.loads(content)
+        document = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON ({error}); export it again.") from error
     if not isinstance(document, dict):
@@ -90,7 +90,9 @@ def parsed(path: Path, content: bytes) -> dict[str, Any] | None:
     return document
 
 
-def painted_outcome(path: Path, painted: Painted, questions: Questions, settings: ImportSettings) -> Outcome:
+def painted_outcome(
+    path: Path, painted: dict[str, Painting], questions: Questions, settings: ImportSettings
+) -> Outcome:
     queries = questions.queries
     outcome = painted_answers(questions, painted, settings)
     if not len(outcome.answers):

@@ -27,6 +27,11 @@ class Dataset(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.all_ids = self.strings("index/id")
+        for image in self.all_ids:  # files are named after them
+            if {"", ".", ".."} & set(image.split("/")):
+                raise BadInput(
+                    f"{self.path} has an image called {image!r}, which is no name of a file; prepare it again."
+                )
         splits = self.strings("index/split")
         self.splits = dict(zip(self.all_ids, splits, strict=True))
         heights, widths = self.read("index/height"), self.read("index/width")

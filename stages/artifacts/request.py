@@ -1,6 +1,7 @@
 """What a stage was asked to make, and the steps every stage shares: up to date? lock, build, publish."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
     if ranks.is_main and request.differences() == [] and not force:
         clear_up(request)
         return ranks.broadcast(up_to_date(request))
+    if ranks.is_main:
+        require_replaceable(request)
     with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
         # another process may have finished it meanwhile
         differences = request.differences() if ranks.is_main else None
@@ -139,6 +142,19 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
         ranks.barrier()
     say(f"wrote {request.output}: {summary}")
     return request.output
+
+
+def require_replaceable(request: Request) -> None:
+    """BadInput rather than replace what people answered on the page, which no command can make again."""
+    try:
+        stage = read_any_header(request.output).stage if request.output.exists() else None
+    except BadInput:
+        return  # a damaged file may be built again
+    if stage == "annotate":
+        raise BadInput(
+            f"{request.output} holds answers of people, which no command could make again; move it away or choose "
+            "another output."
+        )
 
 
 def publish_extra(path: Path, content: bytes) -> None:
@@ -160,7 +176,10 @@ def clear_up(request: Request) -> None:
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
         for folder in folders:
             for path in folder.glob(f"*{request.key()[:16]}*"):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
             if folder.is_dir() and not any(folder.iterdir()):  # another request may want to resume from the rest
                 folder.rmdir()
 

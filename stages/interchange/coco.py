@@ -1,21 +1,24 @@
 """Shapes and answers as a COCO document: a mask as RLE per shape and class, read back as RLE, polygons or boxes."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
-from stages.interchange.painted import Strokes
+from stages.interchange.painted import Painting, Strokes
 from stages.interchange.values import UNPAINTED, names_of, values_of
 from stages.regions.areas import areas_of, spans
 from stages.regions.grid import Size
+
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+Coordinate = Annotated[float, Field(ge=-(1 << 17), le=1 << 17, allow_inf_nan=False)]  # beyond, pycocotools crashes
 
 
 class Lenient(BaseModel):
@@ -30,21 +33,21 @@ class Category(Lenient):
 class Picture(Lenient):
     id: int
     file_name: str
-    height: int = Field(ge=1, le=1 << 16)
-    width: int = Field(ge=1, le=1 << 16)
+    height: Side
+    width: Side
 
 
 class Runs(Lenient):
     size: tuple[int, int]
-    counts: list[int] | str
+    counts: list[Annotated[int, Field(ge=0, le=1 << 32)]] | str
 
 
 class Shape(Lenient):
     id: int = -1
     image_id: int
     category_id: int
-    segmentation: Runs | list[list[FiniteFloat]] = []
-    bbox: list[FiniteFloat] = []
+    segmentation: Runs | list[list[Coordinate]] = []
+    bbox: list[Coordinate] = []
 
 
 class Document(Lenient):
@@ -95,16 +98,14 @@ def encoded(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
         yield {"segmentation": segmentation, "area": int(length.sum()), "bbox": box, "iscrowd": 1}
 
 
-def read_coco(
-    path: Path, content: bytes, classes: Sequence[str], ids: Collection[str]
-) -> dict[str, Callable[[], Strokes]]:
-    """Image id -> its shapes, later ones over earlier ones.
+def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[str]) -> dict[str, Painting]:
+    """Image id -> its shapes, later ones over earlier ones; ``content`` is the document as JSON values.
 
     Images without shapes are left out. Raises BadInput for a file of another form, for images that are not among
     ``ids``, and for categories in use that are no class.
     """
     try:
-        document = Document.model_validate_json(content)
+        document = Document.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -122,14 +123,15 @@ def read_coco(
                 f"{path}: annotation {shape.id} is about image {shape.image_id}, which is not in its images."
             )
         shapes.setdefault(shape.image_id, []).append(shape)
-    found: dict[str, Callable[[], Strokes]] = {}
+    found: dict[str, Painting] = {}
     known = known_names(ids)
     for number, drawn in shapes.items():
         picture = pictures[number]
         image = image_of(picture.file_name, known, str(path))
         if image in found:
             raise BadInput(f"{path} has image {image} twice; keep one of them.")
-        found[image] = partial(strokes, path, (picture.height, picture.width), drawn, names, values)
+        size = picture.height, picture.width
+        found[image] = Painting(size, partial(strokes, path, size, drawn, names, values))
     return found
 
 
@@ -157,9 +159,9 @@ def strokes(path: Path, size: Size, shapes: Sequence[Shape], names: dict[int, st
 
 def whole_runs(shape: Shape, size: Size) -> np.ndarray:
     """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError says what is wrong."""
-    runs = runs_of(shape, size)
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise ValueError(f"has runs that do not add up to the {size[0] * size[1]} pixels of its image")
+    runs, pixels = runs_of(shape, size), size[0] * size[1]
+    if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
+        raise ValueError(f"has runs that do not add up to the {pixels} pixels of its image")
     return runs
 
 

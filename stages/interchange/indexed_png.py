@@ -1,7 +1,8 @@
 """Answers as one indexed PNG per image, in the folders of PASCAL VOC, as CVAT's segmentation masks have them too."""
 
 import io
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from stages.datasets.decode import read_mask
 from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
-from stages.interchange.painted import Strokes
+from stages.interchange.painted import Painting, Strokes
 from stages.interchange.values import UNPAINTED, colours_of, names_of, values_of
+from stages.regions.grid import Size
 
+HEADING = "# label:color_rgb:parts:actions"
+COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # of a name with colons the last one counts
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 
 
@@ -38,7 +42,7 @@ def png_files(
         ids.append(image)
         yield f"{FOLDER}/{image}.png", encoded(table[found.numbers], colours)
     lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
-    yield LABELS, "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
+    yield LABELS, "\n".join([HEADING, *lines, ""]).encode()
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
 
 
@@ -62,38 +66,39 @@ def png_paths(path: Path) -> list[Path]:
     return found
 
 
-def read_png(
-    path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]
-) -> dict[str, Callable[[], Strokes]]:
+def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]) -> dict[str, Painting]:
     """Image id -> what its PNG says.
 
-    With a `labelmap.txt` colours are read by it; without it pixels are numbers of classes, or where they are coloured
-    the dataset's colours. Raises BadInput for masks of images that are not among ``ids``.
+    Grey pixels are numbers of classes. Coloured ones are read by the `labelmap.txt` beside them, without one by the
+    dataset's colours; palette indices are colours with it and numbers without. Raises BadInput for masks of images that
+    are not among ``ids``.
     """
     labels = path / LABELS
     colours = named_colours(labels, values_of(classes)) if labels.is_file() else None
-    found: dict[str, Callable[[], Strokes]] = {}
+    found: dict[str, Painting] = {}
     known = known_names(ids)
     for file in png_paths(path):
         image = image_of(file.as_posix(), known, str(path))
         if image in found:
             raise BadInput(f"{path} has image {image} twice; keep one of them.")
-        found[image] = partial(strokes, file, classes, palette, colours)
+        found[image] = Painting(mode_and_size(file)[1], partial(strokes, file, classes, palette, colours))
     return found
 
 
 def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]:
     """Packed colour -> value, or where the name is no class the name."""
     colours: dict[int, int | str] = {}
-    for number, line in enumerate(file.read_text(errors="replace").splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line == HEADING or line.startswith("# "):
             continue
-        name, *rest = line.split(":")
-        try:
-            red, green, blue = (int(part) for part in rest[0].split(","))
-        except (IndexError, ValueError):
-            raise BadInput(f"{file}, line {number}: {line!r} is not of the form name:red,green,blue::.") from None
-        colours[red << 16 | green << 8 | blue] = values.get(name, values.get(name.lower(), name))
+        parts = COLOURED.fullmatch(line)
+        if parts is None:
+            raise BadInput(f"{file}, line {number}: {line!r} is not of the form name:red,green,blue::.")
+        name, colour = parts[1], int.from_bytes(bytes(min(int(part), 255) for part in parts.groups()[1:]))
+        value = values.get(name, values.get(name.lower(), name))
+        if colours.setdefault(colour, value) != value:
+            raise BadInput(f"{file}, line {number}: {name!r} has the colour of another name; give it one of its own.")
     return colours
 
 
@@ -108,7 +113,8 @@ def values_in(
     file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
 ) -> np.ndarray:
     """(H,W) u8 values that the pixels of a PNG stand for; BadInput where one stands for nothing."""
-    if colours is not None or coloured(file):
+    mode, _ = mode_and_size(file)
+    if mode in ("RGB", "RGBA") or (mode == "P" and colours is not None):
         known = colours or {r << 16 | g << 8 | b: value for value, (r, g, b) in colours_of(palette).items()}
         return by_colour(file, known)
     seen, names = read_mask(file, "index"), names_of(classes)
@@ -122,12 +128,13 @@ def told(names: Mapping[int, str]) -> str:
     return " and ".join(f"{value} ({name})" for value, name in names.items() if value >= UNPAINTED)
 
 
-def coloured(file: Path) -> bool:
+def mode_and_size(file: Path) -> tuple[str, Size]:
+    """Pillow's name of the kind of pixels, and (height, width); BadInput for what is no PNG file."""
     try:
-        with Image.open(file) as image:
-            return image.mode in ("RGB", "RGBA")
-    except Exception:  # what is wrong is said when it is read
-        return False
+        with Image.open(file, formats=("PNG",)) as image:
+            return image.mode, (image.height, image.width)
+    except Exception as error:  # whatever decoders raise
+        raise BadInput(f"{file} cannot be decoded as PNG ({error}); replace it.") from error
 
 
 def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:

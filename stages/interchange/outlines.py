@@ -26,9 +26,12 @@ class Outlines:
 def answers_of(questions: Questions, ledger: Annotations) -> dict[int, Given]:
     """Query -> the answer that ``ledger`` has to it; exact labels are not told here.
 
-    BadInput where it has none: it is of another round, or of other queries.
+    BadInput unless the last round of the ledger answers these queries.
     """
     queries, answers = questions.queries, ledger.answers
+    made_from = ledger.header.inputs.get("queries")
+    if made_from is None or made_from.digest != queries.digest:
+        raise BadInput(f"{ledger.path} was not made from {queries.path}; give the ledger of these queries.")
     asked = {tuple(questions.place(query).values()): query for query in range(len(queries))}
     found: dict[int, Given] = {}
     for row in np.flatnonzero(answers.round == queries.round).tolist():
@@ -36,8 +39,6 @@ def answers_of(questions: Questions, ledger: Annotations) -> dict[int, Given]:
             ledger.ids[answers.image[row]],
             *(int(column[row]) for column in (answers.y, answers.x, answers.region)),
         )
-        if place not in asked:
-            continue
         query, state = asked[place], answers.state[row]
         named = answers.class_sets[row, :-1] if questions.of_sets else answers.label[row] == np.arange(VOID)
         found[query] = Given(
@@ -49,8 +50,6 @@ def answers_of(questions: Questions, ledger: Annotations) -> dict[int, Given]:
             seconds=float(answers.seconds[row]),
             annotator=ledger.annotators[answers.annotator[row]],
         )
-    if not found:
-        raise BadInput(f"{ledger.path} answers none of {queries.path}; give the ledger of these queries.")
     return found
 
 

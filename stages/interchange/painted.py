@@ -1,6 +1,6 @@
 """Answers that were painted: what the pixels of every query say."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from stages.regions.grid import Size, map_on_grid
 from stages.settings.stages import ImportSettings
 
 VALUES = 256
+MOST_PIXELS = 1 << 28  # of an image that somebody painted
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ class Strokes:
             yield Strokes(self.size, self.index[alone], self.value[alone]).above()
 
 
-Painted = Mapping[str, Callable[[], Strokes]]  # image id -> what is painted there, read when asked for
+@dataclass(frozen=True)
+class Painting:
+    """An image that somebody painted: its size, and what is read of it when it is asked for."""
+
+    size: Size
+    read: Callable[[], Strokes]
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,23 @@ class Outcome:
     unfinished: int = 0
 
 
+class Said(NamedTuple):
+    """What Q queries got: classes (Q,C) bool; void, nobody knows, painted in part but open (Q,) bool."""
+
+    named: np.ndarray
+    void: np.ndarray
+    skip: np.ndarray
+    unfinished: np.ndarray
+
+
+class Finished(NamedTuple):
+    """Which of Q queries have exact labels, could not be answered, are painted in part but open (Q,) bool."""
+
+    done: np.ndarray
+    skip: np.ndarray
+    unfinished: np.ndarray
+
+
 def require_paintable(questions: Questions) -> None:
     """BadInput for queries whose answers are no matter of pixels."""
     queries = questions.queries
@@ -65,137 +88,148 @@ def require_paintable(questions: Questions) -> None:
         raise BadInput(f"{queries.path} asks for classes of whole images, which nobody paints; use .csv or .json.")
 
 
-def painted_answers(questions: Questions, painted: Painted, settings: ImportSettings) -> Outcome:
-    """The answers in ``painted`` to those queries whose images are there.
+def require_size(size: Size, image: str, questions: Questions, resize: bool) -> None:
+    """BadInput where ``image`` was painted in another ``size`` than it has, unless it may be resized."""
+    right = questions.data.sizes[image]
+    if size != right and (not resize or size[0] * size[1] > MOST_PIXELS):
+        told = " and ".join(f"{width}x{height}" for height, width in (size, right))
+        raise BadInput(
+            f"The answer about image {image} and the image differ in size ({told}); paint the dataset's images "
+            "(export-queries --images writes them), or give --resize."
+        )
+
+
+def painted_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
+    """The answers in ``painted`` (by image id) to those queries whose images are there.
 
     Where a class is asked for it is the one that covers most of the query, where sets are asked for all that cover a
-    pixel of it. Exact labels are taken as they are, once no pixel of the query is open; what nobody painted is void.
-    A query without any paint stays open. Raises BadInput for images painted in another size than they have.
+    pixel of it; a query stays open as long as more of it is open than any class covers, or than all of them in a set.
+    Exact labels are taken as they are, once no pixel of the query is open; what nobody painted is void. A query without
+    any paint stays open. Raises BadInput for images painted in another size than they have.
     """
     require_paintable(questions)
     exact = questions.queries.answer in EXACT
-    counts = np.zeros((len(questions.queries), VALUES), dtype=np.int32)
-    clicks = np.ones(len(questions.queries), dtype=np.float32)
-    masks: dict[str, np.ndarray] = {}
+    answering = exact_answers if exact else named_answers
     images = [image for image in questions.rows if image in painted]
-    with Progress("reading answers", len(images)) as bar:
-        for image in images:
-            rows, strokes = questions.rows[image], painted[image]()
-            if questions.of_sets:
-                maps = (on_grid(seen, image, questions, settings.resize) for seen in strokes.apart())
-                counts[rows] = counted(questions, image, maps)
-            else:
-                above = on_grid(strokes.above(), image, questions, settings.resize)
-                counts[rows] = counted(questions, image, [above])
-                if exact:
-                    done = finished(counts[rows], questions).done
-                    masks |= exact_mask(questions, image, above, done)
-                    clicks[rows[done]] = exact_clicks(questions, image, above, settings)[done]
-            bar.advance()
-    if exact:
-        return exact_answers(questions, counts, clicks, masks, settings)
-    return Outcome(named_answers(questions, counts, settings), {})
+    for image in images:
+        require_size(painted[image].size, image, questions, settings.resize)
+    return answering(questions, {image: painted[image] for image in images}, settings)
 
 
-def on_grid(seen: np.ndarray, image: str, questions: Questions, resize: bool) -> np.ndarray:
-    """A map (H,W) of ``image`` on the grid of its queries."""
-    size = questions.data.sizes[image]
-    if seen.shape != size:
-        if not resize:
-            told = " and ".join(f"{width}x{height}" for height, width in (seen.shape, size))
-            raise BadInput(
-                f"The answer about image {image} and the image differ in size ({told}); paint the dataset's images "
-                "(export-queries --images writes them), or give --resize."
-            )
-        seen = resize_mask(seen, *size)
-    return map_on_grid(seen, questions.queries.sizes[image])
+def on_grid(seen: np.ndarray, image: str, questions: Questions) -> np.ndarray:
+    """A map (H,W) of ``image`` on the grid of its queries, resized to the image before where it has another size."""
+    return map_on_grid(resize_mask(seen, *questions.data.sizes[image]), questions.queries.sizes[image])
 
 
-def counted(questions: Questions, image: str, maps: Iterable[np.ndarray]) -> np.ndarray:
-    """(Q,256) i64 pixels of every value in each query of ``image``, over all ``maps`` (H,W) u8."""
+def counted(questions: Questions, image: str, seen: np.ndarray) -> np.ndarray:
+    """(Q,256) i64 pixels of every value in each query of ``image``; seen (H,W) u8."""
     rows = len(questions.rows[image])
     index, owner = questions.areas(image).pixels(np.arange(rows))
-    total = np.zeros(rows * VALUES, dtype=np.int64)
-    for values in maps:
-        total += np.bincount(owner * VALUES + values.ravel()[index], minlength=len(total))
-    return total.reshape(rows, VALUES)
+    codes = owner * VALUES + on_grid(seen, image, questions).ravel()[index]
+    return np.bincount(codes, minlength=rows * VALUES).reshape(rows, VALUES)
 
 
-def named_answers(questions: Questions, counts: np.ndarray, settings: ImportSettings) -> Answers:
-    """Answers that name classes; counts (Q,256) as `counted` has them."""
-    classes = len(questions.classes)
-    told = counts[:, :classes]
-    if questions.of_sets:
-        named, void = told > 0, counts[:, VOID] > 0
-        skip = (counts[:, SKIPPED] > 0) & ~named.any(1) & ~void
-    else:
-        every = np.column_stack([told, counts[:, VOID], counts[:, SKIPPED]])
-        best = np.where(every.any(1), every.argmax(1), -1)  # ties: the smallest class
-        named, void, skip = best[:, None] == np.arange(classes), best == classes, best == classes + 1
-    answered = np.flatnonzero(named.any(1) | void | skip)
-    new = answer_rows(questions, answered, named[answered], void[answered], skip[answered])
-    return replace(new, seconds=new.clicks * np.float32(settings.seconds_per_click))
+def named_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
+    """Answers that name classes."""
+    count, classes = len(questions.queries), len(questions.classes)
+    every = Said(np.zeros((count, classes), dtype=bool), *(np.zeros(count, dtype=bool) for _ in range(3)))
+    with Progress("reading answers", len(painted)) as bar:
+        for image, painting in painted.items():
+            strokes = painting.read()
+            above = counted(questions, image, strokes.above())
+            said = one_class(above, classes)
+            if questions.of_sets:
+                apart = [counted(questions, image, seen) for seen in strokes.apart()]
+                said = all_classes(above, np.sum(apart, axis=0), classes)
+            for whole, part in zip(every, said, strict=True):
+                whole[questions.rows[image]] = part
+            bar.advance()
+    answered = np.flatnonzero(every.named.any(1) | every.void | every.skip)
+    new = answer_rows(questions, answered, every.named[answered], every.void[answered], every.skip[answered])
+    new = replace(new, seconds=new.clicks * np.float32(settings.seconds_per_click))
+    return Outcome(new, {}, int(every.unfinished.sum()))
 
 
-def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: ImportSettings) -> np.ndarray:
-    """(Q,) clicks of exact answers: those of a mask, or of the polygons that outline what is in a region."""
-    if questions.regions is None:
-        return np.full(len(questions.rows[image]), settings.clicks_per_mask)
-    classes = len(questions.classes)
-    wanted = questions.queries.region[questions.rows[image]] - np.int32(questions.regions.rows[image].start)
-    known = np.where(seen < classes, seen, np.uint8(VOID))
-    return precise_clicks(known, questions.regions.labels(image), wanted, None)
+def one_class(above: np.ndarray, classes: int) -> Said:
+    """What covers most of each query; above (Q,256) as `counted` has what is seen from above."""
+    told = np.column_stack([above[:, :classes], above[:, [VOID, SKIPPED, OPEN]]])
+    best = np.where(told.any(1), told.argmax(1), -1)  # ties: the smallest class
+    void, skip, still_open = (best == classes + place for place in range(3))
+    return Said(best[:, None] == np.arange(classes), void, skip, still_open & told[:, :-1].any(1))
 
 
-class Finished(NamedTuple):
-    """Per query (Q,) bool: it is answered, nobody could answer it, it is painted in part."""
+def all_classes(above: np.ndarray, painted: np.ndarray, classes: int) -> Said:
+    """Every class with a pixel in the query; above (Q,256), painted (Q,256) also what lies below something else."""
+    named, void = painted[:, :classes] > 0, painted[:, VOID] > 0
+    answered = named.any(1) | void
+    still_open = above[:, OPEN] > above[:, :classes].sum(1) + above[:, VOID]
+    skip = (painted[:, SKIPPED] > 0) & ~answered & ~still_open
+    return Said(named & ~still_open[:, None], void & ~still_open, skip, still_open & answered)
 
-    done: np.ndarray
-    skip: np.ndarray
-    unfinished: np.ndarray
+
+def exact_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
+    """Answers that label every pixel of their query."""
+    queries, classes = questions.queries, len(questions.classes)
+    every = Finished(*(np.zeros(len(queries), dtype=bool) for _ in range(3)))
+    votes = np.zeros((len(queries), classes + 1), dtype=np.int32)
+    clicks = np.ones(len(queries), dtype=np.float32)
+    masks: dict[str, np.ndarray] = {}
+    with Progress("reading answers", len(painted)) as bar:
+        for image, painting in painted.items():
+            rows, seen = questions.rows[image], painting.read().above()
+            counts = counted(questions, image, seen)
+            ended = finished(counts, classes, queries.unit)
+            for whole, part in zip(every, ended, strict=True):
+                whole[rows] = part
+            labelled = ended.done & ~ended.skip
+            told = np.column_stack([counts[:, :classes], counts[:, classes:].sum(1)])
+            votes[rows[labelled]] = told[labelled]
+            seen = on_grid(seen, image, questions)
+            masks |= exact_mask(questions, image, seen, labelled)
+            clicks[rows[labelled]] = exact_clicks(questions, image, seen, settings)[labelled]
+            bar.advance()
+    asked = np.flatnonzero(every.done)
+    columns: dict[str, Any] = {
+        "clicks": clicks[asked],
+        "state": np.where(every.skip, states.SKIPPED, states.ANSWERED)[asked],
+        "seconds": settings.seconds_per_mask,
+    }
+    if queries.unit == "region":
+        columns |= {
+            "region": queries.region[asked],
+            "areas": questions.every_area().taken(asked),
+            "votes": votes[asked],
+            "seconds": clicks[asked] * np.float32(settings.seconds_per_click),
+        }
+    new = Answers.of(len(asked), classes, image=queries.image[asked], round=queries.round, **columns)
+    return Outcome(new, masks, int(every.unfinished.sum()))
 
 
-def finished(counts: np.ndarray, questions: Questions) -> Finished:
+def finished(counts: np.ndarray, classes: int, unit: str) -> Finished:
     """Which queries have exact answers; counts (Q,256) as `counted` has them."""
     every, still_open, nothing = counts.sum(1), counts[:, OPEN], counts[:, UNPAINTED]
     done = (still_open == 0) & (nothing < every)
     skip = done & (counts[:, SKIPPED] + nothing == every)
-    if questions.queries.unit == "image":  # a mask is there or not
-        done, skip = done & ~skip, np.zeros_like(skip)
-    return Finished(done, skip, (still_open > 0) & (still_open + nothing < every))
+    if unit == "image":  # a mask shows something, or it is none
+        done, skip = done & counts[:, :classes].any(1), np.zeros_like(skip)
+    return Finished(done, skip, ~done & (still_open + nothing < every))
 
 
 def exact_mask(questions: Questions, image: str, seen: np.ndarray, done: np.ndarray) -> dict[str, np.ndarray]:
-    """The labels (H,W) u8 in the queries of ``image`` that are ``done`` (Q,); none where regions hold only void."""
+    """The labels (H,W) u8 in the queries of ``image`` that are ``done`` (Q,); none where they hold only void."""
     index, owner = questions.areas(image).pixels(np.arange(len(done)))
     labelled = index[done[owner] & (seen.ravel()[index] < len(questions.classes))]
-    if not len(labelled) and not (questions.queries.unit == "image" and done.any()):
+    if not len(labelled):
         return {}
     mask = np.full(seen.shape, VOID, dtype=np.uint8)
     mask.ravel()[labelled] = seen.ravel()[labelled]
     return {image: mask}
 
 
-def exact_answers(
-    questions: Questions, counts: np.ndarray, clicks: np.ndarray, masks: dict[str, np.ndarray], settings: ImportSettings
-) -> Outcome:
-    """Answers that label every pixel of their query; counts (Q,256), clicks (Q,), masks (H,W) u8 per image."""
-    queries, classes = questions.queries, len(questions.classes)
-    done, skip, unfinished = finished(counts, questions)
-    asked = np.flatnonzero(done)
-    columns: dict[str, Any] = {
-        "clicks": np.where(skip, 1, clicks)[asked],
-        "state": np.where(skip, states.SKIPPED, states.ANSWERED)[asked],
-        "seconds": settings.seconds_per_mask,
-    }
-    if queries.unit == "region":
-        named = counts[asked, :classes]
-        votes = np.column_stack([named, counts[asked].sum(1) - named.sum(1)])
-        columns |= {
-            "region": queries.region[asked],
-            "areas": questions.every_area().taken(asked),
-            "votes": np.where(skip[asked, None], 0, votes).astype(np.int32),
-            "seconds": columns["clicks"] * np.float32(settings.seconds_per_click),
-        }
-    new = Answers.of(len(asked), classes, image=queries.image[asked], round=queries.round, **columns)
-    return Outcome(new, masks, int(unfinished.sum()))
+def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: ImportSettings) -> np.ndarray:
+    """(Q,) clicks of exact answers: those of a mask, or of the polygons that outline what is in a region."""
+    if questions.regions is None:
+        return np.full(len(questions.rows[image]), settings.clicks_per_mask)
+    wanted = questions.queries.region[questions.rows[image]] - np.int32(questions.regions.rows[image].start)
+    known = np.where(seen < len(questions.classes), seen, np.uint8(VOID))
+    return precise_clicks(known, questions.regions.labels(image), wanted, None)

@@ -4,14 +4,16 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.artifacts.dataset import VOID
 from stages.errors import BadInput
+from stages.interchange.values import SKIPPED, words_beside
 from stages.people.given import Given, fits, name_fault
 from stages.people.questions import EXACT, Questions
-from stages.settings.stages import ImportSettings
+from stages.settings.stages import MOST_SECONDS, ImportSettings
 
 FORMAT = "alseg-queries"
 PLACE = {"pixel": ("image", "y", "x"), "region": ("image", "region"), "image": ("image",)}
@@ -47,8 +49,9 @@ def table_rows(questions: Questions, given: Mapping[int, Given]) -> list[dict[st
 def answer_cells(questions: Questions, given: Given | None) -> dict[str, Any]:
     if given is None:
         return dict.fromkeys(ANSWER)
-    words = ["skip"] if given.skip else [questions.classes[label] for label in given.classes]
-    words += ["void"] if given.void else []
+    beside = words_beside(questions.classes)
+    words = [beside[SKIPPED]] if given.skip else [questions.classes[label] for label in given.classes]
+    words += [beside[VOID]] if given.void else []
     named = words if questions.of_sets else words[0]
     return {"class": named, "seconds": given.seconds, "annotator": given.annotator}
 
@@ -86,16 +89,23 @@ def to_json(questions: Questions, given: Mapping[int, Given]) -> bytes:
 
 def csv_rows(path: Path, content: bytes, questions: Questions) -> dict[str, dict[str, Any]]:
     """The rows of a CSV table, by what to call them in messages."""
+    needed = ("query", *PLACE[questions.queries.unit], "class")
     try:
-        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")), strict=True)
+        text = content.decode("utf-8-sig")
+        table = csv.DictReader(io.StringIO(text), strict=True, delimiter=separator_of(text, needed))
         lines = list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} is not a CSV table in UTF-8 ({error}); fill in a fresh export.") from error
-    needed = ("query", *PLACE[questions.queries.unit], "class")
     missing = [name for name in needed if name not in (table.fieldnames or ())]
     if missing:
         raise BadInput(f"{path} lacks the columns {', '.join(missing)}; keep those that `export-queries` wrote.")
     return {f"{path}, line {number}": line for number, line in enumerate(lines, start=2)}
+
+
+def separator_of(text: str, needed: Collection[str]) -> str:
+    """What stands between the columns of a CSV table: some spreadsheets write ; or tabs."""
+    head = text.partition("\n")[0]
+    return next((mark for mark in ",;\t" if {*needed} <= {name.strip('" \r') for name in head.split(mark)}), ",")
 
 
 def json_rows(path: Path, document: dict[str, Any], questions: Questions) -> dict[str, dict[str, Any]]:
@@ -129,7 +139,7 @@ def read_answers(
     if faults:
         raise BadInput(faults)
     if not given:
-        raise BadInput(f"{path} has no answer in column class; fill in class names, void or skip.")
+        raise BadInput(f"{path} has no answer in column class; fill in names of classes.")
     return given
 
 
@@ -146,14 +156,16 @@ def read_answer(row: dict[str, Any], questions: Questions, settings: ImportSetti
     words = named_words(row.get("class"), questions)
     if not words:
         return None
+    beside = words_beside(questions.classes)
     labels, void, skip = [], False, False
     for word in words:
         if word in questions.classes:
             labels.append(questions.classes.index(word))
-        elif word.lower() in ("void", "skip"):
-            void, skip = void or word.lower() == "void", skip or word.lower() == "skip"
+        elif word.lower() in (beside[VOID], beside[SKIPPED]):
+            void, skip = void or word.lower() == beside[VOID], skip or word.lower() == beside[SKIPPED]
         else:
-            raise ValueError(f"{word!r} is no class; known are {', '.join(questions.classes)}, void and skip")
+            known = f"{', '.join(questions.classes)}, {beside[VOID]} and {beside[SKIPPED]}"
+            raise ValueError(f"{word!r} is no class; known are {known}")
     clicks = max(len(labels) + (void and queries.answer == "class-set"), 1) if questions.of_sets else 1
     annotator = str(row.get("annotator") or "").strip() or settings.annotator
     given = Given(
@@ -167,7 +179,7 @@ def read_answer(row: dict[str, Any], questions: Questions, settings: ImportSetti
     )
     if not fits(given, questions) or len(set(labels)) != len(labels):
         kinds = "classes, each once" if questions.of_sets else "one class"
-        raise ValueError(f"{', '.join(words)} is no answer; name {kinds}, or void, or skip")
+        raise ValueError(f"{', '.join(words)} is no answer; name {kinds}, or {beside[VOID]}, or {beside[SKIPPED]}")
     if wrong := name_fault(annotator):
         raise ValueError(f"{annotator!r} is no annotator: {wrong.rstrip('.')}")
     return given
@@ -197,8 +209,9 @@ def seconds_of(cell: Any, default: float) -> float:
         return default
     try:
         seconds = math.nan if isinstance(cell, bool) else float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"seconds is {cell!r}; give a number that is not negative")
+    if not 0 <= seconds <= MOST_SECONDS:
+        told = repr(cell) if len(repr(cell)) < 40 else "a very long number"
+        raise ValueError(f"seconds is {told}; give a number that is not negative, and no more than {MOST_SECONDS:.0e}")
     return seconds

@@ -13,12 +13,17 @@ WORDS = {"background": UNPAINTED, "skip": SKIPPED, "open": OPEN, "void": VOID}
 COLOURS = {UNPAINTED: (0, 0, 0), SKIPPED: (160, 160, 160), OPEN: (255, 0, 255), VOID: (255, 255, 255)}
 
 
+def words_beside(classes: Sequence[str]) -> dict[int, str]:
+    """Value -> name of what stands beside the classes; another one where a class has that name."""
+    taken = {name.lower() for name in classes}
+    return {value: word if word not in taken else f"alseg-{word}" for word, value in WORDS.items()}
+
+
 def names_of(classes: Sequence[str]) -> dict[int, str]:
     """Value -> name, first of the classes, then of what stands beside them; BadInput for too many classes."""
     if len(classes) > UNPAINTED:
         raise BadInput(f"Painted answers take {UNPAINTED} classes, not {len(classes)}; use a table (.csv, .json).")
-    words = {value: word if word not in classes else f"alseg-{word}" for word, value in WORDS.items()}
-    return dict(enumerate(classes)) | words
+    return dict(enumerate(classes)) | words_beside(classes)
 
 
 def values_of(classes: Sequence[str]) -> dict[str, int]:

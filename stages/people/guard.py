@@ -132,7 +132,7 @@ async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[t
     announced = headers.only("content-length") or "0"
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > most:
         return too_large, receive
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -142,7 +142,7 @@ async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[t
             return too_large, receive
         if not message.get("more_body"):
             break
-    whole = [{"type": "http.request", "body": body, "more_body": False}]
+    whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def receive_again() -> Message:
         return whole.pop() if whole else await receive()

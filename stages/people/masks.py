@@ -3,6 +3,8 @@
 import hashlib
 import io
 import shutil
+import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +14,8 @@ from PIL import Image
 from stages.artifacts.dataset import VOID
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.errors import BadInput
-from stages.interchange.indexed_png import values_in
-from stages.interchange.painted import on_grid
+from stages.interchange.indexed_png import mode_and_size, values_in
+from stages.interchange.painted import require_size
 from stages.interchange.values import OPEN
 from stages.people.given import Given, Refused
 from stages.people.questions import Questions
@@ -28,6 +30,7 @@ class MaskFiles:
 
     def __init__(self, folder: Path, questions: Questions):
         self.folder, self.questions = folder, questions
+        self.lock = threading.Lock()  # one upload at a time
 
     def path(self, query: int, digest: str) -> Path:
         return self.folder / f"{query}-{digest}.png"
@@ -40,15 +43,15 @@ class MaskFiles:
         """
         image, classes = self.questions.image(query), self.questions.classes
         make_folder(self.folder)
-        upload = self.folder / f"{query}.upload"
-        publish_bytes(upload, content)
-        try:
-            found = values_in(upload, classes, self.questions.data.palette, None)
-            seen = on_grid(found, image, self.questions, False)
-        except BadInput as error:
-            raise Refused(422, str(error).replace(str(upload), "The file")) from None
-        finally:
-            upload.unlink(missing_ok=True)
+        with self.lock, tempfile.NamedTemporaryFile(dir=self.folder) as upload:
+            upload.write(content)
+            upload.flush()
+            file = Path(upload.name)
+            try:
+                require_size(mode_and_size(file)[1], image, self.questions, False)
+                seen = values_in(file, classes, self.questions.data.palette, None)
+            except BadInput as error:
+                raise Refused(422, str(error).replace(str(file), "The file")) from None
         if (seen == OPEN).any():
             raise Refused(
                 422, f"The file has pixels that are still open (value {OPEN}); paint them, then choose it again."
@@ -57,7 +60,8 @@ class MaskFiles:
             raise Refused(422, "The file shows no class at all; choose the finished mask of this image.")
         mask = np.where(seen < len(classes), seen, np.uint8(VOID))
         digest = hashlib.sha256(mask.tobytes()).hexdigest()
-        publish_bytes(self.path(query, digest), encoded(mask))
+        with self.lock:
+            publish_bytes(self.path(query, digest), encoded(mask))
         return digest, shares(mask, classes)
 
     def has(self, query: int, digest: str) -> bool:
@@ -102,5 +106,9 @@ def shares(mask: np.ndarray, classes: list[str]) -> str:
     counts = np.bincount(mask.ravel(), minlength=256)
     names = {**dict(enumerate(classes)), VOID: "void"}
     order = [value for value in np.argsort(-counts, kind="stable").tolist() if counts[value]]
-    told = [f"{names[value]} {100 * counts[value] / mask.size:.2g}\N{NO-BREAK SPACE}%" for value in order[:MOST_TOLD]]
+    percent = 100 * counts / mask.size
+    told = [
+        f"{names[value]} {percent[value]:.{0 if percent[value] >= 9.95 else 1}f}\N{NO-BREAK SPACE}%"
+        for value in order[:MOST_TOLD]
+    ]
     return ", ".join(told) + (f" and {len(order) - MOST_TOLD} more" if len(order) > MOST_TOLD else "")

@@ -205,7 +205,10 @@ class Session:
         self.names.add(given.annotator)
 
     def lease(self, query: int, client: str, annotator: str) -> None:
-        self.leases[query] = Lease(client, annotator, self.clock() + 60 * self.settings.lease_minutes)
+        minutes = self.settings.lease_minutes
+        if self.masks is not None:  # while it is painted elsewhere nothing is heard of it
+            minutes = max(minutes, 2 * self.settings.seconds_per_mask / 60)
+        self.leases[query] = Lease(client, annotator, self.clock() + 60 * minutes)
 
     def live_leases(self) -> dict[int, Lease]:
         now = self.clock()

@@ -50,7 +50,8 @@ class PeopleSettings(StageSettings):
     lease_minutes: float = Field(
         5.0,
         gt=0,
-        description="A query shown to somebody is shown to nobody else until it was untouched for so long.",
+        description="A query shown to somebody is shown to nobody else until it was untouched for so long; for a mask "
+        "that is at least twice --seconds-per-mask.",
         json_schema_extra=EXECUTION,
     )
     clicks_per_mask: float = Field(

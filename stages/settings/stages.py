@@ -10,6 +10,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpoint = Literal["last", "best"]
 Side = Annotated[int, Field(ge=8)]
+MOST_SECONDS = 1e9
 LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32 bits, and the number of the round is added
 
 
@@ -215,15 +216,22 @@ class AnnotationCost(StageSettings):
     """What answers cost where nobody measured it."""
 
     seconds_per_click: float = Field(
-        1.0, ge=0, description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex)."
+        1.0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="Annotation seconds of one click (one pixel, one dominant class, one polygon vertex).",
     )
     clicks_per_mask: float = Field(
         1713.0,
         ge=0,
+        le=1e9,
         description="Polygon clicks of one full mask; 1713 is the Cityscapes mean (Cai et al. 2021, 5 095 159 / 2975).",
     )
     seconds_per_mask: float = Field(
-        5400.0, ge=0, description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016)."
+        5400.0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="Annotation seconds of one full mask; 1.5 h on Cityscapes (Cordts et al. 2016).",
     )
 
 

@@ -218,3 +218,83 @@ def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):
         assert bring(client, 0, png(mask))[0] == 404, "nobody asks for masks here"
         assert bring(client, 0, b" " * 70_000)[0] == 413
         assert client.answer(client.ask(), mask=told["mask"])[0] == 422
+
+
+def test_uploads_at_once_do_not_mix(place, truth):
+    """Many at a time for one query: everybody is told of the own file."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    size = mask_of(truth, 0).shape
+    with served(*WORDS, cwd=place) as server:
+
+        def send(number):
+            client = server.client()
+            return [bring(client, 0, png(np.full(size, number % 9, np.uint8))) for _ in range(12)]
+
+        with ThreadPoolExecutor(4) as pool:
+            every = list(pool.map(send, range(4)))
+    names = truth.data.classes
+    for number, found in enumerate(every):
+        assert {status for status, _ in found} == {200}
+        assert {told["shown"].split("\N{NO-BREAK SPACE}")[0] for _, told in found} == {f"{names[number]} 100"}
+        assert len({told["mask"] for _, told in found}) == 1
+
+
+def test_other_formats_and_huge_images_are_refused_before_they_are_decoded(place, truth):
+    mask = mask_of(truth, 0)
+    gif, huge = io.BytesIO(), io.BytesIO()
+    Image.fromarray(mask).save(gif, "GIF")
+    Image.new("L", (9000, 9000)).save(huge, "PNG")
+    with served(*WORDS, cwd=place) as server:
+        client = server.client()
+        for content, says in ((gif, "cannot be decoded as PNG"), (huge, "differ in size (9000x9000 and 128x96)")):
+            status, told = bring(client, 0, content.getvalue())
+            assert (status, says in told["told"]) == (422, True), told
+
+
+def test_an_image_that_is_being_painted_is_asked_of_nobody_else(place):
+    """Nothing is heard of it for an hour, while another window waits."""
+    with served("d.h5", "k.h5", "-o", "a.h5", "--lease-minutes", "0.0001", cwd=place) as server:
+        one, two = server.client(), server.client()
+        two.name = "other"
+        first = one.ask()["question"]["query"]
+        assert two.ask()["question"]["query"] != first
+        assert one.ask()["question"]["query"] == first
+
+
+def test_what_a_kill_after_the_ledger_left_is_cleared_up(place, truth):
+    import shutil
+
+    with served(*WORDS, cwd=place) as server:
+        client = server.client()
+        situation = client.ask()
+        while situation["state"] == "open":
+            query = situation["question"]["query"]
+            _, told = bring(client, query, png(mask_of(truth, query)))
+            shutil.rmtree(place / "kept", ignore_errors=True)
+            _, situation = client.answer(situation, mask=told["mask"])
+            if (place / "a.h5.work").exists():
+                shutil.copytree(place / "a.h5.work", place / "kept")
+        client.post("/leave")
+        assert server.end()[0] == 0
+    shutil.copytree(place / "kept", place / "a.h5.work")
+    process = launch(*WORDS, cwd=place)
+    assert "a.h5 is up to date" in process.communicate()[0]
+    assert not (place / "a.h5.work").exists()
+
+
+def test_no_other_command_replaces_what_people_answered(place, truth):
+    from stages import annotate_simulate
+    from stages.errors import BadInput
+    from stages.settings.stages import AnnotateSettings
+
+    with served("d.h5", "i.h5", "-o", "a.h5", "--grace", "0", cwd=place) as server:
+        client = server.client()
+        client.answer(client.ask(), classes=[1])
+        client.post("/finish")
+        client.post("/leave")
+        assert server.end()[0] == 0
+    before = (place / "a.h5").read_bytes()
+    with pytest.raises(BadInput, match="holds answers of people, which no command could make again"):
+        annotate_simulate.run(place / "d.h5", place / "i.h5", place / "a.h5", AnnotateSettings())
+    assert (place / "a.h5").read_bytes() == before

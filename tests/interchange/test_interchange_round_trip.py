@@ -1,7 +1,5 @@
 """What is exported and imported again is what it was, in every format that can hold it."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -116,7 +114,6 @@ def test_a_second_round_follows_the_first(asked, tmp_path):
     assert found.answers.round.tolist() == expected.answers.round.tolist()
     for image in expected.ids:
         assert np.array_equal(found.label_map(image), expected.label_map(image))
-    first = json.loads(exported(one, tmp_path / "first.coco.json", truth).read_bytes())
-    assert len(first["annotations"]) >= len(Queries(one.queries))
-    with pytest.raises(BadInput, match=r"answers none of .*q\.h5; give the ledger of these queries"):
-        export_queries.run(one.dataset, queries, tmp_path / "none.coco.json", one.regions, one.ledger)
+    for asked_queries, ledger in ((one.queries, truth), (queries, one.ledger)):
+        with pytest.raises(BadInput, match=r"was not made from .*q\.h5; give the ledger of these queries"):
+            export_queries.run(one.dataset, asked_queries, tmp_path / "none.coco.json", one.regions, ledger)
