@@ -66,6 +66,11 @@ def pick(
     pool = pool_size(len(scores.ids), settings.fraction)
     if settings.rule == "k-centre":
         features = scores.image_features()
+        if pool <= budget < len(left):
+            raise BadInput(
+                f"k-centre asks about {budget} images and may choose among the {pool} most uncertain ones (--fraction "
+                f"{settings.fraction:g}), which is no choice; raise --fraction, such as to 0.5."
+            )
         candidates, labelled = np.zeros(len(features), dtype=bool), np.ones(len(features), dtype=bool)
         candidates[left[highest(values, max(pool, budget))]] = True
         labelled[left] = False

@@ -987,7 +987,7 @@ def test_a_segmentation_network_starts_from_another(world, tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in found.weights("last").items())
 
 
-@pytest.mark.parametrize("fraction", [0.05, 0.4, 1.0])
+@pytest.mark.parametrize("fraction", [0.4, 1.0])
 def test_k_centre_takes_those_farthest_from_what_was_asked(world, tmp_path, fraction):
     """One after the other of the most uncertain, each with the largest distance to the nearest asked or taken."""
     dataset, ledger = world["dataset"], world["ledger0"]
@@ -1108,6 +1108,12 @@ def refused(world, tmp_path, what):
             score.run(dataset, output, ScoreSettings(measure="entropy"), classifier)
         case "a committee of a classifier":
             score.run(dataset, output, settings_of("scores", 1, committee=2), classifier)
+        case "k-centre without a choice":
+            asked = settings_of("queries", 1, **SHARES, rule="k-centre", fraction=0.05)
+            kept = score.run(
+                world["dataset"], tmp_path / "s.h5", settings_of("scores", 1, keep_features=True), world["classifier0"]
+            )
+            select.run(world["dataset"], kept, output, asked, world["ledger0"])
         case "k-centre without features":
             asked = settings_of("queries", 1, **SHARES, rule="k-centre")
             select.run(dataset, world["scores1"], output, asked, world["ledger0"])
@@ -1157,6 +1163,7 @@ def refused(world, tmp_path, what):
         ("regions of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("pixels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("a committee of a classifier", "set --committee 0 for a classifier"),
+        ("k-centre without a choice", r"may choose among the 1 most uncertain ones .*raise --fraction"),
         ("k-centre without features", "holds no features of the images; score with"),
         ("answered without a ledger", "give the --annotations with them"),
         ("answered for classes", "set --image-answer mask"),
