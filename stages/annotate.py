@@ -7,19 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.images_table import require_same_grid
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
-from stages.artifacts.superpixels import Superpixels, regions_of
+from stages.artifacts.superpixels import regions_of
 from stages.console import say
 from stages.errors import BadInput, Stopped
 from stages.people.journal import Journal, journal_path, open_journal
 from stages.people.keys import class_keys
 from stages.people.masks import MaskFiles
-from stages.people.outcome import ledger_rows, mask_rows
+from stages.people.outcome import ledger_rows, mask_rows, publish_answers
 from stages.people.questions import ASKED, Questions
 from stages.people.session import Session
 from stages.settings.people import PeopleSettings
@@ -56,16 +55,10 @@ def run(
         questions = Questions(data, asked, regions)
         if asked.answer != "mask":
             class_keys(settings.keys, settings.commands(), questions.classes)
-        return produce(request, lambda: build(request, questions, before, regions, settings), force)
+        return produce(request, lambda: build(request, questions, before, settings), force)
 
 
-def build(
-    request: Request,
-    questions: Questions,
-    before: Annotations | None,
-    regions: Superpixels | None,
-    settings: PeopleSettings,
-) -> str:
+def build(request: Request, questions: Questions, before: Annotations | None, settings: PeopleSettings) -> str:
     from stages.people.serving import serve
 
     path = journal_path(request.output, request.key())
@@ -77,7 +70,7 @@ def build(
 
         def finish() -> str:
             nonlocal summary
-            summary = publish(request, session, before, regions)
+            summary = publish(request, session, before)
             return summary
 
         if session.complete:  # stopped between the last answer and the ledger
@@ -108,8 +101,8 @@ def brought_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
             masks.remove()
 
 
-def publish(request: Request, session: Session, before: Annotations | None, regions: Superpixels | None) -> str:
-    questions, queries = session.questions, session.questions.queries
+def publish(request: Request, session: Session, before: Annotations | None) -> str:
+    questions = session.questions
     masks: dict[str, np.ndarray] = {}
     if session.masks is None:
         new, people = ledger_rows(questions, session.given, session.seconds)
@@ -118,9 +111,4 @@ def publish(request: Request, session: Session, before: Annotations | None, regi
         new, people = mask_rows(questions, session.given, settings.clicks_per_mask, settings.seconds_per_mask)
         for query, given in session.given.items():
             masks[questions.image(query)] = session.masks.read(query, given.mask)
-    ledger = append_answers(before, queries.ids, queries.sizes, new, people, masks, regions)
-    still_open = len(queries) - len(new)
-    counts = ledger_counts(ledger, new, questions.classes) | {"open": still_open}
-
-    ledger.publish(request, questions.data, counts)
-    return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"
+    return publish_answers(request, questions, before, new, people, masks)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
@@ -14,6 +13,7 @@ from stages.artifacts.publish import make_folder, output_lock, publish_bytes, pu
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import regions_of
 from stages.console import Progress, say
+from stages.datasets.encode import png_bytes
 from stages.errors import BadInput
 from stages.interchange.coco import coco_document
 from stages.interchange.indexed_png import png_files
@@ -118,9 +118,8 @@ def write_images(questions: Questions, folder: Path) -> None:
     missing = [image for image in questions.rows if not (folder / f"{image}.png").exists()]
     with Progress("writing images", len(missing)) as bar:
         for image in missing:
-            path, buffer = folder / f"{image}.png", io.BytesIO()
+            path = folder / f"{image}.png"
             make_folder(path.parent)
-            Image.fromarray(questions.data.image(image)).save(buffer, "PNG")
-            publish_bytes(path, buffer.getvalue())
+            publish_bytes(path, png_bytes(questions.data.image(image)))
             bar.advance()
     say(f"wrote {len(missing)} images to {folder}, {len(questions.rows) - len(missing)} were there")

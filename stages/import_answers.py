@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.header import InputRef
@@ -21,7 +20,7 @@ from stages.interchange.indexed_png import read_png
 from stages.interchange.painted import Outcome, Painting, painted_answers
 from stages.interchange.tables import csv_rows, json_rows, read_answers
 from stages.people.given import name_fault
-from stages.people.outcome import ledger_rows
+from stages.people.outcome import ledger_rows, publish_answers
 from stages.people.questions import Questions
 from stages.settings.stages import ImportSettings
 
@@ -108,8 +107,4 @@ def build(
     request: Request, path: Path, questions: Questions, before: Annotations | None, settings: ImportSettings
 ) -> str:
     outcome, people = read(path, questions, settings)
-    queries, new = questions.queries, outcome.answers
-    ledger = append_answers(before, queries.ids, queries.sizes, new, people, outcome.masks, questions.regions)
-    still_open = len(queries) - len(new)
-    ledger.publish(request, questions.data, ledger_counts(ledger, new, questions.classes) | {"open": still_open})
-    return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"
+    return publish_answers(request, questions, before, outcome.answers, people, outcome.masks)

@@ -64,10 +64,15 @@ def find_partials(path: Path) -> list[Path]:
 def remove_partials(path: Path) -> None:
     """Removes the temporary files that dead processes left for ``path``."""
     for leftover in find_partials(path):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        remove_leftover(leftover)
+
+
+def remove_leftover(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

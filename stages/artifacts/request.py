@@ -1,7 +1,6 @@
 """What a stage was asked to make, and the steps every stage shares: up to date? lock, build, publish."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from stages.artifacts.publish import (
     output_lock,
     parts_folder,
     publish_bytes,
+    remove_leftover,
     work_folder,
 )
 from stages.console import say
@@ -176,10 +176,7 @@ def clear_up(request: Request) -> None:
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
         for folder in folders:
             for path in folder.glob(f"*{request.key()[:16]}*"):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                remove_leftover(path)
             if folder.is_dir() and not any(folder.iterdir()):  # another request may want to resume from the rest
                 folder.rmdir()
 

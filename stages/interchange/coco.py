@@ -13,7 +13,7 @@ from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
 from stages.interchange.painted import Painting, Strokes
-from stages.interchange.values import UNPAINTED, names_of, values_of
+from stages.interchange.values import UNPAINTED, names_of, value_of, values_of
 from stages.regions.areas import areas_of, spans
 from stages.regions.grid import Size
 
@@ -111,11 +111,12 @@ def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[
         place = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{path} is no COCO document ({place}: {first['msg']}); export it again.") from error
     values, names = values_of(classes), {category.id: category.name for category in document.categories}
-    pictures = {picture.id: picture for picture in document.images}
-    unknown = {shape.category_id for shape in document.annotations if value_of(names, shape, values) is None}
+    meaning = {number: value for number, name in names.items() if (value := value_of(name, values)) is not None}
+    unknown = {shape.category_id for shape in document.annotations} - meaning.keys()
     if unknown:
         told = ", ".join(repr(names.get(number, number)) for number in sorted(unknown))
         raise BadInput(f"{path} names {told}; known are {', '.join(values)}: rename or remove the others.")
+    pictures = {picture.id: picture for picture in document.images}
     shapes: dict[int, list[Shape]] = {}
     for shape in document.annotations:
         if shape.image_id not in pictures:
@@ -131,16 +132,13 @@ def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[
         if image in found:
             raise BadInput(f"{path} has image {image} twice; keep one of them.")
         size = picture.height, picture.width
-        found[image] = Painting(size, partial(strokes, path, size, drawn, names, values))
+        painted = [meaning[shape.category_id] for shape in drawn]
+        found[image] = Painting(size, partial(strokes, path, size, drawn, painted))
     return found
 
 
-def value_of(names: dict[int, str], shape: Shape, values: dict[str, int]) -> int | None:
-    name = names.get(shape.category_id, "")
-    return values.get(name, values.get(name.lower()))
-
-
-def strokes(path: Path, size: Size, shapes: Sequence[Shape], names: dict[int, str], values: dict[str, int]) -> Strokes:
+def strokes(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence[int]) -> Strokes:
+    """The ``shapes`` (n) of an image, painted with ``values`` (n)."""
     height, width = size
     runs: list[np.ndarray] = []
     for shape in shapes:
@@ -148,13 +146,12 @@ def strokes(path: Path, size: Size, shapes: Sequence[Shape], names: dict[int, st
             runs.append(whole_runs(shape, size))
         except ValueError as error:
             raise BadInput(f"{path}: annotation {shape.id} {error}; export it again.") from error
-    painted = np.array([value_of(names, shape, values) for shape in shapes], dtype=np.uint8)
     # Every second run lies inside, and begins where those before it end
     start = np.concatenate([(each.cumsum() - each)[1::2] for each in runs])
     length = np.concatenate([each[1::2] for each in runs])
     down, run = spans(start, length)
     shape_of_run = np.repeat(np.arange(len(runs)), [len(each) // 2 for each in runs])
-    return Strokes(size, down % height * width + down // height, painted[shape_of_run[run]])
+    return Strokes(size, down % height * width + down // height, np.array(values, dtype=np.uint8)[shape_of_run[run]])
 
 
 def whole_runs(shape: Shape, size: Size) -> np.ndarray:

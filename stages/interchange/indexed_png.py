@@ -1,6 +1,5 @@
 """Answers as one indexed PNG per image, in the folders of PASCAL VOC, as CVAT's segmentation masks have them too."""
 
-import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from stages.datasets.decode import read_mask
+from stages.datasets.encode import png_bytes
 from stages.errors import BadInput
 from stages.interchange.names import image_of, known_names
 from stages.interchange.outlines import Outlines
 from stages.interchange.painted import Painting, Strokes
-from stages.interchange.values import UNPAINTED, colours_of, names_of, values_of
+from stages.interchange.values import UNPAINTED, colours_of, names_of, value_of, values_of
 from stages.regions.grid import Size
 
 HEADING = "# label:color_rgb:parts:actions"
@@ -31,6 +31,8 @@ def png_files(
     shape has several classes.
     """
     names, colours = names_of(classes), colours_of(palette)
+    shown = np.zeros((256, 3), dtype=np.uint8)
+    shown[list(colours)] = list(colours.values())
     ids = []
     for image, found in images:
         if any(len(values) > 1 for values in found.values):
@@ -40,19 +42,10 @@ def png_files(
             )
         table = np.array([*(values[0] for values in found.values), UNPAINTED], dtype=np.uint8)
         ids.append(image)
-        yield f"{FOLDER}/{image}.png", encoded(table[found.numbers], colours)
+        yield f"{FOLDER}/{image}.png", png_bytes(table[found.numbers], shown)
     lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
     yield LABELS, "\n".join([HEADING, *lines, ""]).encode()
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
-
-
-def encoded(values: np.ndarray, colours: Mapping[int, tuple[int, int, int]]) -> bytes:
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[list(colours)] = list(colours.values())
-    picture, buffer = Image.fromarray(values), io.BytesIO()
-    picture.putpalette(palette.tobytes())  # makes it an image of palette indices
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def png_paths(path: Path) -> list[Path]:
@@ -96,7 +89,8 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
         if parts is None:
             raise BadInput(f"{file}, line {number}: {line!r} is not of the form name:red,green,blue::.")
         name, colour = parts[1], int.from_bytes(bytes(min(int(part), 255) for part in parts.groups()[1:]))
-        value = values.get(name, values.get(name.lower(), name))
+        known = value_of(name, values)
+        value = name if known is None else known
         if colours.setdefault(colour, value) != value:
             raise BadInput(f"{file}, line {number}: {name!r} has the colour of another name; give it one of its own.")
     return colours

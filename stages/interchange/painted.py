@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -121,12 +121,23 @@ def on_grid(seen: np.ndarray, image: str, questions: Questions) -> np.ndarray:
     return map_on_grid(resize_mask(seen, *questions.data.sizes[image]), questions.queries.sizes[image])
 
 
-def counted(questions: Questions, image: str, seen: np.ndarray) -> np.ndarray:
-    """(Q,256) i64 pixels of every value in each query of ``image``; seen (H,W) u8."""
-    rows = len(questions.rows[image])
-    index, owner = questions.areas(image).pixels(np.arange(rows))
-    codes = owner * VALUES + on_grid(seen, image, questions).ravel()[index]
-    return np.bincount(codes, minlength=rows * VALUES).reshape(rows, VALUES)
+@dataclass(frozen=True)
+class Below:
+    """The pixels of the Q queries of an image: flat index on their grid and number of the query, (P,) i64."""
+
+    index: np.ndarray
+    owner: np.ndarray
+    queries: int
+
+    @classmethod
+    def of(cls, questions: Questions, image: str) -> Self:
+        queries = len(questions.rows[image])
+        return cls(*questions.areas(image).pixels(np.arange(queries)), queries)
+
+    def counted(self, seen: np.ndarray) -> np.ndarray:
+        """(Q,256) i64 pixels of every value in each query; seen (H,W) u8 on the grid."""
+        codes = self.owner * VALUES + seen.ravel()[self.index]
+        return np.bincount(codes, minlength=self.queries * VALUES).reshape(self.queries, VALUES)
 
 
 def named_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
@@ -135,12 +146,13 @@ def named_answers(questions: Questions, painted: Mapping[str, Painting], setting
     every = Said(np.zeros((count, classes), dtype=bool), *(np.zeros(count, dtype=bool) for _ in range(3)))
     with Progress("reading answers", len(painted)) as bar:
         for image, painting in painted.items():
-            strokes = painting.read()
-            above = counted(questions, image, strokes.above())
-            said = one_class(above, classes)
+            strokes, below = painting.read(), Below.of(questions, image)
+            above = below.counted(on_grid(strokes.above(), image, questions))
             if questions.of_sets:
-                apart = [counted(questions, image, seen) for seen in strokes.apart()]
+                apart = [below.counted(on_grid(seen, image, questions)) for seen in strokes.apart()]
                 said = all_classes(above, np.sum(apart, axis=0), classes)
+            else:
+                said = one_class(above, classes)
             for whole, part in zip(every, said, strict=True):
                 whole[questions.rows[image]] = part
             bar.advance()
@@ -151,7 +163,7 @@ def named_answers(questions: Questions, painted: Mapping[str, Painting], setting
 
 
 def one_class(above: np.ndarray, classes: int) -> Said:
-    """What covers most of each query; above (Q,256) as `counted` has what is seen from above."""
+    """What covers most of each query; above (Q,256) as `Below.counted` has what is seen from above."""
     told = np.column_stack([above[:, :classes], above[:, [VOID, SKIPPED, OPEN]]])
     best = np.where(told.any(1), told.argmax(1), -1)  # ties: the smallest class
     void, skip, still_open = (best == classes + place for place in range(3))
@@ -176,16 +188,18 @@ def exact_answers(questions: Questions, painted: Mapping[str, Painting], setting
     masks: dict[str, np.ndarray] = {}
     with Progress("reading answers", len(painted)) as bar:
         for image, painting in painted.items():
-            rows, seen = questions.rows[image], painting.read().above()
-            counts = counted(questions, image, seen)
+            rows, below = questions.rows[image], Below.of(questions, image)
+            seen = on_grid(painting.read().above(), image, questions)
+            counts = below.counted(seen)
             ended = finished(counts, classes, queries.unit)
             for whole, part in zip(every, ended, strict=True):
                 whole[rows] = part
             labelled = ended.done & ~ended.skip
             told = np.column_stack([counts[:, :classes], counts[:, classes:].sum(1)])
             votes[rows[labelled]] = told[labelled]
-            seen = on_grid(seen, image, questions)
-            masks |= exact_mask(questions, image, seen, labelled)
+            mask = exact_mask(below, seen, labelled, classes)
+            if mask is not None:
+                masks[image] = mask
             clicks[rows[labelled]] = exact_clicks(questions, image, seen, settings)[labelled]
             bar.advance()
     asked = np.flatnonzero(every.done)
@@ -206,7 +220,7 @@ def exact_answers(questions: Questions, painted: Mapping[str, Painting], setting
 
 
 def finished(counts: np.ndarray, classes: int, unit: str) -> Finished:
-    """Which queries have exact answers; counts (Q,256) as `counted` has them."""
+    """Which queries have exact answers; counts (Q,256) as `Below.counted` has them."""
     every, still_open, nothing = counts.sum(1), counts[:, OPEN], counts[:, UNPAINTED]
     done = (still_open == 0) & (nothing < every)
     skip = done & (counts[:, SKIPPED] + nothing == every)
@@ -215,15 +229,14 @@ def finished(counts: np.ndarray, classes: int, unit: str) -> Finished:
     return Finished(done, skip, ~done & (still_open + nothing < every))
 
 
-def exact_mask(questions: Questions, image: str, seen: np.ndarray, done: np.ndarray) -> dict[str, np.ndarray]:
-    """The labels (H,W) u8 in the queries of ``image`` that are ``done`` (Q,); none where they hold only void."""
-    index, owner = questions.areas(image).pixels(np.arange(len(done)))
-    labelled = index[done[owner] & (seen.ravel()[index] < len(questions.classes))]
+def exact_mask(below: Below, seen: np.ndarray, done: np.ndarray, classes: int) -> np.ndarray | None:
+    """The labels (H,W) u8 in the queries that are ``done`` (Q,); None where they hold only void."""
+    labelled = below.index[done[below.owner] & (seen.ravel()[below.index] < classes)]
     if not len(labelled):
-        return {}
+        return None
     mask = np.full(seen.shape, VOID, dtype=np.uint8)
     mask.ravel()[labelled] = seen.ravel()[labelled]
-    return {image: mask}
+    return mask
 
 
 def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: ImportSettings) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a pixel of a painted answer says: a class, or one of four things beside the classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,11 @@ def names_of(classes: Sequence[str]) -> dict[int, str]:
 def values_of(classes: Sequence[str]) -> dict[str, int]:
     """Name -> value, the inverse of `names_of`."""
     return {name: value for value, name in names_of(classes).items()}
+
+
+def value_of(name: str, values: Mapping[str, int]) -> int | None:
+    """What ``name`` stands for among ``values``, also in capitals; None for no name of theirs."""
+    return values.get(name, values.get(name.lower()))
 
 
 def colours_of(palette: np.ndarray) -> dict[int, tuple[int, int, int]]:

@@ -1,7 +1,6 @@
 """Finished masks of whole images that people bring to the page, kept on the disk until the ledger has them."""
 
 import hashlib
-import io
 import shutil
 import tempfile
 import threading
@@ -13,6 +12,7 @@ from PIL import Image
 
 from stages.artifacts.dataset import VOID
 from stages.artifacts.publish import make_folder, publish_bytes
+from stages.datasets.encode import FAST, png_bytes
 from stages.errors import BadInput
 from stages.interchange.indexed_png import mode_and_size, values_in
 from stages.interchange.painted import require_size
@@ -61,7 +61,7 @@ class MaskFiles:
         mask = np.where(seen < len(classes), seen, np.uint8(VOID))
         digest = hashlib.sha256(mask.tobytes()).hexdigest()
         with self.lock:
-            publish_bytes(self.path(query, digest), encoded(mask))
+            publish_bytes(self.path(query, digest), png_bytes(mask, level=FAST))
         return digest, shares(mask, classes)
 
     def has(self, query: int, digest: str) -> bool:
@@ -89,16 +89,10 @@ class MaskFiles:
         mask, palette = self.read(query, digest), self.questions.data.palette
         colours = np.zeros((256, 4), dtype=np.uint8)
         colours[: len(palette), :3], colours[: len(palette), 3] = palette, OPACITY
-        return encoded(colours[mask])
+        return png_bytes(colours[mask], level=FAST)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def encoded(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def shares(mask: np.ndarray, classes: list[str]) -> str:

@@ -5,10 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
 from stages.artifacts.dataset import VOID
+from stages.artifacts.request import Request
 from stages.people.given import Given
 from stages.people.questions import Questions
+
+
+def publish_answers(
+    request: Request,
+    questions: Questions,
+    before: Annotations | None,
+    new: Answers,
+    people: list[str],
+    masks: Mapping[str, np.ndarray],
+) -> str:
+    """Publishes the ledger ``before`` with the rows ``new`` appended, as `append_answers` does it; says what came."""
+    queries = questions.queries
+    ledger = append_answers(before, queries.ids, queries.sizes, new, people, masks, questions.regions)
+    still_open = len(queries) - len(new)
+    ledger.publish(request, questions.data, ledger_counts(ledger, new, questions.classes) | {"open": still_open})
+    return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"
 
 
 def ledger_rows(

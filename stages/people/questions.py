@@ -1,7 +1,6 @@
 """What the page is told about a query: the image, what is marked in it, and which classes an answer may name."""
 
-import io
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
+from stages.datasets.encode import FAST, png_bytes
 from stages.errors import BadInput
 from stages.people.order import asking_order
 from stages.regions.areas import Areas, areas_of, joined
@@ -41,7 +41,7 @@ class Questions:
             self.boxes = np.stack(list(corners), 1)
         middle = self.boxes[:, :2] + self.boxes[:, 2:]
         self.order = asking_order(self.rows, middle[:, 0], middle[:, 1])
-        self.areas = lru_cache(KEPT_IMAGES)(self.read_areas)
+        self.areas = cache(self.read_areas)  # runs of what is asked about, as the ledger will hold them
         self.picture = lru_cache(KEPT_IMAGES)(self.encode_picture)
 
     @property
@@ -104,12 +104,8 @@ class Questions:
     def every_area(self) -> Areas:
         """The regions of all queries, in their order."""
         place = np.argsort(np.concatenate(list(self.rows.values())))  # of each query among those that go by image
-        return joined([self.read_areas(image) for image in self.rows]).taken(place)
+        return joined([self.areas(image) for image in self.rows]).taken(place)
 
     def encode_picture(self, image: str) -> bytes:
         """The image as PNG, every pixel as it is; hardly compressed, for the way to the page is short."""
-        from PIL import Image
-
-        buffer = io.BytesIO()
-        Image.fromarray(self.data.image(image)).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return png_bytes(self.data.image(image), level=FAST)
