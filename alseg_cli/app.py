@@ -8,7 +8,7 @@ import typer
 
 from alseg_cli.exits import exit_codes
 from alseg_cli.options import stage_command
-from stages.settings.people import PeopleSettings
+from stages.settings.annotate import PeopleSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,
@@ -44,7 +44,7 @@ def prepare(
     force: bool = False,
 ) -> None:
     """Bring a dataset into one HDF5 file, after checking all of it."""
-    from stages import prepare as stage
+    from stages.commands import prepare as stage
 
     stage.run(description, root, output, settings, force)
 
@@ -59,7 +59,7 @@ def extract_superpixels(
     force: bool = False,
 ) -> None:
     """Cut every image into regions, or merge regions where a model predicts alike."""
-    from stages import extract_superpixels as stage
+    from stages.commands import extract_superpixels as stage
 
     stage.run(dataset, output, settings, superpixels, model, force)
 
@@ -76,7 +76,7 @@ def cluster_regions(
     force: bool = False,
 ) -> None:
     """Put every region into one of a few clusters of what it looks like to a pretrained network."""
-    from stages import cluster_regions as stage
+    from stages.commands import cluster_regions as stage
 
     stage.run(dataset, superpixels, output, settings, features, force)
 
@@ -93,7 +93,7 @@ def train(
     force: bool = False,
 ) -> None:
     """Train a network on annotations or pseudo-labels; stops and resumes without loss."""
-    from stages import train as stage
+    from stages.commands import train as stage
 
     stage.run(dataset, labels, output, settings, model, force)
 
@@ -110,7 +110,7 @@ def score(
     force: bool = False,
 ) -> None:
     """Score every pixel, region or image of the pool: higher is asked sooner."""
-    from stages import score as stage
+    from stages.commands import score as stage
 
     stage.run(dataset, output, settings, model, superpixels, clusters, annotations, force)
 
@@ -126,7 +126,7 @@ def select(
     force: bool = False,
 ) -> None:
     """Choose what to ask next, leaving out what was asked before."""
-    from stages import select as stage
+    from stages.commands import select as stage
 
     stage.run(dataset, scores, output, settings, annotations, superpixels, force)
 
@@ -142,7 +142,7 @@ def annotate_simulate(
     force: bool = False,
 ) -> None:
     """Answer queries from the ground truth, as an annotator would, and count the cost."""
-    from stages import annotate_simulate as stage
+    from stages.commands import annotate_simulate as stage
 
     stage.run(dataset, queries, output, settings, annotations, superpixels, force)
 
@@ -162,7 +162,7 @@ def annotate(
     Every answer is saved at once; stop it as you like and go on with the same command. The ledger is written when all
     is answered, or when somebody presses Finish.
     """
-    from stages import annotate as stage
+    from stages.commands import annotate as stage
 
     stage.run(dataset, queries, output, settings, annotations, superpixels, force)
 
@@ -193,7 +193,7 @@ def export_queries(
     In a table the column class takes a class name, void or skip, several classes with ; between them; shapes get the
     name of their class. .npy and .txt list the names of the asked images in rank order.
     """
-    from stages import export_queries as stage
+    from stages.commands import export_queries as stage
 
     stage.run(dataset, queries, output, superpixels, annotations, images)
 
@@ -213,7 +213,7 @@ def import_answers(
     force: bool = False,
 ) -> None:
     """Take answers given with other tools into the ledger; what is not answered stays open."""
-    from stages import import_answers as stage
+    from stages.commands import import_answers as stage
 
     stage.run(dataset, queries, answers, output, settings, annotations, superpixels, force)
 
@@ -229,7 +229,7 @@ def pseudo_label(
     force: bool = False,
 ) -> None:
     """Make dense labels of answers about regions with what a model predicts inside them."""
-    from stages import pseudo_label as stage
+    from stages.commands import pseudo_label as stage
 
     stage.run(dataset, annotations, model, output, settings, superpixels, force)
 
@@ -243,7 +243,7 @@ def evaluate(
     force: bool = False,
 ) -> None:
     """Measure models on a split: mIoU, IoU per class, accuracy, confusion."""
-    from stages import evaluate as stage
+    from stages.commands import evaluate as stage
 
     stage.run(dataset, models, output, settings, force)
 
@@ -271,7 +271,7 @@ def inspect(
     ] = None,
 ) -> None:
     """Tell what an artifact is, how it came about and what it holds; draw it for an image, or many, with --png."""
-    from alseg_cli import inspection
+    from stages.reporting import inspection
 
     inspection.run(file, json, dataset, image, png)
 
@@ -304,7 +304,7 @@ def plan(
     ] = None,
 ) -> None:
     """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
-    from alseg_cli.plan import write_plan
+    from stages.recipes.plan import write_plan
 
     write_plan(recipe, dataset, output, run, profile, rounds, set_ or [])
 
@@ -320,7 +320,7 @@ def compare(
     ] = "evaluation",
 ) -> None:
     """Print runs side by side, round by round, and draw their curves."""
-    from alseg_cli.comparison import compare_runs
+    from stages.reporting.comparison import compare_runs
 
     compare_runs(runs, output, full, checkpoint, evaluation)
 
@@ -341,7 +341,7 @@ def report(
     ] = "evaluation",
 ) -> None:
     """Write runs as one HTML page without network: curves, classes, cost, pictures, and what came from what."""
-    from alseg_cli.report.command import write_report
+    from stages.reporting.report.command import write_report
 
     write_report(runs, output, full, checkpoint, images, evaluation)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stages.errors import BadInput, StageFailed, Stopped
+from stages.runtime.errors import BadInput, StageFailed, Stopped
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 MOST_FAULTS = 50

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from alseg_cli.recipes import load_recipe
-from stages.errors import BadInput
+from stages.recipes.recipe import load_recipe
+from stages.runtime.errors import BadInput
 from stages.settings.base import EXECUTION, StageSettings
 from stages.settings.registry import SETTINGS
 

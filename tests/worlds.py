@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import annotate_simulate, cluster_regions, extract_superpixels, score, select
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
+from stages.commands import annotate_simulate, cluster_regions, extract_superpixels, score, select
 from stages.settings.regions import ClusterSettings, ExtractSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 

@@ -20,7 +20,7 @@ from stages.artifacts.answers import ANSWERED_VOID, COLUMNS, Answers, Ledger, Re
 from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images, rows_by_image
-from stages.regions.areas import Areas, empty_areas
+from stages.pixels.runs import Areas, empty_areas
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
 

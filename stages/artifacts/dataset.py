@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
-from stages.errors import BadInput
-from stages.regions.grid import Size, image_on_grid, map_on_grid
+from stages.pixels.grids import Size, image_on_grid, map_on_grid
+from stages.runtime.errors import BadInput
 
 VOID = 255
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, canonical, content_digest, digest_of
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 # HDF5 1.10's format checksums its own metadata, and every HDF5 tool of the last decade reads it.
 LIBVER = ("v110", "v110")

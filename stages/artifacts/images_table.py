@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact, Writer
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 Size = tuple[int, int]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.opening import open_any
 from stages.artifacts.pseudo_labels import PseudoLabels
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 Labels = Annotations | PseudoLabels  # both have labelled_ids, label_map and cost
 

@@ -17,7 +17,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
 from stages.artifacts.publish import publish_together
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     import torch

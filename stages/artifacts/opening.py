@@ -14,7 +14,7 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 KINDS: dict[str, type[Artifact]] = {
     kind.kind: kind for kind in (Dataset, Superpixels, Clusters, Scores, Queries, Annotations, PseudoLabels, Evaluation)

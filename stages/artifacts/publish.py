@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from stages.errors import BadInput, StageFailed
+from stages.runtime.errors import BadInput, StageFailed
 
 MARGIN_BYTES = 4 << 20  # room for what surrounds an artifact: history, pictures, file-system overhead
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import read_images
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 COORDINATES = ("image", "y", "x", "region", "cluster")
 

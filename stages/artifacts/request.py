@@ -19,9 +19,9 @@ from stages.artifacts.publish import (
     remove_leftover,
     work_folder,
 )
-from stages.console import say
-from stages.errors import BadInput, StageFailed
-from stages.ranks import Ranks
+from stages.runtime.console import say
+from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.ranks import Ranks
 from stages.settings.base import StageSettings
 
 ALONE = Ranks()

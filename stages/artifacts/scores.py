@@ -18,7 +18,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 
 class Scores(Artifact):

@@ -17,9 +17,9 @@ from stages.artifacts.hdf5 import LIBVER, ROWS, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
 from stages.artifacts.publish import parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
-from stages.console import Progress
-from stages.errors import BadInput, StageFailed, Stopped
-from stages.signals import stop_on_signal
+from stages.runtime.console import Progress
+from stages.runtime.errors import BadInput, StageFailed, Stopped
+from stages.runtime.signals import stop_on_signal
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import read_images
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 TABLE = ("size", "y0", "x0", "y1", "x1")
 

@@ -11,8 +11,8 @@ from stages.artifacts.header import content_digest
 from stages.artifacts.model import Model, tensor_digest
 from stages.artifacts.opening import open_any, read_any_header
 from stages.artifacts.publish import bytes_digest
-from stages.console import say
-from stages.errors import BadInput
+from stages.runtime.console import say
+from stages.runtime.errors import BadInput
 
 
 def verify_files(paths: Sequence[Path]) -> None:

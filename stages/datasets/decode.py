@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from stages.datasets.description import IGNORE_INDEX, DatasetDescription, mask_values
 from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 Encoding = Literal["index", "color"]
 
@@ -40,7 +40,7 @@ class LoadedSample:
     """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore.
 
     ``vertices`` (V, 2) (y, x), where there is a polygon file: f64 as the file has them, anywhere; i32 and inside the
-    image once they are placed in it (``stages.datasets.resize.place_vertices``). ``label``: the class of the whole
+    image once they are placed in it (``stages.pixels.resize.place_vertices``). ``label``: the class of the whole
     image, -1 for none.
     """
 

@@ -12,8 +12,8 @@ from stages.datasets.fields import Color, Count, Deviation, Fraction, MaskValue,
 from stages.datasets.image_labels import ImageLabels
 from stages.datasets.patterns import field_names
 from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
-from stages.errors import BadInput
-from stages.resources import find_toml
+from stages.runtime.errors import BadInput
+from stages.runtime.resources import find_toml
 
 IGNORE_INDEX = 255  # in every decoded mask and on disk, whatever the dataset's own files use
 

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stages.datasets.fields import Share, Table
-from stages.randomness import stream_key
+from stages.runtime.randomness import stream_key
 
 _TOLERANCE = 1e-5  # on the sum of the shares, so that thirds can be written down
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.randomness import stream
+from stages.runtime.randomness import stream
 
 CLASS_NAMES = ("sky", "building", "road", "pavement", "grass", "tree", "car", "pole", "person")
 SKY, BUILDING, ROAD, PAVEMENT, GRASS, TREE, CAR, POLE, PERSON = range(len(CLASS_NAMES))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-from stages.errors import BadInput
 from stages.networks.classifier import ImageClassifier
 from stages.networks.deeplabv2 import DeepLabV2
 from stages.networks.deeplabv3 import DeepLabV3
@@ -14,6 +13,7 @@ from stages.networks.inner import InnerNetwork
 from stages.networks.lraspp import LRASPP
 from stages.networks.smp_adapter import SMP_ARCHITECTURES, SmpNetwork
 from stages.networks.support import add_support
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 INNER_ARCHITECTURES: dict[str, type[InnerNetwork]] = {

@@ -5,9 +5,9 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from stages.errors import BadInput
 from stages.networks.layers import initialise_convolutions, resize
 from stages.networks.timm_backbone import build_backbone
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 GROUPS = 32

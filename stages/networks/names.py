@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 import timm
 
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 TIMM_PREFIX = "tu-"
 """What segmentation-models-pytorch puts before a timm name."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stages.errors import BadInput
 from stages.networks.timm_backbone import weightless_backbone
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 COUNT = 3

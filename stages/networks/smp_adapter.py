@@ -3,8 +3,8 @@
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
-from stages.errors import BadInput
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 SMP_ARCHITECTURES: tuple[str, ...] = tuple(smp.MODEL_ARCHITECTURES_MAPPING)

@@ -6,8 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from stages.errors import BadInput
 from stages.networks.names import timm_name
+from stages.runtime.errors import BadInput
 
 
 def build_backbone(

@@ -13,9 +13,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from stages.errors import BadInput
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.networks.smp_adapter import SmpNetwork
+from stages.runtime.errors import BadInput
 
 NEEDED_SHARE = 0.95
 """Share of the backbone's tensors that a file must hold by name and shape."""

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.cluster import MiniBatchKMeans
 
-from stages.errors import BadInput
-from stages.randomness import stream
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.settings.regions import ClusterSettings
 
 # Scikit-learn's, which only decides how often it looks for clusters that are hardly used (published: 1024); what it is

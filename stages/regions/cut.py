@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.randomness import stream
 from stages.regions.graph import adjacency, contract, contract_table, region_table
 from stages.regions.merging import merge, visiting_order
 from stages.regions.segmentation import oracle, segment
+from stages.runtime.randomness import stream
 from stages.settings.regions import ExtractSettings
 
 

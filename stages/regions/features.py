@@ -9,12 +9,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from stages.errors import BadInput
-from stages.inference.devices import choose_device, forward_precision
-from stages.inference.predictor import normalise, place
 from stages.networks.names import timm_name
+from stages.networks.predictor import normalise, place
 from stages.networks.weights import backbone_statistics, load_weights
-from stages.randomness import torch_seed
+from stages.runtime.devices import choose_device, forward_precision
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import torch_seed
 from stages.settings.regions import ClusterSettings
 
 BATCH_CELLS = 1 << 18  # pixels of the patches that go through the encoder together: 1024 patches of 16 x 16

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.errors import BadInput, StageFailed
 from stages.regions.parts import compact, connected_parts
+from stages.runtime.errors import BadInput, StageFailed
 from stages.settings.regions import ExtractSettings
 
 VOID = 255

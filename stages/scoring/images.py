@@ -9,7 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 from stages.scoring.pixels import Fill
 from stages.settings.stages import ScoreSettings
 
@@ -19,9 +19,9 @@ def score_images(data: Dataset, model: Model | None, settings: ScoreSettings) ->
 
     (spec als4gan.md 2.3: one softmax, of the model that was trained before the image is asked about)
     """
-    from stages.acquisition.measures import MEASURES
-    from stages.inference.devices import choose_device
-    from stages.inference.predictor import image_batches, load_predictor, scaled_images
+    from stages.networks.predictor import image_batches, load_predictor, scaled_images
+    from stages.runtime.devices import choose_device
+    from stages.scoring.measures import MEASURES
 
     assert model is not None
     if settings.committee:

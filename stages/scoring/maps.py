@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.acquisition.committee import hard_vote, soft_vote
-from stages.acquisition.maturity import lossiness, maturity, on_grid
-from stages.acquisition.measures import MEASURES
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import Size
 from stages.artifacts.model import Model
-from stages.errors import BadInput, StageFailed
-from stages.inference.devices import choose_device
-from stages.inference.edges import edge_mask
-from stages.inference.predictor import ImageBatch, Predictor, image_batches, load_predictor, scaled_images
 from stages.networks.dropout import dropout_modules
+from stages.networks.predictor import ImageBatch, Predictor, image_batches, load_predictor, scaled_images
 from stages.networks.support import SupportMaps
-from stages.randomness import torch_seed
+from stages.pixels.edges import edge_mask
 from stages.regions.reductions import lookup
+from stages.runtime.devices import choose_device
+from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.randomness import torch_seed
+from stages.scoring.committee import hard_vote, soft_vote
+from stages.scoring.maturity import lossiness, maturity, on_grid
+from stages.scoring.measures import MEASURES
 from stages.settings.stages import ScoreSettings
 
 

@@ -10,7 +10,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import Size
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
-from stages.randomness import stream
+from stages.runtime.randomness import stream
 from stages.settings.stages import ScoreSettings
 
 Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]

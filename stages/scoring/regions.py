@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.acquisition.balance import class_shares, class_weights, probability_weights, rescaled
-from stages.acquisition.clusters import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
@@ -15,7 +13,9 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
 from stages.artifacts.superpixels import Superpixels
+from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
 from stages.scoring.pixels import Fill, random_scores
+from stages.selecting.cluster_budgets import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.settings.stages import ScoreSettings
 
 

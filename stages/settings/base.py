@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 # Marks fields that decide where and how fast a stage runs but not what it computes: they are left out of the
 # comparison that decides whether an output is up to date.

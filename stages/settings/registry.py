@@ -1,7 +1,7 @@
 """Stage name -> settings model: what a recipe may set and the command line offers."""
 
+from stages.settings.annotate import PeopleSettings
 from stages.settings.base import StageSettings
-from stages.settings.people import PeopleSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import (
     AnnotateSettings,

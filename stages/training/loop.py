@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.console import Progress
-from stages.errors import StageFailed, Stopped
-from stages.randomness import torch_seed
-from stages.ranks import Ranks
+from stages.runtime.console import Progress
+from stages.runtime.errors import StageFailed, Stopped
+from stages.runtime.randomness import torch_seed
+from stages.runtime.ranks import Ranks
+from stages.runtime.signals import StopRequest, stop_on_signal
 from stages.settings.train import TrainSettings
-from stages.signals import StopRequest, stop_on_signal
-from stages.supervision.objective import Objective
 from stages.training.checkpoints import Checkpoints
+from stages.training.objective import Objective
 from stages.training.schedules import build_schedule
 
 Row = dict[str, float]

@@ -11,8 +11,6 @@ import pytest
 import torch
 from worlds import TINY, random_masks, region_round, write_dataset, write_superpixels
 
-from stages import annotate_simulate, extract_superpixels, pseudo_label, score, select, train
-from stages.acquisition.balance import class_shares, class_weights
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.hdf5 import Artifact
@@ -22,15 +20,17 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.errors import BadInput
-from stages.inference.confusion import intersection_over_union, mean_iou
-from stages.randomness import stream
-from stages.regions.areas import areas_of
+from stages.commands import annotate_simulate, extract_superpixels, pseudo_label, score, select, train
+from stages.evaluating.confusion import intersection_over_union, mean_iou
+from stages.pixels.runs import areas_of
 from stages.regions.reductions import lookup, region_means, score_image
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
+from stages.scoring.balance import class_shares, class_weights
 from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import label_loss
+from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule
 from stages.training.window import Scales
 
@@ -106,7 +106,7 @@ def test_merged_regions_are_unions_of_base_regions(world):
 
 def test_merging_is_that_of_the_definition(world):
     """The whole stage against means and merging written out region by region (check 24)."""
-    from stages.inference.predictor import load_predictor
+    from stages.networks.predictor import load_predictor
 
     base, merged = Superpixels(world["base"]), Superpixels(world["regions1"])
     predictor = load_predictor(Model(world["model0"]), "last", torch.device("cpu"), "auto")
@@ -248,7 +248,7 @@ def test_check_17_and_18_sieved_labels(world):
 
 
 def test_check_18_where_the_later_round_was_sieved_out_the_earlier_one_stays():
-    from stages.regions.sieve import sieve
+    from stages.pseudo_labelling.sieve import sieve
 
     first, second = np.zeros((2, 6), np.int32), np.full((2, 6), -1, np.int32)
     first[:, 4:] = -1

@@ -21,11 +21,6 @@ from PIL import Image
 from torch import nn
 from worlds import TINY, write_dataset, write_superpixels
 
-from alseg_cli.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
-from alseg_cli.recipes import load_recipe
-from stages import annotate_simulate, evaluate, extract_superpixels, prepare, pseudo_label, score, select, train
-from stages.acquisition.image_budget import image_budget
-from stages.acquisition.images import choose_images
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, COLUMNS, Answers
 from stages.artifacts.dataset import VOID, Dataset
@@ -35,26 +30,40 @@ from stages.artifacts.opening import open_any, read_any_header
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
-from stages.console import Progress
+from stages.commands import (
+    annotate_simulate,
+    evaluate,
+    extract_superpixels,
+    prepare,
+    pseudo_label,
+    score,
+    select,
+    train,
+)
 from stages.datasets.description import load_description
-from stages.errors import BadInput, Stopped
-from stages.inference.confusion import mean_iou
-from stages.inference.predictor import Predictor, load_predictor
+from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
 from stages.networks.classifier import ImageClassifier
 from stages.networks.discriminator import Discriminator
-from stages.randomness import stream
-from stages.ranks import Ranks
+from stages.networks.predictor import Predictor, load_predictor
+from stages.recipes.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
+from stages.recipes.recipe import load_recipe
+from stages.runtime.console import Progress
+from stages.runtime.errors import BadInput, Stopped
+from stages.runtime.randomness import stream
+from stages.runtime.ranks import Ranks
+from stages.selecting.image_budget import image_budget
+from stages.selecting.images import choose_images
 from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.registry import SETTINGS
 from stages.settings.stages import AnnotateSettings, EvaluateSettings, PrepareSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.adversarial_losses import total_loss
-from stages.supervision.adversarial_objective import AdversarialObjective
 from stages.training.checkpoints import Checkpoints
-from stages.training.image_samples import ImageSamples, image_targets
 from stages.training.loop import Training
-from stages.training.streams import STREAMS, Parts, StreamSamples, collate_part
+from stages.training.losses.adversarial import total_loss
+from stages.training.objectives.adversarial import AdversarialObjective
+from stages.training.samples.images import ImageSamples, image_targets
+from stages.training.samples.streams import STREAMS, Parts, StreamSamples, collate_part
 from stages.training.window import Scales, Window, crop_image, crop_labels
 
 CLASSES = 3

@@ -25,10 +25,6 @@ from worlds import TINY, write_dataset, write_superpixels
 
 import stages
 from alseg_cli.app import app
-from alseg_cli.plan import build_rules, check_settings, parse_overrides, takes_place
-from alseg_cli.recipes import load_recipe
-from stages import annotate_simulate, cluster_regions, evaluate, extract_superpixels, prepare, score, select, train
-from stages.acquisition.maturity import on_grid
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import VOID, Dataset
@@ -39,22 +35,35 @@ from stages.artifacts.opening import open_any, read_any_header
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.errors import BadInput
-from stages.inference.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
-from stages.inference.edges import edge_mask
-from stages.inference.predictor import load_predictor
+from stages.commands import (
+    annotate_simulate,
+    cluster_regions,
+    evaluate,
+    extract_superpixels,
+    prepare,
+    score,
+    select,
+    train,
+)
+from stages.evaluating.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
 from stages.networks.build import build_network
-from stages.randomness import stream, torch_seed
+from stages.networks.predictor import load_predictor
+from stages.pixels.edges import edge_mask
+from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
+from stages.recipes.recipe import load_recipe
 from stages.regions import segmentation
 from stages.regions.reductions import best_pixels, region_sums
 from stages.regions.segmentation import equalised, segment
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream, torch_seed
+from stages.scoring.maturity import on_grid
 from stages.settings.network import NetworkSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings
 from stages.settings.registry import SETTINGS
 from stages.settings.stages import AnnotateSettings, EvaluateSettings, PrepareSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import class_weights, label_loss
-from stages.training.samples import TrainingSamples
+from stages.training.objectives.labels import class_weights, label_loss
+from stages.training.samples.maps import TrainingSamples
 from stages.training.schedules import build_schedule
 from stages.training.window import Window, crop_labels
 

@@ -9,10 +9,8 @@ import pytest
 import torch
 from worlds import TINY, random_masks, region_round, write_dataset, write_superpixels
 
-from stages import annotate_simulate, pseudo_label, score, select, train
-from stages.acquisition.balance import class_shares, class_weights, probability_weights, rescaled
-from stages.acquisition.measures import bvsb
-from stages.annotation.answered import within_budget
+from stages.answering.simulated.answered import within_budget
+from stages.answering.simulated.trimming import evidence, inside
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID
 from stages.artifacts.dataset import VOID, Dataset
@@ -21,19 +19,21 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.errors import BadInput
-from stages.inference.confusion import mean_iou
+from stages.commands import annotate_simulate, pseudo_label, score, select, train
+from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
-from stages.randomness import stream
 from stages.regions.reductions import score_image
 from stages.regions.segmentation import seeds_slots, segment
-from stages.regions.trimming import evidence, inside
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
+from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
+from stages.scoring.measures import bvsb
 from stages.settings.network import NetworkSettings
 from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.loop import Training
-from stages.training.samples import TrainingSamples
+from stages.training.samples.maps import TrainingSamples
 from stages.training.schedules import build_schedule
 from stages.training.window import Window, crop_image, crop_labels
 
@@ -295,7 +295,7 @@ class TestStage1:
     def test_answers_reach_the_loss_as_they_are_in_the_ledger(self, world):
         _, dataset, _, path = world
         samples = TrainingSamples(dataset, path, settings_of_stage_1(scale_range=(1, 1), flip=0), (0.5, 0.5, 0.5))
-        from stages.training.samples import collate
+        from stages.training.samples.maps import collate
 
         batch = collate([samples[(index, 0)] for index in range(len(samples))])
         ledger = Annotations(path)
@@ -310,13 +310,13 @@ class TestStage1:
         _, dataset, _, ledger = world
         calls = []
         monkeypatch.setattr(Training, "descend", lambda self, *_: calls.append(self.state.step))
-        monkeypatch.setattr("stages.training.samples.crop_labels", lambda places, *_: np.full_like(places, -1))
+        monkeypatch.setattr("stages.training.samples.maps.crop_labels", lambda places, *_: np.full_like(places, -1))
         model = train.run(dataset, ledger, world[0] / "none.safetensors", settings_of_stage_1(epochs=2))
         assert calls == []
         assert Model(model).header.counts["epochs"] == 2
 
     def test_void_as_a_class_is_learned_but_never_a_result(self, world, tmp_path):
-        from stages import evaluate
+        from stages.commands import evaluate
         from stages.settings.stages import EvaluateSettings
 
         _, dataset, regions, ledger = world

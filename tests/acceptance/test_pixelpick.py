@@ -13,24 +13,24 @@ from torch import nn
 from worlds import random_masks, random_round, write_dataset
 
 from alseg_cli.options import gather
-from stages import export_queries, import_answers, score, select
-from stages.acquisition.choice import RULES, choose_pixels, pool_size
-from stages.acquisition.committee import soft_vote
-from stages.acquisition.measures import EXCLUSIVE, MEASURES
-from stages.acquisition.statistics import mean_defined, spatial_coverage, split_budget
-from stages.annotation.answered import IN_ERROR
+from stages.answering.simulated.answered import IN_ERROR
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import COLUMNS
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
-from stages.errors import BadInput
-from stages.inference.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
-from stages.inference.predictor import Predictor
-from stages.randomness import stream
+from stages.commands import export_queries, import_answers, score, select
+from stages.evaluating.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
+from stages.networks.predictor import Predictor
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
+from stages.scoring.committee import soft_vote
+from stages.scoring.measures import EXCLUSIVE, MEASURES
+from stages.selecting.choice import RULES, choose_pixels, pool_size
+from stages.selecting.statistics import mean_defined, spatial_coverage, split_budget
 from stages.settings.stages import ImportSettings, PrepareSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import label_loss
 from stages.training.colour import blur_kernel_size
+from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule, milestones, poly
 from stages.training.window import Scales, crop_labels, draw_window
 
@@ -149,7 +149,7 @@ def test_a6_a7_budget_and_unchanged_rows(tmp_path):
 @pytest.mark.shared
 def test_a8_the_published_first_draw(tmp_path, shared):
     """Class counts, mean distinct classes, mean coverage and one image's pixels, on the real CamVid."""
-    from stages import annotate_simulate, prepare
+    from stages.commands import annotate_simulate, prepare
     from stages.settings.stages import AnnotateSettings
 
     dataset = prepare.run("camvid", shared / "camvid", tmp_path / "camvid.h5", PrepareSettings(workers=2))
@@ -373,7 +373,7 @@ def answer_for(masks, line):
 
 
 def test_a20_people_answer_like_the_simulation(human_world):
-    from stages import annotate_simulate
+    from stages.commands import annotate_simulate
     from stages.settings.stages import AnnotateSettings
 
     folder, dataset, queries, masks, lines = human_world

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.acquisition.clusters import (
+from stages.selecting.cluster_budgets import (
     ClusterTables,
     best_per_cluster,
     best_per_image,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.acquisition.image_budget import ImageBudget, image_budget, next_count
+from stages.selecting.image_budget import ImageBudget, image_budget, next_count
 
 TABLE = [  # N, r, alpha, beta; B, n0, q, T, T * q, image-level labels of the public code
     (1679, 0.02, 0.1, 0.5, 34, 3, 2, 17, 34, 37),

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.acquisition.choice import highest
-from stages.acquisition.measures import EXCLUSIVE, MEASURES
+from stages.scoring.measures import EXCLUSIVE, MEASURES
+from stages.selecting.choice import highest
 
 ROWS = [(0.5, 0.3, 0.2), (0.9, 0.05, 0.05), (0.42, 0.39, 0.19), (0.34, 0.33, 0.33), (0.5, 0.5, 0.0)]
 

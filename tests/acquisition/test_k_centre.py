@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.acquisition import k_centre as module
-from stages.acquisition.k_centre import k_centre
+from stages.selecting import k_centre as module
+from stages.selecting.k_centre import k_centre
 
 worlds = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32)).map(
     lambda case: np.random.default_rng(case[2]).integers(-3, 4, case[:2])

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.acquisition.maturity import jensen_shannon, lossiness, maturity, mean_divergence, on_grid
-from stages.acquisition.measures import entropy
 from stages.regions.reductions import lookup
+from stages.scoring.maturity import jensen_shannon, lossiness, maturity, mean_divergence, on_grid
+from stages.scoring.measures import entropy
 
 EVEN, SKEWED, CERTAIN, OTHER = (0.5, 0.5), (0.9, 0.1), (1.0, 0.0), (0.0, 1.0)
 RAMP = torch.arange(64.0).view(8, 8)

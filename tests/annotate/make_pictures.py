@@ -15,7 +15,7 @@ from conftest import DESCRIPTION  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from stages import extract_superpixels, prepare, score, select  # noqa: E402
-from stages.people.questions import Questions  # noqa: E402
+from stages.answering.questions import Questions  # noqa: E402
 from stages.settings.regions import ExtractSettings  # noqa: E402
 from stages.settings.stages import PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
 

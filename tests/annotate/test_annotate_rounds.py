@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from annotate_support import served
 
-from stages import score, select
+from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.verify import verify_files
-from stages.people.questions import Questions
+from stages.commands import score, select
 from stages.settings.stages import ScoreSettings, SelectSettings
 
 

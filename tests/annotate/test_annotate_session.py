@@ -8,15 +8,15 @@ from annotate_support import Truth
 from hypothesis import given as sampled
 from hypothesis import strategies as st
 
-from stages.errors import BadInput, StageFailed
-from stages.people.given import Given, Refused
-from stages.people.guard import is_ours, name_in
-from stages.people.journal import Journal
-from stages.people.keys import class_keys
-from stages.people.order import short_path
-from stages.people.questions import Questions
-from stages.people.session import Conflict, Session
-from stages.settings.people import PeopleSettings
+from stages.answering.browser.guard import is_ours, name_in
+from stages.answering.browser.journal import Journal
+from stages.answering.browser.session import Conflict, Session
+from stages.answering.given import Given, Refused
+from stages.answering.order import short_path
+from stages.answering.questions import Questions
+from stages.runtime.errors import BadInput, StageFailed
+from stages.settings.annotate import PeopleSettings
+from stages.settings.keys import class_keys
 
 
 class Clock:

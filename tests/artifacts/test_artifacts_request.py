@@ -3,9 +3,9 @@
 import pytest
 from worlds import random_masks, random_round, write_dataset
 
-from stages import annotate_simulate, score, select
 from stages.artifacts.opening import open_any
-from stages.errors import BadInput
+from stages.commands import annotate_simulate, score, select
+from stages.runtime.errors import BadInput
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
 

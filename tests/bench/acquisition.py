@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from stages.acquisition.choice import RULES, choose_pixels
-from stages.acquisition.measures import MEASURES
-from stages.randomness import stream
+from stages.runtime.randomness import stream
+from stages.scoring.measures import MEASURES
+from stages.selecting.choice import RULES, choose_pixels
 from tests.bench.measure import SEED, Job, Row, measure
 
 SHAPES = ((11, 360, 480), (19, 256, 512))

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.annotation.answered import within_budget
+from stages.answering.simulated.answered import within_budget
+from stages.answering.simulated.trimming import evidence
 from stages.artifacts.answers import Answers, append_answers
 from stages.artifacts.dataset import VOID
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene
-from stages.randomness import stream
-from stages.regions.areas import Areas
+from stages.pixels.runs import Areas
 from stages.regions.segmentation import segment
-from stages.regions.trimming import evidence
+from stages.runtime.randomness import stream
 from stages.settings.regions import ExtractSettings
 from tests.bench.measure import SEED, Job, Measured, Row, run, seconds
 
@@ -92,8 +92,8 @@ def answers(folder: Path) -> Work:
 def pixbal(folder: Path) -> Work:
     import torch
 
-    from stages.acquisition.measures import bvsb
     from stages.regions.reductions import score_image
+    from stages.scoring.measures import bvsb
     from tests.bench.regions import predictions
 
     torch.set_num_threads(1)
@@ -109,11 +109,11 @@ def pixbal(folder: Path) -> Work:
 
 
 def pseudo_labels(folder: Path) -> Work:
-    """Features and cosines in the order in which `stages.inference.directions` gives them."""
+    """Features and cosines in the order in which `stages.networks.directions` gives them."""
     import torch
     import torch.nn.functional as F
 
-    from stages.regions import prototypes
+    from stages.pseudo_labelling import prototypes
 
     torch.set_num_threads(2)
     labels = torch.from_numpy(np.load(folder / "scene.npz")["labels"]).long()
@@ -141,7 +141,7 @@ def losses(folder: Path) -> Work:
     """Regions of 32x32 pixels, every tenth of them answered."""
     import torch
 
-    from stages.supervision.class_sets import class_set_losses, total
+    from stages.training.losses.class_sets import class_set_losses, total
 
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(SEED)

@@ -12,7 +12,18 @@ import torch.nn.functional as F
 from scipy.special import entr, expit, rel_entr, softmax
 from torch import Tensor, nn
 
-from stages.acquisition.clusters import (
+from stages.datasets.scenes import generate_scene
+from stages.networks.predictor import Predictor
+from stages.networks.support import SupportMaps
+from stages.pixels.edges import STRONGEST, WEAKEST
+from stages.regions.graph import region_table
+from stages.regions.patches import cut_patches
+from stages.regions.reductions import best_pixels, lookup, region_sums
+from stages.regions.segmentation import segment
+from stages.runtime.processes import THREAD_LIMITS
+from stages.runtime.randomness import stream
+from stages.scoring.maps import scored
+from stages.selecting.cluster_budgets import (
     best_per_cluster,
     class_given_cluster,
     cluster_budgets,
@@ -22,17 +33,6 @@ from stages.acquisition.clusters import (
     deal_budgets,
     spread_budgets,
 )
-from stages.datasets.scenes import generate_scene
-from stages.inference.edges import STRONGEST, WEAKEST
-from stages.inference.predictor import Predictor
-from stages.networks.support import SupportMaps
-from stages.parallel import THREAD_LIMITS
-from stages.randomness import stream
-from stages.regions.graph import region_table
-from stages.regions.patches import cut_patches
-from stages.regions.reductions import best_pixels, lookup, region_sums
-from stages.regions.segmentation import segment
-from stages.scoring.maps import scored
 from stages.settings.regions import ClusterSettings, ExtractSettings
 from stages.settings.stages import ScoreSettings
 from tests.bench.kmeans import CLUSTERS, FEATURES

@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from stages import prepare
+from stages.commands import prepare
 from stages.datasets.decode import class_lookup, decode_mask
 from stages.datasets.description import load_description
-from stages.randomness import stream
+from stages.runtime.randomness import stream
 from stages.settings.stages import PrepareSettings
 from tests.bench.material import CAMVID, quiet, street_files
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds

@@ -11,25 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages import annotate_simulate, score, select, train
-from stages.acquisition.k_centre import k_centre
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.hdf5 import LIBVER, Writer
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publishing
+from stages.commands import annotate_simulate, score, select, train
+from stages.commands.train import input_statistics
 from stages.datasets.scenes import generate_scene
-from stages.inference.devices import choose_device, forward_precision
-from stages.inference.predictor import image_batches
 from stages.networks.discriminator import Discriminator
-from stages.randomness import stream
-from stages.ranks import Ranks
+from stages.networks.predictor import image_batches
+from stages.runtime.devices import choose_device, forward_precision
+from stages.runtime.randomness import stream
+from stages.runtime.ranks import Ranks
+from stages.selecting.k_centre import k_centre
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.adversarial_objective import AdversarialObjective
-from stages.train import input_statistics
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Training
-from stages.training.streams import StreamSamples
+from stages.training.objectives.adversarial import AdversarialObjective
+from stages.training.samples.streams import StreamSamples
 from tests.bench.material import quiet, street_dataset
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, plain, run
 from tests.bench.memory import kilobytes, megabytes

@@ -10,8 +10,8 @@ from importlib import import_module
 
 import numpy as np
 
-from stages.randomness import stream
 from stages.regions.clustering import kmeans, nearest
+from stages.runtime.randomness import stream
 from stages.settings.regions import ClusterSettings
 from tests.bench.class_sets import memory
 from tests.bench.measure import SEED, seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stages import annotate_simulate, prepare, score, select
+from stages.commands import annotate_simulate, prepare, score, select
 from stages.datasets.description import load_description
 from stages.datasets.scenes import generate_scene
 from stages.settings.stages import AnnotateSettings, PrepareSettings, ScoreSettings, SelectSettings

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import jensenshannon
 
-from stages.acquisition.measures import bvsb
 from stages.artifacts.answers import Answers, append_answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, Writer, build_in_memory
@@ -23,16 +22,17 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.request import refer
 from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene
-from stages.parallel import core_count
-from stages.randomness import stream
-from stages.regions.areas import Areas, areas_of
+from stages.pixels.runs import Areas, areas_of
+from stages.pseudo_labelling.sieve import sieve
 from stages.regions.cut import Graph, MergeTask, merge_image
 from stages.regions.graph import adjacency, region_table
 from stages.regions.parts import compact
 from stages.regions.reductions import region_means, score_image
 from stages.regions.segmentation import segment
-from stages.regions.sieve import sieve
 from stages.regions.votes import vote
+from stages.runtime.processes import core_count
+from stages.runtime.randomness import stream
+from stages.scoring.measures import bvsb
 from stages.settings.regions import ExtractSettings
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds
 from tests.bench.memory import megabytes, peak

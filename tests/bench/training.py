@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.publish import publish_bytes
-from stages.inference.devices import choose_device
-from stages.inference.predictor import place
+from stages.commands.train import history_csv, input_statistics
 from stages.networks.build import build_network
-from stages.ranks import Ranks
+from stages.networks.predictor import place
+from stages.runtime.devices import choose_device
+from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import LabelObjective
-from stages.train import history_csv, input_statistics
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Row as HistoryRow
 from stages.training.loop import Training
-from stages.training.samples import TrainingSamples
+from stages.training.objectives.labels import LabelObjective
+from stages.training.samples.maps import TrainingSamples
 from tests.bench.material import first_labels, quiet, street_dataset
 from tests.bench.measure import SEED, Job, Measured, Row, measure, plain
 

@@ -27,7 +27,7 @@ SHARD_IMAGES = 2
 ALSEG = [
     sys.executable,
     "-c",
-    "from stages import cluster_regions, extract_superpixels, prepare, pseudo_label, score\n"
+    "from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score\n"
     "for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):\n"
     f"    stage.SHARD_IMAGES = {SHARD_IMAGES}\n"
     "from alseg_cli.app import main; main()",

@@ -11,8 +11,8 @@ import sys
 import traceback
 
 from alseg_cli.app import main
-from stages import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 from stages.artifacts import publish, shards
+from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
@@ -117,15 +117,6 @@ if __name__ == "__main__":
     import cv2  # noqa: F401
 
     if "torch" in sys.argv[3:]:
-        import stages.inference.directions
-        import stages.inference.predictor
-        import stages.networks.weights
-        import stages.pictures.curves
-        import stages.regions.clustering
-        import stages.regions.features
-        import stages.regions.prototypes
-        import stages.regions.reductions
-        import stages.supervision.class_set_objective
-        import stages.training.loop  # noqa: F401
+        pass
     print("ready", flush=True)
     serve(int(sys.argv[2]))

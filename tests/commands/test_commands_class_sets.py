@@ -38,8 +38,8 @@ from stages.artifacts.model import Model
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.scores import Scores
 from stages.settings.train import TrainSettings
-from stages.supervision.class_set_objective import ClassSetObjective
-from stages.training.samples import Batch
+from stages.training.objectives.class_sets import ClassSetObjective
+from stages.training.samples.maps import Batch
 
 CLASSES = 9
 STAGES = ("annotate-simulate", "train", "score", "pseudo-label")

@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TINY, random_masks, random_round, region_round, write_clusters, write_dataset, write_superpixels
 
-from alseg_cli.inspection import describe
-from stages import pseudo_label, score, select, train
-from stages.acquisition.choice import RULES, choose_pixels
-from stages.acquisition.measures import EXCLUSIVE, INDEPENDENT, MEASURES
 from stages.artifacts.header import SCHEMA_VERSION, Header, content_digest
 from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import KINDS, open_any
 from stages.artifacts.verify import verify_one
-from stages.errors import BadInput
+from stages.commands import pseudo_label, score, select, train
+from stages.reporting.inspection import describe
+from stages.runtime.errors import BadInput
+from stages.scoring.measures import EXCLUSIVE, INDEPENDENT, MEASURES
+from stages.selecting.choice import RULES, choose_pixels
 from stages.settings.regions import PseudoLabelSettings
 from stages.settings.registry import SETTINGS
 from stages.settings.stages import EvaluateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import label_loss
+from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule
 
 # --- measures ---------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_every_schedule_stays_between_zero_and_the_peak(schedule):
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
     """One artifact of every kind, made by the stages."""
-    from stages import evaluate
+    from stages.commands import evaluate
 
     folder = tmp_path_factory.mktemp("artifacts")
     names = [f"i{number}" for number in range(6)]

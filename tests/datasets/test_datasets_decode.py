@@ -13,7 +13,7 @@ from PIL import Image
 from stages.datasets.decode import LoadedSample, class_lookup, decode_mask, load_sample, read_image, read_mask
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.files import Sample, find_samples
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 

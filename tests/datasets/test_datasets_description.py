@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.datasets.description import DatasetDescription, load_description
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 
 
 def write(folder: Path, text: str) -> str:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages import prepare
 from stages.artifacts.dataset import Dataset
+from stages.commands import prepare
 from stages.datasets.description import load_description
 from stages.datasets.division import allot, divide
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
 PAPER = {"train": 0.72, "val": 0.08, "test": 0.2}

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from stages import prepare
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.header import digest_of
+from stages.commands import prepare
 from stages.datasets.description import load_description
 from stages.datasets.image_labels import labels_by_name, labels_from_json, majority_label
-from stages.errors import BadInput
+from stages.runtime.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
 HEAD = """

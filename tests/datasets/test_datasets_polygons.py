@@ -10,17 +10,17 @@ from worlds import region_round, write_superpixels
 
 from alseg_cli.app import app
 from alseg_cli.exits import exit_codes
-from stages import prepare
+from stages.answering.simulated.clicks import mask_vertices, polygon_clicks
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
+from stages.commands import prepare
 from stages.datasets.decode import read_polygons
 from stages.datasets.description import load_description
 from stages.datasets.files import find_samples
-from stages.datasets.resize import place_vertices
-from stages.errors import BadInput
-from stages.regions.clicks import mask_vertices, polygon_clicks
+from stages.pixels.resize import place_vertices
+from stages.runtime.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
 HEIGHT, WIDTH = 32, 64

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.datasets.resize import resize_image, resize_mask, target_size
-from stages.errors import BadInput
+from stages.pixels.resize import resize_image, resize_mask, target_size
+from stages.runtime.errors import BadInput
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import prepare
 from stages.artifacts.dataset import Dataset
+from stages.commands import prepare
 from stages.datasets.decode import class_lookup, decode_mask, read_mask
 from stages.datasets.description import DatasetDescription, load_description
-from stages.datasets.resize import resize_mask
-from stages.errors import BadInput
+from stages.pixels.resize import resize_mask
+from stages.runtime.errors import BadInput
 from stages.settings.stages import PrepareSettings
 
 UCM, DEEPGLOBE = load_description("ucm-dlrsd"), load_description("deepglobe")

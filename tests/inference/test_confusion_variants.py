@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.inference.confusion import (
+from stages.evaluating.confusion import (
     confusion_matrix,
     frequency_weighted_iou,
     intersection_over_union,

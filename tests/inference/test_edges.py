@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.inference.edges import edge_mask, edge_strength
+from stages.pixels.edges import edge_mask, edge_strength
 
 cv2 = pytest.importorskip("cv2")
 

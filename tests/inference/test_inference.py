@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from worlds import TINY, random_masks, random_round, write_dataset
 
-from stages import evaluate, train
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
-from stages.errors import BadInput
-from stages.inference.predictor import Predictor, equal_size_groups, image_batches
+from stages.commands import evaluate, train
+from stages.networks.predictor import Predictor, equal_size_groups, image_batches
+from stages.runtime.errors import BadInput
 from stages.settings.stages import EvaluateSettings
 from stages.settings.train import TrainSettings
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from worlds import write_dataset
 
-from stages import annotate_simulate, extract_superpixels, score, select
 from stages.artifacts.annotations import Annotations
+from stages.commands import annotate_simulate, extract_superpixels, score, select
 from stages.settings.regions import ExtractSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 

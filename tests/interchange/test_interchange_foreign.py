@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from stages import export_queries, import_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
-from stages.errors import BadInput, StageFailed
+from stages.commands import export_queries, import_answers
+from stages.runtime.errors import BadInput, StageFailed
 from stages.settings.stages import ImportSettings
 
 

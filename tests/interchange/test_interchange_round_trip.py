@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from stages import export_queries, import_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.opening import read_any_header
 from stages.artifacts.queries import Queries
-from stages.errors import BadInput
+from stages.commands import export_queries, import_answers
+from stages.runtime.errors import BadInput
 from stages.settings.stages import ImportSettings
 
 TABLES, PAINTED = ("t.csv", "t.json"), ("t.coco.json", "masks")
@@ -88,7 +88,7 @@ def test_classes_of_images_are_not_painted(kind, name, asked, tmp_path):
 
 def test_a_second_round_follows_the_first(asked, tmp_path):
     """Answers come behind those of the ledger before, and only those of this round are exported."""
-    from stages import annotate_simulate, score, select
+    from stages.commands import annotate_simulate, score, select
     from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 
     one = asked["precise"]

@@ -10,7 +10,6 @@ from PIL import Image
 from test_interchange_foreign import document_of, exported, imported, refused, truth_of, write_masks, written
 from worlds import random_masks, write_dataset
 
-from stages import annotate_simulate, export_queries, import_answers, score, select
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
@@ -18,7 +17,8 @@ from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.verify import verify_one
-from stages.errors import BadInput
+from stages.commands import annotate_simulate, export_queries, import_answers, score, select
+from stages.runtime.errors import BadInput
 from stages.settings.stages import AnnotateSettings, ImportSettings, ScoreSettings, SelectSettings
 
 

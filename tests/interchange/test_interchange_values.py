@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from stages.errors import BadInput
-from stages.interchange.coco import string_counts
-from stages.interchange.names import image_of, known_names
-from stages.interchange.values import OPEN, SKIPPED, UNPAINTED, VOID, colours_of, names_of, values_of
-from stages.regions.grid import map_on_grid, map_on_image
+from stages.answering.exchange.coco import string_counts
+from stages.answering.exchange.names import image_of, known_names
+from stages.answering.exchange.values import OPEN, SKIPPED, UNPAINTED, VOID, colours_of, names_of, values_of
+from stages.pixels.grids import map_on_grid, map_on_image
+from stages.runtime.errors import BadInput
 
 
 def test_values_beside_the_classes():

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from stages.errors import BadInput
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 TINY = NetworkSettings(backbone="test_efficientnet", head_width=64, low_level_width=8)

@@ -3,11 +3,11 @@ import safetensors.torch
 import timm
 import torch
 
-from stages.errors import BadInput
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
 from stages.networks.norms import freeze_norm
 from stages.networks.weights import load_weights
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 NAME = "test_efficientnet"

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from stages.errors import BadInput
 from stages.networks import side_taps
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
 from stages.networks.side_taps import find_side_taps, run_with_taps
 from stages.networks.support import SupportHeads, growing_classifier
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 TINY = NetworkSettings(

@@ -9,9 +9,9 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from stages.errors import BadInput
 from stages.networks.build import build_network
 from stages.networks.weights import backbone_statistics, load_weights
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 NAME = "test_efficientnet"

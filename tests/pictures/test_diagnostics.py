@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 from worlds import region_round, write_dataset, write_superpixels
 
-from alseg_cli.diagnostics import answer_counts
-from alseg_cli.inspection import describe
-from alseg_cli.inspection import run as inspect
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers, Ledger, RegionFile
 from stages.artifacts.dataset import Dataset
@@ -17,9 +14,12 @@ from stages.artifacts.header import Header
 from stages.artifacts.images_table import write_images
 from stages.artifacts.opening import open_any
 from stages.artifacts.request import refer
-from stages.errors import BadInput
-from stages.regions.areas import areas_of, joined
+from stages.pixels.runs import areas_of, joined
 from stages.regions.votes import vote
+from stages.reporting.diagnostics import answer_counts
+from stages.reporting.inspection import describe
+from stages.reporting.inspection import run as inspect
+from stages.runtime.errors import BadInput
 
 A, B, VOID = 0, 1, 255
 D, LEARNED_VOID = 2, 3  # of three classes

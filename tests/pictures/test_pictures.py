@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 from worlds import TINY, random_masks, random_round, region_round, write_dataset, write_superpixels
 
-from alseg_cli.inspection import run as inspect
-from stages import extract_superpixels, pseudo_label, score, train
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_any, open_input
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.errors import BadInput
-from stages.pictures.labels import number_of_answers
-from stages.pictures.overlay import draw
-from stages.pictures.panels import BLACK, VOID_STRIPES, WHITE, YELLOW, Canvas, borders, panel_width
+from stages.commands import extract_superpixels, pseudo_label, score, train
+from stages.reporting.inspection import run as inspect
+from stages.reporting.pictures.labels import number_of_answers
+from stages.reporting.pictures.overlay import draw
+from stages.reporting.pictures.panels import BLACK, VOID_STRIPES, WHITE, YELLOW, Canvas, borders, panel_width
+from stages.runtime.errors import BadInput
 from stages.settings.regions import ExtractSettings, PseudoLabelSettings
 from stages.settings.stages import ScoreSettings
 from stages.settings.train import TrainSettings
@@ -282,7 +282,7 @@ def test_labels_made_of_class_sets_are_drawn(sets, method, monkeypatch):
         panel = picture[height // 2 : -80, : width // 2]  # the labels
         void = (pseudo.label_map(image, 3) == 3).sum()
         assert near(panel, VERMILION) > 50 if void > 30 else void or near(panel, VERMILION) == 0
-    monkeypatch.setattr("stages.pictures.labels.mark_prototypes", lambda *_: False)
+    monkeypatch.setattr("stages.reporting.pictures.labels.mark_prototypes", lambda *_: False)
     monkeypatch.setattr(Canvas, "thin", lambda *_: None)
     for image, picture in pictures.items():
         plain = pixels_of(draw(pseudo, None, image))

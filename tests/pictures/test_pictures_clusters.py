@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from worlds import random_masks, write_clusters, write_dataset, write_superpixels
 
-from alseg_cli.inspection import describe
-from alseg_cli.inspection import run as inspect
 from stages.artifacts.clusters import Clusters
-from stages.errors import BadInput
-from stages.pictures.clusters import COLUMNS, GAP, LEFT, TILE, TOP
-from stages.pictures.overlay import draw
+from stages.reporting.inspection import describe
+from stages.reporting.inspection import run as inspect
+from stages.reporting.pictures.clusters import COLUMNS, GAP, LEFT, TILE, TOP
+from stages.reporting.pictures.overlay import draw
+from stages.runtime.errors import BadInput
 
 NAMES = ["i0", "i1", "i2"]
 COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=np.uint8)

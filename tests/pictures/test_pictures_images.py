@@ -8,19 +8,19 @@ import pytest
 from PIL import Image
 from worlds import TINY, random_masks, random_round, write_dataset
 
-from alseg_cli.inspection import describe
-from alseg_cli.inspection import run as inspect
-from stages import annotate_simulate, export_queries, pseudo_label, score, select, train
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import VOID, Dataset
 from stages.artifacts.opening import open_any
 from stages.artifacts.pseudo_labels import PseudoLabels
-from stages.errors import BadInput
-from stages.inference.confusion import mean_iou
-from stages.pictures import curves, gated, images, labels, sheet
-from stages.pictures.gated import MOST, judge
-from stages.pictures.overlay import draw
-from stages.pictures.sheet import Cell, Section, draw_sheet, fitted, shortened, spread_out
+from stages.commands import annotate_simulate, export_queries, pseudo_label, score, select, train
+from stages.evaluating.confusion import mean_iou
+from stages.reporting.inspection import describe
+from stages.reporting.inspection import run as inspect
+from stages.reporting.pictures import curves, gated, images, labels, sheet
+from stages.reporting.pictures.gated import MOST, judge
+from stages.reporting.pictures.overlay import draw
+from stages.reporting.pictures.sheet import Cell, Section, draw_sheet, fitted, shortened, spread_out
+from stages.runtime.errors import BadInput
 from stages.settings.regions import PseudoLabelSettings
 from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings

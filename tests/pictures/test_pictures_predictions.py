@@ -11,8 +11,6 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from worlds import TINY, random_masks, random_round, write_dataset, write_superpixels
 
-from alseg_cli.inspection import run as inspect
-from stages import score, select
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.model import Model, write_model
@@ -20,13 +18,15 @@ from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import refer
 from stages.artifacts.scores import Scores
-from stages.errors import BadInput
+from stages.commands import score, select
 from stages.networks.build import build_network
-from stages.pictures import picked, predictions, regions
-from stages.pictures.overlay import draw
-from stages.pictures.panels import VOID_STRIPES, YELLOW
-from stages.pictures.picked import CLUSTER_COLOURS, NO_CLUSTER, colour_of, draw_picked_pixels
-from stages.pictures.predictions import SIDES, Prediction, mixed, predict
+from stages.reporting.inspection import run as inspect
+from stages.reporting.pictures import picked, predictions, regions
+from stages.reporting.pictures.overlay import draw
+from stages.reporting.pictures.panels import VOID_STRIPES, YELLOW
+from stages.reporting.pictures.picked import CLUSTER_COLOURS, NO_CLUSTER, colour_of, draw_picked_pixels
+from stages.reporting.pictures.predictions import SIDES, Prediction, mixed, predict
+from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 from stages.settings.stages import ScoreSettings, SelectSettings
 
@@ -282,7 +282,7 @@ class TestPixelsOfRegions:
 
 def test_pixels_without_regions_are_drawn_as_they_were(world, tmp_path, monkeypatch):
     random_round(tmp_path, world["dataset"], 0, select_settings={"rule": "uniform", "budget": 5})
-    monkeypatch.setattr("stages.pictures.overlay.draw_picked_pixels", None)
+    monkeypatch.setattr("stages.reporting.pictures.overlay.draw_picked_pixels", None)
     assert draw(open_any(tmp_path / "queries0.h5"), None, None).startswith(b"\x89PNG")
 
 

@@ -6,18 +6,18 @@ import pytest
 from typer.testing import CliRunner
 
 from alseg_cli.app import app
-from alseg_cli.comparison import read_run
 from alseg_cli.options import gather
-from alseg_cli.plan import build_rules, parse_overrides
-from alseg_cli.recipes import load_recipe, recipe_names
-from stages import prepare
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.labels import open_labels
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
-from stages.errors import BadInput
+from stages.commands import prepare
+from stages.recipes.plan import build_rules, parse_overrides
+from stages.recipes.recipe import load_recipe, recipe_names
+from stages.reporting.comparison import read_run
+from stages.runtime.errors import BadInput
 from stages.settings.registry import SETTINGS
 from stages.settings.stages import PrepareSettings
 

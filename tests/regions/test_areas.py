@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.regions.areas import Areas, areas_of, empty_areas, spans
+from stages.pixels.runs import Areas, areas_of, empty_areas, spans
 
 MAP = np.array([[3, 3, 5], [5, 3, -1], [-1, 3, 5]], np.int32)
 maps = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.integers(-2, 4))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from worlds import random_masks, write_clusters, write_dataset, write_superpixels
 
-from stages import cluster_regions
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.superpixels import Superpixels
 from stages.artifacts.verify import verify_one
-from stages.errors import BadInput
+from stages.commands import cluster_regions
+from stages.runtime.errors import BadInput
 from stages.settings.regions import ClusterSettings
 
 NAMES = ["a", "b", "c", "d"]
@@ -69,7 +69,7 @@ def test_features_are_used_again(world, tmp_path):
 
 
 def test_shards_and_workers_change_nothing(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.cluster_regions.SHARD_IMAGES", 3)
+    monkeypatch.setattr("stages.commands.cluster_regions.SHARD_IMAGES", 3)
     assert run(world, tmp_path / "x.h5", workers=2).digest == Clusters(world[3]).digest
 
 

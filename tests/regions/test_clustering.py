@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
-from stages.errors import BadInput
 from stages.regions.clustering import feeding, kmeans, nearest, random_clusters, require_enough
+from stages.runtime.errors import BadInput
 from stages.settings.regions import ClusterSettings
 
 

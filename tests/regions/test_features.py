@@ -6,8 +6,8 @@ import safetensors.torch
 import timm
 import torch
 
-from stages.errors import BadInput
 from stages.regions.features import build_patch_network, load_encoder
+from stages.runtime.errors import BadInput
 from stages.settings.regions import ClusterSettings
 
 SMALL = {"encoder": "mobilenetv3_small_050", "weights": "none", "device": "cpu"}

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import BadInput, StageFailed
-from stages.parallel import ITEMS_PER_WORKER, core_count, map_in_processes
+from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.processes import ITEMS_PER_WORKER, core_count, map_in_processes
 
 PARENT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from test_parallel import report_and_sleep
-from stages.parallel import map_in_processes
+from stages.runtime.processes import map_in_processes
 if __name__ == "__main__":
     for _ in map_in_processes(report_and_sleep, [sys.argv[2]] * 4, 2):
         pass

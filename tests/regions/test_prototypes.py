@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.regions import prototypes as module
-from stages.regions.prototypes import (
+from stages.pseudo_labelling import prototypes as module
+from stages.pseudo_labelling.prototypes import (
     argmax_in_candidates,
     expand,
     localise,

@@ -6,7 +6,6 @@ import types
 import numpy as np
 import pytest
 
-from stages.errors import BadInput
 from stages.regions import segmentation
 from stages.regions.parts import connected_parts
 from stages.regions.segmentation import (
@@ -20,6 +19,7 @@ from stages.regions.segmentation import (
     seeds_slots,
     segment,
 )
+from stages.runtime.errors import BadInput
 from stages.settings.regions import ExtractSettings
 
 METHODS = ["seeds", "slic", "lsc", "grid"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.regions.areas import areas_of
-from stages.regions.sieve import knee_first, knee_max, sieve
+from stages.pixels.runs import areas_of
+from stages.pseudo_labelling.sieve import knee_first, knee_max, sieve
 
 TOLERANCE = 1e-12
 TWO_SLOPES = np.concatenate([np.linspace(0, 0.8, 128), np.linspace(0.8, 1, 384)])

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from worlds import TINY, random_masks
 
-from stages import annotate_simulate, evaluate, score, select, train
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
+from stages.commands import annotate_simulate, evaluate, score, select, train
 from stages.settings.stages import AnnotateSettings, EvaluateSettings, ScoreSettings, SelectSettings
 from stages.settings.train import TrainSettings
 

@@ -14,16 +14,16 @@ import pytest
 from report_support import HOSTILE, Page, ask, hostile_dataset, learn, write_evaluation
 from worlds import random_masks, region_round, write_dataset, write_superpixels
 
-from alseg_cli.comparison import read_run
-from alseg_cli.diagnostics import answer_counts
-from alseg_cli.report.answers import asked_of
-from alseg_cli.report.collect import collect_run
-from alseg_cli.report.command import write_report
-from alseg_cli.report.groups import group_runs
-from alseg_cli.report.page import palette
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.opening import read_any_header
-from stages.errors import BadInput
+from stages.reporting.comparison import read_run
+from stages.reporting.diagnostics import answer_counts
+from stages.reporting.report.answers import asked_of
+from stages.reporting.report.collect import collect_run
+from stages.reporting.report.command import write_report
+from stages.reporting.report.groups import group_runs
+from stages.reporting.report.page import palette
+from stages.runtime.errors import BadInput
 
 NAME = 'ru<n>&"0"'
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg_cli.report.charts import Series, line_chart, marker, nice, short, x_axis
-from alseg_cli.report.heat import DARK, LIGHT, contrast, heat_cell, ink, luminance, ramp
-from alseg_cli.report.pictures import WIDEST, decoded, encoded, panel_of, to_bytes, wrong_pixels
+from stages.reporting.report.charts import Series, line_chart, marker, nice, short, x_axis
+from stages.reporting.report.heat import DARK, LIGHT, contrast, heat_cell, ink, luminance, ramp
+from stages.reporting.report.pictures import WIDEST, decoded, encoded, panel_of, to_bytes, wrong_pixels
 
 
 class TestHeat:

@@ -6,11 +6,11 @@ import pytest
 from report_support import ask
 from worlds import random_masks, write_dataset
 
-from alseg_cli.report.answers import acceptance_of, clusters_of, pseudo_labels_of
-from alseg_cli.report.collect import Node, Run, collect_run, in_order
-from alseg_cli.report.gallery import chosen_images, draw_galleries, images_of, shown_rounds
-from alseg_cli.report.page import duration, setting, whole
 from stages.artifacts.header import Header, InputRef
+from stages.reporting.report.answers import acceptance_of, clusters_of, pseudo_labels_of
+from stages.reporting.report.collect import Node, Run, collect_run, in_order
+from stages.reporting.report.gallery import chosen_images, draw_galleries, images_of, shown_rounds
+from stages.reporting.report.page import duration, setting, whole
 
 
 def run_of(folder: Path, *headers: tuple[str, Header]) -> Run:

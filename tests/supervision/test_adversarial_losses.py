@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.supervision.adversarial_losses import (
+from stages.training.losses.adversarial import (
     accepted,
     discriminator_loss,
     feature_matching_loss,
@@ -20,7 +20,7 @@ from stages.supervision.adversarial_losses import (
     self_training_loss,
     total_loss,
 )
-from stages.supervision.cross_entropy import label_loss
+from stages.training.objectives.labels import label_loss
 from stages.training.schedules import poly
 
 CLASSES = 4

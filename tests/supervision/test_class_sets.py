@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.supervision.class_sets import SetLosses, class_set_losses, total
+from stages.training.losses.class_sets import SetLosses, class_set_losses, total
 
 SPEC = (16.0, 8.0, 1.0)
 

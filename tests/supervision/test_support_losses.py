@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.supervision.support_losses import (
+from stages.training.losses.support import (
     area_loss,
     class_thresholds,
     loss_per_class,

@@ -12,9 +12,9 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from worlds import random_masks, random_round, write_dataset
 
 from stages.artifacts.annotations import Annotations
-from stages.randomness import stream
+from stages.runtime.randomness import stream
 from stages.settings.train import TrainSettings
-from stages.training.samples import TrainingSamples
+from stages.training.samples.maps import TrainingSamples
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
 COLOUR = (1, 2, 3)

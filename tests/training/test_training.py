@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TINY, random_masks, random_round, write_dataset
 
-from stages import train
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.model import Model
-from stages.errors import BadInput
-from stages.randomness import stream
-from stages.ranks import Ranks
+from stages.commands import train
+from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
+from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
-from stages.supervision.cross_entropy import LabelObjective, class_weights
 from stages.training.checkpoints import Checkpoints
 from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaussian_blur
 from stages.training.loop import Training
-from stages.training.samples import TrainingSamples, epoch_batches
+from stages.training.objectives.labels import LabelObjective, class_weights
+from stages.training.samples.maps import TrainingSamples, epoch_batches
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window, source_indices
 
 

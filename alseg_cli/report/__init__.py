@@ -1,1 +1,0 @@
-"""`alseg report`: runs as one HTML file, which needs no network and no other file."""

@@ -1,0 +1,99 @@
+"""The journal of answers: a line of JSON each, on the disk before the page moves on."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stages.answering.given import Given, fault, what_is_wrong
+from stages.answering.questions import Questions
+from stages.artifacts.publish import make_folder, refusal, sync_folder, work_folder
+from stages.runtime.errors import BadInput, StageFailed
+
+
+def journal_path(output: Path, key: str) -> Path:
+    """Where the answers for ``output`` wait; ``key`` is the request's, so another one's are never taken for ours."""
+    return work_folder(output) / f"journal-{key[:16]}.jsonl"
+
+
+class Journal:
+    """An open journal and the answers that were in it, oldest first. Only the holder of the output's lock has it."""
+
+    def __init__(self, path: Path, questions: Questions):
+        self.path, self.questions = path, questions
+        fresh = not path.parent.is_dir()
+        make_folder(path.parent)
+        try:
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise refusal(f"Cannot write {path}", error) from error
+        try:
+            sync_folder(path.parent)
+            if fresh:
+                sync_folder(path.parent.parent)
+            self.answers, self.length = read_answers(path, questions)
+            os.ftruncate(self.file, self.length)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, given: Given) -> None:
+        """Adds an answer; StageFailed when the disk does not take it, and then the journal is as before."""
+        line = given.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self.file, line[written:], self.length + written)
+            os.fsync(self.file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file, self.length)
+            raise StageFailed(f"The answer could not be saved in {self.path}: {error.strerror}; make room.") from error
+        self.length += len(line)
+
+    def close(self) -> None:
+        os.close(self.file)
+
+    def remove(self) -> None:
+        """Removes the file, and its folder where nothing else waits in it."""
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+
+
+def read_answers(path: Path, questions: Questions) -> tuple[list[Given], int]:
+    """The answers in a journal and the bytes that they take.
+
+    A last line that was torn does not count: nobody was told that it was saved. BadInput for damage anywhere else.
+    """
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    torn = lines.pop()
+    answers: list[Given] = []
+    length = len(content) - len(torn)
+    for number, line in enumerate(lines, start=1):
+        try:
+            given = Given.model_validate_json(line)
+            wrong = fault(given, questions)
+        except ValidationError as error:
+            if number == len(lines) and not torn:
+                return answers, length - len(line) - 1
+            wrong = f"It is damaged ({what_is_wrong(error)})."
+        if wrong is not None:
+            raise BadInput(f"{path}, line {number}: {wrong} Remove the line, and its query is asked again.")
+        answers.append(given)
+    return answers, length
+
+
+@contextlib.contextmanager
+def open_journal(path: Path, questions: Questions) -> Iterator[Journal]:
+    """Closes it at the end; one without answers leaves nothing behind."""
+    journal = Journal(path, questions)
+    try:
+        yield journal
+    finally:
+        journal.close()
+        if not journal.length:
+            journal.remove()

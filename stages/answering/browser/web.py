@@ -1,0 +1,205 @@
+"""The page and what it asks for: a web application around a session."""
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from stages.answering.browser.guard import App, Guard
+from stages.answering.browser.masks import MOST_BYTES, MaskFiles
+from stages.answering.browser.session import Conflict, Session
+from stages.answering.given import Given, Refused, Text, what_is_wrong
+from stages.answering.questions import ASKED
+from stages.runtime.errors import BadInput, StageFailed
+
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.svg": ("page.svg", "image/svg+xml"),
+}
+PATIENCE = 25.0  # seconds that a page is kept waiting for the end before it asks again
+
+Body = TypeVar("Body", bound="Asking")
+
+
+class Asking(BaseModel):
+    """What every request to do something says: which open page it is, and who sits in front of it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    client: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+    annotator: Text = ""
+
+
+class About(Asking):
+    query: int | None = None
+
+
+class Answering(Asking):
+    """An answer and how many answers to its query the page knew of."""
+
+    revision: int
+    given: Given
+
+
+def application(session: Session, token: str, host: str, port: int) -> App:
+    """The web application; everything needs the token."""
+    pages = {path: static(*file) for path, file in FILES.items()}
+
+    async def description(request: Request) -> Response:
+        return JSONResponse(describe(session))
+
+    async def image(request: Request) -> Response:
+        name = session.questions.image(asked_query(request))
+        picture = await run_in_threadpool(session.questions.picture, name)
+        return Response(picture, media_type="image/png")
+
+    async def upload(request: Request) -> Response:
+        """Takes a file that is to be the mask of a query; it is no answer yet."""
+        masks, query = asked_mask(request)
+        if request.headers.get("content-type", "").lower() != "image/png":
+            raise Refused(415, "Send a PNG file (image/png).")
+        digest, shown = await run_in_threadpool(masks.take, query, await request.body())
+        return JSONResponse({"mask": digest, "shown": shown})
+
+    async def overlay(request: Request) -> Response:
+        masks, query = asked_mask(request)
+        digest = request.path_params["digest"]
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
+            raise Refused(404, "There is no such mask.")
+        return Response(await run_in_threadpool(masks.overlay, query, digest), media_type="image/png")
+
+    def asked_query(request: Request) -> int:
+        number = request.path_params["query"]
+        query = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
+        if query not in session.position:
+            raise Refused(404, "There is no such query.")
+        return query
+
+    def asked_mask(request: Request) -> tuple[MaskFiles, int]:
+        if session.masks is None:
+            raise Refused(404, "Nobody asks for masks here.")
+        return session.masks, asked_query(request)
+
+    async def following(request: Request) -> Response:
+        asking = await read(request, Asking)
+        return await told(session.ask, asking.client, asking.annotator)
+
+    async def answer(request: Request) -> Response:
+        body = await read(request, Answering)
+        try:
+            return await told(session.answer, body.client, body.given, body.revision)
+        except Conflict as conflict:
+            return await told(session.ask, body.client, body.given.annotator, str(conflict), status=409)
+
+    async def undo(request: Request) -> Response:
+        about = await read(request, About)
+        return await told(session.back, about.client, about.annotator, about.query)
+
+    async def later(request: Request) -> Response:
+        about = await read(request, About)
+        return await told(session.put_off, about.client, about.annotator, -1 if about.query is None else about.query)
+
+    async def leave(request: Request) -> Response:
+        asking = await read(request, Asking)
+        await run_in_threadpool(session.leave, asking.client)
+        return Response(status_code=204)
+
+    async def finish(request: Request) -> Response:
+        asking = await read(request, Asking)
+        await run_in_threadpool(session.finish)
+        return await outcome(asking.client)
+
+    async def end(request: Request) -> Response:
+        return await outcome((await read(request, Asking)).client)
+
+    async def outcome(client: str) -> Response:
+        """How it came out, as soon as that is known; after a while that it is not."""
+        ended = await run_in_threadpool(session.ended.wait, PATIENCE)
+        if ended:
+            session.leave(client)
+        return JSONResponse({"state": "ended" if ended else "closing" if session.closed else "open",
+                             "told": session.outcome})  # fmt: skip
+
+    posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        "/next": following, "/answer": answer, "/undo": undo, "/later": later, "/leave": leave, "/finish": finish,
+        "/end": end, "/mask/{query}": upload,
+    }  # fmt: skip
+    gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        "/session": description, "/image/{query}": image, "/mask/{query}/{digest}": overlay,
+    }  # fmt: skip
+    routes = [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+    routes += [Route(path, get, methods=["GET"]) for path, get in gets.items()]
+    routes += [Route(path, post, methods=["POST"]) for path, post in posts.items()]
+    web = Starlette(
+        routes=routes,
+        exception_handlers={Refused: refused, StageFailed: failed, BadInput: failed, HTTPException: plain},  # type: ignore[dict-item]
+    )
+    return Guard(web, token, host, port, {} if session.masks is None else {"/mask/": MOST_BYTES})
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """What the page needs to know once."""
+    questions, settings = session.questions, session.settings
+    classes = zip(questions.classes, questions.colours, session.keys, strict=True)
+    return {
+        "asked": ASKED[questions.queries.answer],
+        "unit": questions.queries.unit,
+        "answer": questions.queries.answer,
+        "sets": questions.of_sets,
+        "masks": session.masks is not None,
+        "void_in_sets": questions.queries.answer == "class-set",
+        "round": questions.queries.round,
+        "dataset": questions.data.attributes["name"],
+        "annotator": settings.annotator,
+        "classes": [{"name": name, "colour": colour, "key": key} for name, colour, key in classes],
+        "keys": settings.commands(),
+    }
+
+
+def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    """Serves one of the files beside this module, as it was when the server started."""
+    content = (Path(__file__).parent / "page" / name).read_bytes()
+
+    async def page(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return page
+
+
+async def read(request: Request, body: type[Body]) -> Body:
+    """The request's JSON as ``body``; Refused with what is wrong about it."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "Send JSON (application/json).")
+    content = await request.body()
+    try:
+        return body.model_validate_json(content)
+    except ValidationError as error:
+        malformed = error.errors()[0]["type"] == "json_invalid"
+        raise Refused(400 if malformed else 422, f"That is no request of the page ({what_is_wrong(error)}).") from None
+
+
+async def told(do: Callable[..., dict[str, Any]], *arguments: Any, status: int = 200) -> Response:
+    return JSONResponse(await run_in_threadpool(do, *arguments), status_code=status)
+
+
+def refused(request: Request, error: Refused) -> Response:
+    return JSONResponse({"told": error.sentence}, status_code=error.status)
+
+
+def failed(request: Request, error: StageFailed | BadInput) -> Response:
+    """What is wrong on the server's side: a full disk, a damaged file."""
+    return JSONResponse({"told": str(error)}, status_code=507 if isinstance(error, StageFailed) else 500)
+
+
+def plain(request: Request, error: HTTPException) -> Response:
+    return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=error.headers)

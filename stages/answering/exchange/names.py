@@ -1,0 +1,44 @@
+"""Which image of a dataset a file of another tool is about."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+
+from stages.runtime.errors import BadInput
+
+UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
+
+
+def known_names(ids: Iterable[str]) -> dict[str, str | None]:
+    """Name -> id: the ids themselves, and without leading folders; None where several images have that name."""
+    every = list(ids)
+    names: dict[str, str | None] = {}
+    for image in every:
+        for shorter in endings(image)[1:]:
+            names[shorter] = None if shorter in names else image
+    return names | {image: image for image in every}
+
+
+def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
+    """The id of the image that the file ``name`` shows; its ending and folders that no id has do not matter.
+
+    ``known`` as of `known_names`. Raises BadInput where no image fits, or several; ``where`` says who told the name.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    names = [*endings(str(path.with_suffix(""))), *endings(str(path))] if path.name else []
+    for candidate in (*names, UPLOADED.sub("", path.stem, count=1)):
+        if candidate in known:
+            found = known[candidate]
+            if found is None:
+                raise BadInput(f"{where}: {path.name} may be any of several images; keep the folders in its name.")
+            return found
+    raise BadInput(
+        f"{where}: {path.name or repr(name)} is no image of the dataset; name files as the images are, such as "
+        f"{min(known)}.png."
+    )
+
+
+def endings(name: str) -> list[str]:
+    """``name``, and without its first folder, and without its second, ..."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -1,0 +1,50 @@
+"""What a pixel of a painted answer says: a class, or one of four things beside the classes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stages.artifacts.dataset import VOID
+from stages.runtime.errors import BadInput
+
+UNPAINTED, SKIPPED, OPEN = VOID - 3, VOID - 2, VOID - 1
+# `background` is what nobody painted, `open` a query without an answer, `skip` one that somebody could not answer
+WORDS = {"background": UNPAINTED, "skip": SKIPPED, "open": OPEN, "void": VOID}
+COLOURS = {UNPAINTED: (0, 0, 0), SKIPPED: (160, 160, 160), OPEN: (255, 0, 255), VOID: (255, 255, 255)}
+
+
+def words_beside(classes: Sequence[str]) -> dict[int, str]:
+    """Value -> name of what stands beside the classes; another one where a class has that name."""
+    taken = {name.lower() for name in classes}
+    return {value: word if word not in taken else f"alseg-{word}" for word, value in WORDS.items()}
+
+
+def names_of(classes: Sequence[str]) -> dict[int, str]:
+    """Value -> name, first of the classes, then of what stands beside them; BadInput for too many classes."""
+    if len(classes) > UNPAINTED:
+        raise BadInput(f"Painted answers take {UNPAINTED} classes, not {len(classes)}; use a table (.csv, .json).")
+    return dict(enumerate(classes)) | words_beside(classes)
+
+
+def values_of(classes: Sequence[str]) -> dict[str, int]:
+    """Name -> value, the inverse of `names_of`."""
+    return {name: value for value, name in names_of(classes).items()}
+
+
+def value_of(name: str, values: Mapping[str, int]) -> int | None:
+    """What ``name`` stands for among ``values``, also in capitals; None for no name of theirs."""
+    return values.get(name, values.get(name.lower()))
+
+
+def colours_of(palette: np.ndarray) -> dict[int, tuple[int, int, int]]:
+    """Value -> colour, no two alike; palette (C,3) u8 are the colours of the classes, changed where one comes twice."""
+    wished = dict(enumerate(tuple(colour) for colour in palette.tolist())) | COLOURS
+    found: dict[int, tuple[int, int, int]] = {}
+    taken: set[int] = set()
+    for value, (red, green, blue) in wished.items():
+        packed = red << 16 | green << 8 | blue
+        while packed in taken:
+            packed = (packed + 1) % (1 << 24)
+        taken.add(packed)
+        found[value] = (packed >> 16, packed >> 8 & 255, packed & 255)
+    return found

@@ -1,0 +1,196 @@
+"""The stage `evaluate`: how well models segment a split."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer, build_in_memory
+from stages.artifacts.header import Header
+from stages.artifacts.model import Model, require_same_classes
+from stages.artifacts.publish import publish_together
+from stages.artifacts.request import Request, produce, refer
+from stages.runtime.console import Progress
+from stages.runtime.errors import BadInput
+from stages.selecting.statistics import defined
+from stages.settings.stages import EvaluateSettings
+
+if TYPE_CHECKING:
+    from stages.networks.predictor import Predictor
+
+
+def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateSettings, force: bool = False) -> Path:
+    """Publishes the confusion matrices of ``models`` on a split and what is read off them, as HDF5 and JSON.
+
+    Raises BadInput without masks in the split, and for a model of another class table.
+    """
+    with Dataset(dataset) as data:
+        ids = data.ids(settings.split)
+        if not data.has_masks(settings.split):
+            raise BadInput(f"{dataset} has no masks in split {settings.split!r}, so nothing can be evaluated on it.")
+        if settings.choose_on is not None and not data.has_masks(settings.choose_on):
+            raise BadInput(f"{dataset} has no masks in split {settings.choose_on!r}, so nothing can be chosen on it.")
+        opened = [Model(path) for path in models]
+        if len({model.digest for model in opened}) < len(opened):
+            raise BadInput("Two of the models are the same; give each once.")
+        for model in opened:
+            require_same_classes(model, data)
+        names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
+        inputs = {"dataset": data, **dict(zip(names, opened, strict=True))}
+        request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))
+        return produce(request, lambda: build(request, data, ids, opened, settings), force)
+
+
+# What a model's labels cost: answers (pixels or masks) in how many images, usable labels, clicks, seconds
+COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluated set of weights."""
+
+    model: Model
+    checkpoint: str
+    epoch: int
+    confusion: np.ndarray
+
+
+def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> str:
+    from stages.evaluating.confusion import (
+        frequency_weighted_iou,
+        intersection_over_union,
+        mean_accuracy,
+        mean_iou,
+        mean_iou_all,
+        mean_iou_present,
+        pixel_accuracy,
+    )
+
+    weights, chosen = every_checkpoint(models, settings), None
+    if settings.choose_on is not None:
+        candidates = evaluate_models(data, data.ids(settings.choose_on), weights, settings)
+        found = [mean_iou(entry.confusion) for entry in candidates]
+        best = first_best(found)
+        chosen = {
+            "split": settings.choose_on,
+            "miou": defined(found[best]),
+            "candidates": [
+                {"file": entry.model.path.name, "checkpoint": entry.checkpoint, "miou": defined(value)}
+                for entry, value in zip(candidates, found, strict=True)
+            ],
+        }
+        weights = [weights[best]]
+    entries = evaluate_models(data, ids, weights, settings)
+    iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
+    miou = np.array([mean_iou(entry.confusion) for entry in entries])
+    accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
+
+    def fill(writer: Writer) -> Header:
+        writer.strings("models/file", [entry.model.path.name for entry in entries])
+        writer.strings("models/digest", [entry.model.digest for entry in entries])
+        writer.strings("models/checkpoint", [entry.checkpoint for entry in entries])
+        writer.array("models/epoch", np.array([entry.epoch for entry in entries], dtype=np.int32))
+        writer.array("confusion", np.array([entry.confusion for entry in entries]))
+        writer.array("iou", iou)
+        writer.array("miou", miou)
+        writer.array("pixel_accuracy", accuracy)
+        for name in COSTS:
+            values = [entry.model.header.counts[name] for entry in entries]
+            writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
+        counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
+        return request.header({"classes": data.classes, "split": settings.split}, counts)
+
+    content = build_in_memory(fill)
+    report = {
+        "split": settings.split,
+        "images": len(ids),
+        "classes": data.classes,
+        "dataset": str(data.path),
+        **({} if chosen is None else {"chosen_on": chosen}),
+        "models": [
+            {
+                "file": str(entry.model.path),
+                "digest": entry.model.digest,
+                "checkpoint": entry.checkpoint,
+                "epoch": entry.epoch,
+                "miou": defined(miou[row]),
+                "miou_present": defined(mean_iou_present(entry.confusion)),
+                "miou_all": defined(mean_iou_all(entry.confusion)),
+                "pixel_accuracy": defined(accuracy[row]),
+                "mean_accuracy": defined(mean_accuracy(entry.confusion)),
+                "frequency_weighted_iou": defined(frequency_weighted_iou(entry.confusion)),
+                "iou": {name: defined(value) for name, value in zip(data.classes, iou[row], strict=True)},
+                "confusion": entry.confusion.tolist(),
+                "cost": {name: entry.model.header.counts[name] for name in COSTS},
+            }
+            for row, entry in enumerate(entries)
+        ],
+    }
+    text = (json.dumps(report, indent=1) + "\n").encode()
+    publish_together({request.path_beside(".json"): text, request.output: content})
+    shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
+    return f"mIoU on {settings.split} ({len(ids)} images): {shown}"
+
+
+def every_checkpoint(models: Sequence[Model], settings: EvaluateSettings) -> list[tuple[Model, str]]:
+    """The sets of weights to evaluate."""
+    return [
+        (model, checkpoint)
+        for model in models
+        for checkpoint in (model.checkpoints() if settings.checkpoint == "both" else [settings.checkpoint])
+    ]
+
+
+def first_best(found: Sequence[float]) -> int:
+    """Place of the highest number, of equal ones the first; what is no number is lower than all."""
+    return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
+
+
+def evaluate_models(
+    data: Dataset, ids: list[str], wanted: Sequence[tuple[Model, str]], settings: EvaluateSettings
+) -> list[Entry]:
+    """One pass over ``ids`` per set of weights; a best epoch that is the last is not run twice."""
+    from stages.networks.predictor import load_predictor
+    from stages.runtime.devices import choose_device
+
+    device = choose_device(settings.device)
+    entries: list[Entry] = []
+    with Progress("evaluating", len(wanted) * len(ids)) as bar:
+        for model, checkpoint in wanted:
+            epochs, best = model.header.counts["epochs"], model.attributes["best_epoch"]
+            if checkpoint == "best" and best == epochs and entries and entries[-1].model is model:
+                entries.append(Entry(model, checkpoint, best, entries[-1].confusion))
+                bar.advance(len(ids))
+                continue
+            predictor = load_predictor(model, checkpoint, device, settings.precision)
+            confusion = evaluate_one(predictor, data, ids, settings, bar)
+            entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
+    return entries
+
+
+def evaluate_one(
+    predictor: "Predictor", data: Dataset, ids: list[str], settings: EvaluateSettings, bar: Progress
+) -> np.ndarray:
+    """(C,C) i64 confusion of one network over ``ids``."""
+    import torch
+
+    from stages.evaluating.confusion import confusion_matrix
+    from stages.networks.predictor import image_batches
+
+    classes = len(data.classes)
+    total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
+    plain = not settings.flip and settings.scales == (1.0,)
+    for batch in image_batches(data, ids, settings.batch, masks=True):
+        assert batch.masks is not None
+        if plain:
+            scores = predictor.logits(batch.images)
+        else:
+            scores = predictor.probabilities(batch.images, settings.flip, settings.scales)
+        predicted = scores[:, :classes].argmax(1)  # an output for void does not compete
+        total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
+        bar.advance(len(batch.ids))
+    return total.cpu().numpy()

@@ -1,0 +1,237 @@
+"""The stage `prepare`: a dataset as its owner distributes it -> one HDF5 file, after checking all of it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.header import Header, InputRef, canonical, digest_of
+from stages.artifacts.publish import require_space
+from stages.artifacts.request import Request, produce
+from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.datasets.decode import LoadedSample, class_lookup, load_sample
+from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
+from stages.datasets.division import divide
+from stages.datasets.files import Sample, find_samples
+from stages.datasets.image_labels import NO_LABEL, majority_label
+from stages.datasets.scenes import generate_scene, scene_id
+from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
+from stages.runtime.console import say
+from stages.runtime.errors import BadInput
+from stages.settings.stages import PrepareSettings
+
+SHARD_IMAGES = 64
+LEVELS = np.arange(256) / 255
+Loaded = tuple[Sample, LoadedSample | list[str]]
+
+
+def run(description: str, root: Path | None, output: Path, settings: PrepareSettings, force: bool = False) -> Path:
+    """Publishes the dataset called ``description`` (shipped name or TOML file) below ``root``.
+
+    Raises BadInput with every fault of the description, the file layout and the files themselves.
+    """
+    described = load_description(description)
+    if described.generator is not None:
+        samples = generated_samples(described)
+        source = InputRef(described.name, digest_of(described.meaning()))
+    else:
+        if root is None:
+            raise BadInput(f"{described.name} is read from files; give the folder it was unpacked in with --root.")
+        samples, faults = find_samples(described, root)
+        if faults:
+            raise BadInput(faults + file_faults(samples, described, settings))
+        source = InputRef(str(root), source_digest(described, samples))
+    request = Request("prepare", "dataset", output, settings, {"source": source})
+    return produce(request, lambda: build(request, described, samples, settings), force)
+
+
+def generated_samples(description: DatasetDescription) -> list[Sample]:
+    assert description.generator is not None
+    return [
+        Sample(scene_id(split, index), split, Path(str(index)), None)
+        for split, count in description.generator.images.items()
+        for index in range(count)
+    ]
+
+
+def source_digest(description: DatasetDescription, samples: Sequence[Sample]) -> str:
+    """What tells that the same would be made: the description and the files' stamps.
+
+    The key ``polygons`` counts where there are such files: a split without them is made as if it were not there.
+    """
+    described = description.meaning()
+    outlined = {sample.split for sample in samples if sample.polygons is not None}
+    for name in described["splits"].keys() - outlined:
+        del described["splits"][name]["polygons"]
+    return digest_of([described, *map(stamp, samples)])
+
+
+def stamp(sample: Sample) -> list[Any]:
+    """What tells a changed file without reading it: names, sizes, times; and the label it was given."""
+    given = [] if sample.label == NO_LABEL else [sample.label]
+    files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
+    return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files), *given]
+
+
+def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
+    """The faults inside the files, so that those of the layout are not mended only to meet these."""
+    return [
+        fault for _, found in load_all(samples, description, settings) if isinstance(found, list) for fault in found
+    ]
+
+
+def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
+    """Samples with their decoded and resized arrays and their labels, or their faults, in order."""
+    lookup = class_lookup(description)
+    generator = description.generator
+
+    def load(sample: Sample) -> LoadedSample | list[str]:
+        if generator is not None:
+            index = int(sample.image.name)
+            image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
+            found: LoadedSample | list[str] = LoadedSample(image, mask)
+        else:
+            found = load_sample(sample, lookup)
+        return found if isinstance(found, list) else labelled(sample, resized(found, settings), description)
+
+    with ThreadPoolExecutor(settings.workers or None) as pool:
+        yield from zip(samples, pool.map(load, samples), strict=True)
+
+
+def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
+    """``sample`` at the size to be stored, its vertices placed in the pixels of that size."""
+    height, width = sample.image.shape[:2]
+    size = target_size(height, width, settings.scale, settings.long_side, settings.size)
+    vertices = None if sample.vertices is None else place_vertices(sample.vertices, (height, width), size)
+    if size == (height, width):
+        return replace(sample, vertices=vertices)
+    mask = None if sample.mask is None else resize_mask(sample.mask, *size)
+    return LoadedSample(resize_image(sample.image, *size), mask, vertices)
+
+
+def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
+    """``loaded`` with its image-level class: the one given, or that of most pixels of its mask as it is stored."""
+    if description.image_labels is None or description.image_labels.source != "majority" or loaded.mask is None:
+        return replace(loaded, label=sample.label)
+    label = majority_label(loaded.mask, len(description.classes))
+    if label == NO_LABEL:
+        name = sample.mask or f"The mask of image {sample.id}"
+        what = "as stored it has no pixel of a class to label the image by; mend it or remove the image."
+        return [f"{name} is rejected: {what}"]
+    return replace(loaded, label=label)
+
+
+def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+    places = {sample.id: place for place, sample in enumerate(samples)}
+    announced = False
+
+    def fill(writer: Writer, part: Sequence[Sample]) -> dict[str, Any]:
+        nonlocal announced
+        table, faults = [], []
+        for sample, loaded in load_all(part, description, settings):
+            if isinstance(loaded, list):
+                faults += loaded
+                continue
+            if not announced:
+                announced = True
+                announce(request, loaded, len(samples))
+            writer.array(f"images/{sample.id}", loaded.image, compress=False)
+            if loaded.mask is not None:
+                writer.array(f"masks/{sample.id}", loaded.mask)
+            if loaded.vertices is not None:
+                writer.array(f"polygons/{sample.id}", loaded.vertices)
+            height, width = loaded.image.shape[:2]
+            table.append(asdict(Row(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
+        if faults:  # look at the rest too, so that all can be mended at once
+            raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
+        return {"table": table}
+
+    shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
+
+    def finish(writer: Writer, parts: Parts) -> Header:
+        shard_rows = divided([[Row(**row) for row in part["table"]] for part in parts.sums], description, settings)
+        rows = [row for part in shard_rows for row in part]
+        if description.division is not None:
+            rows.sort(key=lambda row: (description.split_names.index(row.split), row.id))
+        writer.strings("index/id", [row.id for row in rows])
+        writer.strings("index/split", [row.split for row in rows])
+        writer.array("index/height", np.array([row.height for row in rows], dtype=np.int32))
+        writer.array("index/width", np.array([row.width for row in rows], dtype=np.int32))
+        writer.array("index/label", np.array([row.label for row in rows], dtype=np.int32))
+        splits = [row.split for row in rows]
+        mean, deviation = statistics(shard_rows, "train" if "train" in splits else splits[0])
+        attributes = {
+            "name": description.name,
+            "classes": description.class_names,
+            "palette": description.palette.tolist(),
+            "ignore_index": IGNORE_INDEX,
+            "mean": list(description.mean or mean.tolist()),
+            "std": list(description.std or deviation.tolist()),
+            "licence": description.licence,
+        }
+        if description.image_labels is not None:
+            attributes["image_classes"] = description.image_classes
+        counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+        return request.header(json.loads(canonical(attributes)), counts)
+
+    header = join_shards(shards, finish)
+    return ", ".join(f"{count} {split}" for split, count in header.counts.items()) + " images"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a shard keeps of an image for the tables and statistics of the whole; ``sums``, ``squares`` see `levels`."""
+
+    id: str
+    split: str
+    height: int
+    width: int
+    label: int
+    sums: list[float]
+    squares: list[float]
+
+
+def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
+    """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, levels as 0..1."""
+    histogram = np.array(Image.fromarray(image).histogram(), dtype=np.float64).reshape(3, 256)
+    return (histogram @ LEVELS).tolist(), (histogram @ LEVELS**2).tolist()
+
+
+def divided(parts: list[list[Row]], description: DatasetDescription, settings: PrepareSettings) -> list[list[Row]]:
+    """The rows of each shard, those of the split that the description divides with the splits they get.
+
+    Only here, when every image was decoded: the division is stratified by labels, which masks may have to tell.
+    """
+    division = description.division
+    if division is None:
+        return parts
+    labels = {row.id: row.label for part in parts for row in part if row.split == division.split}
+    splits = divide(labels, division.shares, settings.seed)
+    return [[replace(row, split=splits.get(row.id, row.split)) for row in part] for part in parts]
+
+
+def statistics(parts: list[list[Row]], split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (3,) f64 of the channels over all pixels of ``split``, summed shard by shard."""
+    sums, squares, pixels = np.zeros((len(parts), 3)), np.zeros((len(parts), 3)), 0
+    for place, part in enumerate(parts):
+        for row in part:
+            if row.split == split:
+                sums[place] += row.sums
+                squares[place] += row.squares
+                pixels += row.height * row.width
+    mean = np.sum(list(sums), 0) / pixels
+    return mean, np.sqrt(np.maximum(np.sum(list(squares), 0) / pixels - mean**2, 1e-12))
+
+
+def announce(request: Request, first: LoadedSample, count: int) -> None:
+    """Says how large the file will be, and refuses at once when it cannot fit."""
+    # shards and the joined file lie on the disk together for a moment
+    size = int((first.image.nbytes + (0 if first.mask is None else first.mask.nbytes // 8)) * count)
+    say(f"{request.output} will take about {size / 1e6:.0f} MB")
+    require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

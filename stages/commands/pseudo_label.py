@@ -1,0 +1,102 @@
+"""The stage `pseudo-label`: dense labels from answers and what a model makes of the pixels."""
+
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.hdf5 import Writer, require_made_from
+from stages.artifacts.header import Header
+from stages.artifacts.model import Model, require_same_classes
+from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.superpixels import Superpixels
+from stages.pseudo_labelling.disambiguation import disambiguate, require_sets
+from stages.pseudo_labelling.gating import finish_gated, gate_images, require_masks
+from stages.pseudo_labelling.labeller import finish_regions
+from stages.pseudo_labelling.sieving import require_dominant, sieve_images
+from stages.runtime.ranks import Ranks, joined_ranks
+from stages.settings.regions import PseudoLabelSettings
+
+SHARD_IMAGES = 64
+
+
+def run(
+    dataset: Path,
+    annotations: Path,
+    model: Path,
+    output: Path,
+    settings: PseudoLabelSettings,
+    superpixels: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Publishes dense labels made of the answers in ``annotations``, with what ``model`` predicts.
+
+    Dominant classes are sieved; of classes named together every pixel gets one, which needs the ``superpixels`` that
+    were asked about; beside full masks the other images get what is predicted, if the model's discriminator accepts it.
+    Raises BadInput for a ledger without such answers, and for inputs that do not fit together.
+    """
+    with Dataset(dataset) as data, Annotations(annotations) as ledger:
+        require_made_from(ledger, "dataset", data)
+        trained = Model(model)
+        require_same_classes(trained, data)
+        regions = None if superpixels is None else Superpixels(superpixels)
+        if settings.method == "sieve":
+            require_dominant(ledger)
+            regions = None  # the ledger knows the pixels
+        elif settings.method == "gated":
+            require_masks(ledger, trained)
+            regions = None
+        else:
+            regions = require_sets(ledger, regions)
+        inputs = {"dataset": data, "annotations": ledger, "model": trained, "superpixels": regions}
+        request = Request("pseudo-label", "pseudo_labels", output, settings, refer(output, inputs))
+        from stages.runtime.devices import choose_device
+
+        with joined_ranks(choose_device(settings.device).type) as ranks:
+            return produce(
+                request, lambda: build(request, data, ledger, trained, regions, settings, ranks), force, ranks
+            )
+
+
+def build(
+    request: Request,
+    data: Dataset,
+    ledger: Annotations,
+    model: Model,
+    regions: Superpixels | None,
+    settings: PseudoLabelSettings,
+    ranks: Ranks,
+) -> str:
+    gated = settings.method == "gated"
+    ids = data.ids(settings.split) if gated else sorted(set(ledger.rows) | set(ledger.exact_ids))
+    if gated:
+        fill = gate_images(data, ledger, model, settings)
+    elif regions is None:
+        fill = sieve_images(data, ledger, model, settings)
+    else:
+        fill = disambiguate(data, ledger, regions, model, settings)
+    shards = build_shards(request, ids, SHARD_IMAGES, fill, "labelling", ranks.rank, ranks.size)
+    ranks.barrier()
+    if not ranks.is_main:
+        return ""
+
+    def finish(writer: Writer, parts: Parts) -> Header:
+        attributes = {"classes": data.classes, "method": settings.method, "sieve": settings.sieve}
+        if gated:
+            counts = finish_gated(writer, parts, ids, data, settings)
+        else:
+            counts = finish_regions(writer, parts, ids, ledger, settings)
+        return request.header(attributes, ledger.cost() | counts)
+
+    return summary(join_shards(shards, finish).counts, len(ids), settings)
+
+
+def summary(counts: dict[str, Any], images: int, settings: PseudoLabelSettings) -> str:
+    if settings.method == "gated":
+        return f"{counts['accepted']} predictions accepted, {counts['refused']} refused, {counts['masks']} masks"
+    share = counts["kept_pixels"] / max(counts["region_pixels"], 1)
+    text = f"{counts['regions']} regions of {images} images"
+    if settings.method == "sieve":
+        return f"{text}, {counts['sieved_regions']} of them sieved, {100 * share:.1f} % of their pixels kept"
+    return f"{text}, {counts['region_pixels']} pixels asked about, {counts['labelled_pixels']} labelled"

@@ -1,0 +1,175 @@
+"""Whole images through a network: padding, normalisation, precision, flips and scales."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.model import Model
+from stages.networks.build import build_network
+from stages.networks.support import SupportMaps
+from stages.runtime.devices import forward_precision
+from stages.settings.network import NetworkSettings
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(B,3,H,W) f32 in [0,1] -> normalised."""
+    shape = (1, 3, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+def scaled_images(images: Tensor, scale: float) -> Tensor:
+    """(B,3,H,W) -> f32 with both sides times ``scale``, rounded down."""
+    if scale == 1:
+        return images.float()
+    sides = [max(1, int(side * scale)) for side in images.shape[-2:]]
+    return F.interpolate(images.float(), sides, mode="bilinear", antialias=scale < 1)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on ``device``, its convolutions in the layout that is fastest there."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def in_parts(images: Tensor) -> Sequence[Tensor]:
+    """What of a batch goes through a network together: all of it, on a CPU one by one.
+
+    There the last bits of a small convolution depend on the batch, and batching gains next to nothing.
+    """
+    return images.split(1) if images.device.type == "cpu" else [images]
+
+
+@dataclass
+class Predictor:
+    """A network in eval mode, ready to predict (B,3,H,W) uint8 RGB images of any size."""
+
+    network: nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: torch.device
+    precision: str = "auto"
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> normalised f32 on the device, as the network takes them.
+
+        Padded at the bottom and right by reflection to the network's multiple.
+        """
+        height, width = images.shape[-2:]
+        multiple: int = getattr(self.network, "pad_multiple", 8)
+        images = normalise(images.to(self.device).float() / 255, self.mean, self.std)
+        below, right = -height % multiple, -width % multiple
+        if below or right:
+            mode = "reflect" if below < height and right < width else "replicate"
+            images = F.pad(images, (0, right, 0, below), mode=mode)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits; the pad is cut off again."""
+        height, width = images.shape[-2:]
+        images = self.prepared(images)
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            out = torch.cat([self.network(part) for part in in_parts(images)])
+        return out[..., :height, :width].float().contiguous()
+
+    def support_maps(self, images: Tensor) -> tuple[Tensor, SupportMaps]:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and what the support heads say, of the same size."""
+        height, width = images.shape[-2:]
+        prepared = self.prepared(images)
+        found: list[list[Tensor]] = []
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            for part in in_parts(prepared):
+                inner = self.network.inner(part)  # type: ignore[operator]
+                size = (part.shape[-2], part.shape[-1])
+                found.append([self.network.segment(inner, size), *self.network.support(inner, size)])  # type: ignore[operator]
+        every = (torch.cat(each)[..., :height, :width].float() for each in zip(*found, strict=True))
+        logits, *maps = (each.contiguous() for each in every)
+        return logits, SupportMaps(*maps)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,D) f32 features of a classifier of images."""
+        parts = in_parts(self.prepared(images))
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            return torch.cat([self.network.features(part) for part in parts]).float()  # type: ignore[operator]
+
+    def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
+        """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized by ``scale``, sides rounded down."""
+        return self.logits(scaled_images(images.to(self.device), scale))
+
+    def probabilities(self, images: Tensor, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
+        """(B,3,H,W) u8 -> (B,C,H,W) f32 softmax, averaged over ``scales`` and, with ``flip``, the mirrored image."""
+        size = images.shape[-2:]
+        total: Tensor | None = None
+        for scale in scales:
+            scaled = scaled_images(images.to(self.device), scale)
+            for mirrored in (False, True) if flip else (False,):
+                logits = self.logits(scaled.flip(-1) if mirrored else scaled)
+                logits = logits.flip(-1) if mirrored else logits
+                if logits.shape[-2:] != size:
+                    logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+                softmax = logits.softmax(1)
+                total = softmax if total is None else total + softmax
+        assert total is not None
+        return total / (len(scales) * (2 if flip else 1))
+
+
+def load_predictor(model: Model, checkpoint: str, device: torch.device, precision: str) -> Predictor:
+    """The network of a model file with its last or best weights, on ``device`` in eval mode."""
+    network = build_network(NetworkSettings(**model.attributes["network"]), model.outputs, model.has_support)
+    network.load_state_dict(model.weights(checkpoint))
+    network.eval()
+    place(network, device)
+    return Predictor(network, model.attributes["mean"], model.attributes["std"], device, precision)
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one size: ids, (B,3,H,W) u8, and (B,H,W) u8 masks where asked for."""
+
+    ids: list[str]
+    images: Tensor
+    masks: Tensor | None
+
+
+def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool = False) -> Iterator[ImageBatch]:
+    """Batches of consecutive images of equal size, the next one read while the current one is worked on."""
+
+    def read(batch: list[str]) -> ImageBatch:
+        images = torch.from_numpy(np.stack([dataset.image(image) for image in batch])).permute(0, 3, 1, 2)
+        truth = torch.from_numpy(np.stack([dataset.mask(image) for image in batch])) if masks else None
+        return ImageBatch(batch, images, truth)
+
+    groups = equal_size_groups(ids, dataset.sizes, size)
+    with ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(read, group) for group in groups[:2]]
+        for group in [*groups[2:], None, None]:
+            if not ahead:
+                return
+            yield ahead.pop(0).result()
+            if group is not None:
+                ahead.append(reader.submit(read, group))
+
+
+def image_logits(
+    predictor: Predictor, dataset: Dataset, ids: Sequence[str], batch: int, scale: float
+) -> Iterator[tuple[str, Tensor]]:
+    """Per image its id and f32 logits (C,h,w), predicted from the image resized by ``scale``."""
+    for images in image_batches(dataset, ids, batch):
+        yield from zip(images.ids, predictor.scaled_logits(images.images, scale), strict=True)
+
+
+def equal_size_groups(ids: Sequence[str], sizes: dict[str, tuple[int, int]], most: int) -> list[list[str]]:
+    """``ids`` in order, cut where the size changes or ``most`` are together."""
+    groups: list[list[str]] = []
+    for image in ids:
+        if groups and len(groups[-1]) < most and sizes[groups[-1][0]] == sizes[image]:
+            groups[-1].append(image)
+        else:
+            groups.append([image])
+    return groups

@@ -1,0 +1,93 @@
+"""One class per pixel for regions whose classes were named together (Hwang et al. 2023)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.model import Model
+from stages.artifacts.superpixels import Superpixels
+from stages.pseudo_labelling.labeller import PROTOTYPE_COLUMNS, Fill, record
+from stages.runtime.errors import BadInput
+from stages.settings.regions import PseudoLabelSettings
+
+
+def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixels:
+    """The regions whose classes were named; BadInput without them, for others, and where no classes were named."""
+    if not ledger.answers.class_sets.any():
+        raise BadInput(f"{ledger.path} has no answers that name classes together; set --method sieve.")
+    if regions is None:
+        raise BadInput(
+            "Classes named together belong to regions; give --superpixels with the file that was asked about."
+        )
+    if {file.digest for file in ledger.region_files} != {regions.digest}:
+        raise BadInput(
+            f"{ledger.path} is about other regions than those of {regions.path}; give the file it was asked on."
+        )
+    return regions
+
+
+def disambiguate(
+    data: Dataset, ledger: Annotations, regions: Superpixels, model: Model, settings: PseudoLabelSettings
+) -> Fill:
+    import torch
+
+    from stages.networks.directions import directions, load_direction_predictor
+    from stages.pseudo_labelling.prototypes import argmax_in_candidates, naive_argmax, prototypes, pseudo_labels
+    from stages.runtime.devices import choose_device
+
+    device = choose_device(settings.device)
+    predictor = load_direction_predictor(model, settings.checkpoint, device, settings.precision)
+    answers, classes = ledger.answers, len(data.classes)
+
+    def label(image: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(H,W) u8 labels from the answers ``rows``, and the prototypes (A,C) as flat pixel indices, -1 = none."""
+        pixels = torch.from_numpy(data.image(image)).permute(2, 0, 1)
+        features, scores = directions(predictor, pixels, settings.scales, settings.flip, regions.sizes[image])
+        labels = torch.from_numpy(regions.labels(image)).long().to(device)
+        asked = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
+        sets = torch.from_numpy(answers.class_sets[rows].astype(bool))[:, : model.outputs].to(device)
+        points = torch.full(sets.shape, -1)
+        with torch.inference_mode():
+            match settings.method:
+                case "candidates":
+                    found = argmax_in_candidates(scores, labels, asked, sets)
+                case "argmax":
+                    found = naive_argmax(scores, labels, asked)
+                case _:
+                    points = prototypes(scores, labels, asked, sets, settings.prototype_temperature)
+                    found = pseudo_labels(
+                        features,
+                        scores,
+                        labels,
+                        asked,
+                        sets,
+                        settings.expansion,
+                        settings.quantile,
+                        settings.prototype_temperature,
+                        settings.renormalise,
+                    )
+        return found.cpu().numpy(), points.cpu().numpy()
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        labelled: dict[str, int] = {}
+        for image in part:
+            rows = ledger.rows_of(image)
+            rows = rows[answers.of_regions[rows]]
+            void = classes if model.knows_void else VOID
+            labels, points = label(image, rows)
+            labels = ledger.painted_exactly(image, labels, void)
+            index, owner = answers.areas.pixels(rows)
+            kept = labels.ravel()[index] != VOID
+            sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
+            labelled[image] = record(writer, image, labels, (rows, *sizes, np.full(len(rows), np.nan)))
+            region, named = np.nonzero(points >= 0)
+            y, x = np.divmod(points[region, named], labels.shape[1])
+            for name, values in zip(PROTOTYPE_COLUMNS, (rows[region], named, y, x), strict=True):
+                writer.rows(name, values.astype(np.int32))
+        return {"labelled": labelled}
+
+    return fill

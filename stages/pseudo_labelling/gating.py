@@ -1,0 +1,89 @@
+"""Predictions of images without a mask, where a discriminator takes them for masks (spec als4gan.md 4.4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.images_table import write_images
+from stages.artifacts.model import Model
+from stages.artifacts.shards import Parts
+from stages.pseudo_labelling.labeller import Fill
+from stages.runtime.errors import BadInput
+from stages.settings.regions import PseudoLabelSettings
+
+
+def require_masks(ledger: Annotations, model: Model) -> None:
+    """BadInput for a ledger without full masks, and for a model without a discriminator."""
+    if not ledger.mask_ids:
+        raise BadInput(f"{ledger.path} has no full mask; the method gated is for images beside images with masks.")
+    if not model.has_discriminator:
+        raise BadInput(f"{model.path} has no discriminator; train it with --objective adversarial.")
+
+
+def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: PseudoLabelSettings) -> Fill:
+    """Per image its mask where the ledger has one, else what is predicted if it is accepted, else nothing."""
+    import torch
+    import torch.nn.functional as F
+
+    from stages.networks.discriminator import Discriminator
+    from stages.networks.predictor import image_batches, in_parts, load_predictor
+    from stages.runtime.devices import choose_device, forward_precision
+    from stages.training.losses.adversarial import accepted, pair
+
+    device, classes = choose_device(settings.device), len(data.classes)
+    predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
+    discriminator = Discriminator(classes, model.header.settings["discriminator_width"]).to(device).eval()
+    discriminator.load_state_dict(model.part("discriminator"))
+
+    def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
+        labelled: dict[str, int] = {}
+        found: dict[str, float] = {}
+        for image in part:
+            if image in ledger.mask_ids:
+                labels = ledger.label_map(image)
+                labelled[image] = int((labels != VOID).sum())
+                writer.array(f"labels/{image}", labels)
+        for batch in image_batches(data, [image for image in part if image not in ledger.mask_ids], settings.batch):
+            with torch.inference_mode(), forward_precision(settings.precision, device):
+                logits = predictor.scaled_logits(batch.images, settings.input_scale)
+                size = (batch.images.shape[-2], batch.images.shape[-1])
+                if logits.shape[-2:] != size:
+                    logits = F.interpolate(logits, size, mode="bilinear")
+                valid = torch.ones(len(logits), *size, dtype=torch.bool, device=device)
+                pairs = pair(logits.softmax(1), batch.images.to(device).float() / 255, valid)
+                scores = torch.cat([discriminator(part)[0] for part in in_parts(pairs)])
+            z = scores.float().sigmoid().flatten()
+            predicted = logits.argmax(1).to(torch.uint8).cpu().numpy()
+            for image, own, score, passed in zip(
+                batch.ids, predicted, z.tolist(), accepted(z, settings.gate), strict=True
+            ):
+                labels = own if passed else np.full(size, VOID, dtype=np.uint8)
+                labelled[image], found[image] = int((labels != VOID).sum()), score
+                writer.array(f"labels/{image}", labels)
+        return {"labelled": labelled, "score": found}
+
+    return fill
+
+
+def finish_gated(
+    writer: Writer, parts: Parts, ids: Sequence[str], data: Dataset, settings: PseudoLabelSettings
+) -> dict[str, Any]:
+    labelled, scores = parts.merged("labelled"), parts.merged("score")
+    write_images(writer, ids, data.sizes)
+    writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
+    score = np.array([scores.get(image, np.nan) for image in ids], dtype=np.float32)
+    writer.array("images/score", score)
+    writer.array("images/accepted", (score > settings.gate).astype(np.uint8))
+    judged = score[~np.isnan(score)]
+    return {
+        "images": len(ids),
+        "masks": len(ids) - len(judged),
+        "accepted": int((judged > settings.gate).sum()),
+        "refused": int((judged <= settings.gate).sum()),
+        "mean_score": float(judged.mean()) if len(judged) else 0.0,
+        "labelled_pixels": int(sum(labelled.values())),
+    }

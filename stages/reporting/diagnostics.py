@@ -1,0 +1,354 @@
+"""What `alseg inspect` works out for each kind of artifact: histograms, cost, and how right labels are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED_VOID
+from stages.artifacts.clusters import Clusters
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.hdf5 import Artifact, require_made_from
+from stages.artifacts.model import Model
+from stages.artifacts.opening import open_input
+from stages.artifacts.pseudo_labels import PseudoLabels
+from stages.artifacts.superpixels import Superpixels
+from stages.regions.votes import achievable, label_precision, vote_all
+from stages.runtime.console import Progress
+from stages.selecting.statistics import defined
+
+
+def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
+    """Class histogram, cost and scores, where the kind has them."""
+    match artifact:
+        case Dataset():
+            maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks") if "masks" in artifact)
+            splits = list(artifact.splits.values())
+            return {
+                "splits": {name: splits.count(name) for name in sorted(set(splits))},
+                "class_pixels": histogram(value_counts(maps), artifact.classes),
+            }
+        case Clusters():
+            return {"clusters": cluster_table(artifact.header.counts)}
+        case Annotations():
+            classes = artifact.attributes["classes"]
+            found: dict[str, Any] = {"cost": artifact.cost()}
+            if len(artifact.image_rows):
+                found["image_classes"] = image_classes(artifact)
+            if len(artifact.image_rows) < len(artifact.answers) or not len(artifact.answers):
+                labels = histogram(answer_counts(artifact), classes)
+                several = pixels_with_several(artifact)
+                if several:
+                    labels["void"] -= several
+                    labels["several classes"] = several
+                found["class_labels"] = labels
+            return found | (region_answers(artifact) if artifact.region_files else {})
+        case PseudoLabels():
+            classes = artifact.attributes["classes"]
+            counts = value_counts(artifact.label_map(image, len(classes)) for image in artifact.labelled_ids())
+            void = int(counts[len(classes)])  # a class of its own for models that learned it
+            return {"cost": artifact.cost(), "class_labels": named(counts, classes) | ({"void": void} if void else {})}
+        case Evaluation():
+            miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
+            files, iou = artifact.strings("models/file"), artifact.read("iou")
+            return {
+                "results": [
+                    {
+                        "model": files[row],
+                        "checkpoint": checkpoints[row],
+                        "miou": float(miou[row]),
+                        "iou": {
+                            name: None if np.isnan(value) else float(value)
+                            for name, value in zip(artifact.attributes["classes"], iou[row], strict=True)
+                        },
+                    }
+                    for row in range(len(files))
+                ]
+            }
+        case _:
+            return {}
+
+
+def image_classes(ledger: Annotations) -> dict[str, int]:
+    """Images per class that was named of them as a whole, which may be several; "none": those of which none was."""
+    labels, sets = ledger.answers.label[ledger.image_rows], ledger.answers.class_sets[ledger.image_rows]
+    if ledger.names_sets:
+        counts, nothing = sets.sum(0, dtype=np.int64), int((~sets.any(1)).sum())
+    else:
+        counts, nothing = np.bincount(labels, minlength=256), int((labels == VOID).sum())
+    return named(counts, ledger.image_classes) | ({"none": nothing} if nothing else {})
+
+
+def cluster_table(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Regions and pixels of every cluster, and which share of all they are; from a clusters header."""
+    regions, pixels = counts["regions_per_cluster"], counts["pixels_per_cluster"]
+    return [
+        {
+            "cluster": number,
+            "regions": regions[number],
+            "share_of_regions": share(regions[number], sum(regions)),
+            "pixels": pixels[number],
+            "share_of_pixels": share(pixels[number], sum(pixels)),
+        }
+        for number in range(len(regions))
+    ]
+
+
+def value_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """(256,) i64 pixels per value of the ``maps``, each (H,W) u8."""
+    counts = np.zeros(256, dtype=np.int64)
+    for values in maps:
+        counts += np.bincount(values.ravel(), minlength=256)
+    return counts
+
+
+def named(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    return {name: int(counts[index]) for index, name in enumerate(classes)}
+
+
+def histogram(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    return named(counts, classes) | {"void": int(counts[VOID])}
+
+
+def answer_counts(ledger: Annotations) -> np.ndarray:
+    """(256,) i64 labelled pixels per class; 255: pixels asked about that have no class."""
+    answers, counts = ledger.answers, np.zeros(256, dtype=np.int64)
+    dense = {ledger.ids[index] for index in np.unique(answers.image[answers.of_regions])} | set(ledger.exact_ids)
+    for image, rows in ledger.rows.items():
+        if image not in dense:  # points alone: no need to paint a map
+            counts += np.bincount(answers.label[rows][answers.y[rows] >= 0], minlength=256)
+            continue
+        labels = ledger.label_map(image)
+        asked = ledger.queried_area(image) | (image in ledger.mask_ids)
+        asked[ledger.queried_pixels(image)] = True
+        counts += np.bincount(labels[asked | (labels != VOID)], minlength=256)
+    return counts
+
+
+def pixels_with_several(ledger: Annotations) -> int:
+    """Pixels without a class of their own in regions with several classes; `answer_counts` has them among void."""
+    several = (ledger.answers.class_sets.sum(1) > 1) & ledger.answers.of_regions
+    found = 0
+    for image, rows in ledger.rows.items():
+        if several[rows].any():
+            places, sets = ledger.set_map(image)
+            found += int(((places >= 0) & (sets.sum(1) > 1)[places] & (ledger.label_map(image) == VOID)).sum())
+    return found
+
+
+def region_answers(ledger: Annotations) -> dict[str, Any]:
+    """What each round brought, and which classes the clicks went to, in a ledger with answers about regions.
+
+    In rounds of class sets `label_precision` is that of the sets with one class; `mean_set_size` counts empty sets and
+    void, `pixels_in_set` is the share of the non-void pixels whose class was named, which bounds what labels made of
+    the sets can reach there.
+    """
+    answers = ledger.answers
+    sizes = answers.areas.sizes()
+    rounds = []
+    for number in range(ledger.next_round):
+        rows = np.flatnonzero(answers.round == number)
+        sets = answers.class_sets[rows]
+        rounds.append(
+            {
+                "round": number,
+                "answers": len(rows),
+                "void": int((answers.state[rows] == ANSWERED_VOID).sum()),
+                "clicks": float(answers.clicks[rows].sum(dtype=np.float64)),
+                "pixels": int(sizes[rows].sum()),
+                "label_precision": label_precision(answers.votes[rows], answers.label[rows]),
+            }
+        )
+        if sets.any():
+            seen = (answers.votes[rows] * sets)[:, :-1].sum(dtype=np.int64)
+            rounds[-1] |= {
+                "mean_set_size": float(sets.sum(1).mean()),
+                "pixels_in_set": share(seen, answers.votes[rows, :-1].sum(dtype=np.int64)),
+            }
+    again = ledger.header.counts.get("last_round", {}).get("pixels_asked_before")
+    if rounds and again is not None:
+        rounds[-1]["pixels_asked_before"] = again
+    return {"rounds": rounds, "class_clicks": class_clicks(ledger)}
+
+
+def class_clicks(ledger: Annotations) -> dict[str, float]:
+    """Clicks per class named of pixels and regions, those of a set in equal parts (one each, in simulations).
+
+    Without what took none.
+
+    "nothing named": the click that says so, in rounds of class sets, where void is not among the classes to name.
+    "no single class": exact labels of a region are of many classes at once, and a skipped question has none.
+    """
+    answers, classes = ledger.answers, ledger.attributes["classes"]
+    clicks = answers.clicks.astype(np.float64) * (answers.image_level == 0)
+    sets = answers.class_sets.astype(np.float64)
+    sizes = sets.sum(1)
+    of_sets = sizes > 0
+    each = np.where(of_sets, clicks / np.maximum(sizes, 1), 0) @ sets
+    each[:-1] += np.bincount(answers.label, weights=clicks * ~of_sets, minlength=256)[: len(classes)]
+    void = ~of_sets & (answers.state == ANSWERED_VOID)
+    empty = void & np.isin(answers.round, answers.round[of_sets])
+    other = ~of_sets & ~void & (answers.label == VOID)
+    spent = dict(zip(classes, each[:-1].tolist(), strict=True))
+    spent["void"] = float(each[-1] + clicks[void & ~empty].sum())
+    spent["nothing named"], spent["no single class"] = float(clicks[empty].sum()), float(clicks[other].sum())
+    return {name: value for name, value in spent.items() if value}
+
+
+def share(part: Any, whole: Any) -> float | None:
+    """``part / whole``, None for nothing of nothing."""
+    return float(part / whole) if whole else None
+
+
+def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
+    """How right regions or pseudo-labels are; empty for other kinds, and without a mask for each of their images.
+
+    BadInput when the artifact was made from another dataset. A pass over its images.
+    """
+    if not isinstance(artifact, Superpixels | PseudoLabels):
+        return {}
+    require_made_from(artifact, "dataset", data)
+    if not all(f"masks/{image}" in data for image in artifact.ids):
+        return {}
+    if isinstance(artifact, Superpixels):
+        return truth_of_regions(artifact, data)
+    method = artifact.attributes.get("method", "sieve")
+    if method == "sieve":
+        return truth_of_sieved(artifact, data)
+    if method == "gated":
+        return truth_of_gated(artifact, data)
+    return truth_of_disambiguated(artifact, data)
+
+
+def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
+    """How much of the ground truth the regions could express, if each took its best class."""
+    best, pixels, outside, total = 0, 0, 0, 0
+    with Progress("comparing with the ground truth", len(regions.ids)) as bar:
+        for image in regions.ids:
+            labels = regions.labels(image)
+            right, known = achievable(
+                vote_all(data.mask(image, regions.sizes[image]), labels, regions.number(image), len(data.classes))
+            )
+            best, pixels = best + right, pixels + known
+            outside += int((labels < 0).sum())
+            total += labels.size
+            bar.advance()
+    return {
+        "achievable_accuracy": share(best, pixels),
+        "regions_per_image": regions.count / len(regions.ids),
+        "pixels_in_no_region": share(outside, total),
+    }
+
+
+def truth_of_sieved(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right the labels of the answered regions are before the sieve and after it.
+
+    A pixel in several regions counts once, by the answer given last; pixels labelled exactly are left out.
+    """
+    ledger = open_input(pseudo, "annotations", Annotations)
+    before, after, right_in_both = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0
+    with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
+        for image in pseudo.ids:
+            region = ledger.queried_area(image) & ~labelled_exactly(ledger, image)
+            truth = data.mask(image, ledger.sizes[image])[region]
+            given, kept = ledger.label_map(image)[region], pseudo.label_map(image)[region]
+            before += tally(given, truth)
+            after += tally(kept, truth)
+            right_in_both += int(((given == truth) & (kept == truth) & (truth != VOID)).sum())
+            bar.advance()
+    return {
+        "pixels_before": int(before[0]),
+        "pixels_after": int(after[0]),
+        "kept": share(after[0], before[0]),
+        "label_precision_before": share(before[2], before[1]),
+        "label_precision_after": share(after[2], after[1]),
+        "sieve_recall": share(right_in_both, before[2]),
+    }
+
+
+def labelled_exactly(ledger: Annotations, image: str) -> np.ndarray:
+    """(H,W) bool: asked as single pixels, or labelled precisely."""
+    exact = np.zeros(ledger.sizes[image], dtype=bool)
+    if image in ledger.exact_ids:
+        exact = (ledger.read(f"masks/{image}") != VOID) | (image in ledger.mask_ids)
+    exact[ledger.queried_pixels(image)] = True
+    return exact
+
+
+def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right labels made of class sets are inside the regions asked, and those that spread beyond them.
+
+    The label void, of models that learned it, is right where the truth is void and wrong elsewhere. Classes where the
+    truth is void are left out, as in an evaluation. `coverage` is the share of the pixels of a known class that are
+    labelled, in the images asked about; `miou` counts the others as misses, `miou_where_labelled` leaves them out; void
+    is no class of these means. Pixels labelled exactly count in them, but are neither inside nor beyond.
+    `regions_with_one_class` is the share of the sets of one class, or void alone, among those that are not empty.
+    """
+    from stages.evaluating.confusion import mean_iou
+
+    ledger, classes = open_input(pseudo, "annotations", Annotations), len(data.classes)
+    inside, beyond = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    sizes = ledger.answers.class_sets.sum(1)
+    # rows: true class; columns: class, void, none
+    confusion = np.zeros((classes, classes + 2), dtype=np.int64)
+    with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
+        for image in pseudo.ids:
+            truth, labels = data.mask(image, pseudo.sizes[image]), pseudo.label_map(image, classes)
+            # void is known, to the label void alone
+            void = np.where((truth == VOID) & (labels == classes), np.uint8(classes), truth)
+            exact, asked = labelled_exactly(ledger, image), ledger.queried_area(image)
+            for counts, where in ((inside, asked & ~exact), (beyond, ~asked & ~exact)):
+                counts += tally(labels[where], void[where])
+            known = truth != VOID
+            found = np.where(labels[known] == VOID, classes + 1, labels[known])
+            pairs = truth[known].astype(np.int64) * (classes + 2) + found
+            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            bar.advance()
+    return {
+        "pixels_inside": int(inside[0]),
+        "pixels_beyond": int(beyond[0]),
+        "label_precision_inside": share(inside[2], inside[1]),
+        "label_precision_beyond": share(beyond[2], beyond[1]),
+        "coverage": share(confusion[:, :-1].sum(), confusion.sum()),
+        "miou": defined(mean_iou(confusion)),
+        "miou_where_labelled": defined(mean_iou(confusion[:, :-1])),
+        "regions_with_one_class": share((sizes == 1).sum(), (sizes > 0).sum()),
+    }
+
+
+def truth_of_gated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """How right the predictions are that the discriminator accepted; images with a full mask are left out.
+
+    `coverage` is the share of the pixels of a known class that got labels, over all images without a mask.
+    """
+    from stages.evaluating.confusion import mean_iou
+
+    classes, accepted = len(data.classes), pseudo.read("images/accepted").astype(bool)
+    judged = ~np.isnan(pseudo.read("images/score"))
+    confusion, known = np.zeros((classes, classes + 1), dtype=np.int64), 0  # the last column: void, where it is learned
+    with Progress("comparing with the ground truth", int(judged.sum())) as bar:
+        for row in np.flatnonzero(judged).tolist():
+            image = pseudo.ids[row]
+            truth = data.mask(image)
+            of_class = truth != VOID
+            known += int(of_class.sum())
+            if accepted[row]:
+                labels = pseudo.label_map(image, classes)[of_class]
+                pairs = truth[of_class].astype(np.int64) * (classes + 1) + labels
+                confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            bar.advance()
+    return {
+        "images_judged": int(judged.sum()),
+        "images_accepted": int(accepted.sum()),
+        "coverage": share(confusion.sum(), known),
+        "label_precision_accepted": share(np.trace(confusion), confusion.sum()),
+        "miou_accepted": defined(mean_iou(confusion)),
+    }
+
+
+def tally(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(3,) i64 labelled pixels, those of them with a known truth, those that are right. Both (P,) u8, 255 = none."""
+    known = (labels != VOID) & (truth != VOID)
+    return np.array([(labels != VOID).sum(), known.sum(), (known & (labels == truth)).sum()])

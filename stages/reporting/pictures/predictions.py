@@ -1,0 +1,154 @@
+"""What a model says about one image: classes, uncertainty, and what its support heads add to it."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.model import Model
+from stages.networks.predictor import load_predictor
+from stages.reporting.pictures.curves import to_png
+from stages.reporting.pictures.panels import Canvas, Colour, axes_of, class_legend, colourise, rgb_text
+from stages.runtime.devices import choose_device
+from stages.scoring.maps import score_terms
+from stages.scoring.measures import MEASURES
+from stages.settings.stages import ScoreSettings
+
+CHECKPOINT = "last"
+SCORING = ScoreSettings.model_validate({"measure": "entropy", "maturity": "pixel", "lossiness": True})
+PANEL = 5.0  # inches wide, of large images too: four of them are what a screen can show
+BAR, HEADING, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
+# Okabe and Ito's blue, yellow and vermilion. Mixtures of them differ in brightness and from blue to yellow, which is
+# seen with any colour vision.
+SIDES: dict[str, Colour] = {"early": (0, 114, 178), "middle": (240, 228, 66), "late": (213, 94, 0)}
+
+
+class Heat(NamedTuple):
+    """A map (H,W) f32 that is drawn from 0 to ``most``; None: to its highest value."""
+
+    title: str
+    values: np.ndarray
+    most: float | None = None
+
+
+class Prediction(NamedTuple):
+    """Of one image: predicted classes (H,W) u8 with void as class C, weights of the side classifiers (3,H,W) f32."""
+
+    classes: np.ndarray
+    mixing: np.ndarray | None
+    heats: list[Heat]
+
+
+def draw_model(model: Model, data: Dataset, image: str) -> bytes:
+    """Image, predicted classes, truth where the dataset has it, entropy; with support heads all the score is made of.
+
+    The network sees the image as the dataset holds it. A network that learned void may predict it, but entropy and
+    score are those of the classes alone.
+    """
+    pixels = data.image(image)
+    truth = data.mask(image) if f"masks/{image}" in data else None
+    found = predict(model, len(data.classes), pixels)
+    number = 2 + (truth is not None) + (found.mixing is not None) + len(found.heats)
+    figure, panels = figure_of(pixels, number)
+    left = iter(panels)
+    figure.suptitle(f"{image} ({data.splits[image]}): {model.path.name}, {CHECKPOINT} weights", fontsize=11)
+    show(next(left), pixels, "image")
+    show_classes(next(left), found.classes, data, truth)
+    present = [np.unique(found.classes)]
+    if truth is not None:
+        void = "; white: void" if (truth == VOID).any() else ""
+        show(next(left), colourise(truth, data.palette), f"ground truth{void}")
+        present.append(np.unique(truth[truth != VOID]))
+    if found.mixing is not None:
+        show_mixing(next(left), found.mixing)
+    for heat in found.heats:
+        show_heat(figure, next(left), heat)
+    class_legend(figure, data, np.unique(np.concatenate(present)))
+    return to_png(figure)
+
+
+def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
+    """What the network says about an image (H,W,3) u8."""
+    predictor = load_predictor(model, CHECKPOINT, choose_device("auto"), "auto")
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(predictor.device)
+    with torch.inference_mode():
+        if not model.has_support:
+            logits = predictor.logits(images)
+            entropy = MEASURES[SCORING.measure](logits[:, :classes])
+            return Prediction(decided(logits), None, [Heat("entropy", array(entropy))])
+        logits, support = predictor.support_maps(images)
+        terms = score_terms(logits[:, :classes], support, images, SCORING)
+    assert terms.maturity is not None
+    assert terms.factor is not None
+    heats = [
+        Heat("entropy", array(terms.measure)),
+        Heat("maturity: divergence of the side classifiers", array(terms.maturity)),
+        Heat("predicted lossiness, at edges and elsewhere", array(terms.factor.log()), 1.0),
+        Heat("score: (entropy + maturity) x exp(lossiness)", array(terms.score)),
+    ]
+    return Prediction(decided(logits), array(support.mixing), heats)
+
+
+def decided(logits: Tensor) -> np.ndarray:
+    """(1,C,H,W) -> (H,W) u8; of equal ones the first."""
+    return array(logits.max(1).indices).astype(np.uint8)
+
+
+def array(maps: Tensor) -> np.ndarray:
+    """Of a batch of one image."""
+    return maps[0].cpu().numpy()
+
+
+def figure_of(pixels: np.ndarray, number: int) -> tuple[Figure, list[Axes]]:
+    """A figure with ``number`` panels in rows as equal as can be, of at most four."""
+    rows = 1 if number < 4 else 2
+    columns = math.ceil(number / rows)
+    height, width = pixels.shape[:2]
+    size = (columns * (PANEL + BAR), rows * (PANEL * height / width + HEADING) + REST)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, axes_of(figure, columns, rows)
+
+
+def show(axes: Axes, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture)
+    axes.set_title(title, fontsize=9)
+
+
+def show_classes(axes: Axes, classes: np.ndarray, data: Dataset, truth: np.ndarray | None) -> None:
+    """The predicted ``classes`` (H,W) u8, void striped, and how many are right."""
+    canvas = Canvas(colourise(classes, data.palette))
+    canvas.paint_classes(classes, classes == len(data.classes), data.palette, 1)
+    canvas.show(axes)
+    title = "predicted classes"
+    if truth is not None and (truth != VOID).any():
+        title += f": {100 * (classes == truth)[truth != VOID].mean():.1f} % right"
+    axes.set_title(title, fontsize=9)
+
+
+def show_mixing(axes: Axes, mixing: np.ndarray) -> None:
+    """The colours of the side classifiers, mixed at every pixel by their weights (3,H,W) f32 with sum 1."""
+    means = ", ".join(f"{mean:.2f}" for mean in mixing.mean((1, 2)).tolist())
+    show(axes, mixed(mixing), f"weights of the side classifiers; mean {means}")
+    handles = [
+        Patch(facecolor=rgb_text(colour), edgecolor="0.5", linewidth=0.5, label=f"{name} side classifier")
+        for name, colour in SIDES.items()
+    ]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=7, frameon=False)
+
+
+def mixed(mixing: np.ndarray) -> np.ndarray:
+    """(3,H,W) f32 weights -> (H,W,3) u8."""
+    colours = np.array(list(SIDES.values()), dtype=np.float32)
+    return np.einsum("khw,kc->hwc", mixing, colours).round().clip(0, 255).astype(np.uint8)
+
+
+def show_heat(figure: Figure, axes: Axes, heat: Heat) -> None:
+    shown = axes.imshow(heat.values, cmap="inferno", vmin=0, vmax=heat.most)
+    axes.set_title(f"{heat.title}; mean {heat.values.mean():.2f}", fontsize=9)
+    figure.colorbar(shown, ax=axes, shrink=0.9, aspect=30, pad=0.02)

@@ -1,0 +1,277 @@
+"""Folders of runs as plain data: what was measured, and the header of every artifact that lies in them."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts.header import Header, InputRef
+from stages.artifacts.opening import read_any_header
+from stages.reporting.comparison import run_names
+from stages.runtime.errors import BadInput
+
+CHECKPOINTS = ("last", "best")
+ROUND_FOLDER = re.compile(r"round-(\d+)$")
+PLAN_MARK = "Written by `alseg plan`"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluated set of weights; `miou` and `iou` in %, None for a class that the split does not show.
+
+    `round` is None where it was evaluated at the end, outside the rounds. What earlier versions did not record is None.
+    """
+
+    round: int | None
+    clicks: float
+    seconds: float
+    answers: int | None
+    asked: float | None  # answers per image that was asked about, as `alseg compare` has them
+    miou: float
+    iou: dict[str, float | None]
+    epoch: int
+    split: str
+    model: str  # digest
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact of a run: its path from the run's folder, and its header."""
+
+    file: str
+    path: Path
+    round: int | None
+    header: Header
+
+    @property
+    def digest(self) -> str:
+        return self.header.digest
+
+    def source(self, ref: InputRef) -> Path:
+        """Where the input ``ref`` lay when the artifact was made."""
+        return self.path.parent / ref.file
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The Makefile of a run, as far as it tells how the run came about."""
+
+    file: str
+    title: str
+    recipe: str
+    profile: str | None
+
+    def __str__(self) -> str:
+        return self.recipe + (f", profile {self.profile}" if self.profile else "")
+
+
+@dataclass
+class Run:
+    """A folder of rounds. `notes` are sentences about what is missing or cannot be read."""
+
+    name: str
+    folder: Path
+    measured: list[Measured]
+    nodes: list[Node]
+    plan: Plan | None
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def by_digest(self) -> dict[str, Node]:
+        return {node.digest: node for node in self.nodes}
+
+    def of_kind(self, kind: str) -> list[Node]:
+        """The artifacts of ``kind``, in the order of the rounds; those at the end come last."""
+        return [node for node in self.nodes if node.header.kind == kind]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({node.header.seed for node in self.nodes})
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the run was made with; a package that changed on the way has all its versions."""
+        found: dict[str, dict[str, None]] = {}
+        for node in self.nodes:
+            for package, version in node.header.versions.items():
+                found.setdefault(package, {})[version] = None
+        return {package: ", ".join(every) for package, every in sorted(found.items())}
+
+    @cached_property
+    def dataset(self) -> tuple[Node, InputRef] | None:
+        """The dataset that most artifacts were made from: one of them, and its reference to it."""
+        made = [(node, node.header.inputs["dataset"]) for node in self.nodes if "dataset" in node.header.inputs]
+        if not made:
+            return None
+        digest = Counter(ref.digest for _, ref in made).most_common(1)[0][0]
+        return next((node, ref) for node, ref in made if ref.digest == digest)
+
+    @property
+    def dataset_digest(self) -> str:
+        return "" if self.dataset is None else self.dataset[1].digest
+
+    @cached_property
+    def dataset_header(self) -> Header | None:
+        """The header of the dataset, where that still is the one the run was made from."""
+        if self.dataset is None:
+            return None
+        node, ref = self.dataset
+        try:
+            header = read_any_header(node.source(ref))
+        except BadInput:
+            return None
+        return header if header.digest == ref.digest else None
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes in the order of the dataset; without it, in that of the evaluations."""
+        if self.dataset_header is not None:
+            return list(self.dataset_header.attributes["classes"])
+        return list(self.measured[-1].iou) if self.measured else []
+
+
+def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[Run]:
+    """The runs in ``folders``; BadInput for those that are none."""
+    if checkpoint not in CHECKPOINTS:
+        raise BadInput(f"--checkpoint is last or best, not {checkpoint!r}.")
+    faults: list[str] = []
+    runs: list[Run] = []
+    for name, folder in zip(unique(run_names(folders)), folders, strict=True):
+        try:
+            runs.append(collect_run(folder, name, checkpoint, evaluation))
+        except BadInput as error:
+            faults += error.faults
+    if faults:
+        raise BadInput(faults)
+    return runs
+
+
+def unique(names: list[str]) -> list[str]:
+    """``names`` with a number behind those that are there already."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def require_one_split(runs: list[Run]) -> None:
+    """BadInput where the runs were evaluated on different splits: their numbers could not be compared."""
+    splits = sorted({entry.split for run in runs for entry in run.measured})
+    if len(splits) > 1:
+        raise BadInput(f"The runs were evaluated on different splits ({', '.join(splits)}); evaluate them alike.")
+
+
+def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Run:
+    """What there is of a run, even if it is still going on; BadInput for a folder that holds nothing of one."""
+    if not folder.is_dir():
+        raise BadInput(f"There is no folder {folder}; give the folder of a run, where its round-0, round-1, ... are.")
+    notes: list[str] = []
+    nodes = list(read_nodes(folder, notes))
+    measured = list(read_measured(folder, checkpoint, evaluation, notes))
+    if not nodes and not measured:
+        raise BadInput(
+            [
+                f"{folder} is no run: neither it nor a folder round-0, round-1, ... in it holds a readable artifact of "
+                "alseg; give the folder that a Makefile of `alseg plan` writes to.",
+                *notes,
+            ]
+        )
+    if not measured:
+        notes.append(f"There is no {evaluation}.json with {checkpoint} weights; it is in no curve.")
+    run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes)
+    if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:
+        notes.append("Its artifacts were made from different datasets.")
+    return run
+
+
+def files_of(folder: Path, pattern: str) -> list[Path]:
+    """The files of a run that match ``pattern``, without hidden ones, in its rounds and beside them."""
+    found = [*folder.glob(f"round-*/{pattern}"), *folder.glob(pattern)]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def round_of(path: Path) -> int | None:
+    match = ROUND_FOLDER.fullmatch(path.parent.name)
+    return int(match[1]) if match else None
+
+
+def read_nodes(folder: Path, notes: list[str]) -> Iterator[Node]:
+    for path in [*files_of(folder, "*.h5"), *files_of(folder, "*.safetensors")]:
+        file = path.relative_to(folder).as_posix()
+        try:
+            yield Node(file, path, round_of(path), read_any_header(path))
+        except BadInput as error:
+            notes += [fault.replace(str(path), file) for fault in error.faults]
+
+
+def read_measured(folder: Path, checkpoint: str, evaluation: str, notes: list[str]) -> list[Measured]:
+    """The evaluations in the order of the cost, as `alseg compare` reads them."""
+    entries: list[Measured] = []
+    for path in [*sorted(folder.glob(f"round-*/{evaluation}.json")), *folder.glob(f"{evaluation}.json")]:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            entries += [
+                measured(model, report, round_of(path))
+                for model in report["models"]
+                if model["checkpoint"] == checkpoint and model["miou"] is not None
+            ]
+        except (KeyError, ValueError, TypeError, AttributeError, OSError):
+            file = path.relative_to(folder).as_posix()
+            notes.append(f"{file} is not an evaluation written by alseg and left out; evaluate again.")
+    return sorted(entries, key=lambda entry: entry.clicks)
+
+
+def measured(model: dict[str, Any], report: dict[str, Any], number: int | None) -> Measured:
+    cost = model["cost"]
+    answers, images = cost.get("answers"), cost.get("asked_images")
+    return Measured(
+        round=number,
+        clicks=float(cost["clicks"]),
+        seconds=float(cost["seconds"]),
+        answers=None if answers is None else int(answers),
+        asked=answers / images if answers is not None and images else None,
+        miou=100 * float(model["miou"]),
+        iou={str(name): None if value is None else 100 * float(value) for name, value in model["iou"].items()},
+        epoch=int(model["epoch"]),
+        split=str(report["split"]),
+        model=str(model["digest"]),
+    )
+
+
+def in_order(nodes: list[Node]) -> list[Node]:
+    """Round by round; what was made once before them first, what was made at the end last."""
+    read = {ref.digest for node in nodes if node.round is not None for ref in node.header.inputs.values()}
+
+    def place(node: Node) -> tuple[int, str, str]:
+        outside = -1 if node.digest in read else 1 << 30
+        return (outside if node.round is None else node.round, node.header.created, node.file)
+
+    return sorted(nodes, key=place)
+
+
+def find_plan(folder: Path) -> Plan | None:
+    """The Makefile that `alseg plan` wrote for this run, if it lies in its folder or up to two above."""
+    here = folder.resolve()
+    for place in [here, *here.parents[:2]]:
+        for path in sorted(place.glob("*.mk")):
+            try:
+                text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+            except (OSError, UnicodeDecodeError):
+                continue
+            named = re.search(r"^RUN \?= (.+)$", text, re.M)
+            recipe = re.search(r"--recipe\s+(\S+)", text)
+            if PLAN_MARK not in text[:500] or named is None or recipe is None:
+                continue
+            parts = Path(named[1].strip()).parts
+            if here.parts[-len(parts) :] == parts:
+                profile = re.search(r"--profile\s+(\S+)", text)
+                title = re.match(r"# (.*?): \d+ rounds", text)
+                told = title[1] if title else recipe[1]
+                return Plan(path.name, told, recipe[1], profile[1] if profile else None)
+    return None

@@ -1,0 +1,343 @@
+"""The gallery of a run: what was asked and answered, what its models predict and where they are wrong."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.answers import ANSWERED_VOID
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.header import SCHEMA_VERSION
+from stages.artifacts.model import Model, require_same_classes
+from stages.artifacts.opening import open_any
+from stages.artifacts.queries import Queries
+from stages.reporting.pictures.labels import counted, rows_below
+from stages.reporting.pictures.panels import colourise
+from stages.reporting.pictures.sheet import spread_out
+from stages.reporting.report.collect import Measured, Node, Run
+from stages.reporting.report.pictures import WIDEST_SHEET, Picture, decoded, encoded, panel_of, wrong_pixels
+from stages.runtime.console import Progress
+from stages.runtime.errors import BadInput
+
+MOST_ROUNDS = 5  # of a run: of more, those evenly spread with the first and the last
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture, or none where there is nothing to show, with what is said below it."""
+
+    caption: str
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures that belong together, in so many columns, below a title; wide ones are themselves made of many."""
+
+    title: str
+    columns: int
+    pictures: list[Shown]
+    wide: bool = False
+
+
+@dataclass
+class Gallery:
+    """`asked`: rows of queries and answers, `predicted`: rows of held-out images; `notes`: what could not be drawn."""
+
+    asked: list[Row] = field(default_factory=list)
+    predicted: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    older: dict[str, list[str]] = field(default_factory=dict)  # schema -> files that can no longer be drawn
+
+    @property
+    def pictures(self) -> list[Picture]:
+        rows = [*self.asked, *self.predicted]
+        return [shown.picture for row in rows for shown in row.pictures if shown.picture is not None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Queries, and the ledger with the answers to them."""
+
+    queries: Node
+    ledger: Node | None
+
+    @property
+    def name(self) -> str:
+        return round_name(self.queries.round)
+
+
+@dataclass
+class Drawing:
+    """What is needed to draw one run."""
+
+    run: Run
+    data: Dataset
+    images: list[str]
+    rounds: list[Round]
+    models: list[Measured]
+    gallery: Gallery
+
+
+def round_name(number: int | None) -> str:
+    return "at the end" if number is None else f"round {number}"
+
+
+def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, checkpoint: str) -> list[Gallery]:
+    """A gallery per run, of the same ``images`` as in all ``others`` of its dataset, as far as that can be."""
+    found, drawings = [Gallery() for _ in runs], []
+    with ExitStack() as stack:
+        for run, gallery in zip(runs, found, strict=True):
+            try:
+                data = stack.enter_context(open_dataset(run))
+            except BadInput as error:
+                gallery.notes += error.faults
+                continue
+            alike = [other for other in others if other.dataset_digest == run.dataset_digest and not masks_of(other)]
+            drawings.append(
+                Drawing(run, data, chosen_images(run, alike, images), shown_rounds(run), shown_models(run), gallery)
+            )
+        total = sum(len(each.rounds) * (len(each.images) + 1) + len(each.models) * images for each in drawings)
+        with Progress("drawing", total) as bar:
+            for drawing in drawings:
+                draw_asked(drawing, bar)
+                draw_predicted(drawing, images, checkpoint, bar)
+    for gallery in found:
+        gallery.notes += [
+            f"No pictures of {', '.join(files)}: written with schema {version}, now it is {SCHEMA_VERSION}."
+            for version, files in gallery.older.items()
+        ]
+    return found
+
+
+def shown_rounds(run: Run) -> list[Round]:
+    answers = {
+        node.header.inputs["queries"].digest: node
+        for node in run.of_kind("annotations")
+        if "queries" in node.header.inputs
+    }
+    every = [Round(node, answers.get(node.digest)) for node in run.of_kind("queries")]
+    return [every[place] for place in spread_out(len(every), MOST_ROUNDS).tolist()]
+
+
+def shown_models(run: Run) -> list[Measured]:
+    known = [entry for entry in run.measured if entry.model in run.by_digest]
+    return [known[place] for place in spread_out(len(known), MOST_ROUNDS).tolist()]
+
+
+def open_dataset(run: Run) -> Dataset:
+    """The dataset of a run; BadInput where it is gone or another one by now."""
+    if run.dataset is None:
+        raise BadInput("No artifact of the run names its dataset, so there are no pictures.")
+    node, ref = run.dataset
+    path = node.source(ref)
+    if not path.is_file():
+        raise BadInput(f"The dataset {path.name} is not where it was, so there are no pictures.")
+    data = Dataset(path)
+    if data.digest != ref.digest:
+        data.close()
+        raise BadInput(f"{path.name} is no longer the dataset that the run was made from, so there are no pictures.")
+    return data
+
+
+def chosen_images(run: Run, alike: Sequence[Run], number: int) -> list[str]:
+    """Images asked about in the first round, and as often as can be later; those of all runs ``alike`` if it can be.
+
+    Of a run that asks about whole images, those that masks were asked of.
+    """
+    masks = masks_of(run)
+    if masks:
+        return [masks[place] for place in spread_out(len(masks), number).tolist()]
+    own = times_asked(run)
+    every = [times_asked(other) for other in alike]
+    shared = set(own).intersection(*every)
+    counts = own if len(shared) < number else Counter({image: sum(each[image] for each in every) for image in shared})
+    if not counts or number < 1:
+        return []
+    least = sorted(counts.values(), reverse=True)[:number][-1]
+    often = sorted(image for image, times in counts.items() if times >= least)
+    return [often[place] for place in spread_out(len(often), number).tolist()]
+
+
+def masks_of(run: Run) -> list[str]:
+    """The images of which a full mask was asked."""
+    nodes = [node for node in run.of_kind("queries") if node.header.attributes.get("answer") == "mask"]
+    return sorted({image for node in nodes for image in images_of(node)})
+
+
+def images_of(queries: Node) -> set[str]:
+    """The images that are asked about; none where the file cannot be read."""
+    try:
+        with Artifact(queries.path) as file:
+            ids = file.strings("images/id")
+            return {ids[index] for index in np.unique(file.read("queries/image")).tolist()}
+    except BadInput:
+        return set()
+
+
+def times_asked(run: Run) -> Counter[str]:
+    """In how many rounds each image was asked about, of those of the first round."""
+    found: Counter[str] = Counter()
+    for node in run.of_kind("queries"):
+        asked = images_of(node)
+        found.update(asked & set(found) if found else asked)
+    return found
+
+
+def attempt(gallery: Gallery, file: str, draw: Callable[[], Shown]) -> Shown:
+    """What ``draw`` gives, or a note in its place: a report must not be lost over a file of another version."""
+    try:
+        return draw()
+    except BadInput as error:
+        gallery.notes.append(f"{file}: {error.faults[0]}")
+    except Exception as error:
+        gallery.notes.append(f"{file}: no picture ({type(error).__name__}: {error}).")
+    return Shown("no picture, see the notes")
+
+
+def opened(gallery: Gallery, node: Node | None) -> Artifact | Model | None:
+    """The artifact, or None and a note where it cannot be read as what it is."""
+    if node is None:
+        return None
+    try:
+        return open_any(node.path)
+    except BadInput as error:
+        if node.header.schema_version == SCHEMA_VERSION:
+            gallery.notes.append(f"{node.file}: {error.faults[0]}")
+        else:
+            gallery.older.setdefault(node.header.schema_version, []).append(node.file)
+        return None
+
+
+def draw_asked(drawing: Drawing, bar: Progress) -> None:
+    """Per image a row with the queries of every round and one with the answers; whole images asked about as sheets."""
+    gallery, data = drawing.gallery, drawing.data
+    every = [(each, opened(gallery, each.queries), opened(gallery, each.ledger)) for each in drawing.rounds]
+    sheets = []
+    for each, queries, _ in every:
+        if isinstance(queries, Queries) and queries.unit == "image":
+            sheets.append(attempt(gallery, each.queries.file, partial(image_sheet, each, queries, data)))
+        bar.advance()
+    if sheets:
+        gallery.asked.append(Row("Images that were asked about", 2, sheets, wide=True))
+    for image in drawing.images:
+        asked, answered = [], []
+        for each, queries, ledger in every:
+            if isinstance(queries, Queries) and queries.unit != "image":
+                asked.append(attempt(gallery, each.queries.file, partial(queries_of, each, queries, data, image)))
+            if isinstance(ledger, Annotations) and has_picture(ledger):
+                shown = partial(answers_of, each, ledger, data, image)
+                answered.append(attempt(gallery, ledger.path.name, shown))
+            bar.advance()
+        pictures = [*asked, *answered]
+        if any(shown.picture is not None for shown in pictures):
+            gallery.asked.append(Row(image, max(len(asked), len(answered)), pictures))
+
+
+def has_picture(ledger: Annotations) -> bool:
+    """Whether anything was answered that has a place: classes of whole images have none."""
+    return len(ledger.image_rows) < len(ledger.answers)
+
+
+def image_sheet(each: Round, queries: Queries, data: Dataset) -> Shown:
+    from stages.reporting.pictures.overlay import draw
+
+    told = f"{each.name}: {counted(len(queries), 'image')}, answer: {queries.answer}"
+    return Shown(told, encoded(decoded(draw(queries, data, None)), WIDEST_SHEET))
+
+
+def queries_of(each: Round, queries: Queries, data: Dataset, image: str) -> Shown:
+    from stages.reporting.pictures.overlay import draw
+
+    number = int((queries.image == queries.ids.index(image)).sum()) if image in queries.ids else 0
+    told = f"{each.name}: {counted(number, queries.unit)} asked"
+    if not number:
+        return Shown(told)
+    return Shown(told, encoded(panel_of(decoded(draw(queries, data, image)), data.sizes[image])))
+
+
+def answers_of(each: Round, ledger: Annotations, data: Dataset, image: str) -> Shown:
+    from stages.reporting.pictures.overlay import draw
+
+    rows = rows_below(ledger, image)
+    if not len(rows):
+        return Shown(f"{each.name}: no answer yet")
+    void = int((ledger.answers.state[rows] == ANSWERED_VOID).sum())
+    told = f"{each.name}: {counted(len(rows), 'answer')} so far" + (f", {void} void" if void else "")
+    return Shown(told, encoded(panel_of(decoded(draw(ledger, data, image)), data.sizes[image])))
+
+
+def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress) -> None:
+    """Per held-out image a row with the image and what every model predicts, and one with the truth and the errors."""
+    gallery, data = drawing.gallery, drawing.data
+    gone = [round_name(entry.round) for entry in drawing.run.measured if entry.model not in drawing.run.by_digest]
+    if gone:
+        gallery.notes.append(f"No predictions of {', '.join(gone)}: the model that was evaluated is not there.")
+    if not drawing.models:
+        return
+    split = drawing.models[0].split
+    try:
+        tested = data.ids(split)
+    except BadInput as error:
+        gallery.notes += error.faults
+        return
+    images = [tested[place] for place in spread_out(len(tested), number).tolist() if f"masks/{tested[place]}" in data]
+    found: dict[int, list[np.ndarray]] = {}
+    for place, entry in enumerate(drawing.models):
+        node = drawing.run.by_digest[entry.model]
+        try:
+            found[place] = predictions(Model(node.path), data, images, checkpoint, bar)
+        except BadInput as error:
+            gallery.notes += error.faults
+        except Exception as error:  # networks of other versions fail in many ways, as in `attempt`
+            gallery.notes.append(f"{node.file}: no predictions ({type(error).__name__}: {error}).")
+    for row, image in enumerate(images):
+        if not found:
+            break
+        pixels, truth = data.image(image), data.mask(image)
+        above = [Shown("image", encoded(pixels))]
+        below = [Shown("truth" + void_told(truth), map_of(truth, data))]
+        for place, predicted in found.items():
+            name = round_name(drawing.models[place].round)
+            above.append(
+                Shown(
+                    f"{name}: prediction{right_told(predicted[row], truth)}",
+                    map_of(predicted[row], data),
+                )
+            )
+            below.append(Shown(f"{name}: wrong pixels", encoded(wrong_pixels(pixels, predicted[row], truth))))
+        gallery.predicted.append(Row(f"{image} ({split})", len(above), [*above, *below]))
+
+
+def map_of(labels: np.ndarray, data: Dataset) -> Picture:
+    """(H,W) u8 in the colours of the classes."""
+    return encoded(colourise(labels, data.palette), exact=True)
+
+
+def right_told(predicted: np.ndarray, truth: np.ndarray) -> str:
+    known = truth != VOID
+    return f", {100 * (predicted == truth)[known].mean():.1f} % of the pixels right" if known.any() else ""
+
+
+def void_told(truth: np.ndarray) -> str:
+    return "; white: void" if (truth == VOID).any() else ""
+
+
+def predictions(model: Model, data: Dataset, images: Sequence[str], checkpoint: str, bar: Progress) -> list[np.ndarray]:
+    """(H,W) u8 predicted classes of each of ``images``; an output for void does not compete, as in evaluations."""
+    from stages.networks.predictor import image_batches, load_predictor
+    from stages.runtime.devices import choose_device
+
+    require_same_classes(model, data)
+    predictor = load_predictor(model, checkpoint, choose_device("auto"), "auto")
+    found: dict[str, np.ndarray] = {}
+    for batch in image_batches(data, images, 1):
+        logits = predictor.logits(batch.images)[:, : len(data.classes)]
+        found[batch.ids[0]] = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
+        bar.advance()
+    return [found[image] for image in images]

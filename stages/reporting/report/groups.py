@@ -1,0 +1,152 @@
+"""Runs that differ by their seed alone, as one: mean and spread."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from stages.reporting.report.collect import Measured, Node, Run
+from stages.settings.registry import SETTINGS
+
+# Inputs that come from outside a run; all the others follow from settings, seed and these
+OUTSIDE = ("dataset", "weights")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean with its sample standard deviation (None of a single value)."""
+
+    mean: float
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A round of a group: the mean over the runs that have got there."""
+
+    round: int | None
+    runs: int
+    asked: float | None
+    clicks: float
+    seconds: float
+    miou: Spread
+    iou: dict[str, Spread | None]
+    epochs: list[int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ by their seed alone; mostly there is one."""
+
+    name: str
+    runs: list[Run]
+
+    @property
+    def points(self) -> list[Point]:
+        """Round by round in the order of the cost."""
+        most = max(len(run.measured) for run in self.runs)
+        return [
+            point_of([run.measured[place] for run in self.runs if place < len(run.measured)]) for place in range(most)
+        ]
+
+    @property
+    def classes(self) -> list[str]:
+        return next((run.classes for run in self.runs if run.classes), [])
+
+
+def point_of(entries: Sequence[Measured]) -> Point:
+    iou: dict[str, Spread | None] = {}
+    asked = [entry.asked for entry in entries if entry.asked is not None]
+    for name in dict.fromkeys(name for entry in entries for name in entry.iou):
+        known = [value for entry in entries if (value := entry.iou.get(name)) is not None]
+        iou[name] = spread(known) if known else None
+    return Point(
+        round=entries[0].round,
+        runs=len(entries),
+        asked=fmean(asked) if asked else None,
+        clicks=fmean(entry.clicks for entry in entries),
+        seconds=fmean(entry.seconds for entry in entries),
+        miou=spread([entry.miou for entry in entries]),
+        iou=iou,
+        epochs=sorted({entry.epoch for entry in entries}),
+    )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """The runs put together where nothing but the seed differs, in the order in which they were given."""
+    found: list[list[Run]] = []
+    for run in runs:
+        for members in found:
+            if all(differ_by_seed_alone(run, other) for other in members):
+                members.append(run)
+                break
+        else:
+            found.append([run])
+    groups: list[Group] = []
+    for members in found:
+        name = group_name(members)
+        taken = [group.name for group in groups]
+        groups.append(Group(f"{name}, {len(taken)}" if name in taken else name, members))
+    return groups
+
+
+def group_name(members: Sequence[Run]) -> str:
+    """What the names of the runs share, else their recipe; of one run its name."""
+    if len(members) == 1:
+        return members[0].name
+    shared = common_start([run.name for run in members]).rstrip("-_./ ")
+    shared = shared.removesuffix("seed").rstrip("-_./ ")
+    first = members[0]
+    return f"{shared or (first.plan.recipe if first.plan else first.name)} ({len(members)} seeds)"
+
+
+def common_start(names: Sequence[str]) -> str:
+    """The letters that all ``names`` begin with."""
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike)
+
+
+def differ_by_seed_alone(one: Run, other: Run) -> bool:
+    """Whether two runs have the same settings and outer inputs wherever both have an artifact, and other seeds.
+
+    Runs with the same seeds are copies of each other, or of different versions: their spread would mean nothing.
+    """
+    mine, theirs = ({node.file: node for node in run.nodes} for run in (one, other))
+    both = mine.keys() & theirs.keys()
+    return (
+        bool(both)
+        and one.seeds != other.seeds
+        and all(request(mine[file]) == request(theirs[file]) for file in both)
+        and same_evaluation(one.measured, other.measured)
+    )
+
+
+def request(node: Node) -> tuple[Any, ...]:
+    """What an artifact was asked to be, but for its seed and what follows from the run's other artifacts."""
+    inputs = node.header.inputs
+    outside = {role: inputs[role].digest for role in OUTSIDE if role in inputs}
+    return node.header.stage, with_defaults(node.header.stage, node.header.settings), sorted(inputs), outside
+
+
+def with_defaults(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """``settings`` with those that were added to the stage since, at their defaults."""
+    return defaults(stage) | settings
+
+
+def defaults(stage: str) -> dict[str, Any]:
+    """The settings that decide the result of ``stage``, at their defaults; empty for one that is not known."""
+    if stage not in SETTINGS:
+        return {}
+    values = SETTINGS[stage].load({}).result_settings()
+    values.pop("seed", None)
+    return values
+
+
+def same_evaluation(one: Iterable[Measured], other: Iterable[Measured]) -> bool:
+    splits = {entry.split for entry in [*one, *other]}
+    return len(splits) < 2

@@ -1,0 +1,96 @@
+"""Pictures small enough to travel inside a page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from stages.artifacts.dataset import VOID
+from stages.reporting.pictures.panels import VERMILION, Canvas
+
+WIDEST, WIDEST_SHEET = 640, 1000  # pixels
+JPEG_QUALITY = 82
+WHITE_FROM = 250
+WIDE_SHARE = 0.5  # of a row that is not white: part of a picture, for text never covers as much
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the page holds it: a data URI, with its size in pixels and in bytes."""
+
+    uri: str
+    width: int
+    height: int
+    size: int
+
+
+def encoded(pixels: np.ndarray, widest: int = WIDEST, exact: bool = False) -> Picture:
+    """(H,W,3) u8 no wider than ``widest``, as JPEG; maps of classes ``exact`` as they are, in at most 256 colours."""
+    image = Image.fromarray(pixels)
+    if image.width > widest:
+        kind = Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS  # a mixture would be no class
+        image = image.resize((widest, max(1, round(image.height * widest / image.width))), kind)
+    if exact:
+        name, content = "png", to_bytes(indexed(np.array(image)), "PNG", optimize=True)
+    else:
+        name, content = "jpeg", to_bytes(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    uri = f"data:image/{name};base64,{base64.b64encode(content).decode('ascii')}"
+    return Picture(uri, image.width, image.height, len(uri))
+
+
+def indexed(pixels: np.ndarray) -> Image.Image:
+    """(H,W,3) u8 of at most 256 colours as an image with a palette."""
+    colours, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    image = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8), "P")
+    image.putpalette(colours.tobytes())
+    return image
+
+
+def to_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def decoded(png: bytes) -> np.ndarray:
+    """(H,W,3) u8."""
+    return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def panel_of(drawn: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image in a drawing (H,W,3) u8, without title, legend, colour bar and margins; ``size`` is its height, width.
+
+    Its topmost rows may be white (a bright sky); then its shape tells where they begin.
+    """
+    inked = drawn.min(2) < WHITE_FROM
+    rows = longest(inked.mean(1) > WIDE_SHARE)
+    if rows.stop == rows.start:
+        return drawn
+    columns = longest(inked[rows].mean(0) > WIDE_SHARE)
+    height = round((columns.stop - columns.start) * size[0] / size[1])
+    return drawn[max(0, min(rows.start, rows.stop - height)) : rows.stop, columns]
+
+
+def longest(chosen: np.ndarray) -> slice:
+    """The longest run of True in ``chosen`` (N,) bool; empty without any."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
+    starts, stops = edges[::2], edges[1::2]
+    if not len(starts):
+        return slice(0, 0)
+    place = int((stops - starts).argmax())
+    return slice(int(starts[place]), int(stops[place]))
+
+
+def wrong_pixels(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The image faded, with the pixels of a wrong class in vermilion and void white: (H,W,3) u8.
+
+    pixels (H,W,3) u8; predicted and truth (H,W) u8, truth 255 = void.
+    """
+    canvas = Canvas(pixels)
+    canvas.fade(np.ones(truth.shape, dtype=bool))
+    picture = canvas.picture[:: canvas.factor, :: canvas.factor].copy()
+    picture[(predicted != truth) & (truth != VOID)] = VERMILION
+    picture[truth == VOID] = 255
+    return picture

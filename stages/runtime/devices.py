@@ -1,0 +1,25 @@
+"""Which device and which precision a network runs with."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from stages.runtime.errors import BadInput
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name`` (auto, cpu, cuda); BadInput when CUDA is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("There is no CUDA device here; use --device auto or --device cpu.")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    return torch.device("cuda")
+
+
+def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast for the forward pass; losses, softmax and reductions are computed in float32 outside of it."""
+    if name == "bfloat16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,109 @@
+"""Work on many items in several processes, in order and with bounded memory."""
+
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+from stages.runtime.errors import StageFailed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ITEMS_PER_WORKER = 2  # in flight: one being worked on, one waiting, so that no worker idles
+STOPS = (signal.SIGINT, signal.SIGTERM)
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+def core_count() -> int:
+    """The cores that this process may run on (not those of the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``function`` of every item, in the order of the items; with one worker in this very process.
+
+    ``function``, items and results must be picklable. ``items`` is read as results are taken, at most
+    ``ITEMS_PER_WORKER`` per worker ahead, so it may be endless. What ``function`` raises reaches the caller in the
+    item's turn; a worker that dies or runs out of memory is StageFailed. Closing the iterator early ends the workers at
+    once, whatever they are doing, and when this process dies, however, they end too.
+
+    Processes are spawned, not forked: the parent holds torch's and HDF5's threads and locks, which do not survive a
+    fork, and a fork server would be one more process to look after, for a few tenths of a second per worker.
+    """
+    if workers <= 1:
+        yield from map_here(function, items)
+        return
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)  # the reading end goes to the workers
+    executor = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(theirs,))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            with deaf():
+                waiting.append(executor.submit(function, item))
+            if len(waiting) >= ITEMS_PER_WORKER * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise StageFailed(
+            "A worker process ended without an answer, most likely for lack of memory: give fewer --workers."
+        ) from None
+    except MemoryError as error:
+        raise StageFailed(f"Not enough memory for {workers} processes: give fewer --workers. ({error})") from error
+    finally:
+        # First the leash: without it the executor would wait for what the workers are doing, and after the death of
+        # one for the others, whom it sends a SIGTERM that they do not hear.
+        ours.close()
+        theirs.close()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``map_in_processes`` without processes."""
+    try:
+        for item in items:
+            yield function(item)
+    except MemoryError as error:
+        raise StageFailed(f"Not enough memory, even for one process. ({error})") from error
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Within it this thread, and for good every process that it starts, gets neither SIGINT nor SIGTERM.
+
+    A terminal sends Ctrl-C to the workers too, even while they still start; the parent alone decides what it means.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_worker(leash: Connection) -> None:
+    """Runs first in every worker: one thread for every library, deaf to signals, gone when ``leash`` is let go."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    for name in THREAD_LIMITS:  # libraries read them when they are loaded, which is later
+        os.environ[name] = "1"
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    threading.Thread(target=end_with_parent, args=(leash,), daemon=True).start()
+
+
+def end_with_parent(leash: Connection) -> None:
+    """Ends this process when the parent closes its end of ``leash``; the kernel does that for one that was killed."""
+    leash.poll(None)  # nothing is ever sent, so this returns at the end of the pipe alone
+    os._exit(1)

@@ -1,0 +1,31 @@
+"""Where the shipped descriptions and recipes lie: inside the package once installed, beside it in a checkout."""
+
+from pathlib import Path
+
+from stages.runtime.errors import BadInput
+
+
+def data_folder(name: str) -> Path:
+    """The folder ``data/<name>`` of this installation."""
+    packaged = Path(__file__).parents[1] / "data"
+    root = packaged if packaged.is_dir() else Path(__file__).parents[2] / "data"
+    return root / name
+
+
+def find_toml(kind: str, name_or_path: str) -> Path:
+    """The TOML file called ``name_or_path``: a shipped one by bare name (``camvid``), the user's own by path.
+
+    Raises BadInput naming the shipped ones when there is no such file.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if path.is_file():
+            return path
+        raise BadInput(f"There is no file {path}; give the path of a TOML file or a shipped name.")
+    path = data_folder(kind) / f"{name_or_path}.toml"
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(file.stem for file in data_folder(kind).glob("*.toml")))
+    raise BadInput(
+        f"There is no shipped {kind[:-1]} called {name_or_path!r}; known are {known} (or give a .toml file)."
+    )

@@ -1,0 +1,165 @@
+"""Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.labels import Labels, open_labels
+from stages.runtime.randomness import stream
+from stages.settings.train import TrainSettings
+from stages.training.colour import ColourDraw, draw_colour
+from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
+
+CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file for every crop
+
+
+@dataclass(frozen=True)
+class Batch:
+    """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels.
+
+    With classes named together, labels (B,H,W) i32 are rows of ``sets`` (R,C) bool, -1 = none.
+    """
+
+    images: Tensor
+    labels: Tensor
+    colours: list[ColourDraw]
+    labelled: int
+    sets: Tensor | None = None
+
+
+Sample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
+
+
+class TrainingSamples(TorchDataset[Sample]):
+    """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
+
+    def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
+        self.paths = (dataset, labels)
+        self.settings = settings
+        self.files: tuple[Dataset, Labels] | None = None
+        self.owner = -1
+        opened, given = self.opened()
+        self.void = len(opened.classes) if settings.learn_void else VOID
+        self.ids = self.labelled(given)
+        red, green, blue = (int(255 * value) for value in mean)
+        self.padding = (red, green, blue)
+        sizes = [opened.sizes[image] for image in self.ids]
+        self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
+        self.scales = Scales(*settings.scale_range, settings.scale_step)
+        self.images = cached(opened, self.ids)
+
+    @staticmethod
+    def together(samples: list[Any]) -> Any:
+        """A batch of samples."""
+        return collate(samples)
+
+    def labelled(self, labels: Labels) -> list[str]:
+        """Ids of the images that carry a label."""
+        return labels.labelled_ids(self.void)
+
+    def opened(self) -> tuple[Dataset, Labels]:
+        """The files, opened once per process: HDF5 handles do not survive a fork."""
+        if self.files is None or self.owner != os.getpid():
+            self.files = (Dataset(self.paths[0]), open_labels(self.paths[1]))
+            self.owner = os.getpid()
+        return self.files
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Any) -> Sample:
+        index, epoch = key
+        image = self.ids[index]
+        _, given = self.opened()
+        crop, colours, window = self.seen(image, epoch)
+        if self.settings.objective != "class-sets":
+            return crop, crop_labels(given.label_map(image, self.void), window), colours, None
+        assert isinstance(given, Annotations)
+        places, sets = given.set_map(image)
+        return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
+
+    def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
+        """A random crop of ``image``, its colour draw, and where it lies; ``name`` names the random draw."""
+        generator = stream(self.settings.seed, "augmentation", *name, image)
+        pixels = self.images[image] if image in self.images else self.opened()[0].image(image)
+        flip, rotation = self.settings.flip, self.settings.rotation
+        window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
+        return crop_image(pixels, window, self.padding), draw_colour(self.settings, generator), window
+
+
+def cached(data: Dataset, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """The images ``ids`` in memory where they fit, else none of them."""
+    size = sum(3 * data.sizes[image][0] * data.sizes[image][1] for image in ids)
+    return {image: data.image(image) for image in ids} if size <= CACHE_SHARE * free_memory() else {}
+
+
+def free_memory() -> int:
+    """Bytes of memory the system can still give."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def collate(samples: list[Sample]) -> Batch:
+    images, labels, colours, sets = zip(*samples, strict=True)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    if sets[0] is None:
+        stacked = np.stack(labels)
+        return Batch(pixels, torch.from_numpy(stacked), list(colours), int((stacked != VOID).sum()))
+    first = np.cumsum([0] + [len(rows) for rows in sets[:-1]])  # of each image's rows among those of the batch
+    places = np.stack([np.where(own < 0, own, own + start) for own, start in zip(labels, first, strict=True)])
+    rows = np.concatenate(sets)
+    named = np.append(rows.any(axis=1), False)  # the last one is for -1
+    labelled = int(named[places].sum())
+    return Batch(pixels, torch.from_numpy(places), list(colours), labelled, torch.from_numpy(rows))
+
+
+def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:
+    """The shuffled sample indices of an epoch in batches; the last one is short.
+
+    It is dropped if it holds less than two images per process, which batch normalisation needs.
+    """
+    order = stream(seed, "order", epoch).permutation(count)
+    batches = [order[start : start + batch] for start in range(0, count, batch)]
+    return batches[:-1] if len(batches) > 1 and len(batches[-1]) < 2 * ranks else batches
+
+
+def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, int]:
+    """(index, turn) of what comes at ``place`` when ``count`` things come in a new random order, again and again."""
+    turn, number = divmod(place, count)
+    return int(order_of(count, seed, *name, turn)[number]), turn
+
+
+@lru_cache(maxsize=8)  # the places of a batch lie in one turn, seldom two, of each stream
+def order_of(count: int, seed: int, *name: str | int) -> np.ndarray:
+    """(count,) i64 permutation drawn for ``name``."""
+    return stream(seed, "order", *name).permutation(count)
+
+
+def ignore_signals(worker: int) -> None:
+    """Loader processes leave signals to the main process, which saves before it stops."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def load_batches(samples: TrainingSamples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
+    """Loads the batches named by ``keys`` in order; one loader for a whole training, since starting workers is slow."""
+    yield from DataLoader(
+        samples,
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=samples.together,
+        pin_memory=pin,
+        worker_init_fn=ignore_signals,
+    )

@@ -1,0 +1,103 @@
+"""Three streams of images side by side: with masks, without, and with masks again as what is real."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import VOID
+from stages.artifacts.labels import Labels
+from stages.runtime.errors import BadInput
+from stages.settings.train import TrainSettings
+from stages.training.colour import ColourDraw
+from stages.training.samples.maps import TrainingSamples, cached, place_in_turns
+from stages.training.window import crop_labels
+
+STREAMS = ("labelled", "unlabelled", "real")
+Key = tuple[str, int, int]  # stream, index of the image in it, how often it came before
+
+
+@dataclass(frozen=True)
+class Part:
+    """(B,3,H,W) u8 images, (B,H,W) u8 labels (255 = none), (B,H,W) bool what is no padding, colour draws."""
+
+    images: Tensor
+    labels: Tensor
+    valid: Tensor
+    colours: list[ColourDraw]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A batch: one part of each stream."""
+
+    labelled: Part
+    unlabelled: Part
+    real: Part
+
+
+class StreamSamples(TrainingSamples):
+    """Samples (stream, image, turn) -> crop, labels, what is no padding, colour draw.
+
+    Without labels are all images of the split ``settings.unlabelled_split`` that have no full mask; whatever masks the
+    dataset holds of them stay closed.
+    """
+
+    def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
+        super().__init__(dataset, labels, settings, mean)
+        data, _ = self.opened()
+        known = set(self.ids)
+        self.unlabelled = [image for image in data.ids(settings.unlabelled_split) if image not in known]
+        if not self.unlabelled:
+            raise BadInput(
+                f"Every image of split {settings.unlabelled_split!r} has a mask, so none is left to learn from without "
+                "one; set --objective labels."
+            )
+        if settings.crop is None:
+            sizes = [data.sizes[image] for image in [*self.ids, *self.unlabelled]]
+            self.crop = (max(h for h, _ in sizes), max(w for _, w in sizes))
+        self.images |= cached(data, self.unlabelled)
+
+    def labelled(self, labels: Labels) -> list[str]:
+        assert isinstance(labels, Annotations)
+        return sorted(labels.mask_ids)
+
+    @staticmethod
+    def together(samples: list[Any]) -> Parts:
+        third = len(samples) // len(STREAMS)
+        return Parts(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
+
+    def ids_of(self, name: str) -> list[str]:
+        return self.unlabelled if name == "unlabelled" else self.ids
+
+    def __getitem__(self, key: Any) -> Any:
+        name, index, turn = key
+        image = self.ids_of(name)[index]
+        data, given = self.opened()
+        crop, colours, window = self.seen(image, name, turn)
+        inside = crop_labels(np.ones(data.sizes[image], dtype=np.uint8), window) != VOID
+        labels = given.label_map(image) if name != "unlabelled" else np.full(data.sizes[image], VOID, dtype=np.uint8)
+        return crop, crop_labels(labels, window), inside, colours
+
+    def keys(self, first: int, steps: int, rank: int, ranks: int) -> Iterator[list[Key]]:
+        """This process's share of the batches of the steps ``first`` to ``steps`` - 1, one stream after the other."""
+        batch = self.settings.batch
+        for step in range(first, steps):
+            places = range(step * batch + rank, (step + 1) * batch, ranks)
+            yield [self.key(name, place) for name in STREAMS for place in places]
+
+    def key(self, name: str, place: int) -> Key:
+        """What comes at a place of a stream: its images in a new random order, again and again."""
+        index, turn = place_in_turns(place, len(self.ids_of(name)), self.settings.seed, name)
+        return name, index, turn
+
+
+def collate_part(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> Part:
+    images, labels, valid, colours = zip(*samples, strict=True)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return Part(pixels, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(valid)), list(colours))
