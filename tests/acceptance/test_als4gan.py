@@ -2,7 +2,7 @@
 
 Checks 1 to 5 are in tests/acquisition/test_image_measures.py and test_image_budget.py, 9 and 10 in tests/datasets, the
 numbers of 12 to 17 and of 19 and 20 in tests/supervision/test_adversarial_losses.py, 18 and 24 in tests/networks, 21 in
-tests/inference/test_confusion_variants.py.
+tests/evaluating/test_confusion_variants.py.
 """
 
 import csv

@@ -1,9 +1,9 @@
 """The acceptance checks of the MADBAL specification (madbal.md, section 11), through the stages, by their numbers.
 
 Checks 3 and 4 are in test_madbal_clusters.py; 5 to 9, the numbers of 6 and 7 and the losses of 15 and 17 in
-tests/acquisition/test_maturity.py, tests/inference/test_edges.py and tests/supervision/test_support_losses.py; 11 to 13
+tests/scoring/test_maturity.py, tests/pixels/test_edges.py and tests/training/test_support_losses.py; 11 to 13
 in tests/acquisition/test_clusters.py; numbers of parameters in tests/networks. Void and batches in an evaluation (16)
-are in tests/inference/test_inference.py.
+are in tests/networks/test_inference.py.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Makes the pictures of the page in docs/images: `python tests/annotate/make_pictures.py [WIDTH HEIGHT FOLDER]`."""
+"""Makes the pictures of the page in docs/images: `python tests/browser/make_pictures.py [WIDTH HEIGHT FOLDER]`."""
 
 import io
 import sys
@@ -14,8 +14,8 @@ from annotate_support import Browser, Client, Served, Truth, key_of, served  # n
 from conftest import DESCRIPTION  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from stages import extract_superpixels, prepare, score, select  # noqa: E402
 from stages.answering.questions import Questions  # noqa: E402
+from stages.commands import extract_superpixels, prepare, score, select  # noqa: E402
 from stages.settings.regions import ExtractSettings  # noqa: E402
 from stages.settings.stages import PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
 

@@ -10,7 +10,7 @@ pytest.register_assert_rewrite("annotate_support")
 
 from annotate_support import CHROMIUM, DRIVER, Browser  # noqa: E402
 
-from stages import annotate_simulate, extract_superpixels, prepare, score, select  # noqa: E402
+from stages.commands import annotate_simulate, extract_superpixels, prepare, score, select  # noqa: E402
 from stages.settings.regions import ExtractSettings  # noqa: E402
 from stages.settings.stages import AnnotateSettings, PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
 
