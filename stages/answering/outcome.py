@@ -9,8 +9,8 @@ from stages.answering.given import Given
 from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
-from stages.artifacts.dataset import VOID
 from stages.artifacts.request import Request
+from stages.pixels.void import VOID
 
 
 def publish_answers(

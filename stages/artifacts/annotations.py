@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.answers import ANSWERED_VOID, COLUMNS, Answers, Ledger, RegionFile, ledger_cost, stored_name
-from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images, rows_by_image
 from stages.pixels.runs import Areas, empty_areas
+from stages.pixels.void import VOID
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
 

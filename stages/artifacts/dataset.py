@@ -16,8 +16,6 @@ from stages.artifacts.hdf5 import Artifact
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
 from stages.runtime.errors import BadInput
 
-VOID = 255
-
 
 class Dataset(Artifact):
     """A prepared dataset, open for reading."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images
+from stages.pixels.void import VOID
 
 
 class PseudoLabels(Artifact):

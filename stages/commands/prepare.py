@@ -16,12 +16,13 @@ from stages.artifacts.publish import require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
-from stages.datasets.description import IGNORE_INDEX, DatasetDescription, load_description
+from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.scenes import generate_scene, scene_id
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
+from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.settings.stages import PrepareSettings
@@ -170,7 +171,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             "name": description.name,
             "classes": description.class_names,
             "palette": description.palette.tolist(),
-            "ignore_index": IGNORE_INDEX,
+            "ignore_index": VOID,
             "mean": list(description.mean or mean.tolist()),
             "std": list(description.std or deviation.tolist()),
             "licence": description.licence,

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from stages.datasets.description import IGNORE_INDEX, DatasetDescription, mask_values
+from stages.datasets.description import DatasetDescription, mask_values
 from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 Encoding = Literal["index", "color"]
@@ -197,7 +198,7 @@ def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
 def class_lookup(description: DatasetDescription) -> ClassLookup:
     """The lookup that turns raw masks of this dataset into class indices."""
     encoding, ignore = description.masks.encoding, description.masks.ignore
-    table = np.full(65536 if encoding == "index" else 1 << 24, IGNORE_INDEX, np.uint8)
+    table = np.full(65536 if encoding == "index" else 1 << 24, VOID, np.uint8)
     for index, item in enumerate(description.classes):
         table[_keys(np.array(mask_values(index, item, encoding)), encoding)] = index
     ignored = None
@@ -217,7 +218,7 @@ def decode_mask(raw: np.ndarray, lookup: ClassLookup, name: str = "The mask") ->
     mask = lookup.table.take(keys)
     if lookup.ignored is None:
         return mask
-    others = keys[mask == IGNORE_INDEX]
+    others = keys[mask == VOID]
     unknown = others[~np.isin(others, lookup.ignored)]
     if unknown.size:
         raise BadInput(_unknown_faults(unknown, lookup.encoding, name))

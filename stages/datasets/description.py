@@ -15,8 +15,6 @@ from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import find_toml
 
-IGNORE_INDEX = 255  # in every decoded mask and on disk, whatever the dataset's own files use
-
 
 class DatasetClass(Table):
     """One class; its place in the list is its index in every artifact."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stages.pixels.void import VOID
 from stages.runtime.randomness import stream
 
 CLASS_NAMES = ("sky", "building", "road", "pavement", "grass", "tree", "car", "pole", "person")
 SKY, BUILDING, ROAD, PAVEMENT, GRASS, TREE, CAR, POLE, PERSON = range(len(CLASS_NAMES))
-VOID = 255
 
 _FAR = 70.0  # metres; beyond lies a flat backdrop
 _BACKDROP, _GROUND, _HOUSES, _OBJECTS = 1, 2, 5, 6  # orders of drawing; the sky is 0, ground takes 2 to 4

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.shards import Parts
+from stages.pixels.void import VOID
 from stages.settings.regions import PseudoLabelSettings
 
 REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")

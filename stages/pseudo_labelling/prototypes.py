@@ -19,9 +19,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stages.pixels.void import VOID
+
 TOLERANCE = 1e-6
 SHORTEST = 1e-12  # vectors below this length have no direction
-NONE = 255  # no class, in maps and behind the end of a list of classes
 PIECE = 256  # pixels of one region that are compared at a time
 CHUNK = 2**22  # values held at a time, of features as well as of similarities
 
@@ -51,7 +52,7 @@ def pseudo_labels(
         points = prototypes(scores, labels, asked, sets, temperature)
         index, owner, classes, similarity = localise(features, labels, asked, sets, points, normalise)
         if expansion == "none":
-            result = torch.full(labels.shape, NONE, dtype=torch.uint8, device=labels.device)
+            result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
         else:
             tau = thresholds(owner, classes, similarity, sets, quantile)
             result = expand(features, labels, asked, sets, points, tau, expansion, normalise)
@@ -184,10 +185,10 @@ def expand(
     the threshold of that one; of several regions the one of the highest id decides. Rule "largest": of all prototypes
     around whose own threshold is exceeded the most similar one decides, of equals the smallest class.
     """
-    result = torch.full(labels.shape, NONE, dtype=torch.uint8, device=labels.device)
+    result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
     listed = class_lists(sets)
     regions, sources = givers(labels, asked, sets)
-    limit = torch.nn.functional.pad(tau, (0, NONE + 1 - tau.shape[1], 0, 1)).gather(1, listed.long())
+    limit = torch.nn.functional.pad(tau, (0, VOID + 1 - tau.shape[1], 0, 1)).gather(1, listed.long())
     for pixels, inside, source, similarity in compared(features, labels, regions, sources, listed, points, normalise):
         width = similarity.shape[2]
         candidates = listed[source][:, :, :width, None]
@@ -196,10 +197,10 @@ def expand(
             classes = smallest_of_largest(similarity, candidates, 2)
             turn = torch.arange(classes.shape[1], device=labels.device)[:, None]  # ascending ids, see `givers`
             last = turn.where(passed.any(2), -1).amax(1, keepdim=True)
-            given = classes.gather(1, last.clamp(min=0)).masked_fill(last < 0, NONE)[:, 0]
+            given = classes.gather(1, last.clamp(min=0)).masked_fill(last < 0, VOID)[:, 0]
         else:
             similarity = similarity.masked_fill(~passed, -torch.inf).flatten(1, 2)
-            candidates = candidates.where(passed, NONE).flatten(1, 2)
+            candidates = candidates.where(passed, VOID).flatten(1, 2)
             given = smallest_of_largest(similarity, candidates, 1)
         result.view(-1)[pixels[inside]] = given[inside]
     return result
@@ -210,8 +211,8 @@ def argmax_in_candidates(scores: Tensor, labels: Tensor, asked: Tensor, sets: Te
     index, size = pixels_of(labels, asked)
     allowed = sets.repeat_interleave(size, 0).T
     best = scores.flatten(1).index_select(1, index).masked_fill(~allowed, -torch.inf).argmax(0)
-    result = torch.full(labels.shape, NONE, dtype=torch.uint8, device=labels.device)
-    result.view(-1)[index] = best.where(allowed.any(0), NONE).to(torch.uint8)
+    result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
+    result.view(-1)[index] = best.where(allowed.any(0), VOID).to(torch.uint8)
     return result
 
 
@@ -223,14 +224,14 @@ def naive_argmax(scores: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
 
 
 def class_lists(sets: Tensor) -> Tensor:
-    """(A+1,M) u8 the classes of each of the (A,C) sets, ascending, then NONE; the last row is an empty set."""
+    """(A+1,M) u8 the classes of each of the (A,C) sets, ascending, then VOID; the last row is an empty set."""
     regions, number = sets.shape
-    if number > NONE:
-        raise ValueError(f"{number} classes; a map of bytes has room for {NONE} beside its value for none")
+    if number > VOID:
+        raise ValueError(f"{number} classes; a map of bytes has room for {VOID} beside its value for none")
     width = int(sets.sum(1).max()) if regions else 0
     ids = torch.arange(number, dtype=torch.uint8, device=sets.device)
-    listed = ids.where(sets, NONE).sort(1).values[:, :width]
-    return torch.nn.functional.pad(listed, (0, 0, 0, 1), value=NONE)
+    listed = ids.where(sets, VOID).sort(1).values[:, :width]
+    return torch.nn.functional.pad(listed, (0, 0, 0, 1), value=VOID)
 
 
 def givers(labels: Tensor, asked: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,14 +264,14 @@ def compared(
 
     Yields pixels (n,L) i64 flat indices, all of a row of one region; inside (n,L) bool, False for what only fills up a
     row; source (n,s) i64, as ``sources``; and similarity (n,s,m,L) f32 to the prototype of the class
-    listed[source, :m], -inf where that is NONE. Every pixel is inside once, and s and m leave out no source or class.
+    listed[source, :m], -inf where that is VOID. Every pixel is inside once, and s and m leave out no source or class.
     """
     index, size = pixels_of(labels, regions)
     if len(index) == 0 or listed.shape[1] == 0:
         return
     device = labels.device
     flat = features.flatten(1)
-    at = torch.nn.functional.pad(points, (0, NONE + 1 - points.shape[1], 0, 1), value=-1).gather(1, listed.long())
+    at = torch.nn.functional.pad(points, (0, VOID + 1 - points.shape[1], 0, 1), value=-1).gather(1, listed.long())
     vectors = columns(flat, at.clamp(min=0))  # (A+1,D,M), of any pixel where there is no class
     vectors = (unit(vectors.transpose(0, 1)).transpose(0, 1) if normalise else vectors).transpose(1, 2).contiguous()
 
@@ -280,8 +281,8 @@ def compared(
     pieces = (size + piece - 1) // piece
     owner = torch.arange(len(regions), device=device).repeat_interleave(pieces)
     number = (sources < len(listed) - 1).sum(1)
-    width = (listed != NONE).sum(1)[sources].amax(1)
-    order = (number * (NONE + 1) + width)[owner].argsort(descending=True, stable=True)
+    width = (listed != VOID).sum(1)[sources].amax(1)
+    order = (number * (VOID + 1) + width)[owner].argsort(descending=True, stable=True)
     begin = (size.cumsum(0) - size)[owner] + piece * (
         torch.arange(len(owner), device=device) - (pieces.cumsum(0) - pieces)[owner]
     )
@@ -305,7 +306,7 @@ def compared(
             # With channels first this is seven times faster than the norm, and the squares are of one chunk only.
             similarity /= values.square().sum(1, keepdim=True).sqrt().clamp(min=SHORTEST)
         similarity = similarity.unflatten(1, (most, classes))
-        similarity.masked_fill_((listed[source, :classes] == NONE)[..., None], -torch.inf)
+        similarity.masked_fill_((listed[source, :classes] == VOID)[..., None], -torch.inf)
         yield pixels, inside, source, similarity
         done += step
 
@@ -330,4 +331,4 @@ def exact_products(left: Tensor, right: Tensor) -> Tensor:
 
 def smallest_of_largest(values: Tensor, classes: Tensor, dim: int) -> Tensor:
     """Of the classes with the largest value along ``dim`` the smallest; u8 ``classes`` broadcasts with ``values``."""
-    return classes.where(values >= values.amax(dim, keepdim=True) - TOLERANCE, NONE).amin(dim)
+    return classes.where(values >= values.amax(dim, keepdim=True) - TOLERANCE, VOID).amin(dim)

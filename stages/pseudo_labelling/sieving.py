@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
+from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import Fill, record
 from stages.pseudo_labelling.sieve import sieve
 from stages.runtime.errors import BadInput

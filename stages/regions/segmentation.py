@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from stages.pixels.void import VOID
 from stages.regions.parts import compact, connected_parts
 from stages.runtime.errors import BadInput, StageFailed
 from stages.settings.regions import ExtractSettings
 
-VOID = 255
 MOST_LEVELS = 10  # the largest that the settings admit
 FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this
 SMALLEST_SIDE = 2  # of a region in slic and lsc, in pixels

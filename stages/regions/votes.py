@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 
 
 def vote(labels: np.ndarray, owner: np.ndarray, count: int, classes: int) -> np.ndarray:

@@ -8,13 +8,14 @@ import numpy as np
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID
 from stages.artifacts.clusters import Clusters
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.superpixels import Superpixels
+from stages.pixels.void import VOID
 from stages.regions.votes import achievable, label_precision, vote_all
 from stages.runtime.console import Progress
 from stages.selecting.statistics import defined

@@ -3,8 +3,9 @@
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.superpixels import Superpixels
+from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 

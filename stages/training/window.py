@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 
 
 @dataclass(frozen=True)

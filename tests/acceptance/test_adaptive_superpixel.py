@@ -12,7 +12,7 @@ import torch
 from worlds import TINY, random_masks, region_round, write_dataset, write_superpixels
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import read_any_header
@@ -23,6 +23,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, extract_superpixels, pseudo_label, score, select, train
 from stages.evaluating.confusion import intersection_over_union, mean_iou
 from stages.pixels.runs import areas_of
+from stages.pixels.void import VOID
 from stages.regions.reductions import lookup, region_means, score_image
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream

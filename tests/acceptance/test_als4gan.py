@@ -23,7 +23,7 @@ from worlds import TINY, write_dataset, write_superpixels
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, COLUMNS, Answers
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any, read_any_header
@@ -46,6 +46,7 @@ from stages.networks.build import build_network
 from stages.networks.classifier import ImageClassifier
 from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import Predictor, load_predictor
+from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
 from stages.recipes.recipe import load_recipe
 from stages.runtime.console import Progress

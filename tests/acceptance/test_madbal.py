@@ -27,7 +27,7 @@ import stages
 from alseg_cli.app import app
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.clusters import Clusters
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
@@ -49,6 +49,7 @@ from stages.evaluating.confusion import confusion_matrix, intersection_over_unio
 from stages.networks.build import build_network
 from stages.networks.predictor import load_predictor
 from stages.pixels.edges import edge_mask
+from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
 from stages.recipes.recipe import load_recipe
 from stages.regions import segmentation

@@ -13,7 +13,7 @@ from stages.answering.simulated.answered import within_budget
 from stages.answering.simulated.trimming import evidence, inside
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
@@ -22,6 +22,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, pseudo_label, score, select, train
 from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
+from stages.pixels.void import VOID
 from stages.regions.reductions import score_image
 from stages.regions.segmentation import seeds_slots, segment
 from stages.runtime.errors import BadInput

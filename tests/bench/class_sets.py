@@ -14,11 +14,11 @@ import numpy as np
 from stages.answering.simulated.answered import within_budget
 from stages.answering.simulated.trimming import evidence
 from stages.artifacts.answers import Answers, append_answers
-from stages.artifacts.dataset import VOID
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene
 from stages.pixels.runs import Areas
+from stages.pixels.void import VOID
 from stages.regions.segmentation import segment
 from stages.runtime.randomness import stream
 from stages.settings.regions import ExtractSettings

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import LIBVER, Writer
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publishing
@@ -20,6 +20,7 @@ from stages.commands.train import input_statistics
 from stages.datasets.scenes import generate_scene
 from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import image_batches
+from stages.pixels.void import VOID
 from stages.runtime.devices import choose_device, forward_precision
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
+from stages.pixels.void import VOID
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}

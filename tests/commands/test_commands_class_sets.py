@@ -32,11 +32,11 @@ from commands_support import (
 from damage_support import refuse
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.model import Model
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.scores import Scores
+from stages.pixels.void import VOID
 from stages.settings.train import TrainSettings
 from stages.training.objectives.class_sets import ClassSetObjective
 from stages.training.samples.maps import Batch

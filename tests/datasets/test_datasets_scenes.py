@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stages.datasets.description import load_description
-from stages.datasets.scenes import CLASS_NAMES, VOID, generate_scene, scene_id
+from stages.datasets.scenes import CLASS_NAMES, generate_scene, scene_id
+from stages.pixels.void import VOID
 
 SIZE = 96, 128
 

@@ -9,11 +9,12 @@ from PIL import Image
 from worlds import TINY, random_masks, random_round, write_dataset
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_any
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.commands import annotate_simulate, export_queries, pseudo_label, score, select, train
 from stages.evaluating.confusion import mean_iou
+from stages.pixels.void import VOID
 from stages.reporting.inspection import describe
 from stages.reporting.inspection import run as inspect
 from stages.reporting.pictures import curves, gated, images, labels, sheet

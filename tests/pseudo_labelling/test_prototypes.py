@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.pixels.void import VOID
 from stages.pseudo_labelling import prototypes as module
 from stages.pseudo_labelling.prototypes import (
     argmax_in_candidates,
@@ -21,7 +22,6 @@ from stages.pseudo_labelling.prototypes import (
     unit,
 )
 
-NONE = 255
 RULES = ["none", "reference", "largest"]
 PAIRS = torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
 ANGLES = [[0, 20, 10, 45, 0, 0], [90, 60, 75, 25, 90, 90]]
@@ -46,20 +46,20 @@ def test_check_a7(rule):
     inputs = check_7(ANGLES)
     assert prototypes(*inputs[1:]).tolist() == [[0, 6]]
     assert tau_of(*inputs)[0].tolist() == pytest.approx([0.93969, 0.86603], abs=1e-5)
-    expected = [[0, 0, 0, NONE, NONE, NONE], [1, 1, 1, NONE, NONE, NONE]]
+    expected = [[0, 0, 0, VOID, VOID, VOID], [1, 1, 1, VOID, VOID, VOID]]
     assert pseudo_labels(*inputs, rule).tolist() == expected
 
 
 @pytest.mark.parametrize(
-    "rule, top", [("reference", [0, 0, 0, 0]), ("largest", [0, 0, 1, 1]), ("none", [0, 0, NONE, NONE])]
+    "rule, top", [("reference", [0, 0, 0, 0]), ("largest", [0, 0, 1, 1]), ("none", [0, 0, VOID, VOID])]
 )
 def test_check_a7_where_a_prototype_fails_its_own_threshold(rule, top):
     angles = [list(row) for row in ANGLES]
     angles[0][2], angles[1][1] = 30, 152
     inputs = check_7(angles)
     assert tau_of(*inputs)[0].tolist() == pytest.approx([0.93969, 0.46947], abs=1e-5)
-    bottom = [1, 1, NONE if rule == "none" else 1, NONE]
-    assert pseudo_labels(*inputs, rule).tolist() == [[*top, NONE, NONE], [*bottom, NONE, NONE]]
+    bottom = [1, 1, VOID if rule == "none" else 1, VOID]
+    assert pseudo_labels(*inputs, rule).tolist() == [[*top, VOID, VOID], [*bottom, VOID, VOID]]
 
 
 def test_the_minimum_instead_of_the_median():
@@ -67,7 +67,7 @@ def test_the_minimum_instead_of_the_median():
     sets = torch.tensor([[True, False]])
     assert tau_of(features, scores, labels, asked, sets).tolist() == [[pytest.approx(0.86603, abs=1e-5), 1]]
     assert tau_of(features, scores, labels, asked, sets, "minimum")[0, 0] == pytest.approx(0, abs=1e-6)
-    top = [0, 0, 0, NONE, NONE, NONE], [0, 0, 0, 0, NONE, NONE]
+    top = [0, 0, 0, VOID, VOID, VOID], [0, 0, 0, 0, VOID, VOID]
     for quantile, row in zip(["median", "minimum"], top, strict=True):
         assert pseudo_labels(features, scores, labels, asked, sets, "reference", quantile)[0].tolist() == row
 
@@ -107,7 +107,7 @@ def test_classes_of_one_prototype_go_to_the_smallest():
     sets = torch.tensor([[False, True, False, True, True]])
     for rule in RULES:
         result = pseudo_labels(features, torch.zeros(5, 9, 31), labels, torch.tensor([1]), sets, rule)
-        assert torch.equal(result, torch.where(labels == 1, 1, NONE))
+        assert torch.equal(result, torch.where(labels == 1, 1, VOID))
 
 
 def test_layout_and_length_of_the_features_do_not_matter():
@@ -195,7 +195,7 @@ def slow(features, scores, labels, asked, sets, rule, quantile):
     if rule == "largest":
         spread = {p: min(candidates)[1] for p, candidates in best.items()}
     painted = own if rule == "none" else spread | own
-    return [[painted.get((y, x), NONE) for x in range(width)] for y in range(height)]
+    return [[painted.get((y, x), VOID) for x in range(width)] for y in range(height)]
 
 
 @settings(max_examples=120, deadline=None)
@@ -225,13 +225,13 @@ def test_what_always_holds(picture, rule, seed):
     for region, row in zip(asked.tolist(), sets, strict=True):
         inside = labels == region
         names = row.nonzero()[:, 0].tolist()
-        assert set(result[inside].tolist()) <= set(names or [NONE])
+        assert set(result[inside].tolist()) <= set(names or [VOID])
         if names:
             grown = torch.nn.functional.max_pool2d(inside[None].float(), 3, 1, 1)[0] > 0
             near |= torch.isin(labels, labels[grown]) & (labels >= 0)
-    assert (result[~near] == NONE).all()
+    assert (result[~near] == VOID).all()
     if rule == "none":
-        assert ((result != NONE) == torch.isin(labels, named)).all()
+        assert ((result != VOID) == torch.isin(labels, named)).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -244,16 +244,16 @@ def test_argmax_like_loops(picture):
         for x in range(labels.shape[1]):
             region, values = int(labels[y, x]), scores[:, y, x].tolist()
             names = row.get(region) or []
-            assert result[y, x] == min(names, key=lambda c: (-values[c], c), default=NONE)
-            assert naive[y, x] == (values.index(max(values)) if region in row else NONE)
+            assert result[y, x] == min(names, key=lambda c: (-values[c], c), default=VOID)
+            assert naive[y, x] == (values.index(max(values)) if region in row else VOID)
 
 
 def test_expand_leaves_asked_regions_alone():
     features, scores, labels, _, _ = check_7(ANGLES)
     asked, sets = torch.tensor([1, 0]), torch.tensor([[False, False], [True, True]])
     points = prototypes(scores, labels, asked, sets)
-    assert (expand(features, labels, asked, sets, points, torch.zeros(2, 2), "largest") == NONE).all()
-    assert pseudo_labels(features, scores, labels, asked, sets, "reference")[:, 2:].unique().tolist() == [NONE]
+    assert (expand(features, labels, asked, sets, points, torch.zeros(2, 2), "largest") == VOID).all()
+    assert pseudo_labels(features, scores, labels, asked, sets, "reference")[:, 2:].unique().tolist() == [VOID]
 
 
 @pytest.mark.parametrize(

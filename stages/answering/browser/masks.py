@@ -15,9 +15,9 @@ from stages.answering.exchange.painted import require_size
 from stages.answering.exchange.values import OPEN
 from stages.answering.given import Given, Refused
 from stages.answering.questions import Questions
-from stages.artifacts.dataset import VOID
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.encode import FAST, png_bytes
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 MOST_BYTES = 1 << 26  # of an uploaded file

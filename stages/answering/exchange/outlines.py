@@ -10,8 +10,8 @@ from stages.answering.given import Given
 from stages.answering.questions import EXACT, Questions
 from stages.artifacts import answers as states
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID
 from stages.pixels.grids import map_on_image
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 

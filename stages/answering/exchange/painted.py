@@ -12,9 +12,9 @@ from stages.answering.questions import EXACT, Questions
 from stages.answering.simulated.regions import precise_clicks
 from stages.artifacts import answers as states
 from stages.artifacts.answers import Answers
-from stages.artifacts.dataset import VOID
 from stages.pixels.grids import Size, map_on_grid
 from stages.pixels.resize import resize_mask
+from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.settings.stages import ImportSettings

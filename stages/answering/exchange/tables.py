@@ -11,7 +11,7 @@ from typing import Any
 from stages.answering.exchange.values import SKIPPED, words_beside
 from stages.answering.given import Given, fits, name_fault
 from stages.answering.questions import EXACT, Questions
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.stages import MOST_SECONDS, ImportSettings
 

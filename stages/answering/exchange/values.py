@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 UNPAINTED, SKIPPED, OPEN = VOID - 3, VOID - 2, VOID - 1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 
 ANNOTATORS = ["oracle", "oracle, in error"]
 ORACLE, IN_ERROR = 0, 1

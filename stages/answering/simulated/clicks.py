@@ -6,7 +6,7 @@ connected part for the class.
 
 import numpy as np
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.regions.parts import connected_parts
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from stages.answering.simulated.answered import IN_ERROR, ORACLE
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.runtime.randomness import stream
 from stages.settings.stages import AnnotateSettings
 

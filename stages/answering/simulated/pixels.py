@@ -5,9 +5,10 @@ import numpy as np
 from stages.answering.simulated.answered import Answered, states, within_budget
 from stages.answering.simulated.errors import with_errors
 from stages.artifacts.answers import Answers
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
+from stages.pixels.void import VOID
 from stages.settings.stages import AnnotateSettings
 
 

@@ -10,11 +10,12 @@ from stages.answering.simulated.errors import with_errors
 from stages.answering.simulated.trimming import evidence
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.runs import Areas, areas_of, joined
+from stages.pixels.void import VOID
 from stages.regions.votes import achievable, dominant, label_precision, vote_all
 from stages.runtime.console import Progress
 from stages.settings.stages import AnnotateSettings

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
+from stages.pixels.void import VOID
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import Canvas, axes_of, class_legend, colourise, figure_for
 from stages.reporting.pictures.sheet import Cell, Section, draw_sheet, spread_out

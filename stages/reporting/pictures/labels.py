@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_input
 from stages.artifacts.pseudo_labels import PseudoLabels
+from stages.pixels.void import VOID
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.images import named_classes
 from stages.reporting.pictures.panels import (

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.ndimage import maximum_filter
 
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
+from stages.pixels.void import VOID
 
 INCHES = (6.0, 12.0)  # width of a panel, for small and for large images
 PIXELS_PER_INCH = 160  # of an image whose panel lies between the two

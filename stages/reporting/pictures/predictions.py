@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.predictor import load_predictor
+from stages.pixels.void import VOID
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import Canvas, Colour, axes_of, class_legend, colourise, rgb_text
 from stages.runtime.devices import choose_device

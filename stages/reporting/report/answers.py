@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.answers import ANSWERED_VOID, SKIPPED
-from stages.artifacts.dataset import VOID
 from stages.artifacts.hdf5 import Artifact
+from stages.pixels.void import VOID
 from stages.reporting.pictures.sheet import spread_out
 from stages.reporting.report.collect import Node, Run
 from stages.runtime.console import Progress

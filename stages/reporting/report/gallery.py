@@ -10,12 +10,13 @@ import numpy as np
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.header import SCHEMA_VERSION
 from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
+from stages.pixels.void import VOID
 from stages.reporting.pictures.labels import counted, rows_below
 from stages.reporting.pictures.panels import colourise
 from stages.reporting.pictures.sheet import spread_out

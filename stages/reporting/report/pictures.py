@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.reporting.pictures.panels import VERMILION, Canvas
 
 WIDEST, WIDEST_SHEET = 640, 1000  # pixels

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 
 # --- what the discriminator sees --------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.artifacts.dataset import VOID
+from stages.pixels.void import VOID
 from stages.training.objectives.labels import label_loss
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.artifacts.dataset import VOID
 from stages.networks.discriminator import Discriminator
+from stages.pixels.void import VOID
 from stages.runtime.devices import forward_precision
 from stages.runtime.randomness import torch_seed
 from stages.training.colour import augment_colour

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from stages.answering.simulated.images import classes_present, image_class
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.networks.predictor import image_batches
+from stages.pixels.void import VOID
 from stages.training.objectives.labels import LabelObjective
 from stages.training.samples.images import ImageSamples
 from stages.training.samples.maps import Batch

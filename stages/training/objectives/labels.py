@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
 from stages.evaluating.confusion import confusion_matrix, mean_iou, pixel_accuracy
 from stages.networks.norms import freeze_norm
 from stages.networks.predictor import Predictor, image_batches, normalise
+from stages.pixels.void import VOID
 from stages.runtime.devices import forward_precision
 from stages.runtime.processes import core_count
 from stages.runtime.ranks import Ranks

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.artifacts.dataset import VOID
 from stages.networks.dropout import dropout_modules
 from stages.networks.predictor import image_batches
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import map_on_grid
+from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.devices import forward_precision
 from stages.training.losses.support import (

@@ -7,8 +7,8 @@ import torch
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID
-from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.training.colour import ColourDraw
 from stages.training.samples.maps import Batch, TrainingSamples

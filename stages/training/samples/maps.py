@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID, Dataset
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.labels import Labels, open_labels
+from stages.pixels.void import VOID
 from stages.runtime.randomness import stream
 from stages.settings.train import TrainSettings
 from stages.training.colour import ColourDraw, draw_colour

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.dataset import VOID
 from stages.artifacts.labels import Labels
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.train import TrainSettings
 from stages.training.colour import ColourDraw
