@@ -11,6 +11,7 @@ from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.datasets.encode import FAST, png_bytes
+from stages.pixels.grids import read_place
 from stages.pixels.runs import Areas, areas_of, joined
 from stages.runtime.errors import BadInput
 
@@ -84,8 +85,8 @@ class Questions:
                 "runs": np.stack([area.start, area.length], 1).tolist(),
                 "box": self.boxes[query].tolist(),
             }
-        elif self.queries.unit == "pixel":  # as stages/pixels/grids.py reads a map
-            told["pixel"] = [place["y"] * size[0] // grid[0], place["x"] * size[1] // grid[1]]
+        elif self.queries.unit == "pixel":
+            told["pixel"] = [read_place(place["y"], grid[0], size[0]), read_place(place["x"], grid[1], size[1])]
         return told
 
     def read_areas(self, image: str) -> Areas:

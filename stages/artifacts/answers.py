@@ -9,9 +9,10 @@ import numpy as np
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
-from stages.artifacts.images_table import Size, require_same_grid, rows_by_image, write_images
+from stages.artifacts.images_table import require_same_grid, rows_by_image, write_images
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.superpixels import Superpixels
+from stages.pixels.grids import Size
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput

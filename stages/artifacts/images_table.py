@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact, Writer
+from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
-
-Size = tuple[int, int]
 
 
 def write_images(writer: Writer, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:

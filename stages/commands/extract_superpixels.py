@@ -195,7 +195,8 @@ def merge_tasks(
     import torch
 
     from stages.networks.predictor import image_logits, load_predictor
-    from stages.regions.reductions import lookup, region_means
+    from stages.pixels.maps import lookup
+    from stages.regions.reductions import region_means
     from stages.runtime.devices import choose_device
     from stages.scoring.measures import MEASURES
 

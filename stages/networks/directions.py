@@ -10,6 +10,7 @@ from stages.artifacts.model import Model
 from stages.networks.deeplabv3plus import DeepLabV3Plus
 from stages.networks.layers import CosineClassifier, resize
 from stages.networks.predictor import Predictor, load_predictor, scaled_images
+from stages.pixels.grids import Size
 from stages.runtime.devices import forward_precision
 from stages.runtime.errors import BadInput
 
@@ -31,7 +32,7 @@ def directions(
     image: Tensor,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-    grid: tuple[int, int] | None = None,
+    grid: Size | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(3,H,W) u8 -> features (D,H,W) f32 and cosines (C,H,W) f32, averaged over ``scales`` and mirrored views.
 

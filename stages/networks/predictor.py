@@ -13,6 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.build import build_network
 from stages.networks.support import SupportMaps
+from stages.pixels.grids import Size
 from stages.runtime.devices import forward_precision
 from stages.settings.network import NetworkSettings
 
@@ -164,7 +165,7 @@ def image_logits(
         yield from zip(images.ids, predictor.scaled_logits(images.images, scale), strict=True)
 
 
-def equal_size_groups(ids: Sequence[str], sizes: dict[str, tuple[int, int]], most: int) -> list[list[str]]:
+def equal_size_groups(ids: Sequence[str], sizes: dict[str, Size], most: int) -> list[list[str]]:
     """``ids`` in order, cut where the size changes or ``most`` are together."""
     groups: list[list[str]] = []
     for image in ids:

@@ -3,6 +3,8 @@
 One mapping is used everywhere: pixel (y,x) of a grid (h,w) reads pixel (floor(y H/h), floor(x W/w)) of an image (H,W).
 """
 
+from typing import Any
+
 import numpy as np
 
 Size = tuple[int, int]
@@ -10,8 +12,14 @@ Size = tuple[int, int]
 
 def grid_size(size: Size, scale: float) -> Size:
     """(height, width) of the grid of an image of ``size``: both sides times ``scale``, rounded down, at least 1."""
+    # The addend keeps 0.29 * 100 = 28.999999999999996 and its like from losing a pixel.
     height, width = (max(1, int(side * scale + 1e-9)) for side in size)
     return height, width
+
+
+def read_place(place: Any, count: int, side: int) -> Any:
+    """The row or column of ``side`` that each ``place`` of ``count`` reads; whole numbers, NumPy arrays or tensors."""
+    return place * side // count
 
 
 def image_on_grid(image: np.ndarray, size: Size) -> np.ndarray:
@@ -28,7 +36,7 @@ def map_on_grid(values: np.ndarray, size: Size) -> np.ndarray:
     height, width = values.shape
     if (height, width) == tuple(size):
         return values
-    y, x = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
+    y, x = read_place(np.arange(size[0]), size[0], height), read_place(np.arange(size[1]), size[1], width)
     return values[y[:, None], x]
 
 
@@ -37,5 +45,5 @@ def map_on_image(values: np.ndarray, size: Size) -> np.ndarray:
     if values.shape == tuple(size):
         return values
     sides = zip(values.shape, size, strict=True)
-    y, x = (np.searchsorted(np.arange(side) * full // side, np.arange(full), "right") - 1 for side, full in sides)
+    y, x = (np.searchsorted(read_place(np.arange(n), n, side), np.arange(side), "right") - 1 for n, side in sides)
     return values[y[:, None], x]

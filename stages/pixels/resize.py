@@ -1,10 +1,9 @@
 """Sizes and resizing: images bilinear, masks by the nearest pixel centre, vertices by the pixel they fall in."""
 
-import math
-
 import numpy as np
 from PIL import Image
 
+from stages.pixels.grids import Size, grid_size
 from stages.runtime.errors import BadInput
 
 
@@ -13,8 +12,8 @@ def target_size(
     width: int,
     scale: float | None = None,
     long_side: int | None = None,
-    size: tuple[int, int] | None = None,
-) -> tuple[int, int]:
+    size: Size | None = None,
+) -> Size:
     """The (height, width) after resizing by ``scale`` or to ``long_side`` or ``size``, unchanged with none of them.
 
     Sides are rounded down: by ``scale`` each for itself, else the short one to keep the proportion of the long one,
@@ -30,8 +29,7 @@ def target_size(
         longest = max(height, width)
         return max(1, long_side * height // longest), max(1, long_side * width // longest)
     if scale is not None:
-        # The addend keeps 0.29 * 100 = 28.999999999999996 and its like from losing a pixel.
-        return max(1, math.floor(scale * height + 1e-9)), max(1, math.floor(scale * width + 1e-9))
+        return grid_size((height, width), scale)
     return height, width
 
 
@@ -44,10 +42,20 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """``mask`` (H, W) of any type resized to (height, width): the pixel under the centre of each new pixel."""
-    return mask[np.ix_(_centres(mask.shape[0], height), _centres(mask.shape[1], width))]
+    old_height, old_width = mask.shape
+    return mask[np.ix_(source_indices(0, height, height, old_height), source_indices(0, width, width, old_width))]
 
 
-def place_vertices(vertices: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarray:
+    """(count,) i64 pixels of a side of ``source`` under the centres of the pixels start.. of ``scaled``.
+
+    floor((i + 1/2) source / scaled), in integers and so without rounding errors.
+    """
+    positions = np.arange(start, start + count, dtype=np.int64)
+    return (2 * positions + 1) * source // (2 * scaled)
+
+
+def place_vertices(vertices: np.ndarray, old: Size, new: Size) -> np.ndarray:
     """The pixels (V', 2) i32 (y, x) of an image resized from ``old`` to ``new`` (height, width) that hold vertices.
 
     vertices (V, 2) f64 (y, x), in pixels of the image of size ``old``: floor(vertex * new / old). Those outside the
@@ -56,8 +64,3 @@ def place_vertices(vertices: np.ndarray, old: tuple[int, int], new: tuple[int, i
     placed = np.floor(vertices * new / old)
     inside = ((placed >= 0) & (placed < new)).all(1)
     return placed[inside].astype(np.int32)
-
-
-def _centres(old: int, new: int) -> np.ndarray:
-    """floor((i + 0.5) * old / new) for i in 0..new-1, in integers and so without rounding errors."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)

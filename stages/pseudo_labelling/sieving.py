@@ -9,6 +9,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
+from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import Fill, record
 from stages.pseudo_labelling.sieve import sieve
@@ -34,14 +35,14 @@ def smallest_sieved(ledger: Annotations, settings: PseudoLabelSettings) -> int:
 
 def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: PseudoLabelSettings) -> Fill:
     from stages.networks.predictor import image_logits, load_predictor
-    from stages.regions.reductions import lookup
+    from stages.pixels.maps import lookup
     from stages.runtime.devices import choose_device
 
     device = choose_device(settings.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
     answers, least = ledger.answers, smallest_sieved(ledger, settings)
 
-    def confidence(logits: "Tensor", size: tuple[int, int], index: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def confidence(logits: "Tensor", size: Size, index: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """(P,) f32 probability of the class ``labels`` (P,) at the flat pixels ``index`` (P,); logits (C,h,w)."""
         import torch
 

@@ -1,22 +1,10 @@
 """From pixels to regions, on the device where the pixels are."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
 FIXED_POINT = 2.0**32  # sums of whole numbers do not depend on the order in which a device adds them
-
-
-def lookup(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(...,h,w) maps of a scaled image -> (...,H,W): pixel (y,x) of the image reads (floor(y h/H), floor(x w/W))."""
-    height, width = maps.shape[-2:]
-    if (height, width) == tuple(size):
-        return maps
-    y = torch.arange(size[0], device=maps.device) * height // size[0]
-    x = torch.arange(size[1], device=maps.device) * width // size[1]
-    return maps.index_select(-2, y).index_select(-1, x)
 
 
 def region_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -34,16 +22,6 @@ def fixed_point_sums(values: Tensor, bins: Tensor, count: int) -> Tensor:
     """(count,) f64 sums of ``values`` (P,) f32 in 0..100 per bin (P,) i64."""
     whole = (values.double() * FIXED_POINT).round_().long()
     return torch.zeros(count, dtype=torch.int64, device=bins.device).index_add_(0, bins, whole).double() / FIXED_POINT
-
-
-def score_image(
-    logits: Tensor, labels: Tensor, count: int, measure: Callable[[Tensor], Tensor]
-) -> tuple[np.ndarray, np.ndarray]:
-    """`region_sums` of a measure of logits (C,h,w) f32, of the image or of a scaled one, and of the class predicted."""
-    size = (labels.shape[0], labels.shape[1])
-    with torch.inference_mode():
-        predicted = lookup(logits.max(0).indices, size)  # of equal classes the first
-        return region_sums(lookup(measure(logits[None])[0], size), predicted, labels, count, len(logits))
 
 
 def region_sums(

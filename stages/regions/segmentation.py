@@ -145,11 +145,6 @@ def fitting_blocks(height: int, width: int, count: int, levels: int | None) -> B
     return min(coarse, key=lambda plan: abs(plan.slots - count)) if coarse else plans[-1]  # ties: most levels
 
 
-def seeds_slots(height: int, width: int, count: int, levels: int | None) -> int:
-    """The number of regions that OpenCV's SEEDS starts from (its getNumberOfSuperpixels); BadInput if it cannot."""
-    return fitting_blocks(height, width, count, levels).slots
-
-
 def seeds_floats(blocks: Blocks, bins: int) -> int:
     """How many float32 the histograms of the finest blocks take; the coarser levels add up to a third of that."""
     return blocks.rows * blocks.columns * (-(-(bins**3) // 16) * 16)

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.images_table import Size
 from stages.artifacts.model import Model
 from stages.networks.dropout import dropout_modules
 from stages.networks.predictor import ImageBatch, Predictor, image_batches, load_predictor, scaled_images
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import edge_mask
-from stages.regions.reductions import lookup
+from stages.pixels.grids import Size
+from stages.pixels.maps import interpolated, lookup, not_finer
 from stages.runtime.devices import choose_device
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.randomness import torch_seed
 from stages.scoring.committee import hard_vote, soft_vote
-from stages.scoring.maturity import lossiness, maturity, on_grid
+from stages.scoring.maturity import lossiness, maturity
 from stages.scoring.measures import MEASURES
 from stages.settings.stages import ScoreSettings
 
@@ -85,17 +85,12 @@ def score_terms(logits: Tensor, support: SupportMaps, seen: Tensor, settings: Sc
     outputs, inner = logits.shape[1], (logits.shape[-2], logits.shape[-1])
     divergence = factor = None
     if settings.maturity != "none":
-        sides, mixing = on_grid(support.sides[:, :, :outputs], inner), on_grid(support.mixing, inner)
+        sides, mixing = interpolated(support.sides[:, :, :outputs], inner), interpolated(support.mixing, inner)
         divergence = maturity(logits, sides, mixing, settings.maturity)
     if settings.lossiness:
         edges = lookup(edge_mask(seen), inner)
-        factor = lossiness(on_grid(support.lossiness.sigmoid(), inner), edges)
+        factor = lossiness(interpolated(support.lossiness.sigmoid(), inner), edges)
     return ScoreTerms(MEASURES[settings.measure](logits), divergence, factor)
-
-
-def not_finer(maps: Tensor, size: Size) -> Tensor:
-    """(...,h,w) maps averaged onto ``size`` where they have more rows or columns than that, else themselves."""
-    return on_grid(maps, size) if maps.shape[-2] > size[0] or maps.shape[-1] > size[1] else maps
 
 
 def committee_maps(

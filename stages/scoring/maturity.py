@@ -10,8 +10,9 @@ from math import log
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from stages.pixels.maps import raised
 
 Divergence = Literal["pixel", "image"]
 
@@ -86,27 +87,9 @@ def p_log_p(p: Tensor) -> Tensor:
     return p.clamp(min=torch.finfo(p.dtype).tiny).log_().mul_(p)
 
 
-def raised(values: Tensor) -> Tensor:
-    """In f32 at least."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def lossiness(maps: Tensor, edges: Tensor) -> Tensor:
     """By how much a predicted high loss raises the score of a pixel, in [1, e]: e^s, (B,h,w).
 
     maps (B,2,h,w) in [0,1], the first channel for edge pixels and the second for all others; edges (B,h,w) bool.
     """
     return torch.where(edges, raised(maps[:, 0]), raised(maps[:, 1])).exp()
-
-
-def on_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(...,H,W) -> (...,h,w): bilinear, corners not aligned, not antialiased; `maps` itself where the size is the same.
-
-    At a quarter of the size, a value is the mean of the four in the middle of its block. Meant for logits and for maps
-    of weights; edges and labels are read at one pixel by `stages.regions.reductions.lookup`.
-    """
-    if maps.shape[-2:] == torch.Size(size):
-        return maps
-    stacked = raised(maps).reshape(-1, 1, *maps.shape[-2:])  # as channels, the last bits would depend on their number
-    resized = F.interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=False)
-    return resized.view(*maps.shape[:-2], *size)

@@ -7,9 +7,9 @@ import numpy as np
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
-from stages.artifacts.images_table import Size
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
+from stages.pixels.grids import Size
 from stages.runtime.randomness import stream
 from stages.settings.stages import ScoreSettings
 

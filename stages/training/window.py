@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from stages.pixels.grids import Size, grid_size
+from stages.pixels.resize import source_indices
 from stages.pixels.void import VOID
 
 
@@ -34,7 +36,7 @@ class Window:
     angle: int = 0
 
     @property
-    def visible(self) -> tuple[int, int]:
+    def visible(self) -> Size:
         """Rows and columns of the crop that are not padding."""
         return min(self.height, self.scaled_height - self.top), min(self.width, self.scaled_width - self.left)
 
@@ -56,8 +58,8 @@ class Scales:
 
 
 def draw_window(
-    size: tuple[int, int],
-    crop: tuple[int, int],
+    size: Size,
+    crop: Size,
     scales: Scales,
     flip: float,
     generator: np.random.Generator,
@@ -68,17 +70,11 @@ def draw_window(
     The angle is uniform over the whole degrees -rotation..rotation. It is drawn last, and not at all without rotation.
     """
     scale = scales.draw(generator)
-    scaled = [max(1, int(side * scale + 1e-9)) for side in size]
+    scaled = grid_size(size, scale)
     top, left = (int(generator.integers(0, max(0, big - small) + 1)) for big, small in zip(scaled, crop, strict=True))
     mirrored = bool(generator.random() < flip)
     angle = int(generator.integers(-rotation, rotation + 1)) if rotation else 0
     return Window(scaled[0], scaled[1], top, left, crop[0], crop[1], mirrored, angle)
-
-
-def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarray:
-    """(count,) i64 source index of crop positions start..: floor((i + 1/2) source / scaled), in exact arithmetic."""
-    positions = np.arange(start, start + count, dtype=np.int64)
-    return (2 * positions + 1) * source // (2 * scaled)
 
 
 def rotated_positions(window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +119,7 @@ def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.n
     return np.ascontiguousarray(out[:, ::-1]) if window.mirrored else out
 
 
-def scaled_part(image: np.ndarray, scaled: tuple[int, int], top: int, left: int, rows: int, columns: int) -> np.ndarray:
+def scaled_part(image: np.ndarray, scaled: Size, top: int, left: int, rows: int, columns: int) -> np.ndarray:
     """(rows, columns, 3) u8 of the image (H,W,3) u8 resized to ``scaled``; only that part is computed."""
     height, width = image.shape[:2]
     if scaled == (height, width):

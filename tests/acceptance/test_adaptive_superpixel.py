@@ -22,9 +22,10 @@ from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, extract_superpixels, pseudo_label, score, select, train
 from stages.evaluating.confusion import intersection_over_union, mean_iou
+from stages.pixels.maps import lookup
 from stages.pixels.runs import areas_of
 from stages.pixels.void import VOID
-from stages.regions.reductions import lookup, region_means, score_image
+from stages.regions.reductions import region_means, region_sums
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights
@@ -395,8 +396,8 @@ def test_reductions_are_means_over_the_pixels_of_each_region():
     assert (found[:, 5] == 0).all()
     half = torch.rand(4, 6, 7, generator=generator)
     assert torch.equal(lookup(half, (12, 14)), half.repeat_interleave(2, 1).repeat_interleave(2, 2))
-    sums, histogram = score_image(half * 5, labels, 6, lambda logits: logits[:, 0])
     full = lookup(half, (12, 14))
+    sums, histogram = region_sums(5 * full[0], full.argmax(0), labels, 6, 4)
     for region in range(5):
         inside = labels == region
         assert sums[region].sum() == pytest.approx(float(5 * full[0][inside].sum()), rel=1e-5)

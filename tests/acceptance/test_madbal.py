@@ -49,6 +49,7 @@ from stages.evaluating.confusion import confusion_matrix, intersection_over_unio
 from stages.networks.build import build_network
 from stages.networks.predictor import load_predictor
 from stages.pixels.edges import edge_mask
+from stages.pixels.maps import interpolated
 from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
 from stages.recipes.recipe import load_recipe
@@ -57,7 +58,6 @@ from stages.regions.reductions import best_pixels, region_sums
 from stages.regions.segmentation import equalised, segment
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream, torch_seed
-from stages.scoring.maturity import on_grid
 from stages.settings.network import NetworkSettings
 from stages.settings.regions import ClusterSettings, ExtractSettings
 from stages.settings.registry import SETTINGS
@@ -288,9 +288,9 @@ def test_maps_come_on_the_grid_alike_however_many_there_are():
     """To the last bit: a batch is no more than its images."""
     stacked = torch.randn(4, 3, 5, 64, 96, generator=torch.Generator().manual_seed(0))
     for values in (stacked, stacked[:, 0].contiguous(memory_format=torch.channels_last)):
-        together = on_grid(values, (32, 48))
+        together = interpolated(values, (32, 48))
         for number in range(1, 4):
-            assert torch.equal(torch.cat([on_grid(part, (32, 48)) for part in values.split(number)]), together)
+            assert torch.equal(torch.cat([interpolated(part, (32, 48)) for part in values.split(number)]), together)
 
 
 def slow_scores(model, image):

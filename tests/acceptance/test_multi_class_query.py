@@ -23,8 +23,8 @@ from stages.commands import annotate_simulate, pseudo_label, score, select, trai
 from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
 from stages.pixels.void import VOID
-from stages.regions.reductions import score_image
-from stages.regions.segmentation import seeds_slots, segment
+from stages.regions.reductions import region_sums
+from stages.regions.segmentation import fitting_blocks, segment
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
@@ -47,7 +47,7 @@ COSINE = {"classifier": "cosine", "align_corners": False}
     [(1024, 2048, 2048, 2048), (375, 500, 183, 70), (333, 500, 162, 60), (320, 480, 150, 150), (281, 500, 137, 50)],
 )
 def test_a1_seeds_counts(height, width, asked, slots):
-    assert seeds_slots(height, width, asked, 5) == slots
+    assert fitting_blocks(height, width, asked, 5).slots == slots
 
 
 def test_a1_same_input_same_map():
@@ -109,7 +109,8 @@ class TestA5:
         sums, pixels = [], []
         for image, chance in CHANCE.items():
             logits = torch.tensor(chance, dtype=torch.float64).log().permute(2, 0, 1).float()
-            found = score_image(logits, torch.from_numpy(LABELS[image]).long(), LABELS[image].max() + 1, bvsb)
+            labels = torch.from_numpy(LABELS[image]).long()
+            found = region_sums(bvsb(logits[None])[0], logits.argmax(0), labels, LABELS[image].max() + 1, 3)
             sums.append(found[0])
             pixels.append(found[1])
         return np.concatenate(sums), np.concatenate(pixels)

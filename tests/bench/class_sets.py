@@ -92,7 +92,7 @@ def answers(folder: Path) -> Work:
 def pixbal(folder: Path) -> Work:
     import torch
 
-    from stages.regions.reductions import score_image
+    from stages.regions.reductions import region_sums
     from stages.scoring.measures import bvsb
     from tests.bench.regions import predictions
 
@@ -102,7 +102,7 @@ def pixbal(folder: Path) -> Work:
 
     def work() -> None:
         with torch.inference_mode():
-            score_image(logits, labels, count, bvsb)
+            region_sums(bvsb(logits[None])[0], logits.max(0).indices, labels, count, len(logits))
             logits.softmax(0).mean((1, 2), dtype=torch.float64).tolist()
 
     return work

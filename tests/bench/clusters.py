@@ -16,9 +16,10 @@ from stages.datasets.scenes import generate_scene
 from stages.networks.predictor import Predictor
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import STRONGEST, WEAKEST
+from stages.pixels.maps import lookup
 from stages.regions.graph import region_table
 from stages.regions.patches import cut_patches
-from stages.regions.reductions import best_pixels, lookup, region_sums
+from stages.regions.reductions import best_pixels, region_sums
 from stages.regions.segmentation import segment
 from stages.runtime.processes import THREAD_LIMITS
 from stages.runtime.randomness import stream

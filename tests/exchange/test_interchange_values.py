@@ -10,7 +10,6 @@ from pycocotools import mask as coco
 from stages.answering.exchange.coco import string_counts
 from stages.answering.exchange.names import image_of, known_names
 from stages.answering.exchange.values import OPEN, SKIPPED, UNPAINTED, VOID, colours_of, names_of, values_of
-from stages.pixels.grids import map_on_grid, map_on_image
 from stages.runtime.errors import BadInput
 
 
@@ -57,16 +56,6 @@ def test_long_runs_too(start, lengths):
 def test_strings_that_are_no_runs(text):
     with pytest.raises(ValueError, match="runs that are no COCO string"):
         string_counts(text)
-
-
-@given(st.data())
-def test_a_map_spread_over_an_image_comes_back(data):
-    size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    grid = tuple(data.draw(st.integers(1, side)) for side in size)
-    values = np.arange(grid[0] * grid[1]).reshape(grid)
-    spread = map_on_image(values, size)
-    assert spread.shape == size
-    assert np.array_equal(map_on_grid(spread, grid), values)
 
 
 class TestNames:

@@ -16,7 +16,6 @@ from stages.regions.segmentation import (
     requested,
     require_ximgproc,
     seeds_blocks,
-    seeds_slots,
     segment,
 )
 from stages.runtime.errors import BadInput
@@ -74,7 +73,7 @@ def cut_or_refusal(image: np.ndarray, settings: ExtractSettings) -> tuple[np.nda
     ],
 )
 def test_seeds_slots_of_the_specifications(height, width, count, levels, slots):
-    assert seeds_slots(height, width, count, levels) == slots
+    assert fitting_blocks(height, width, count, levels).slots == slots
     if height <= 400:
         assert opencv_slots(height, width, count, levels) == slots
 

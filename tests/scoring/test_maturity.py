@@ -8,12 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.regions.reductions import lookup
-from stages.scoring.maturity import jensen_shannon, lossiness, maturity, mean_divergence, on_grid
+from stages.scoring.maturity import jensen_shannon, lossiness, maturity, mean_divergence
 from stages.scoring.measures import entropy
 
 EVEN, SKEWED, CERTAIN, OTHER = (0.5, 0.5), (0.9, 0.1), (1.0, 0.0), (0.0, 1.0)
-RAMP = torch.arange(64.0).view(8, 8)
 
 
 def log_map(*probabilities):
@@ -98,17 +96,6 @@ def test_scores_of_check_7(kind, on_edge, expected):
     score = (entropy(logits) + maturity(logits, sides, mixing, kind)) * factor
     assert score.shape == (1, 1, 1)
     assert score.item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_grids_of_check_8():
-    assert on_grid(RAMP, (2, 2)).tolist() == [[13.5, 17.5], [45.5, 49.5]]
-    assert lookup(RAMP, (2, 2)).tolist() == [[0, 4], [32, 36]]
-
-
-def test_mixing_weights_still_add_up_to_1_on_the_grid():
-    mixing = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)).mul(4).softmax(1)
-    for maps in (mixing, on_grid(mixing, (8, 16)), on_grid(mixing, (9, 13))):
-        torch.testing.assert_close(maps.sum(1), torch.ones(2, *maps.shape[-2:]), atol=1e-6, rtol=0)
 
 
 # --- divergences ------------------------------------------------------------------------------------------------------
@@ -222,21 +209,3 @@ def test_lossiness_of_half_precision_is_computed_in_single():
     assert lossiness(torch.full((1, 2, 1, 1), 0.5).bfloat16(), torch.ones(1, 1, 1, dtype=torch.bool)).item() == (
         pytest.approx(math.exp(0.5), abs=1e-6)
     )
-
-
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 3, 4)])
-def test_on_grid_takes_any_number_of_maps(lead):
-    maps = torch.randn(*lead, 8, 12, generator=torch.Generator().manual_seed(2))
-    found = on_grid(maps, (2, 3))
-    assert found.shape == (*lead, 2, 3)
-    middle = maps.unfold(-2, 4, 4).unfold(-2, 4, 4)[..., 1:3, 1:3].mean((-2, -1))
-    torch.testing.assert_close(found, middle)
-    assert on_grid(maps, (8, 12)) is maps
-
-
-def test_on_grid_keeps_order_and_precision():
-    maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(4))
-    last = maps.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(on_grid(last, (5, 3)), on_grid(maps, (5, 3)))
-    assert on_grid(maps.double(), (5, 3)).dtype == torch.float64
-    assert on_grid(maps.bfloat16(), (5, 3)).dtype == torch.float32

@@ -11,6 +11,7 @@ from worlds import TINY, random_masks, random_round, write_dataset
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.model import Model
 from stages.commands import train
+from stages.pixels.resize import source_indices
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks
@@ -20,7 +21,7 @@ from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaus
 from stages.training.loop import Training
 from stages.training.objectives.labels import LabelObjective, class_weights
 from stages.training.samples.maps import TrainingSamples, epoch_batches
-from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window, source_indices
+from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
 
 @given(

@@ -38,7 +38,7 @@ class Picture(Lenient):
 
 
 class Runs(Lenient):
-    size: tuple[int, int]
+    size: Size
     counts: list[Annotated[int, Field(ge=0, le=1 << 32)]] | str
 
 

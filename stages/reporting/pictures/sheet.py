@@ -9,6 +9,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 from stages.artifacts.dataset import Dataset
+from stages.pixels.grids import Size
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import class_legend
 
@@ -86,14 +87,14 @@ def draw_sheet(
     return to_png(figure)
 
 
-def tile_size(cells: Sequence[Cell]) -> tuple[int, int]:
+def tile_size(cells: Sequence[Cell]) -> Size:
     """Height and width into which every picture fits with its longer side at TILE."""
     sizes = {picture.shape[:2] for cell in cells for picture in cell.pictures}
     fitting = [scaled_size(size, TILE, TILE) for size in sizes]
     return max(height for height, _ in fitting), max(width for _, width in fitting)
 
 
-def scaled_size(size: tuple[int, ...], height: int, width: int) -> tuple[int, int]:
+def scaled_size(size: tuple[int, ...], height: int, width: int) -> Size:
     """The largest (height, width) of the same shape as ``size`` inside the one given."""
     factor = min(height / size[0], width / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

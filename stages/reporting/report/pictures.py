@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.reporting.pictures.panels import VERMILION, Canvas
 
@@ -59,7 +60,7 @@ def decoded(png: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-def panel_of(drawn: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def panel_of(drawn: np.ndarray, size: Size) -> np.ndarray:
     """The image in a drawing (H,W,3) u8, without title, legend, colour bar and margins; ``size`` is its height, width.
 
     Its topmost rows may be white (a bright sky); then its shape tells where they begin.
