@@ -22,7 +22,7 @@ from stages.artifacts.publish import (
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.ranks import Ranks
-from stages.settings.base import StageSettings
+from stages.settings.base import StageSettings, fields_of
 
 ALONE = Ranks()
 
@@ -41,6 +41,22 @@ class Request:
     def path_beside(self, ending: str) -> Path:
         """The file beside the output that ends in ``ending``, one of ``beside``."""
         return self.output.with_name(self.output.stem + self.beside[self.beside.index(ending)])
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", {**self.inputs, **self.plugins()})
+
+    def plugins(self) -> dict[str, InputRef]:
+        """The source files of plug-ins that the settings name parts of: a changed one makes the output stale."""
+        origins = {part.origin.name: part.origin for part in self.settings.parts() if part.origin is not None}
+        return {
+            f"plugin {name}": InputRef(os.path.relpath(origin.file, self.output.parent), origin.digest)
+            for name, origin in origins.items()
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Versions of all that shapes the result, plug-ins included."""
+        origins = [part.origin for part in self.settings.parts() if part.origin is not None]
+        return recorded_versions() | {f"plugin {origin.name}": origin.version or "file" for origin in origins}
 
     def result_settings(self) -> dict[str, Any]:
         settings = self.settings.result_settings()
@@ -62,7 +78,7 @@ class Request:
             seed=self.settings.seed,
             attributes=attributes or {},
             counts=counts or {},
-            versions=recorded_versions(),
+            versions=self.versions(),
             created=now(),
         )
 
@@ -96,11 +112,13 @@ class Request:
             differences.append(f"schema {old.schema_version} is now {SCHEMA_VERSION}")
         if old.seed != self.settings.seed:
             differences.append(f"seed {old.seed} is now {self.settings.seed}")
-        new = self.result_settings()
-        for name in sorted(old.settings.keys() | new.keys()):
-            before, after = old.settings.get(name, "absent"), new.get(name, "absent")
+        new, defaults = self.result_settings(), self.settings.defaults()
+        for name, after in sorted(new.items()):
+            before = old.settings.get(name, defaults[name])  # a setting that is younger than the file had its default
             if before != after:
                 differences.append(f"setting {name} {before} is now {after}")
+        unknown = sorted(old.settings.keys() - fields_of(type(self.settings)).keys())
+        differences += [f"setting {name} no longer exists" for name in unknown]
         for role in sorted(old.inputs.keys() | self.inputs.keys()):
             was, given = old.inputs.get(role), self.inputs.get(role)
             if was is None or given is None:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.settings.base import EXECUTION, StageSettings
 from stages.settings.keys import command_faults
-from stages.settings.stages import AnnotationCost
+from stages.settings.annotate_simulate import MaskCost
 
 
 class PeopleSettings(StageSettings):
@@ -15,61 +15,61 @@ class PeopleSettings(StageSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Where the page is served; any other host opens it, unencrypted, to those who can reach that host.",
+        description="Address to listen on. Any address other than 127.0.0.1 exposes the page, unencrypted, to the network.",
         json_schema_extra=EXECUTION,
     )
     port: int = Field(
-        0, ge=0, le=65535, description="Port of the page; 0: any that is free.", json_schema_extra=EXECUTION
+        0, ge=0, le=65535, description="Port to listen on; 0: any free port.", json_schema_extra=EXECUTION
     )
     annotator: str = Field(
         "person",
         min_length=1,
-        description="Who answers, where the page is not told another name.",
+        description="Annotator of answers given without another name.",
         json_schema_extra=EXECUTION,
     )
     keys: tuple[str, ...] | None = Field(
         None,
-        description="The key of every class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the "
-        "letters as they lie on a keyboard.",
+        description="Key of each class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the letters "
+        "as they lie on a keyboard.",
         json_schema_extra=EXECUTION,
     )
-    void_key: str = Field("v", description="Key for void: it belongs to no class.", json_schema_extra=EXECUTION)
+    void_key: str = Field("v", description="Key for void.", json_schema_extra=EXECUTION)
     skip_key: str = Field(
-        "x", description="Key for: I don't know. The query is spent and labels nothing.", json_schema_extra=EXECUTION
+        "x", description="Key for \"don't know\". The query counts as asked but adds no label.", json_schema_extra=EXECUTION
     )
-    later_key: str = Field("l", description="Key to put a query off to the end.", json_schema_extra=EXECUTION)
+    later_key: str = Field("l", description="Key that moves a query to the end.", json_schema_extra=EXECUTION)
     undo_key: str = Field(
-        "Backspace", description="Key to go back to the answer before and change it.", json_schema_extra=EXECUTION
+        "Backspace", description="Key that returns to the previous answer.", json_schema_extra=EXECUTION
     )
     most_seconds: float = Field(
         120.0,
         gt=0,
-        description="The longest time recorded for one answer; who takes longer is not at work.",
+        description="Cap on the time recorded per answer, in seconds.",
         json_schema_extra=EXECUTION,
     )
     lease_minutes: float = Field(
         5.0,
         gt=0,
-        description="A query shown to somebody is shown to nobody else until it was untouched for so long; for a mask "
-        "that is at least twice --seconds-per-mask.",
+        description="Minutes before an unanswered query is offered to another annotator; for masks at least twice "
+        "--seconds-per-mask.",
         json_schema_extra=EXECUTION,
     )
     clicks_per_mask: float = Field(
-        AnnotationCost.model_fields["clicks_per_mask"].default,
+        MaskCost.model_fields["clicks_per_mask"].default,
         ge=0,
-        description="Clicks of a mask that was painted elsewhere, where nobody counts them.",
+        description="Clicks recorded for a mask painted in another tool.",
         json_schema_extra=EXECUTION,
     )
     seconds_per_mask: float = Field(
-        AnnotationCost.model_fields["seconds_per_mask"].default,
+        MaskCost.model_fields["seconds_per_mask"].default,
         ge=0,
-        description="Seconds of a mask that was painted elsewhere, where nobody measures them.",
+        description="Seconds recorded for a mask painted in another tool.",
         json_schema_extra=EXECUTION,
     )
     grace: float = Field(
         5.0,
         ge=0,
-        description="Seconds in which the last answer can still be undone before the ledger is written.",
+        description="Seconds to undo the last answer before the ledger is written.",
         json_schema_extra=EXECUTION,
     )
 

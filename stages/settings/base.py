@@ -1,60 +1,391 @@
-"""What all settings models share: frozen, no unknown keys, every fault reported at once.
+"""What all settings models share: frozen, nested, flat names outside, every fault reported at once.
 
-One model per stage is at once the defaults, the TOML schema, the command-line options and the help text.
+One model per stage is at once the defaults, the TOML schema, the command-line options and the help text. A setting that
+only one unit, rule or objective reads lives in a nested model, a group, that exists only where it applies. Outside, in
+recipes, options, headers and keyword arguments, all names are flat.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from stages.runtime.errors import BadInput
+from stages.runtime.parts import Part, Registry
 
 # Marks fields that decide where and how fast a stage runs but not what it computes: they are left out of the
 # comparison that decides whether an output is up to date.
 EXECUTION: dict[str, Any] = {"execution": True}
 
 
-class StageSettings(BaseModel):
-    """Base of every stage's settings."""
+@dataclass(frozen=True)
+class Condition:
+    """A group exists where the setting ``chooser`` has one of ``values``, or with ``negated`` none of them."""
+
+    chooser: str
+    values: tuple[str, ...]
+    negated: bool = False
+
+    def holds(self, value: Any) -> bool:
+        return (comparable(value) in map(comparable, self.values)) != self.negated
+
+    def __str__(self) -> str:
+        name = self.chooser.replace("_", "-")
+        return f"every {name} but {', '.join(self.values)}" if self.negated else f"{name} {', '.join(self.values)}"
+
+
+class Not(tuple[str, ...]):
+    """In `group`: every value but these."""
+
+    def __new__(cls, *values: str) -> "Not":
+        return super().__new__(cls, values)
+
+
+def comparable(value: Any) -> str:
+    """A chooser's value as conditions name it: 0, 0.0 and "0" are one."""
+    text = str(value)
+    try:
+        return str(float(text))
+    except ValueError:
+        return text
+
+
+@dataclass(frozen=True)
+class Group:
+    """How a nested model hangs on its parent: a fixed ``model``, or that of the part which ``chooser`` names."""
+
+    conditions: tuple[Condition, ...] = ()
+    model: "type[Settings] | None" = None
+    chooser: str = ""
+    registry: Registry | None = None
+
+    def alternatives(self) -> "list[tuple[tuple[Condition, ...], type[Settings]]]":
+        """Every model that the group can be, with the conditions under which it is that one."""
+        if self.registry is None:
+            assert self.model is not None
+            return [(self.conditions, self.model)]
+        return [
+            ((*self.conditions, Condition(self.chooser, (part.name,))), part.settings)
+            for part in self.registry.parts()
+            if part.settings is not None
+        ]
+
+
+def group(**conditions: str | tuple[str, ...]) -> Any:
+    """A nested model that exists where all ``conditions`` (chooser -> value, values or `Not` of values) hold."""
+    listed = tuple(
+        Condition(chooser, (values,) if isinstance(values, str) else tuple(values), isinstance(values, Not))
+        for chooser, values in conditions.items()
+    )
+    return Field(None, json_schema_extra={"group": listed}, repr=False)  # type: ignore[dict-item]
+
+
+def part_group(chooser: str) -> Any:
+    """The settings of the part that the setting ``chooser`` (see `chosen`) names."""
+    return Field(None, json_schema_extra={"group_of": chooser}, repr=False)
+
+
+def chosen(registry: Registry, default: str, description: str, also: tuple[str, ...] = ()) -> Any:
+    """A setting that names a part of ``registry``, or one of the reserved names ``also``."""
+    return Field(default, description=description, json_schema_extra={"registry": registry, "also": also})  # type: ignore[dict-item]
+
+
+class Settings(BaseModel):
+    """Base of all settings models. Values may be given flat, whatever group they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    seed: int = Field(0, ge=0, lt=2**63, description="Root seed; every random draw of the stage derives from it.")
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _explicit: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def __init__(self, **values: Any):
+        super().__init__(**values)
+        self._given, self._explicit = dict(values), frozenset(values)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, values: Any) -> Any:
-        """Command-line text for what pydantic cannot read from text: ``1,2,3``, ``none``, and choices among numbers."""
+    def _arrange(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        read = dict(values)
-        for name, value in values.items():
-            field = cls.model_fields.get(name)
-            if field is None or not isinstance(value, str):
-                continue
-            kinds = get_args(field.annotation) if get_origin(field.annotation) is not tuple else ()
-            if get_origin(field.annotation) is Literal:
-                read[name] = next((choice for choice in kinds if str(choice) == value), value)
-                continue
-            if value.lower() == "none" and type(None) in kinds:
-                read[name] = None
-            elif get_origin(field.annotation) is tuple or any(get_origin(kind) is tuple for kind in kinds):
-                read[name] = tuple(part.strip() for part in value.split(",") if part.strip())
-        return read
-
-    def result_settings(self) -> dict[str, Any]:
-        """The settings that decide the result, as plain JSON values."""
-        execution = {name for name, field in type(self).model_fields.items() if field.json_schema_extra == EXECUTION}
-        return self.model_dump(mode="json", exclude=execution)
+        arranged, faults = arrange(cls, values, frozenset(values), {})
+        if faults:
+            raise ValueError("; ".join(faults))
+        return arranged
 
     @classmethod
-    def load(cls, values: Mapping[str, Any], source: str = "") -> Self:
-        """Validated settings from recipe and option values; BadInput lists every fault with its remedy."""
+    def groups(cls) -> dict[str, Group]:
+        """The nested models by field name."""
+        return {name: found for name, field in cls.model_fields.items() if (found := as_group(cls, field)) is not None}
+
+    @classmethod
+    def own_fields(cls) -> dict[str, FieldInfo]:
+        """The fields that are settings and not groups."""
+        return {name: field for name, field in cls.model_fields.items() if as_group(cls, field) is None}
+
+    @classmethod
+    def load(
+        cls, values: Mapping[str, Any], source: str = "", offered: Mapping[str, Any] | None = None, **known: str
+    ) -> Self:
+        """Validated settings of flat ``values``; BadInput lists every fault with its remedy.
+
+        ``offered`` are values below them that need not apply, such as those of a recipe for all steps of a stage.
+        ``known`` are the values of choosers that are no settings of this model, such as the unit of scores.
+        """
+        merged, explicit = {**(offered or {}), **values}, frozenset(values)
+        prefix = f"{source}: " if source else ""
+        arranged, faults = arrange(cls, merged, explicit, known)
+        faults = [prefix + fault for fault in faults]
         try:
-            return cls.model_validate(dict(values))
+            made = cls.model_validate(arranged)
         except ValidationError as error:
-            raise BadInput(settings_faults(cls, error, source)) from None
+            raise BadInput([*faults, *settings_faults(cls, error, source)]) from None
+        if faults:
+            raise BadInput(faults)
+        made._given, made._explicit = merged, explicit
+        return made
+
+    def settled(self, source: str = "", **known: str) -> Self:
+        """The same settings once the choosers ``known`` have their values; BadInput for explicit ones that do not apply.
+
+        ``source`` says who decides, such as the file of scores whose unit it is.
+        """
+        explicit = {name: value for name, value in self._given.items() if name in self._explicit}
+        offered = {name: value for name, value in self._given.items() if name not in self._explicit}
+        return type(self).load(explicit, source, offered, **known)
+
+    def leaves(self) -> Iterator[tuple[str, FieldInfo, Any]]:
+        """Flat name, field and value of every setting that applies."""
+        groups = type(self).groups()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in groups:
+                yield name, field, value
+            elif value is not None:
+                yield from value.leaves()
+
+    def flat(self) -> dict[str, Any]:
+        """All settings that apply, by flat name, as plain JSON values."""
+        return {name: plain(value) for name, _, value in self.leaves()}
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that decide the result, by flat name, as plain JSON values."""
+        return {name: plain(value) for name, field, value in self.leaves() if field.json_schema_extra != EXECUTION}
+
+    def defaults(self) -> dict[str, Any]:
+        """The default of every setting that applies, by flat name, as plain JSON values."""
+        return {name: plain(field.default) for name, field, _ in self.leaves()}
+
+    def parts(self) -> list[Part]:
+        """The registered parts that the settings name."""
+        return [
+            registry[value]
+            for _, field, value in self.leaves()
+            if (registry := registry_of(field)) is not None and value in registry
+        ]
+
+
+class PartSettings(Settings):
+    """Base of the settings that only one part reads."""
+
+
+class StageSettings(Settings):
+    """Base of each stage's settings."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="Random seed.")
+
+
+Uses = list[tuple[tuple[Condition, ...], FieldInfo]]
+"""Where a flat name applies: conditions and the field, one per group that has it."""
+
+
+def fields_of(model: type[Settings]) -> dict[str, Uses]:
+    """Every flat name that ``model`` and its groups know, with the conditions under which it applies."""
+    found: dict[str, Uses] = {}
+
+    def walk(current: type[Settings], conditions: tuple[Condition, ...]) -> None:
+        groups = current.groups()
+        for name, field in current.model_fields.items():
+            if name not in groups:
+                found.setdefault(name, []).append((conditions, field))
+                continue
+            for own, nested in groups[name].alternatives():
+                walk(nested, (*conditions, *own))
+
+    walk(model, ())
+    return found
+
+
+def as_group(model: type[BaseModel], field: FieldInfo) -> Group | None:
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict):
+        return None
+    if "group_of" in extra:
+        chooser = str(extra["group_of"])
+        registry = registry_of(model.model_fields[chooser])
+        return Group(chooser=chooser, registry=registry)
+    if "group" in extra:
+        (nested,) = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+        return Group(conditions=extra["group"], model=nested)  # type: ignore[arg-type]
+    return None
+
+
+def registry_of(field: FieldInfo) -> Registry | None:
+    """The registry whose parts a setting names; None for a setting that names no part."""
+    extra = field.json_schema_extra
+    return extra.get("registry") if isinstance(extra, dict) else None  # type: ignore[return-value]
+
+
+def choices(field: FieldInfo) -> list[str] | None:
+    """What a setting may be, where there is a list of it."""
+    registry = registry_of(field)
+    if registry is not None:
+        assert isinstance(field.json_schema_extra, dict)
+        return sorted([*registry.names(), *field.json_schema_extra["also"]])  # type: ignore[misc]
+    if get_origin(field.annotation) is Literal:
+        return [str(value) for value in get_args(field.annotation)]
+    return None
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return [plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def arrange(
+    model: type[Settings], values: Mapping[str, Any], explicit: frozenset[str], context: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Flat ``values`` sorted into own fields and groups of ``model``, and what is wrong with them.
+
+    ``context`` are the values of choosers further up. A group whose chooser is not known yet exists until `settled`.
+    """
+    own, groups = model.own_fields(), model.groups()
+    arranged = {name: read_text(own[name], value) for name, value in values.items() if name in own}
+    faults: list[str] = []
+    known, undecided = dict(context), False
+    for name, field in own.items():
+        value = arranged.get(name, field.default)
+        allowed = choices(field)
+        if allowed is None:
+            known[name] = value
+        elif str(value) in allowed:
+            known[name] = value
+        elif (registry := registry_of(field)) is not None:
+            faults.append(registry.unknown(str(value)))
+            arranged.pop(name)
+            undecided = True
+        else:
+            undecided = True
+    rest = {name: value for name, value in values.items() if name not in own and name not in groups}
+    inside: dict[str, dict[str, Any]] = {}
+    for field_name, each in groups.items():
+        if field_name in values:  # arranged before
+            arranged[field_name] = values[field_name]
+            continue
+        nested = active_model(each, known)
+        arranged[field_name] = None
+        if nested is None:
+            continue
+        names = applicable(nested, rest, known)
+        inside[field_name] = {name: rest[name] for name in names}
+        built, wrong = build_group(nested, inside[field_name], explicit, known)
+        faults += wrong
+        arranged[field_name] = built
+    taken = {name for part in inside.values() for name in part}
+    left = sorted(rest.keys() - taken)
+    everything = fields_of(model) if left else {}
+    for name in left:
+        if name not in everything:
+            faults.append(unknown_setting(name, everything))
+        elif name in explicit and not undecided:
+            faults.append(f"{name.replace('_', '-')} {misplaced(everything[name], known)}")
+    return arranged, faults
+
+
+def active_model(each: Group, known: Mapping[str, Any]) -> type[Settings] | None:
+    """The nested model that exists given the choosers ``known``; one that is not known rules nothing out."""
+    if any(c.chooser in known and not c.holds(known[c.chooser]) for c in each.conditions):
+        return None
+    if each.registry is None:
+        return each.model
+    name = known.get(each.chooser)
+    return each.registry[name].settings if name is not None and name in each.registry else None
+
+
+def applicable(model: type[Settings], values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Those of the flat names that ``model`` takes: its own, and those of the groups that exist."""
+    own = model.own_fields()
+    inner = dict(known)
+    for name, field in own.items():
+        inner[name] = read_text(field, values[name]) if name in values else field.default
+    found = [name for name in values if name in own]
+    for each in model.groups().values():
+        nested = active_model(each, inner)
+        if nested is not None:
+            found += [name for name in applicable(nested, values, inner) if name not in found]
+    return found
+
+
+def build_group(
+    nested: type[Settings], values: Mapping[str, Any], explicit: frozenset[str], known: Mapping[str, Any]
+) -> tuple[Settings | None, list[str]]:
+    arranged, faults = arrange(nested, values, explicit, known)
+    try:
+        return nested.model_validate(arranged), faults
+    except ValidationError as error:
+        return None, [*faults, *settings_faults(nested, error)]
+
+
+def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
+    """Why a setting does not apply, and what it is for."""
+    broken = [
+        f"{condition.chooser.replace('_', '-')} {known[condition.chooser]}"
+        for conditions, _ in uses
+        for condition in conditions
+        if condition.chooser in known and not condition.holds(known[condition.chooser])
+    ]
+    to = f"does not apply to {' and '.join(dict.fromkeys(broken))}" if broken else "does not apply"
+    return f"{to}; it is for {belongs(uses)}."
+
+
+def belongs(uses: Uses) -> str:
+    """The conditions under which a setting applies, in words: ``rule pool, top``."""
+    by_chooser: dict[tuple[Any, ...], list[str]] = {}
+    for conditions, _ in uses:
+        *outer, last = conditions
+        key = (tuple(outer), last.chooser, last.negated)
+        by_chooser.setdefault(key, []).extend(last.values)
+    told = []
+    for (outer_conditions, chooser, negated), values in by_chooser.items():
+        last = Condition(chooser, tuple(dict.fromkeys(values)), negated)
+        told.append(" with ".join(str(condition) for condition in reversed([*outer_conditions, last])))
+    return " or ".join(dict.fromkeys(told))
+
+
+def read_text(field: FieldInfo, value: Any) -> Any:
+    """Command-line text as what pydantic cannot read from text: ``1,2,3``, ``none``, and choices among numbers."""
+    if not isinstance(value, str):
+        return value
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is not tuple else ()
+    if get_origin(field.annotation) is Literal:
+        return next((choice for choice in kinds if str(choice) == value), value)
+    if value.lower() == "none" and type(None) in kinds:
+        return None
+    if get_origin(field.annotation) is tuple or any(get_origin(kind) is tuple for kind in kinds):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is no setting."""
+    close = get_close_matches(name, list(known), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(known))}."
+    return f"unknown setting {name!r}; {hint}"
 
 
 def settings_faults(model: type[BaseModel], error: ValidationError, source: str = "") -> list[str]:
@@ -68,8 +399,7 @@ def settings_faults(model: type[BaseModel], error: ValidationError, source: str 
         name = ".".join(str(part) for part in entry["loc"])
         top = str(entry["loc"][0])
         if entry["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            faults.append(f"{prefix}unknown setting {name!r}; known are {known}.")
+            faults.append(prefix + unknown_setting(name, model.model_fields))
             continue
         field = model.model_fields.get(top)
         meaning = f" ({field.description})" if field is not None and field.description else ""

@@ -1,0 +1,285 @@
+"""The stages: one table from which commands, plans, recipes, the library and the reference derive.
+
+Importing it imports neither torch nor any stage; `Stage.run` does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stages.settings.annotate import PeopleSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.base import StageSettings
+from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.import_answers import ImportSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
+from stages.settings.train import TrainSettings
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a stage reads in a role.
+
+    kind: the kind of artifact, several joined by ``|``, or what else it is (description, folder, answers).
+    positional: given by position on the command line, else as an option. many: one or more.
+    """
+
+    role: str
+    kind: str
+    help: str
+    required: bool = False
+    positional: bool = False
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command that reads artifacts and writes one.
+
+    writes: the kind of artifact (or what else). ending: of its file. torchrun: whether several processes may run it.
+    plannable: whether a plan can have it as a step. device: whether it runs a network.
+    """
+
+    name: str
+    about: str
+    inputs: tuple[Input, ...]
+    writes: str
+    settings: type[StageSettings] | None
+    reads_text: str
+    writes_text: str
+    ending: str = ".h5"
+    output_help: str = "Output file."
+    details: str = ""
+    torchrun: bool = False
+    plannable: bool = True
+
+    @property
+    def module(self) -> str:
+        return f"stages.commands.{self.name.replace('-', '_')}"
+
+    @property
+    def run(self) -> Callable[..., Path]:
+        """The function that does it: inputs by role, output, settings, force."""
+        return import_module(self.module).run
+
+    @property
+    def positional(self) -> tuple[str, ...]:
+        return tuple(each.role for each in self.inputs if each.positional)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        return tuple(each.role for each in self.inputs if not each.positional)
+
+    def input(self, role: str) -> Input | None:
+        return next((each for each in self.inputs if each.role == role), None)
+
+
+DATASET = Input("dataset", "dataset", "Dataset written by `prepare`.", required=True, positional=True)
+QUERIES = Input("queries", "queries", "Queries to answer.", required=True, positional=True)
+LEDGER = Input("annotations", "annotations", "Annotation ledger so far (none in round 0).")
+REGIONS = Input("superpixels", "superpixels", "Regions that the scores or queries refer to.")
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "prepare",
+            "Check a dataset and pack it into one HDF5 file.",
+            (
+                Input(
+                    "description",
+                    "description",
+                    "Name of a shipped dataset (camvid, scenes, ...) or path of a TOML file.",
+                    required=True,
+                    positional=True,
+                ),
+                Input("root", "folder", "Folder with the files of the dataset."),
+            ),
+            "dataset",
+            PrepareSettings,
+            "description and files of a dataset",
+            "images, masks if there are any, splits and classes, after checking all of them",
+            plannable=False,
+        ),
+        Stage(
+            "extract-superpixels",
+            "Cut images into regions, or merge regions where a model predicts alike.",
+            (
+                DATASET,
+                Input("superpixels", "superpixels", "Base regions to merge (adaptive)."),
+                Input("model", "model", "Model whose predictions merge them (adaptive)."),
+            ),
+            "superpixels",
+            ExtractSettings,
+            "dataset; to merge: base superpixels and a model",
+            "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged where a model predicts alike",
+        ),
+        Stage(
+            "cluster-regions",
+            "Cluster regions by pretrained-network features.",
+            (
+                DATASET,
+                Input("superpixels", "superpixels", "Regions to cluster.", required=True, positional=True),
+                Input("features", "clusters", "Reuse the features stored in another clusters file of the same regions."),
+            ),
+            "clusters",
+            ClusterSettings,
+            "dataset, superpixels",
+            "mini-batch k-means of patch features (VGG16 or any timm network), or random clusters",
+        ),
+        Stage(
+            "train",
+            "Train a network on annotations or pseudo-labels.",
+            (
+                DATASET,
+                Input(
+                    "labels",
+                    "annotations|pseudo_labels",
+                    "Annotations or pseudo-labels to learn from.",
+                    required=True,
+                    positional=True,
+                ),
+                Input("model", "model", "Model to start from, or to train support heads beside."),
+            ),
+            "model",
+            TrainSettings,
+            "dataset, annotations or pseudo-labels; optionally a model to start from",
+            "last and best weights; training history as CSV and as a plot",
+            ending=".safetensors",
+            output_help="Output file (.safetensors).",
+            details="A stopped training resumes where it was and, on a CPU, ends with the same bytes.",
+            torchrun=True,
+        ),
+        Stage(
+            "score",
+            "Score every unlabelled pixel, region or image; higher scores are queried first.",
+            (
+                DATASET,
+                Input("model", "model", "Model that scores (not used by measure random)."),
+                REGIONS,
+                Input("clusters", "clusters", "Clusters of the regions, to share a budget over."),
+                Input("annotations", "annotations", "Score regions without the pixels that this ledger covers."),
+            ),
+            "scores",
+            ScoreSettings,
+            "dataset; model, superpixels, clusters and ledger as the settings ask",
+            "a score per pixel, region or image by any registered measure, with class balance, committee, maturity and "
+            "lossiness",
+            torchrun=True,
+        ),
+        Stage(
+            "select",
+            "Select the next queries, skipping what was queried before.",
+            (
+                DATASET,
+                Input("scores", "scores", "Scores to rank by.", required=True, positional=True),
+                LEDGER,
+                REGIONS,
+                Input("clusters", "clusters", "Clusters of the regions, whose features spread the queries (k-centre)."),
+            ),
+            "queries",
+            SelectSettings,
+            "dataset, scores; ledger, superpixels and clusters as the rule asks",
+            "queries of pixels, regions or images by any registered rule, in rank order",
+        ),
+        Stage(
+            "annotate-simulate",
+            "Answer queries from the ground truth, as an annotator would, and count the cost.",
+            (DATASET, QUERIES, LEDGER, REGIONS),
+            "annotations",
+            AnnotateSettings,
+            "dataset, queries; ledger so far, superpixels",
+            "the ledger with simulated answers: classes, class sets or masks, annotator errors, cost in clicks and "
+            "seconds",
+        ),
+        Stage(
+            "annotate",
+            "Answer queries in a browser.",
+            (DATASET, QUERIES, LEDGER, REGIONS),
+            "annotations",
+            PeopleSettings,
+            "dataset, queries; ledger so far, superpixels",
+            "the ledger with answers given by people in a browser",
+            details="Open the address that is printed. Each answer is saved at once; run the same command again to go on. "
+            "The ledger is written when all queries are answered, or on Finish.",
+            plannable=False,
+        ),
+        Stage(
+            "export-queries",
+            "Write queries for other tools: tables, COCO masks, indexed PNG.",
+            (
+                DATASET,
+                QUERIES,
+                REGIONS,
+                Input("annotations", "annotations", "Ledger whose answers are filled in."),
+                Input("images", "folder", "Folder to write the queried images to, as PNG."),
+            ),
+            "file",
+            None,
+            "dataset, queries; superpixels, ledger",
+            "queries, open or answered, as CSV, JSON, COCO masks, indexed PNG or names of images",
+            output_help="Output, by its ending: .csv, .json, .coco.json, or none for a folder of PNG; for queries of "
+            "images also .npy and .txt.",
+            details="In a table, the column class takes a class name, void or skip, several classes separated by "
+            "semicolons. Shapes get the name of their class.",
+            plannable=False,
+        ),
+        Stage(
+            "import-answers",
+            "Add answers given in other tools to the ledger; unanswered queries stay open.",
+            (
+                DATASET,
+                QUERIES,
+                Input(
+                    "answers",
+                    "answers",
+                    "A table (.csv, .json), a COCO file, a PNG mask or a folder of PNG masks.",
+                    required=True,
+                    positional=True,
+                ),
+                LEDGER,
+                REGIONS,
+            ),
+            "annotations",
+            ImportSettings,
+            "dataset, queries, answers; ledger so far, superpixels",
+            "the ledger with [answers given in other tools](docs/interchange.md) such as CVAT and Label Studio",
+            plannable=False,
+        ),
+        Stage(
+            "pseudo-label",
+            "Turn answers and a model's predictions into dense labels.",
+            (
+                DATASET,
+                Input("annotations", "annotations", "Ledger with the answers.", required=True, positional=True),
+                Input("model", "model", "Model whose predictions are used.", required=True),
+                REGIONS,
+            ),
+            "pseudo_labels",
+            PseudoLabelSettings,
+            "dataset, annotations, model; superpixels",
+            "dense labels: sieved regions, prototypes with expansion, arg-max within class sets, gated predictions",
+            torchrun=True,
+        ),
+        Stage(
+            "evaluate",
+            "Evaluate models on a split: mIoU, IoU per class, accuracy, confusion.",
+            (
+                DATASET,
+                Input("models", "model", "One or more models.", required=True, positional=True, many=True),
+            ),
+            "evaluation",
+            EvaluateSettings,
+            "dataset, one or more models",
+            "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
+            "reported on another",
+        ),
+    )
+}

@@ -1,0 +1,200 @@
+"""Parts that plug in: functions registered under a name by a decorator, shipped with alseg or brought by a plug-in.
+
+Each kind of part has one registry here. Its shipped parts are the modules of one package, a file each, imported when the
+registry is first asked; they import torch and cv2 inside their functions, so that asking stays cheap. A plug-in is an
+installed package with an entry point in the registry's group, or a Python file loaded by `load_plugin`.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stages.runtime.errors import BadInput
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The plug-in a part comes from: its name, version ("" for a file), source file and the SHA-256 of that file."""
+
+    name: str
+    version: str
+    file: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered function, the settings model of its own (None: it has no settings), and what its decorator says."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    settings: type[Any] | None
+    facts: Mapping[str, Any]
+    origin: Origin | None
+
+    @property
+    def about(self) -> str:
+        """The first sentence of the function's docstring."""
+        text = inspect.getdoc(self.function) or ""
+        return " ".join(text.split("\n\n")[0].split())
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.function(*arguments, **named)
+
+
+class Registry:
+    """The parts of one kind by name.
+
+    ``package`` holds the shipped ones, ``facts`` are the keywords that the decorator must or may give: name -> default
+    (`REQUIRED`: there is none).
+    """
+
+    def __init__(self, kind: str, package: str, facts: Mapping[str, Any] | None = None):
+        self.kind, self.package, self.facts = kind, package, dict(facts or {})
+        self.group = f"alseg.{kind}s"
+        self.found: dict[str, Part] = {}
+        self.loaded = False
+
+    def register(self, name: str, *, settings: type[Any] | None = None, **facts: Any) -> Callable[[Function], Function]:
+        """Decorator: registers a function as the part ``name``.
+
+        ``settings`` is a subclass of `stages.settings.base.PartSettings` with the settings that only this part reads.
+        Raises BadInput for a name that is taken, and for unknown or missing ``facts``.
+        """
+        unknown = sorted(facts.keys() - self.facts.keys())
+        missing = sorted(key for key, value in self.facts.items() if value is REQUIRED and key not in facts)
+        if unknown or missing:
+            what = f"unknown keyword {', '.join(unknown)}" if unknown else f"missing keyword {', '.join(missing)}"
+            raise BadInput(f"{self.kind} {name!r}: {what}; a {self.kind} declares {', '.join(self.facts)}.")
+
+        def decorate(function: Function) -> Function:
+            origin = origin_of(function)
+            taken = self.found.get(name)
+            if taken is not None and taken.function.__module__ != function.__module__:
+                raise BadInput(f"The {self.kind} {name!r} is registered twice; rename the one in {function.__module__}.")
+            self.found[name] = Part(self.kind, name, function, settings, self.facts | facts, origin)
+            return function
+
+        return decorate
+
+    def load(self) -> None:
+        """Imports the shipped parts and those of installed plug-ins, once."""
+        if self.loaded:
+            return
+        self.loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for entry in importlib.metadata.entry_points(group=self.group):
+            try:
+                entry.load()
+            except Exception as error:
+                raise BadInput(f"The plug-in {entry.value} cannot be imported: {error}. Update or remove it.") from error
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self.load()
+        return sorted(self.found)
+
+    def parts(self) -> list[Part]:
+        return [self.found[name] for name in self.names()]
+
+    def __contains__(self, name: object) -> bool:
+        self.load()
+        return name in self.found
+
+    def __getitem__(self, name: str) -> Part:
+        """The part called ``name``; BadInput names the closest known ones."""
+        self.load()
+        if name not in self.found:
+            raise BadInput(self.unknown(name))
+        return self.found[name]
+
+    def unknown(self, name: str) -> str:
+        """The sentence for a ``name`` that is not registered."""
+        close = get_close_matches(name, self.names(), n=3)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(self.names())}, or pass --plugin."
+
+
+REQUIRED = object()
+"""Default of a fact that every decorator must give."""
+
+PLUGINS: dict[Path, str] = {}
+"""Files loaded by `load_plugin`, and the names of their modules."""
+
+
+def load_plugin(path: Path | str) -> None:
+    """Runs a Python file that registers parts; a file is run once.
+
+    BadInput when it does not exist, is not Python, or raises.
+    """
+    file = Path(path).resolve()
+    if file in PLUGINS:
+        return
+    if file.suffix != ".py" or not file.is_file():
+        raise BadInput(f"There is no plug-in {path}; pass the path of a Python file.")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    name = f"alseg_plugin_{file.stem}_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BadInput:
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInput(f"The plug-in {path} cannot be loaded: {type(error).__name__}: {error}. Correct it.") from error
+    PLUGINS[file] = name
+
+
+def origin_of(function: Callable[..., Any]) -> Origin | None:
+    """Where a registered function comes from; None for parts shipped with alseg."""
+    module = function.__module__
+    if module.partition(".")[0] == "stages":
+        return None
+    file = Path(inspect.getsourcefile(function) or "")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    package = module.partition(".")[0]
+    owners = importlib.metadata.packages_distributions().get(package, [])
+    if not owners:
+        return Origin(file.stem, "", file, digest)
+    return Origin(owners[0], importlib.metadata.version(owners[0]), file, digest)
+
+
+MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "passes": False})
+"""Uncertainty of a pixel. of: classes (exclusive) or presence; passes: whether it reads several stochastic passes."""
+
+RULES = Registry("rule", "stages.selecting.rules", {"units": REQUIRED, "needs": (), "budget": True})
+"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one."""
+
+OBJECTIVES = Registry("objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False})
+"""What a training minimises. labels: what it learns from; predicts: pixels or images; start: needs a model to start."""
+
+LOSSES = Registry("loss", "stages.training.losses", {})
+"""What one class per pixel costs."""
+
+CUTTERS = Registry("cutter", "stages.regions.cutters", {"reads": "image"})
+"""Ways to cut an image into regions. reads: image or mask (simulation only)."""
+
+ARCHITECTURES = Registry("architecture", "stages.networks.architectures", {"predicts": "pixels", "support": False})
+"""Networks. predicts: pixels or images; support: whether support heads can be added."""
+
+REGISTRIES = {
+    registry.kind: registry for registry in (MEASURES, RULES, OBJECTIVES, LOSSES, CUTTERS, ARCHITECTURES)
+}

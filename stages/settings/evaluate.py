@@ -1,0 +1,29 @@
+"""The settings of `evaluate`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.settings.base import StageSettings, group
+from stages.settings.common import NetworkUse
+
+
+class EvaluateSettings(StageSettings):
+    """Settings of `evaluate`."""
+
+    split: str = Field("test", description="Split to evaluate on.")
+    checkpoint: Literal["last", "best", "both"] = Field("both", description="Model weights to evaluate.")
+    choose_on: str | None = Field(
+        None, description="Choose among all weights on this split first, and evaluate only the chosen ones on --split."
+    )
+    flip: bool = Field(False, description="Average the probabilities with those of the mirrored image.")
+    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales, e.g. 0.75,1.")
+    use: NetworkUse = group()
+
+    @model_validator(mode="after")
+    def _positive_scales(self) -> Self:
+        if any(not 0.1 <= scale <= 8 for scale in self.scales):
+            raise ValueError("scales must lie between 0.1 and 8")
+        if self.choose_on == self.split:
+            raise ValueError("choose_on must be another split than the one that is reported")
+        return self

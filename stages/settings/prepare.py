@@ -1,0 +1,28 @@
+"""The settings of `prepare`."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from stages.settings.base import EXECUTION, StageSettings
+
+Side = Annotated[int, Field(ge=8)]
+
+
+class PrepareSettings(StageSettings):
+    """Settings of `prepare`."""
+
+    scale: float | None = Field(None, gt=0, le=4, description="Factor on both sides of each image and mask.")
+    long_side: int | None = Field(
+        None, ge=8, description="Length of the longer side in pixels; the shorter one keeps the aspect, rounded down."
+    )
+    size: tuple[Side, Side] | None = Field(
+        None, description="Exact height,width of each image and mask; the aspect is not kept."
+    )
+    workers: int = Field(0, ge=0, description="Decoding threads; 0: one per core.", json_schema_extra=EXECUTION)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if sum(value is not None for value in (self.scale, self.long_side, self.size)) > 1:
+            raise ValueError("scale, long_side and size are mutually exclusive; set one of them")
+        return self

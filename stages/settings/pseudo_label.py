@@ -1,0 +1,89 @@
+"""The settings of `pseudo-label`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.settings.base import Not, Settings, StageSettings, group
+from stages.settings.common import Checkpoint, NetworkUse
+
+
+class KneeSettings(Settings):
+    """How the knee of a region's sorted confidences is found."""
+
+    samples: int = Field(20, ge=2, description="Smallest number of points of the curve.")
+
+
+class LargestKneeSettings(Settings):
+    """What applies to the largest knee."""
+
+    min_delta: float = Field(0.05, ge=0, le=1, description="Minimum distance of a knee from the diagonal.")
+
+
+class SieveSettings(Settings):
+    """Settings of method sieve (spec adaptive_superpixel.md 2.8)."""
+
+    sieve: Literal["max", "first", "none"] = Field(
+        "max",
+        description="Where to cut the sorted confidences of a region: at the largest knee, at the first one (as "
+        "published, often no cut at all), or nowhere.",
+    )
+    min_pixels: int | None = Field(
+        None, ge=0, description="Keep smaller regions whole; none: twice the mean base region."
+    )
+    knee: KneeSettings | None = group(sieve=Not("none"))
+    largest: LargestKneeSettings | None = group(sieve="max")
+    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+
+
+class SpreadSettings(Settings):
+    """How prototypes spread to neighbouring regions."""
+
+    quantile: Literal["median", "minimum"] = Field(
+        "median", description="Similarity within the own region that a neighbour must exceed."
+    )
+
+
+class PrototypeSettings(Settings):
+    """Settings of method prototypes (spec multi_class_query.md 7)."""
+
+    expansion: Literal["none", "reference", "largest"] = Field(
+        "reference",
+        description="Spread to neighbouring regions: not at all, region by region as published, or by the largest "
+        "similarity, whatever the order.",
+    )
+    prototype_temperature: float = Field(1.0, gt=0, description="Temperature of the softmax that finds prototypes.")
+    renormalise: bool = Field(True, description="Scale features to unit length again after resizing.")
+    spread: SpreadSettings | None = group(expansion=Not("none"))
+
+
+class ViewSettings(Settings):
+    """Views of an image whose features and scores are averaged."""
+
+    flip: bool = Field(False, description="Average with the mirrored image.")
+    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales.")
+
+
+class GateSettings(Settings):
+    """Settings of method gated (spec als4gan.md 4.4)."""
+
+    gate: float = Field(0.6, ge=0, le=1, description="Accept predictions that the discriminator scores above this.")
+    split: str = Field("train", description="Split whose images get labels.")
+    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+
+
+class PseudoLabelSettings(StageSettings):
+    """Settings of `pseudo-label`."""
+
+    method: Literal["sieve", "prototypes", "candidates", "argmax", "gated"] = Field(
+        "sieve",
+        description="sieve: drop pixels from regions with one class. For class sets: prototypes of the region, the "
+        "arg-max within the set (candidates), or the arg-max over all classes. gated: predictions that the model's "
+        "discriminator accepts, for images without a mask.",
+    )
+    checkpoint: Checkpoint = Field("last", description="Model weights to use: best (on validation) or last epoch.")
+    use: NetworkUse = group()
+    sieving: SieveSettings | None = group(method="sieve")
+    prototypes: PrototypeSettings | None = group(method="prototypes")
+    views: ViewSettings | None = group(method=("prototypes", "candidates", "argmax"))
+    gated: GateSettings | None = group(method="gated")

@@ -1,0 +1,135 @@
+"""The settings of `score`; those of one measure stand in its file in stages/scoring/measures."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.runtime.parts import MEASURES
+from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
+from stages.settings.common import Checkpoint, NetworkUse
+
+
+class PixelScores(Settings):
+    """Scores of pixels."""
+
+    grid_scale: float = Field(
+        1.0, gt=0, le=1, description="Queries live on a grid of the image's sides times this factor, rounded down."
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored score maps.")
+
+
+class ShareSettings(Settings):
+    """Balance by the share of the predicted class."""
+
+    share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. has 0.25.")
+
+
+class ProbabilitySettings(Settings):
+    """Balance by the mean probability of a class."""
+
+    balance_strength: float = Field(6.0, ge=0, description="Strength of the balance.")
+
+
+class BalanceSettings(Settings):
+    """Scores of regions by a network."""
+
+    class_balance: Literal["none", "regions", "pixels", "cluster", "probability"] = Field(
+        "none",
+        description="Weigh scores by exp(-share) of the predicted class, its share counted in regions (ClassBal, Cai et "
+        "al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each pixel "
+        "by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
+    )
+    rescale: bool = Field(
+        False,
+        description="Rescale the measure to 0 to 1 over all regions before it is weighed, as the baselines of Hwang et "
+        "al. 2023 do.",
+    )
+    void_output: Literal["drop", "keep", "ban"] = Field(
+        "drop",
+        description="Models that learnt void: drop void from the prediction, keep it, or keep it and score regions "
+        "predicted void 0.",
+    )
+    share: ShareSettings | None = group(class_balance=("regions", "pixels"))
+    probability: ProbabilitySettings | None = group(class_balance="probability")
+
+
+class RegionScores(Settings):
+    """Scores of regions."""
+
+    region_score: Literal["mean", "highest"] = Field(
+        "mean",
+        description="Score of a region: mean over its pixels or its highest pixel (random: the highest of one number "
+        "per pixel, so that large regions come sooner).",
+    )
+    best_pixel: bool = Field(
+        False, description="Store the position of each region's highest pixel, for select --answer pixel."
+    )
+    balance: BalanceSettings | None = group(measure=Not("random"))
+
+
+class ImageFeatures(Settings):
+    """What a classifier of images leaves beside its scores."""
+
+    keep_features: bool = Field(
+        False, description="Store the classifier's features of the images, for rules that spread queries (k-centre)."
+    )
+
+
+class ImageScores(Settings):
+    """Scores of images."""
+
+    kept: ImageFeatures | None = group(measure=Not("random"))
+
+
+class NetworkScores(Settings):
+    """Scores by a network."""
+
+    checkpoint: Checkpoint = Field("last", description="Model weights to use: best (on validation) or last epoch.")
+    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+    maturity: Literal["none", "pixel", "image"] = Field(
+        "none",
+        description="Add the divergence between the prediction and those of the side classifiers: per pixel "
+        "(Jensen-Shannon), or one number per image and classifier as in the public code. Needs support heads.",
+    )
+    lossiness: bool = Field(False, description="Multiply by exp(predicted lossiness). Needs support heads.")
+    use: NetworkUse = group()
+
+    @property
+    def needs_support(self) -> bool:
+        """Whether only a network with support heads can score like this."""
+        return self.lossiness or self.maturity != "none"
+
+
+class ScoreSettings(StageSettings):
+    """Settings of `score`."""
+
+    unit: Literal["pixel", "region", "image"] = Field(
+        "pixel", description="What to score. Region and image scores are the mean over their pixels."
+    )
+    measure: str = chosen(
+        MEASURES, "margin", "Uncertainty of a pixel, or random. Higher scores are queried first.", also=("random",)
+    )
+    split: str = Field("train", description="Split whose images are scored.")
+    pixel: PixelScores | None = group(unit="pixel")
+    region: RegionScores | None = group(unit="region")
+    image: ImageScores | None = group(unit="image")
+    network: NetworkScores | None = group(measure=Not("random"))
+    of_measure: PartSettings | None = part_group("measure")
+
+    @property
+    def passes(self) -> int:
+        """Stochastic passes of the network; 0: one plain pass."""
+        return int(self.of_measure.committee) if hasattr(self.of_measure, "committee") else 0
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.passes and self.network is not None and self.network.needs_support:
+            raise ValueError("a committee has no support heads; leave maturity and lossiness out")
+        if self.region is not None:
+            chance = self.measure == "random"
+            if self.region.best_pixel and chance and self.region.region_score == "mean":
+                raise ValueError("random numbers per region have no best pixel; set region_score highest")
+            balance = self.region.balance
+            if balance is not None and balance.probability is not None and self.region.region_score == "highest":
+                raise ValueError("class_balance probability weighs each pixel; set region_score mean")
+        return self

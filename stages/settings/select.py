@@ -1,0 +1,116 @@
+"""The settings of `select`; those of one rule stand in its file in stages/selecting/rules.
+
+What applies depends on the unit of the scores, which only their file tells: see `Settings.settled`.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.runtime.parts import RULES
+from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
+
+LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32 bits, and the number of the round is added
+Scope = Literal["image", "dataset"]
+SCOPE = "Rank pixels within each image or over the whole dataset."
+
+
+class ShareOfImages(Settings):
+    """What applies to a choice within images."""
+
+    image_share: float = Field(
+        1.0, gt=0, le=1, description="Spend the whole budget on this share of the images."
+    )
+
+
+class PixelQueries(Settings):
+    """Queries of pixels."""
+
+    scope: Scope = Field("image", description=SCOPE)
+    exclude_void: bool = Field(
+        False, description="Never query void. Simulation only: reads the ground truth, which annotators do not have."
+    )
+    within: ShareOfImages | None = group(scope="image")
+
+
+class WholeRegions(Settings):
+    """Queries of regions as a whole."""
+
+    exclude_queried: float = Field(
+        0.5, ge=0, le=1, description="Skip regions of which more than this share was queried before; 1: skip none."
+    )
+
+
+class BestPixels(Settings):
+    """Queries of the best pixel of regions."""
+
+    scope: Scope = Field("image", description=SCOPE)
+
+
+class RegionQueries(Settings):
+    """Queries of regions, or of their best pixels."""
+
+    answer: Literal["dominant", "class-set", "precise", "pixel"] = Field(
+        "dominant",
+        description="What to query: the dominant class, all classes, exact labels of all pixels, or the class of the "
+        "region's best pixel (at most one per region; the budget is that of pixels).",
+    )
+    whole: WholeRegions | None = group(answer=Not("pixel"))
+    pixels: BestPixels | None = group(answer="pixel")
+
+
+class SeedSettings(Settings):
+    """A budget of images that is spent over rounds."""
+
+    query_share: float = Field(0.5, gt=0, le=1, description="Images per round, as a share of the seed set.")
+    seed_in_selection: bool = Field(False, description="Count the seed set towards the budget.")
+
+
+class RatioSettings(Settings):
+    """A budget of images as a share of all."""
+
+    seed_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Query this share of the budget in round 0 and query_share of that in each later round, until the "
+        "budget is spent beside the seed set; none: all at once.",
+    )
+    spent: SeedSettings | None = group(seed_share=Not("None"))
+
+
+class ImageQueries(Settings):
+    """Queries of images."""
+
+    image_answer: Literal["mask", "class", "classes"] = Field(
+        "mask", description="What to query: the full mask, the class of the image, or all classes in it."
+    )
+    ratio: float | None = Field(
+        None, gt=0, le=1, description="Budget as a share of all images, rounded up; replaces --budget."
+    )
+    share: RatioSettings | None = group(ratio=Not("None"))
+
+
+class SelectSettings(StageSettings):
+    """Settings of `select`."""
+
+    rule: str = chosen(RULES, "pool", "How scores become queries.")
+    budget: int = Field(
+        10,
+        ge=0,
+        description="Pixels: queries per image (scope dataset: on average). Regions and images: in all; 0: all.",
+    )
+    stream: Literal["named", "legacy"] = Field(
+        "named",
+        description="Random draws: one stream per image, or one legacy NumPy stream over all images in order.",
+    )
+    of_rule: PartSettings | None = part_group("rule")
+    pixel: PixelQueries | None = group(unit="pixel")
+    region: RegionQueries | None = group(unit="region")
+    image: ImageQueries | None = group(unit="image")
+
+    @model_validator(mode="after")
+    def _legacy_seed(self) -> Self:
+        if self.stream == "legacy" and self.seed > LARGEST_LEGACY_SEED:
+            raise ValueError(f"the legacy stream takes no seed above {LARGEST_LEGACY_SEED}")
+        return self
