@@ -9,15 +9,15 @@ import typer
 from alseg_cli.exits import exit_codes
 from alseg_cli.options import stage_command
 from stages.settings.annotate import PeopleSettings
-from stages.settings.regions import ClusterSettings, ExtractSettings, PseudoLabelSettings
-from stages.settings.stages import (
-    AnnotateSettings,
-    EvaluateSettings,
-    ImportSettings,
-    PrepareSettings,
-    ScoreSettings,
-    SelectSettings,
-)
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.import_answers import ImportSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 
 app = typer.Typer(

@@ -9,9 +9,9 @@ import typer
 from pydantic.fields import FieldInfo
 
 from stages.recipes.recipe import load_recipe
+from stages.registry import SETTINGS
 from stages.runtime.errors import BadInput
 from stages.settings.base import EXECUTION, StageSettings
-from stages.settings.registry import SETTINGS
 
 PANELS = {True: "Where and how fast it runs", False: "Settings"}
 

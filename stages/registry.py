@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from stages.settings.annotate import PeopleSettings
 from stages.settings.annotate_simulate import AnnotateSettings
@@ -127,7 +126,9 @@ STAGES: dict[str, Stage] = {
             (
                 DATASET,
                 Input("superpixels", "superpixels", "Regions to cluster.", required=True, positional=True),
-                Input("features", "clusters", "Reuse the features stored in another clusters file of the same regions."),
+                Input(
+                    "features", "clusters", "Reuse the features stored in another clusters file of the same regions."
+                ),
             ),
             "clusters",
             ClusterSettings,

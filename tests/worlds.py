@@ -9,8 +9,11 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.commands import annotate_simulate, cluster_regions, extract_superpixels, score, select
-from stages.settings.regions import ClusterSettings, ExtractSettings
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 # Training settings for a network of seconds
 TINY = {

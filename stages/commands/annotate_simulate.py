@@ -14,7 +14,7 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.runtime.errors import BadInput
-from stages.settings.stages import AnnotateSettings
+from stages.settings.annotate_simulate import AnnotateSettings
 
 ANSWERING = {
     "class": pixel_answers,

@@ -21,7 +21,7 @@ from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 if TYPE_CHECKING:
     from stages.regions.features import PatchEncoder

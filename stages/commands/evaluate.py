@@ -17,7 +17,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.selecting.statistics import defined
-from stages.settings.stages import EvaluateSettings
+from stages.settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
     from stages.networks.predictor import Predictor

@@ -20,7 +20,7 @@ from stages.regions.segmentation import require_ximgproc
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 
 SHARD_IMAGES = 16
 Found = dict[str, Any]

@@ -22,7 +22,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import regions_of
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
-from stages.settings.stages import ImportSettings
+from stages.settings.import_answers import ImportSettings
 
 
 def run(

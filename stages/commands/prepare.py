@@ -25,7 +25,7 @@ from stages.pixels.resize import place_vertices, resize_image, resize_mask, targ
 from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 SHARD_IMAGES = 64
 LEVELS = np.arange(256) / 255

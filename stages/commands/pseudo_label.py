@@ -16,7 +16,7 @@ from stages.pseudo_labelling.gating import finish_gated, gate_images, require_ma
 from stages.pseudo_labelling.labeller import finish_regions
 from stages.pseudo_labelling.sieving import require_dominant, sieve_images
 from stages.runtime.ranks import Ranks, joined_ranks
-from stages.settings.regions import PseudoLabelSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
 
 SHARD_IMAGES = 64
 

@@ -19,7 +19,7 @@ from stages.runtime.ranks import Ranks, joined_ranks
 from stages.scoring.images import finish_images, score_images
 from stages.scoring.pixels import finish_pixels, score_pixels
 from stages.scoring.regions import Pool, finish_regions, score_regions
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 SHARD_IMAGES = 64
 

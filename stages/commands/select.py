@@ -23,7 +23,7 @@ from stages.selecting.choice import RULES, choose_pixels, pool_size
 from stages.selecting.images import choose_images
 from stages.selecting.pool import excluded_pixels, excluded_regions, require_pool
 from stages.selecting.statistics import mean_coverage, split_budget
-from stages.settings.stages import SelectSettings
+from stages.settings.select import SelectSettings
 
 IMAGE_ANSWERS = {"mask": "mask", "class": "image-class", "classes": "image-classes"}
 

@@ -13,7 +13,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import PROTOTYPE_COLUMNS, Fill, record
 from stages.runtime.errors import BadInput
-from stages.settings.regions import PseudoLabelSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
 
 
 def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixels:

@@ -14,7 +14,7 @@ from stages.artifacts.shards import Parts
 from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import Fill
 from stages.runtime.errors import BadInput
-from stages.settings.regions import PseudoLabelSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
 
 
 def require_masks(ledger: Annotations, model: Model) -> None:

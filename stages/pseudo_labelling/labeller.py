@@ -10,7 +10,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.shards import Parts
 from stages.pixels.void import VOID
-from stages.settings.regions import PseudoLabelSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
 
 REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")
 PROTOTYPE_COLUMNS = ("prototypes/answer", "prototypes/class", "prototypes/y", "prototypes/x")

@@ -14,7 +14,7 @@ from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import Fill, record
 from stages.pseudo_labelling.sieve import sieve
 from stages.runtime.errors import BadInput
-from stages.settings.regions import PseudoLabelSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

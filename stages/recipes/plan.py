@@ -9,10 +9,11 @@ from typing import Any
 from alseg_cli.options import option_name, shown
 from stages.artifacts.request import publish_extra
 from stages.recipes.recipe import Recipe, Step, load_recipe
+from stages.registry import SETTINGS
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
-from stages.settings.registry import SETTINGS
-from stages.settings.stages import ScoreSettings, SelectSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 # Stage -> (roles given by position, roles given as options, ending of the output)
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stages.registry import SETTINGS
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import find_toml
 from stages.settings.base import settings_faults
-from stages.settings.registry import SETTINGS
 
 Values = dict[str, Any]
 # "budget": as many as it takes to ask for the budget of images that the settings of select name

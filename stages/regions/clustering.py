@@ -13,7 +13,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 # Scikit-learn's, which only decides how often it looks for clusters that are hardly used (published: 1024); what it is
 # fed with is ClusterSettings.batch.

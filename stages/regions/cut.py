@@ -8,7 +8,7 @@ from stages.regions.graph import adjacency, contract, contract_table, region_tab
 from stages.regions.merging import merge, visiting_order
 from stages.regions.segmentation import oracle, segment
 from stages.runtime.randomness import stream
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 
 
 @dataclass(frozen=True)

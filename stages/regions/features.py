@@ -15,7 +15,7 @@ from stages.networks.weights import backbone_statistics, load_weights
 from stages.runtime.devices import choose_device, forward_precision
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import torch_seed
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 BATCH_CELLS = 1 << 18  # pixels of the patches that go through the encoder together: 1024 patches of 16 x 16
 

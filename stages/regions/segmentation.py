@@ -17,7 +17,7 @@ import numpy as np
 from stages.pixels.void import VOID
 from stages.regions.parts import compact, connected_parts
 from stages.runtime.errors import BadInput, StageFailed
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 
 MOST_LEVELS = 10  # the largest that the settings admit
 FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this

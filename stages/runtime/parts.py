@@ -83,7 +83,9 @@ class Registry:
             origin = origin_of(function)
             taken = self.found.get(name)
             if taken is not None and taken.function.__module__ != function.__module__:
-                raise BadInput(f"The {self.kind} {name!r} is registered twice; rename the one in {function.__module__}.")
+                raise BadInput(
+                    f"The {self.kind} {name!r} is registered twice; rename the one in {function.__module__}."
+                )
             self.found[name] = Part(self.kind, name, function, settings, self.facts | facts, origin)
             return function
 
@@ -101,7 +103,9 @@ class Registry:
             try:
                 entry.load()
             except Exception as error:
-                raise BadInput(f"The plug-in {entry.value} cannot be imported: {error}. Update or remove it.") from error
+                raise BadInput(
+                    f"The plug-in {entry.value} cannot be imported: {error}. Update or remove it."
+                ) from error
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -183,7 +187,9 @@ MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "pas
 RULES = Registry("rule", "stages.selecting.rules", {"units": REQUIRED, "needs": (), "budget": True})
 """From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one."""
 
-OBJECTIVES = Registry("objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False})
+OBJECTIVES = Registry(
+    "objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False}
+)
 """What a training minimises. labels: what it learns from; predicts: pixels or images; start: needs a model to start."""
 
 LOSSES = Registry("loss", "stages.training.losses", {})
@@ -195,6 +201,4 @@ CUTTERS = Registry("cutter", "stages.regions.cutters", {"reads": "image"})
 ARCHITECTURES = Registry("architecture", "stages.networks.architectures", {"predicts": "pixels", "support": False})
 """Networks. predicts: pixels or images; support: whether support heads can be added."""
 
-REGISTRIES = {
-    registry.kind: registry for registry in (MEASURES, RULES, OBJECTIVES, LOSSES, CUTTERS, ARCHITECTURES)
-}
+REGISTRIES = {registry.kind: registry for registry in (MEASURES, RULES, OBJECTIVES, LOSSES, CUTTERS, ARCHITECTURES)}

@@ -11,7 +11,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
 from stages.runtime.errors import BadInput
 from stages.scoring.pixels import Fill
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 
 def score_images(data: Dataset, model: Model | None, settings: ScoreSettings) -> Fill:

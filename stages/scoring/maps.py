@@ -20,7 +20,7 @@ from stages.runtime.randomness import torch_seed
 from stages.scoring.committee import hard_vote, soft_vote
 from stages.scoring.maturity import lossiness, maturity
 from stages.scoring.measures import MEASURES
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 
 class ScoreMaps(NamedTuple):

@@ -11,7 +11,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.shards import Parts
 from stages.pixels.grids import Size
 from stages.runtime.randomness import stream
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]

@@ -16,7 +16,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
 from stages.scoring.pixels import Fill, random_scores
 from stages.selecting.cluster_budgets import class_given_cluster, cluster_class_weights, cluster_tables
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 
 @dataclass(frozen=True)

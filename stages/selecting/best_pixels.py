@@ -20,7 +20,7 @@ from stages.selecting.cluster_budgets import (
     spread_budgets,
 )
 from stages.selecting.statistics import mean_coverage
-from stages.settings.stages import SelectSettings
+from stages.settings.select import SelectSettings
 
 Generators = Callable[[str], np.random.Generator]
 

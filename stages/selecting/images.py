@@ -11,7 +11,7 @@ from stages.selecting.choice import RULES, highest, pool_size
 from stages.selecting.image_budget import ImageBudget, image_budget, next_count
 from stages.selecting.k_centre import k_centre
 from stages.selecting.pool import require_pool
-from stages.settings.stages import SelectSettings
+from stages.settings.select import SelectSettings
 
 
 def choose_images(

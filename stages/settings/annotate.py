@@ -4,9 +4,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from stages.settings.annotate_simulate import MaskCost
 from stages.settings.base import EXECUTION, StageSettings
 from stages.settings.keys import command_faults
-from stages.settings.annotate_simulate import MaskCost
 
 
 class PeopleSettings(StageSettings):
@@ -35,7 +35,9 @@ class PeopleSettings(StageSettings):
     )
     void_key: str = Field("v", description="Key for void.", json_schema_extra=EXECUTION)
     skip_key: str = Field(
-        "x", description="Key for \"don't know\". The query counts as asked but adds no label.", json_schema_extra=EXECUTION
+        "x",
+        description='Key for "don\'t know". The query counts as asked but adds no label.',
+        json_schema_extra=EXECUTION,
     )
     later_key: str = Field("l", description="Key that moves a query to the end.", json_schema_extra=EXECUTION)
     undo_key: str = Field(

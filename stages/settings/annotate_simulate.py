@@ -94,7 +94,9 @@ class AnnotateSettings(StageSettings):
         None, ge=1, description="Answer in rank order until this many clicks are spent; none: answer all queries."
     )
     stop: StopSettings | None = group(answer=("dominant", "class-set", "precise", "image-classes"))
-    click: ClickCost | None = group(answer=("class", "dominant", "class-set", "precise", "image-class", "image-classes"))
+    click: ClickCost | None = group(
+        answer=("class", "dominant", "class-set", "precise", "image-class", "image-classes")
+    )
     mask: MaskCost | None = group(answer="mask")
     errors: ErrorSettings | None = group(answer=("class", "dominant", "image-class"))
     void: VoidSettings | None = group(answer=("dominant", "class-set"))

@@ -271,9 +271,7 @@ def arrange(
     for name, field in own.items():
         value = arranged.get(name, field.default)
         allowed = choices(field)
-        if allowed is None:
-            known[name] = value
-        elif str(value) in allowed:
+        if allowed is None or str(value) in allowed:
             known[name] = value
         elif (registry := registry_of(field)) is not None:
             faults.append(registry.unknown(str(value)))

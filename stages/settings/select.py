@@ -18,9 +18,7 @@ SCOPE = "Rank pixels within each image or over the whole dataset."
 class ShareOfImages(Settings):
     """What applies to a choice within images."""
 
-    image_share: float = Field(
-        1.0, gt=0, le=1, description="Spend the whole budget on this share of the images."
-    )
+    image_share: float = Field(1.0, gt=0, le=1, description="Spend the whole budget on this share of the images.")
 
 
 class PixelQueries(Settings):

@@ -37,7 +37,9 @@ class OptimisationSettings(Settings):
     backbone_lr: float = Field(5e-5, ge=0, description="Peak learning rate of the pretrained backbone.")
     head_lr: float = Field(5e-4, ge=0, description="Peak learning rate of all other parameters.")
     bias_factor: float = Field(
-        1.0, gt=0, description="Factor on the learning rate of the head's biases; other than 1: no weight decay on them."
+        1.0,
+        gt=0,
+        description="Factor on the learning rate of the head's biases; other than 1: no weight decay on them.",
     )
     weight_decay: float = Field(2e-4, ge=0, description="Weight decay: L2 in Adam and SGD, decoupled in AdamW.")
     schedule: Literal["constant", "poly", "milestones", "one-cycle"] = Field(

@@ -29,8 +29,11 @@ from stages.regions.reductions import region_means, region_sums
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule

@@ -49,15 +49,20 @@ from stages.networks.predictor import Predictor, load_predictor
 from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
 from stages.recipes.recipe import load_recipe
+from stages.registry import SETTINGS
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, Stopped
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks
 from stages.selecting.image_budget import image_budget
 from stages.selecting.images import choose_images
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
-from stages.settings.registry import SETTINGS
-from stages.settings.stages import AnnotateSettings, EvaluateSettings, PrepareSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Training

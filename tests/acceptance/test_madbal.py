@@ -56,12 +56,17 @@ from stages.recipes.recipe import load_recipe
 from stages.regions import segmentation
 from stages.regions.reductions import best_pixels, region_sums
 from stages.regions.segmentation import equalised, segment
+from stages.registry import SETTINGS
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream, torch_seed
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import NetworkSettings
-from stages.settings.regions import ClusterSettings, ExtractSettings
-from stages.settings.registry import SETTINGS
-from stages.settings.stages import AnnotateSettings, EvaluateSettings, PrepareSettings, ScoreSettings, SelectSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.objectives.labels import class_weights, label_loss
 from stages.training.samples.maps import TrainingSamples

@@ -11,7 +11,7 @@ from stages.regions.features import load_encoder
 from stages.regions.graph import region_table
 from stages.regions.patches import BOX, cut_patches
 from stages.runtime.randomness import stream
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 NAMES = [f"i{number}" for number in range(5)]  # an odd number: the reference order leaves one out
 SIZE = (64, 96)

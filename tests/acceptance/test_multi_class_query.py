@@ -29,9 +29,12 @@ from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
 from stages.scoring.measures import bvsb
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import NetworkSettings
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.loop import Training
 from stages.training.samples.maps import TrainingSamples
@@ -319,7 +322,7 @@ class TestStage1:
 
     def test_void_as_a_class_is_learned_but_never_a_result(self, world, tmp_path):
         from stages.commands import evaluate
-        from stages.settings.stages import EvaluateSettings
+        from stages.settings.evaluate import EvaluateSettings
 
         _, dataset, regions, ledger = world
         model = train.run(dataset, ledger, tmp_path / "m.safetensors", settings_of_stage_1(learn_void=True))

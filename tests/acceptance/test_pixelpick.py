@@ -27,7 +27,10 @@ from stages.scoring.committee import soft_vote
 from stages.scoring.measures import EXCLUSIVE, MEASURES
 from stages.selecting.choice import RULES, choose_pixels, pool_size
 from stages.selecting.statistics import mean_defined, spatial_coverage, split_budget
-from stages.settings.stages import ImportSettings, PrepareSettings, ScoreSettings, SelectSettings
+from stages.settings.import_answers import ImportSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.colour import blur_kernel_size
 from stages.training.objectives.labels import label_loss
@@ -150,7 +153,7 @@ def test_a6_a7_budget_and_unchanged_rows(tmp_path):
 def test_a8_the_published_first_draw(tmp_path, shared):
     """Class counts, mean distinct classes, mean coverage and one image's pixels, on the real CamVid."""
     from stages.commands import annotate_simulate, prepare
-    from stages.settings.stages import AnnotateSettings
+    from stages.settings.annotate_simulate import AnnotateSettings
 
     dataset = prepare.run("camvid", shared / "camvid", tmp_path / "camvid.h5", PrepareSettings(workers=2))
     scores = score.run(dataset, tmp_path / "s.h5", ScoreSettings(measure="random", unit="pixel", dtype="float16"))
@@ -374,7 +377,7 @@ def answer_for(masks, line):
 
 def test_a20_people_answer_like_the_simulation(human_world):
     from stages.commands import annotate_simulate
-    from stages.settings.stages import AnnotateSettings
+    from stages.settings.annotate_simulate import AnnotateSettings
 
     folder, dataset, queries, masks, lines = human_world
     table = write_table(folder / "t.csv", [line | {"class": answer_for(masks, line)} for line in reversed(lines)])

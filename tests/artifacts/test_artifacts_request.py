@@ -6,7 +6,9 @@ from worlds import random_masks, random_round, write_dataset
 from stages.artifacts.opening import open_any
 from stages.commands import annotate_simulate, score, select
 from stages.runtime.errors import BadInput
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 
 @pytest.fixture

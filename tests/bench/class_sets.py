@@ -21,7 +21,7 @@ from stages.pixels.runs import Areas
 from stages.pixels.void import VOID
 from stages.regions.segmentation import segment
 from stages.runtime.randomness import stream
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 from tests.bench.measure import SEED, Job, Measured, Row, run, seconds
 
 SIZE = (1024, 2048)

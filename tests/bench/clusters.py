@@ -34,8 +34,9 @@ from stages.selecting.cluster_budgets import (
     deal_budgets,
     spread_budgets,
 )
-from stages.settings.regions import ClusterSettings, ExtractSettings
-from stages.settings.stages import ScoreSettings
+from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.score import ScoreSettings
 from tests.bench.kmeans import CLUSTERS, FEATURES
 from tests.bench.kmeans import PER_IMAGE as REGIONS
 from tests.bench.measure import SEED, Job, Row, measure, plain, run

@@ -8,7 +8,7 @@ from stages.commands import prepare
 from stages.datasets.decode import class_lookup, decode_mask
 from stages.datasets.description import load_description
 from stages.runtime.randomness import stream
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 from tests.bench.material import CAMVID, quiet, street_files
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds
 

@@ -25,7 +25,9 @@ from stages.runtime.devices import choose_device, forward_precision
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks
 from stages.selecting.k_centre import k_centre
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Training

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.regions.clustering import kmeans, nearest
 from stages.runtime.randomness import stream
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 from tests.bench.class_sets import memory
 from tests.bench.measure import SEED, seconds
 

@@ -10,7 +10,10 @@ from PIL import Image
 from stages.commands import annotate_simulate, prepare, score, select
 from stages.datasets.description import load_description
 from stages.datasets.scenes import generate_scene
-from stages.settings.stages import AnnotateSettings, PrepareSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from tests.bench.measure import ROOT, SEED
 
 CAMVID = ROOT.parent / "shared" / "camvid"

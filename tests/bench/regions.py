@@ -33,7 +33,7 @@ from stages.regions.votes import vote
 from stages.runtime.processes import core_count
 from stages.runtime.randomness import stream
 from stages.scoring.measures import bvsb
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds
 from tests.bench.memory import megabytes, peak
 from tests.worlds import write_dataset
@@ -57,7 +57,7 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from stages.regions.segmentation import require_ximgproc, segment
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 require_ximgproc()
 image, settings = np.load(sys.argv[1]), ExtractSettings.load(json.loads(sys.argv[2]))
 began = time.perf_counter()

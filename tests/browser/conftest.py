@@ -11,8 +11,13 @@ pytest.register_assert_rewrite("annotate_support")
 from annotate_support import CHROMIUM, DRIVER, Browser  # noqa: E402
 
 from stages.commands import annotate_simulate, extract_superpixels, prepare, score, select  # noqa: E402
-from stages.settings.regions import ExtractSettings  # noqa: E402
-from stages.settings.stages import AnnotateSettings, PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
+from stages.registry import (
+    ExtractSettings,
+    SelectSettings,
+)
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
 
 DESCRIPTION = """
 name = "tiny"

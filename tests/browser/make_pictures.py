@@ -16,8 +16,12 @@ from PIL import Image  # noqa: E402
 
 from stages.answering.questions import Questions  # noqa: E402
 from stages.commands import extract_superpixels, prepare, score, select  # noqa: E402
-from stages.settings.regions import ExtractSettings  # noqa: E402
-from stages.settings.stages import PrepareSettings, ScoreSettings, SelectSettings  # noqa: E402
+from stages.registry import (
+    ExtractSettings,
+    SelectSettings,
+)
+from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
 
 QUERIES = {
     "annotate-pixel": "pixels.h5",

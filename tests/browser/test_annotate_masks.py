@@ -286,7 +286,7 @@ def test_what_a_kill_after_the_ledger_left_is_cleared_up(place, truth):
 def test_no_other_command_replaces_what_people_answered(place, truth):
     from stages.commands import annotate_simulate
     from stages.runtime.errors import BadInput
-    from stages.settings.stages import AnnotateSettings
+    from stages.settings.annotate_simulate import AnnotateSettings
 
     with served("d.h5", "i.h5", "-o", "a.h5", "--grace", "0", cwd=place) as server:
         client = server.client()

@@ -230,7 +230,7 @@ def test_settings_and_files_that_do_not_fit_are_named(place, words, says):
 
 def test_exact_labels_of_regions_are_left_to_other_tools(place):
     from stages.commands import select
-    from stages.settings.stages import SelectSettings
+    from stages.settings.select import SelectSettings
 
     settings = SelectSettings(rule="top", budget=2, answer="precise")
     select.run(place / "d.h5", place / "rs.h5", place / "e.h5", settings, superpixels=place / "regions.h5")

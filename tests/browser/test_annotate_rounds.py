@@ -12,7 +12,8 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.verify import verify_files
 from stages.commands import score, select
-from stages.settings.stages import ScoreSettings, SelectSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 
 @pytest.mark.slow

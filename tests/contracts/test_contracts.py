@@ -13,13 +13,15 @@ from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import KINDS, open_any
 from stages.artifacts.verify import verify_one
 from stages.commands import pseudo_label, score, select, train
+from stages.registry import SETTINGS
 from stages.reporting.inspection import describe
 from stages.runtime.errors import BadInput
 from stages.scoring.measures import EXCLUSIVE, INDEPENDENT, MEASURES
 from stages.selecting.choice import RULES, choose_pixels
-from stages.settings.regions import PseudoLabelSettings
-from stages.settings.registry import SETTINGS
-from stages.settings.stages import EvaluateSettings, ScoreSettings, SelectSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule

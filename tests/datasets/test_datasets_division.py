@@ -15,7 +15,7 @@ from stages.commands import prepare
 from stages.datasets.description import load_description
 from stages.datasets.division import allot, divide
 from stages.runtime.errors import BadInput
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 PAPER = {"train": 0.72, "val": 0.08, "test": 0.2}
 

@@ -16,7 +16,7 @@ from stages.commands import prepare
 from stages.datasets.description import load_description
 from stages.datasets.image_labels import labels_by_name, labels_from_json, majority_label
 from stages.runtime.errors import BadInput
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 HEAD = """
 name = "own"

@@ -21,7 +21,7 @@ from stages.datasets.description import load_description
 from stages.datasets.files import find_samples
 from stages.pixels.resize import place_vertices
 from stages.runtime.errors import BadInput
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 HEIGHT, WIDTH = 32, 64
 TRAIN = ("aachen_1", "bonn_2")

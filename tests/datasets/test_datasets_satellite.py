@@ -12,7 +12,7 @@ from stages.datasets.decode import class_lookup, decode_mask, read_mask
 from stages.datasets.description import DatasetDescription, load_description
 from stages.pixels.resize import resize_mask
 from stages.runtime.errors import BadInput
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 UCM, DEEPGLOBE = load_description("ucm-dlrsd"), load_description("deepglobe")
 SCENES = ("agricultural", "mobilehomepark", "tenniscourt")

@@ -8,8 +8,10 @@ from worlds import write_dataset
 
 from stages.artifacts.annotations import Annotations
 from stages.commands import annotate_simulate, extract_superpixels, score, select
-from stages.settings.regions import ExtractSettings
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 CLASSES = 4
 SIZES = {"a/one": (40, 56), "a/two": (40, 56), "b/one": (37, 53), "three": (40, 56)}

@@ -13,7 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.commands import export_queries, import_answers
 from stages.runtime.errors import BadInput, StageFailed
-from stages.settings.stages import ImportSettings
+from stages.settings.import_answers import ImportSettings
 
 
 def exported(one, output, ledger=None):

@@ -8,7 +8,7 @@ from stages.artifacts.opening import read_any_header
 from stages.artifacts.queries import Queries
 from stages.commands import export_queries, import_answers
 from stages.runtime.errors import BadInput
-from stages.settings.stages import ImportSettings
+from stages.settings.import_answers import ImportSettings
 
 TABLES, PAINTED = ("t.csv", "t.json"), ("t.coco.json", "masks")
 PAINTABLE = ["pixel", "pixel-coarse", "dominant", "dominant-coarse", "class-set", "precise", "mask"]
@@ -89,7 +89,9 @@ def test_classes_of_images_are_not_painted(kind, name, asked, tmp_path):
 def test_a_second_round_follows_the_first(asked, tmp_path):
     """Answers come behind those of the ledger before, and only those of this round are exported."""
     from stages.commands import annotate_simulate, score, select
-    from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+    from stages.settings.annotate_simulate import AnnotateSettings
+    from stages.settings.score import ScoreSettings
+    from stages.settings.select import SelectSettings
 
     one = asked["precise"]
     scores = score.run(

@@ -19,7 +19,10 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.verify import verify_one
 from stages.commands import annotate_simulate, export_queries, import_answers, score, select
 from stages.runtime.errors import BadInput
-from stages.settings.stages import AnnotateSettings, ImportSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.import_answers import ImportSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 
 @pytest.mark.parametrize("kind", ["dominant", "class-set"])

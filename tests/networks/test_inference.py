@@ -13,7 +13,7 @@ from stages.artifacts.evaluation import Evaluation
 from stages.commands import evaluate, train
 from stages.networks.predictor import Predictor, equal_size_groups, image_batches
 from stages.runtime.errors import BadInput
-from stages.settings.stages import EvaluateSettings
+from stages.settings.evaluate import EvaluateSettings
 from stages.settings.train import TrainSettings
 
 

@@ -18,8 +18,9 @@ from stages.reporting.pictures.labels import number_of_answers
 from stages.reporting.pictures.overlay import draw
 from stages.reporting.pictures.panels import BLACK, VOID_STRIPES, WHITE, YELLOW, Canvas, borders, panel_width
 from stages.runtime.errors import BadInput
-from stages.settings.regions import ExtractSettings, PseudoLabelSettings
-from stages.settings.stages import ScoreSettings
+from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
 from stages.settings.train import TrainSettings
 
 VERMILION = VOID_STRIPES[0]

@@ -22,8 +22,10 @@ from stages.reporting.pictures.gated import MOST, judge
 from stages.reporting.pictures.overlay import draw
 from stages.reporting.pictures.sheet import Cell, Section, draw_sheet, fitted, shortened, spread_out
 from stages.runtime.errors import BadInput
-from stages.settings.regions import PseudoLabelSettings
-from stages.settings.stages import AnnotateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 
 SIZE = (24, 32)

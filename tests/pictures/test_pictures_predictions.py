@@ -28,7 +28,8 @@ from stages.reporting.pictures.picked import CLUSTER_COLOURS, NO_CLUSTER, colour
 from stages.reporting.pictures.predictions import SIDES, Prediction, mixed, predict
 from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
-from stages.settings.stages import ScoreSettings, SelectSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 NAMES = ["i0", "i1", "i2"]
 SIZE = (32, 48)

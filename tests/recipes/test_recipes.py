@@ -16,10 +16,10 @@ from stages.artifacts.queries import Queries
 from stages.commands import prepare
 from stages.recipes.plan import build_rules, parse_overrides
 from stages.recipes.recipe import load_recipe, recipe_names
+from stages.registry import SETTINGS
 from stages.reporting.comparison import read_run
 from stages.runtime.errors import BadInput
-from stages.settings.registry import SETTINGS
-from stages.settings.stages import PrepareSettings
+from stages.settings.prepare import PrepareSettings
 
 SCENES = """
 name = "tiny"

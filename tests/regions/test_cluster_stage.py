@@ -9,7 +9,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.artifacts.verify import verify_one
 from stages.commands import cluster_regions
 from stages.runtime.errors import BadInput
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 NAMES = ["a", "b", "c", "d"]
 SMALL = {"encoder": "mobilenetv3_small_050", "weights": "none", "clusters": 3, "device": "cpu", "workers": 1}

@@ -10,7 +10,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from stages.regions.clustering import feeding, kmeans, nearest, random_clusters, require_enough
 from stages.runtime.errors import BadInput
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 
 def blobs(numbers: list[int], centres: int = 4, width: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

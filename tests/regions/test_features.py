@@ -8,7 +8,7 @@ import torch
 
 from stages.regions.features import build_patch_network, load_encoder
 from stages.runtime.errors import BadInput
-from stages.settings.regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings
 
 SMALL = {"encoder": "mobilenetv3_small_050", "weights": "none", "device": "cpu"}
 

@@ -19,7 +19,7 @@ from stages.regions.segmentation import (
     segment,
 )
 from stages.runtime.errors import BadInput
-from stages.settings.regions import ExtractSettings
+from stages.settings.extract_superpixels import ExtractSettings
 
 METHODS = ["seeds", "slic", "lsc", "grid"]
 COLOURS = ["lab", "hsv", "equalised-hsv"]

@@ -12,7 +12,10 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.commands import annotate_simulate, evaluate, score, select, train
-from stages.settings.stages import AnnotateSettings, EvaluateSettings, ScoreSettings, SelectSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 
 HOSTILE = ('<script>alert("road")</script>', 'a&b" onload="alert(1)', "'><img src=http://example.org/x>")

@@ -17,7 +17,7 @@ from stages.pixels.resize import resize_mask
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
-from stages.settings.stages import ImportSettings
+from stages.settings.import_answers import ImportSettings
 
 VALUES = 256
 MOST_PIXELS = 1 << 28  # of an image that somebody painted

@@ -13,7 +13,8 @@ from stages.answering.given import Given, fits, name_fault
 from stages.answering.questions import EXACT, Questions
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
-from stages.settings.stages import MOST_SECONDS, ImportSettings
+from stages.settings.annotate_simulate import MOST_SECONDS
+from stages.settings.import_answers import ImportSettings
 
 FORMAT = "alseg-queries"
 PLACE = {"pixel": ("image", "y", "x"), "region": ("image", "region"), "image": ("image",)}

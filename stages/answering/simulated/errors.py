@@ -5,7 +5,7 @@ import numpy as np
 from stages.answering.simulated.answered import IN_ERROR, ORACLE
 from stages.pixels.void import VOID
 from stages.runtime.randomness import stream
-from stages.settings.stages import AnnotateSettings
+from stages.settings.annotate_simulate import AnnotateSettings
 
 
 def with_errors(

@@ -9,7 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.pixels.void import VOID
-from stages.settings.stages import AnnotateSettings
+from stages.settings.annotate_simulate import AnnotateSettings
 
 
 def mask_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:

@@ -18,7 +18,7 @@ from stages.pixels.runs import Areas, areas_of, joined
 from stages.pixels.void import VOID
 from stages.regions.votes import achievable, dominant, label_precision, vote_all
 from stages.runtime.console import Progress
-from stages.settings.stages import AnnotateSettings
+from stages.settings.annotate_simulate import AnnotateSettings
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from stages.reporting.pictures.panels import Canvas, Colour, axes_of, class_lege
 from stages.runtime.devices import choose_device
 from stages.scoring.maps import score_terms
 from stages.scoring.measures import MEASURES
-from stages.settings.stages import ScoreSettings
+from stages.settings.score import ScoreSettings
 
 CHECKPOINT = "last"
 SCORING = ScoreSettings.model_validate({"measure": "entropy", "maturity": "pixel", "lossiness": True})

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from stages.registry import SETTINGS
 from stages.reporting.report.collect import Measured, Node, Run
-from stages.settings.registry import SETTINGS
 
 # Inputs that come from outside a run; all the others follow from settings, seed and these
 OUTSIDE = ("dataset", "weights")
