@@ -126,9 +126,7 @@ STAGES: dict[str, Stage] = {
             (
                 DATASET,
                 Input("superpixels", "superpixels", "Regions to cluster.", required=True, positional=True),
-                Input(
-                    "features", "clusters", "Reuse the features stored in another clusters file of the same regions."
-                ),
+                Input("features", "clusters", "Reuse the features stored in other clusters of these regions."),
             ),
             "clusters",
             ClusterSettings,
@@ -208,8 +206,8 @@ STAGES: dict[str, Stage] = {
             PeopleSettings,
             "dataset, queries; ledger so far, superpixels",
             "the ledger with answers given by people in a browser",
-            details="Open the address that is printed. Each answer is saved at once; run the same command again to go on. "
-            "The ledger is written when all queries are answered, or on Finish.",
+            details="Open the address that is printed. Each answer is saved at once; run the same command again to go "
+            "on. The ledger is written when all queries are answered, or on Finish.",
             plannable=False,
         ),
         Stage(
@@ -284,3 +282,8 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
+
+SETTINGS: dict[str, type[StageSettings]] = {
+    name: stage.settings for name, stage in STAGES.items() if stage.settings is not None
+}
+"""Settings model of each stage that has settings."""

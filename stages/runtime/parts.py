@@ -1,8 +1,8 @@
 """Parts that plug in: functions registered under a name by a decorator, shipped with alseg or brought by a plug-in.
 
-Each kind of part has one registry here. Its shipped parts are the modules of one package, a file each, imported when the
-registry is first asked; they import torch and cv2 inside their functions, so that asking stays cheap. A plug-in is an
-installed package with an entry point in the registry's group, or a Python file loaded by `load_plugin`.
+Each kind of part has one registry here. Its shipped parts are the modules of one package, a file each, imported when
+the registry is first asked; they import torch and cv2 inside their functions, so that asking stays cheap. A plug-in is
+an installed package with an entry point in the registry's group, or a Python file loaded by `load_plugin`.
 """
 
 import hashlib

@@ -15,7 +15,8 @@ class PeopleSettings(StageSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to listen on. Any address other than 127.0.0.1 exposes the page, unencrypted, to the network.",
+        description="Address to listen on. Any address other than 127.0.0.1 exposes the page, unencrypted, to the "
+        "network.",
         json_schema_extra=EXECUTION,
     )
     port: int = Field(
@@ -29,8 +30,8 @@ class PeopleSettings(StageSettings):
     )
     keys: tuple[str, ...] | None = Field(
         None,
-        description="Key of each class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the letters "
-        "as they lie on a keyboard.",
+        description="Key of each class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the "
+        "letters as they lie on a keyboard.",
         json_schema_extra=EXECUTION,
     )
     void_key: str = Field("v", description="Key for void.", json_schema_extra=EXECUTION)

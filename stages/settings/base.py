@@ -151,7 +151,7 @@ class Settings(BaseModel):
         return made
 
     def settled(self, source: str = "", **known: str) -> Self:
-        """The same settings once the choosers ``known`` have their values; BadInput for explicit ones that do not apply.
+        """The same settings once the choosers ``known`` are; BadInput for explicit settings that do not apply.
 
         ``source`` says who decides, such as the file of scores whose unit it is.
         """

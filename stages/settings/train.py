@@ -134,7 +134,7 @@ class TrainSettings(StageSettings):
     )
     normalisation: Literal["backbone", "imagenet", "dataset"] = Field(
         "backbone",
-        description="Mean and deviation of the input: those of the pretrained backbone, of ImageNet, or of the dataset.",
+        description="Mean and deviation of the input: of the pretrained backbone, of ImageNet, or of the dataset.",
     )
     of_objective: PartSettings | None = part_group("objective")
     network: NetworkSettings = group()

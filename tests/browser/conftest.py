@@ -11,13 +11,11 @@ pytest.register_assert_rewrite("annotate_support")
 from annotate_support import CHROMIUM, DRIVER, Browser  # noqa: E402
 
 from stages.commands import annotate_simulate, extract_superpixels, prepare, score, select  # noqa: E402
-from stages.registry import (
-    ExtractSettings,
-    SelectSettings,
-)
-from stages.settings.annotate_simulate import AnnotateSettings
-from stages.settings.prepare import PrepareSettings
-from stages.settings.score import ScoreSettings
+from stages.settings.annotate_simulate import AnnotateSettings  # noqa: E402
+from stages.settings.extract_superpixels import ExtractSettings  # noqa: E402
+from stages.settings.prepare import PrepareSettings  # noqa: E402
+from stages.settings.score import ScoreSettings  # noqa: E402
+from stages.settings.select import SelectSettings  # noqa: E402
 
 DESCRIPTION = """
 name = "tiny"

@@ -16,12 +16,10 @@ from PIL import Image  # noqa: E402
 
 from stages.answering.questions import Questions  # noqa: E402
 from stages.commands import extract_superpixels, prepare, score, select  # noqa: E402
-from stages.registry import (
-    ExtractSettings,
-    SelectSettings,
-)
-from stages.settings.prepare import PrepareSettings
-from stages.settings.score import ScoreSettings
+from stages.settings.extract_superpixels import ExtractSettings  # noqa: E402
+from stages.settings.prepare import PrepareSettings  # noqa: E402
+from stages.settings.score import ScoreSettings  # noqa: E402
+from stages.settings.select import SelectSettings  # noqa: E402
 
 QUERIES = {
     "annotate-pixel": "pixels.h5",
