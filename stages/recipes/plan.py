@@ -72,7 +72,9 @@ def write_plan(
         given = rounds or rounds_of(recipe, found.profile)
         count = rounds_of_budget(found, data) if given == "budget" else given
         if found.profile.dataset not in ("", data.attributes["name"]):
-            say(f"note: profile {profile} is for dataset {found.profile.dataset}, and this is {data.attributes['name']}")
+            say(
+                f"note: profile {profile} is for dataset {found.profile.dataset}, and this is {data.attributes['name']}"
+            )
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
     common += [word for plugin in plugins or [] for word in ("--plugin", str(plugin))]
     rules = build_rules(found, count, common)

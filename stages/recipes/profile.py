@@ -22,7 +22,7 @@ class Profile(Table):
     dataset: str = ""
     prepare: str = ""
     rounds: int | None = Field(None, ge=1)
-    settings: dict[str, Values] = {}
+    settings: dict[str, Values] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known_settings(self) -> "Profile":

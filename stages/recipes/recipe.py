@@ -30,16 +30,16 @@ class Step(Table):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     stage: str
     rounds: Occasion = "all"
-    reads: dict[str, str] = {}
-    settings: Values = {}
+    reads: dict[str, str] = Field(default_factory=dict)
+    settings: Values = Field(default_factory=dict)
 
 
 class OwnProfile(Table):
     """What a recipe changes under one profile: rounds, settings per stage, settings per step by its name."""
 
     rounds: Rounds | None = None
-    settings: dict[str, Values] = {}
-    steps: dict[str, Values] = {}
+    settings: dict[str, Values] = Field(default_factory=dict)
+    steps: dict[str, Values] = Field(default_factory=dict)
 
 
 class Recipe(Table):
@@ -49,10 +49,10 @@ class Recipe(Table):
     title: str
     source: str
     rounds: Rounds = 1
-    plugins: list[str] = []
-    settings: dict[str, Values] = {}
-    profiles: dict[str, OwnProfile] = {}
-    steps: list[Step] = []
+    plugins: list[str] = Field(default_factory=list)
+    settings: dict[str, Values] = Field(default_factory=dict)
+    profiles: dict[str, OwnProfile] = Field(default_factory=dict)
+    steps: list[Step] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
