@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -16,16 +15,14 @@ from stages.registry import STAGES
 class Commands(TyperGroup):
     """Builds a stage's command, with its many options, only when it is called: `alseg --help` answers at once."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [*commands(), *super().list_commands(ctx)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         stage = STAGES.get(cmd_name)
         return super().get_command(ctx, cmd_name) if stage is None else light_command(stage)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         stage = STAGES.get(args[0]) if args else None
         if stage is None:
             return super().resolve_command(ctx, args)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
@@ -26,7 +25,7 @@ SETTINGS_PANEL = "Settings"
 SHARED = ("recipe", "profile", "plugin", "force", "print_settings", "help_all")
 
 
-def stage_command(stage: Stage, words: list[str]) -> click.Command:
+def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
     """The command of ``stage``; ``words`` are those typed after its name, whose plug-ins and recipe add options."""
     preload(words)
     fields = {} if stage.settings is None else fields_of(stage.settings)
@@ -67,12 +66,12 @@ class StageCommand(TyperCommand):
 
     stage: Stage
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if any(word in ("-h", "--help") for word in args) and self.stage.settings is not None:
             shown_names = self.applying(args)
             for parameter in self.params:
                 uses_settings = parameter.name in fields_of(self.stage.settings)
-                if isinstance(parameter, click.Option) and uses_settings:
+                if isinstance(parameter, TyperOption) and uses_settings:
                     parameter.hidden = parameter.name not in shown_names
         return super().parse_args(ctx, args)
 
@@ -136,9 +135,9 @@ def shared_parameters() -> list[inspect.Parameter]:
     def help_all(ctx: typer.Context, value: bool) -> None:
         if value:
             for parameter in ctx.command.params:
-                if isinstance(parameter, click.Option):
+                if isinstance(parameter, TyperOption):
                     parameter.hidden = False
-            click.echo(ctx.get_help())
+            typer.echo(ctx.get_help())
             raise typer.Exit
 
     details: dict[str, tuple[Any, Any, Any]] = {
@@ -169,10 +168,10 @@ def shared_parameters() -> list[inspect.Parameter]:
 
 def setting(name: str, uses: Uses) -> inspect.Parameter:
     """One option; absent means: take the recipe's value or the default. The settings model checks values."""
-    (conditions, field), *_ = uses
+    (_, field), *_ = uses
     always = any(not each for each, _ in uses)
     panel = EXECUTION_PANEL if field.json_schema_extra == EXECUTION else SETTINGS_PANEL
-    what = "" if always else f" [{belongs(uses)}]"
+    what = "" if always else f" ({belongs(uses)})"
     defaults = " or ".join(dict.fromkeys(shown(each.default) for _, each in uses))
     text = f"{field.description} (default: {defaults}){what}"
     if field.annotation is bool:
@@ -213,7 +212,7 @@ def print_settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     Console(soft_wrap=True).print(table)
 
 
-def light_command(stage: Stage) -> click.Command:
+def light_command(stage: Stage) -> TyperCommand:
     """What the list of commands shows of a stage, without its options."""
     return TyperCommand(stage.name, help=stage.about)
 

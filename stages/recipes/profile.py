@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
 from stages.recipes.recipe import Recipe, Rounds, Values, read_toml, section_faults
@@ -24,13 +24,6 @@ class Profile(Table):
     rounds: int | None = Field(None, ge=1)
     settings: dict[str, Values] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _known_settings(self) -> "Profile":
-        faults = section_faults(self.settings, "settings")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
 
 def load_profile(name_or_path: str | None) -> Profile:
     """A shipped profile by name or the user's own by path, the empty one for None; BadInput lists all faults."""
@@ -38,9 +31,12 @@ def load_profile(name_or_path: str | None) -> Profile:
         return Profile(title="")
     path = find_toml("profiles", name_or_path)
     try:
-        return Profile.model_validate({"name": path.stem} | read_toml(path))
+        profile = Profile.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
         raise BadInput(settings_faults(Profile, error, str(path))) from None
+    if faults := section_faults(profile.settings, "settings"):
+        raise BadInput([f"{path}: {fault}" for fault in faults])
+    return profile
 
 
 def profile_names() -> list[str]:

@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
 from stages.registry import STAGES
@@ -54,30 +54,24 @@ class Recipe(Table):
     profiles: dict[str, OwnProfile] = Field(default_factory=dict)
     steps: list[Step] = Field(default_factory=list)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        faults: list[str] = []
-        for prefix, section in [
-            ("", self.settings),
-            *((f"profiles.{name}.", own.settings) for name, own in self.profiles.items()),
-        ]:
-            faults += section_faults(section, f"{prefix}settings")
-        stages = {step.name: step.stage for step in self.steps if step.stage in STAGES}
-        for profile, own in self.profiles.items():
-            for name, values in own.steps.items() if self.steps else ():
-                where = f"profiles.{profile}.steps"
-                if name not in stages:
-                    faults.append(f"{where}.{name}: the recipe has no such step")
-                else:
-                    faults += section_faults({stages[name]: values}, where, name)
-        faults += step_faults(self.steps)
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
     def profile(self, name: str | None) -> OwnProfile:
         """What the recipe itself changes under the profile ``name``."""
         return self.profiles.get(name or "", OwnProfile())
+
+
+def recipe_faults(recipe: Recipe) -> list[str]:
+    """Everything in a recipe that names no stage, setting, step or input, one sentence each."""
+    faults = section_faults(recipe.settings, "settings")
+    stages = {step.name: step.stage for step in recipe.steps if step.stage in STAGES}
+    for profile, own in recipe.profiles.items():
+        faults += section_faults(own.settings, f"profiles.{profile}.settings")
+        for name, values in own.steps.items() if recipe.steps else ():
+            where = f"profiles.{profile}.steps"
+            if name in stages:
+                faults += section_faults({stages[name]: values}, where, name)
+            else:
+                faults.append(f"{where}.{name}: the recipe has no such step; remove it.")
+    return faults + step_faults(recipe.steps)
 
 
 def section_faults(section: dict[str, Values], where: str, name: str = "") -> list[str]:
@@ -86,7 +80,7 @@ def section_faults(section: dict[str, Values], where: str, name: str = "") -> li
     for stage, values in section.items():
         known = None if stage not in STAGES else STAGES[stage].settings
         if known is None:
-            faults.append(f"{where}.{stage}: there is no such stage; choose one of {', '.join(STAGES)}")
+            faults.append(f"{where}.{stage}: there is no such stage; choose one of {', '.join(STAGES)}.")
             continue
         names = fields_of(known)
         faults += [f"{where}.{name or stage}: {unknown_setting(key, names)}" for key in values if key not in names]
@@ -99,18 +93,18 @@ def step_faults(steps: list[Step]) -> list[str]:
     for number, step in enumerate(steps):
         where = f"steps.{step.name}"
         if step.stage not in STAGES:
-            faults.append(f"{where}: there is no stage {step.stage!r}; choose one of {', '.join(STAGES)}")
+            faults.append(f"{where}: there is no stage {step.stage!r}; choose one of {', '.join(STAGES)}.")
             continue
         if any(other.name == step.name and overlap(other.rounds, step.rounds) for other in steps[:number]):
-            faults.append(f"{where}: the name is used twice in the same rounds")
+            faults.append(f"{where}: the name is used twice in the same rounds; rename one.")
         faults += section_faults({step.stage: step.settings}, where, "settings")
         for role, source in step.reads.items():
             target, _, when = source.partition("@")
             if STAGES[step.stage].input(role) is None or role == "dataset":
                 roles = ", ".join(each.role for each in STAGES[step.stage].inputs if each.role != "dataset")
-                faults.append(f"{where}.reads.{role}: {step.stage} has no such input; it reads {roles}")
+                faults.append(f"{where}.reads.{role}: {step.stage} has no such input; it reads {roles}.")
             if target not in names or when not in ("", "before"):
-                faults.append(f"{where}.reads.{role}: {source!r} is no step of this recipe")
+                faults.append(f"{where}.reads.{role}: {source!r} is no step of this recipe; name one.")
     return faults
 
 
@@ -140,9 +134,12 @@ def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
     elif without:
         raise BadInput(f"{path}: without = {without!r} needs a base; remove it.")
     try:
-        return Recipe.model_validate({"name": path.stem} | values)
+        recipe = Recipe.model_validate({"name": path.stem} | values)
     except ValidationError as error:
         raise BadInput(settings_faults(Recipe, error, str(path))) from None
+    if faults := recipe_faults(recipe):
+        raise BadInput([f"{path}: {fault}" for fault in faults])
+    return recipe
 
 
 def read_toml(path: Path) -> Values:
