@@ -28,7 +28,7 @@ class Profile(Table):
 def load_profile(name_or_path: str | None) -> Profile:
     """A shipped profile by name or the user's own by path, the empty one for None; BadInput lists all faults."""
     if name_or_path is None:
-        return Profile(title="")
+        return Profile(title="", rounds=None)
     path = find_toml("profiles", name_or_path)
     try:
         profile = Profile.model_validate({"name": path.stem} | read_toml(path))

@@ -50,7 +50,9 @@ def combined(stage: str, offered: Iterable[Layer], explicit: Iterable[Layer]) ->
     """Settings from layers that need not apply and layers that must."""
     model = STAGES[stage].settings
     assert model is not None
-    below, above, sources = {}, {}, {}
+    below: Values = {}
+    above: Values = {}
+    sources: dict[str, str] = {}
     for name, values in offered:
         below |= values
         sources |= dict.fromkeys(values, name)
