@@ -33,7 +33,6 @@ def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
 
     def command(**arguments: Any) -> None:
         files = {role: arguments.pop(role) for role in roles}
-        files = {role: file for role, file in files.items() if file not in (None, [])}
         output = arguments.pop("output")
         if stage.settings is None:
             stage.run(output=output, **files)

@@ -1,9 +1,9 @@
 """alseg as a library: one function per stage.
 
 Files are str or Path. Settings are keywords under their flat names, as on the command line with _ for -; ``recipe`` and
-``profile`` (names or TOML files) give values below them, ``plugins`` are Python files that register parts. Each function
-returns the path of its output and does nothing if that is up to date. Bad input raises `BadInput` with one sentence per
-fault, a full disk or another process at work `StageFailed`, a signal `Stopped` after saving.
+``profile`` (names or TOML files) give values below them, ``plugins`` are Python files that register parts. Each
+function returns the path of its output and does nothing if that is up to date. Bad input raises `BadInput` with one
+sentence per fault, a full disk or another process at work `StageFailed`, a signal `Stopped` after saving.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ def run_stage(
     for plugin in plugins:
         load_plugin(plugin)
     paths: dict[str, Any] = {
-        role: as_path(file, STAGES[stage].input(role)) for role, file in files.items() if file is not None
+        role: None if file is None else as_path(file, STAGES[stage].input(role)) for role, file in files.items()
     }
     found = resolve(
         stage,
