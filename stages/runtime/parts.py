@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -126,11 +126,12 @@ class Registry:
             raise BadInput(self.unknown(name))
         return self.found[name]
 
-    def unknown(self, name: str) -> str:
-        """The sentence for a ``name`` that is not registered."""
-        close = get_close_matches(name, self.names(), n=3)
+    def unknown(self, name: str, choices: Sequence[str] | None = None) -> str:
+        """The sentence for a ``name`` that is not registered; ``choices`` are the names where there are others too."""
+        known = self.names() if choices is None else list(choices)
+        close = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(self.names())}, or pass --plugin."
+        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(known)}, or pass --plugin."
 
 
 REQUIRED = object()
