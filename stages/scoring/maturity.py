@@ -22,7 +22,7 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
     """Sum over the sides of mixing weight * divergence between final and side prediction, (B,h,w), at least 0.
 
     logits (B,C,h,w), sides (B,K,C,h,w) logits, mixing (B,K,h,w) weights >= 0. With "pixel" the divergence is
-    `jensen_shannon`; with "image" it is `mean_divergence`, one number per image and side, and an image for which it is
+    `jensen_shannon_divergence`; with "image" it is `mean_divergence`, one number per image and side, and an image for which it is
     infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
     """
     logits, sides, mixing = raised(logits), raised(sides), raised(mixing)
@@ -42,7 +42,7 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
 
 
 @torch.no_grad()
-def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
+def jensen_shannon_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Jensen-Shannon divergence of every pixel, in [0, ln 2]: two (B,C,h,w) log-probabilities -> (B,h,w).
 
     Sum over classes of 1/2 [p ln(p/a) + q ln(q/a)] with a = (p + q)/2. Exactly symmetric, exactly 0 where p = q, finite
