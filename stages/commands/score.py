@@ -85,8 +85,8 @@ def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
     balance = None if settings.region is None else settings.region.balance
     if balance is not None and balance.void_output != "drop" and not model.knows_void:
         raise BadInput(
-            f"{model.path} did not learn void, so --void-output {balance.void_output} does not apply. Set --void-output "
-            "drop, or train with --learn-void."
+            f"{model.path} did not learn void, which --void-output {balance.void_output} needs. Set it to drop, or "
+            "train with --learn-void."
         )
     if settings.network is not None and settings.network.needs_support and not model.has_support:
         raise BadInput(

@@ -185,8 +185,13 @@ def origin_of(function: Callable[..., Any]) -> Origin | None:
 MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "passes": False})
 """Uncertainty of a pixel. of: classes (exclusive) or presence; passes: whether it reads several stochastic passes."""
 
-RULES = Registry("rule", "stages.selecting.rules", {"units": REQUIRED, "needs": (), "budget": True})
-"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one."""
+RULES = Registry(
+    "rule",
+    "stages.selecting.rules",
+    {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None},
+)
+"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one;
+orders: whether its order is the rank order; describe: what the header tells of its choice."""
 
 OBJECTIVES = Registry(
     "objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False}

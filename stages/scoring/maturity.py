@@ -22,8 +22,8 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
     """Sum over the sides of mixing weight * divergence between final and side prediction, (B,h,w), at least 0.
 
     logits (B,C,h,w), sides (B,K,C,h,w) logits, mixing (B,K,h,w) weights >= 0. With "pixel" the divergence is
-    `jensen_shannon_divergence`; with "image" it is `mean_divergence`, one number per image and side, and an image for which it is
-    infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
+    `jensen_shannon_divergence`; with "image" it is `mean_divergence`, one number per image and side, and an image for
+    which it is infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
     """
     logits, sides, mixing = raised(logits), raised(sides), raised(mixing)
     total = torch.zeros_like(mixing[:, 0])

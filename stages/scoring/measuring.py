@@ -48,5 +48,7 @@ def checked(part: Part, scores: Tensor, logits: Tensor) -> Tensor:
     shape = (logits.shape[0], *logits.shape[2:])
     found = tuple(getattr(scores, "shape", ()))
     if found != shape:
-        raise BadInput(f"Measure {part.name} returned {found} for logits {tuple(logits.shape)}; it must return {shape}.")
+        raise BadInput(
+            f"Measure {part.name} returned {found} for logits {tuple(logits.shape)}; it must return {shape}."
+        )
     return scores

@@ -1,0 +1,61 @@
+"""A budget split over clusters of regions (Yazdani et al. 2023, MADBAL; spec madbal.md 6)."""
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stages.selecting.candidates import Candidates
+from stages.selecting.cluster_budgets import (
+    best_per_cluster,
+    cluster_budgets,
+    cluster_scores,
+    deal_budgets,
+    spread_budgets,
+)
+from stages.selecting.rules import rule
+from stages.settings.base import PartSettings
+
+
+class ClustersSettings(PartSettings):
+    """Settings of the rule clusters."""
+
+    cluster_score: Literal["reference", "pixel-mean", "region-mean"] = Field(
+        "reference",
+        description="Score of a cluster: mean score of its regions over their mean size, as in the public code; mean "
+        "over pixels; or mean over regions.",
+    )
+    remainder: Literal["reference", "largest"] = Field(
+        "reference",
+        description="What rounding down leaves of the budget goes to the first cluster with the fewest, or to the "
+        "largest remainders.",
+    )
+    redistribution: Literal["best", "reference"] = Field(
+        "best",
+        description="What a cluster cannot take goes to the best clusters that can, or is dealt out and clipped again "
+        "and again, as in the public code.",
+    )
+
+
+def shares(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[str, Any]:
+    """(K,) score and budget of each cluster."""
+    scores = cluster_scores(settings.cluster_score, pool.tables)
+    budgets = cluster_budgets(scores, budget, settings.remainder)
+    return {"cluster_score": scores.tolist(), "cluster_budget": budgets.tolist()}
+
+
+@rule("clusters", units=("region",), needs=("clusters",), describe=shares, settings=ClustersSettings)
+def by_clusters(
+    pool: Candidates, budget: int, settings: ClustersSettings, generator: np.random.Generator
+) -> np.ndarray:
+    """Take the highest-scored of each cluster, by the cluster's share of the budget."""
+    if budget == len(pool):
+        return np.arange(budget)
+    scores = cluster_scores(settings.cluster_score, pool.tables)
+    budgets = cluster_budgets(scores, budget, settings.remainder)
+    capacity = np.bincount(pool.cluster, minlength=len(scores))
+    if settings.redistribution == "best":
+        allowance = spread_budgets(budgets, capacity[None], scores)[0]
+    else:
+        allowance = deal_budgets(budgets, capacity, generator, scores)
+    return best_per_cluster(pool.cluster, pool.scores, allowance)
