@@ -10,7 +10,7 @@ from stages.artifacts.scores import Scores
 from stages.runtime.errors import BadInput
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
-from stages.selecting.image_budget import ImageBudget, image_budget, next_count
+from stages.selecting.image_budget import next_count, whole_budget
 from stages.selecting.pixels import Columns
 from stages.selecting.pool import require_pool
 from stages.settings.select import ImageQueries, RatioSettings
@@ -78,22 +78,6 @@ def round_budget(
         masks = "" if settings.image_answer == "mask" else "Query their masks with --rule answered, or raise --ratio."
         raise BadInput(f"The budget of {whole.budget} images is spent. {masks or 'Raise --ratio.'}")
     return count
-
-
-def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
-    """The budget of ``settings`` with a ratio; all of it is a seed set if there is no share of one.
-
-    BadInput if the images do not suffice.
-    """
-    assert settings.ratio is not None
-    assert settings.share is not None
-    share, spent = settings.share.seed_share, settings.share.spent
-    try:
-        if share is None or spent is None:
-            return image_budget(images, settings.ratio, 1.0, 1.0, True)
-        return image_budget(images, settings.ratio, share, spent.query_share, spent.seed_in_selection)
-    except ValueError as error:
-        raise BadInput(f"The dataset has too few images for this budget: {error}.") from error
 
 
 def answered_images(ids: list[str], ledger: Annotations | None, left: np.ndarray, settings: ImageQueries) -> np.ndarray:
