@@ -14,6 +14,7 @@ from stages.artifacts.scores import ClusterTables
 
 ClusterScore = Literal["reference", "pixel-mean", "region-mean"]
 Remainder = Literal["reference", "largest"]
+Redistribution = Literal["best", "reference"]
 
 DEALS = 150
 """How often `deal_budgets` deals before it gives up (spec madbal.md 6.2: where the public code aborts)."""
@@ -59,6 +60,15 @@ def cluster_budgets(scores: np.ndarray, budget: int, remainder: Remainder) -> np
         for k in by_remainder[:left]:
             whole[k] += 1
     return np.array(whole, dtype=np.int64)
+
+
+def redistributed(
+    kind: Redistribution, budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """(K,) i64 what is taken from each cluster, never more than its capacity (K,) i64 (spec madbal.md 6.2)."""
+    if kind == "best":
+        return spread_budgets(budgets, capacity[None], scores)[0]
+    return deal_budgets(budgets, capacity, generator, scores)
 
 
 def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray) -> np.ndarray:

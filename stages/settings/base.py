@@ -34,7 +34,7 @@ class Condition:
 
     def __str__(self) -> str:
         name = self.chooser.replace("_", "-")
-        return f"{name} other than {', '.join(self.values)}" if self.negated else f"{name} {', '.join(self.values)}"
+        return f"every {name} but {', '.join(self.values)}" if self.negated else f"{name} {', '.join(self.values)}"
 
 
 class Not(tuple[str, ...]):

@@ -36,8 +36,8 @@ class BalanceSettings(Settings):
     class_balance: Literal["none", "regions", "pixels", "cluster", "probability"] = Field(
         "none",
         description="Weigh scores by exp(-share) of the predicted class, its share counted in regions (ClassBal, Cai "
-        "et al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each pixel "
-        "by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
+        "et al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each "
+        "pixel by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
     )
     rescale: bool = Field(
         False,

@@ -6,13 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from stages.selecting.candidates import Candidates
-from stages.selecting.cluster_budgets import (
-    best_per_cluster,
-    cluster_budgets,
-    cluster_scores,
-    deal_budgets,
-    spread_budgets,
-)
+from stages.selecting.cluster_budgets import best_per_cluster, cluster_budgets, cluster_scores, redistributed
 from stages.selecting.rules import rule
 from stages.settings.base import PartSettings
 
@@ -37,25 +31,25 @@ class ClustersSettings(PartSettings):
     )
 
 
-def shares(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[str, Any]:
+def shares(pool: Candidates, budget: int, settings: ClustersSettings) -> tuple[np.ndarray, np.ndarray]:
     """(K,) score and budget of each cluster."""
     scores = cluster_scores(settings.cluster_score, pool.tables)
-    budgets = cluster_budgets(scores, budget, settings.remainder)
+    return scores, cluster_budgets(scores, budget, settings.remainder)
+
+
+def describe(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[str, Any]:
+    scores, budgets = shares(pool, budget, settings)
     return {"cluster_score": scores.tolist(), "cluster_budget": budgets.tolist()}
 
 
-@rule("clusters", units=("region",), needs=("clusters",), describe=shares, settings=ClustersSettings)
+@rule("clusters", units=("region",), needs=("clusters",), describe=describe, settings=ClustersSettings)
 def by_clusters(
     pool: Candidates, budget: int, settings: ClustersSettings, generator: np.random.Generator
 ) -> np.ndarray:
     """Take the highest-scored of each cluster, by the cluster's share of the budget."""
     if budget == len(pool):
         return np.arange(budget)
-    scores = cluster_scores(settings.cluster_score, pool.tables)
-    budgets = cluster_budgets(scores, budget, settings.remainder)
+    scores, budgets = shares(pool, budget, settings)
     capacity = np.bincount(pool.cluster, minlength=len(scores))
-    if settings.redistribution == "best":
-        allowance = spread_budgets(budgets, capacity[None], scores)[0]
-    else:
-        allowance = deal_budgets(budgets, capacity, generator, scores)
+    allowance = redistributed(settings.redistribution, budgets, capacity, scores, generator)
     return best_per_cluster(pool.cluster, pool.scores, allowance)
