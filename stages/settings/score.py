@@ -119,7 +119,7 @@ class ScoreSettings(StageSettings):
     @property
     def passes(self) -> int:
         """Stochastic passes of the network; 0: one plain pass."""
-        return int(self.of_measure.committee) if hasattr(self.of_measure, "committee") else 0
+        return int(getattr(self.of_measure, "committee", 0))
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:

@@ -26,7 +26,6 @@ from stages.runtime.numbers import mean_defined
 from stages.runtime.parts import MEASURES, RULES
 from stages.runtime.randomness import stream
 from stages.scoring.committee import soft_vote
-from stages.scoring.measuring import plain_measure
 from stages.selecting.coverage import spatial_coverage
 from stages.selecting.pixels import split_budget
 from stages.selecting.ranking import pool_size
