@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,11 @@ TINY = {
     "batch": 2,
     "device": "cpu",
 }
+
+
+def changed(settings: Any, values: Mapping[str, object]) -> Any:
+    """``settings`` with other ``values``; what does not apply then is dropped."""
+    return type(settings).load({}, offered=settings.flat() | dict(values))
 
 
 def write_dataset(
