@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stages.training.learner import Learner
-    from stages.training.loop import EpochRow, Trained
+    from stages.training.loop import HistoryRow, Trained
 
 SUPPORT = "support."  # what the names of the parameters of support heads begin with
 
@@ -181,7 +181,7 @@ def build(
     if ranks.is_main:
         checkpoints.remove_others()
 
-    def write_history(history: "list[EpochRow]") -> None:
+    def write_history(history: "list[HistoryRow]") -> None:
         if not request.output.exists():  # a finished model keeps its history until the new one is finished
             publish_bytes(request.path_beside(".history.csv"), history_csv(history))
 
@@ -250,7 +250,7 @@ def input_statistics(data: Dataset, normalisation: str, backbone: str) -> tuple[
             return backbone_statistics(backbone)
 
 
-def history_csv(history: "list[EpochRow]") -> bytes:
+def history_csv(history: "list[HistoryRow]") -> bytes:
     """One row per epoch; columns that only some epochs have (validation) stay empty in the others."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in history for name in row))

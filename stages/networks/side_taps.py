@@ -21,7 +21,7 @@ PROBED = 256
 CONTAINERS = ("body.", "model.")
 """What timm puts before a module's name where it wraps the model to get at its feature maps."""
 
-SIDE_TAPS_REMEDY = "Pass three modules of the backbone with --side-taps"
+TAPS_REMEDY = "Pass three modules of the backbone with --side-taps"
 
 
 class SideTaps(NamedTuple):
@@ -73,12 +73,12 @@ def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = (
         if len(names) < COUNT:
             raise BadInput(
                 f"Backbone {backbone} has no default side taps: besides the deepest, it has fewer than {COUNT} feature "
-                f"maps from stride {FINEST} on. {SIDE_TAPS_REMEDY}, out of {_candidates(shapes)}."
+                f"maps from stride {FINEST} on. {TAPS_REMEDY}, out of {_candidates(shapes)}."
             )
     unknown = [name for name in names if plain_module_name(name) not in spellings]
     if unknown:
         raise BadInput(
-            f"Backbone {backbone} has no feature map at {', '.join(unknown)}. {SIDE_TAPS_REMEDY}, out of "
+            f"Backbone {backbone} has no feature map at {', '.join(unknown)}. {TAPS_REMEDY}, out of "
             f"{_candidates(shapes)}."
         )
     modules = tuple(name if name in shapes else spellings[plain_module_name(name)] for name in names)

@@ -25,7 +25,7 @@ from stages.training.learners.adversarial_losses import (
 from stages.training.learners.network import NetworkLearner
 from stages.training.losses.cross_entropy import cross_entropy
 from stages.training.samples.maps import TrainingSamples
-from stages.training.samples.streams import StreamBatch, StreamBatches, StreamSamples
+from stages.training.samples.streams import StreamBatch, StreamPart, StreamSamples
 from stages.training.task import Task
 
 
@@ -87,7 +87,7 @@ class AdversarialLearner(NetworkLearner):
                 if parameter.grad is not None:
                     parameter.grad.copy_(self.ranks.sum(parameter.grad) / self.ranks.size)
 
-    def batches(self, first: int) -> Iterator[StreamBatches]:
+    def batches(self, first: int) -> Iterator[StreamBatch]:
         assert isinstance(self.samples, StreamSamples)
         self.step = first
         epochs, batch = self.settings.optimisation.epochs, self.settings.optimisation.batch
@@ -103,7 +103,7 @@ class AdversarialLearner(NetworkLearner):
         yield "discriminator", self.discriminate(fake, real)
         self.step += 1
 
-    def generate(self, batch: StreamBatches) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def generate(self, batch: StreamBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Predicted and real pairs, detached, and the losses of the network (spec 4.2, steps 1 to 5)."""
         self.discriminator.requires_grad_(False)
         labels = batch.labelled.labels.to(self.device, non_blocking=True)
@@ -153,6 +153,6 @@ class AdversarialLearner(NetworkLearner):
             "fake": fake_scores.detach().float().sigmoid().mean(),
         }
 
-    def coloured(self, part: StreamBatch) -> Tensor:
+    def coloured(self, part: StreamPart) -> Tensor:
         """(B,3,H,W) f32 in [0,1], augmented in colour."""
         return augment_colour(part.images.to(self.device, non_blocking=True).float() / 255, part.colours)

@@ -22,7 +22,7 @@ from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, 
 from stages.training.task import Task
 
 
-def loss_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
+def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
     classes present. An absent class weighs 1. None for kind none."""
     if kind == "none":
@@ -67,7 +67,7 @@ class NetworkLearner:
         self.classes = len(self.dataset.classes)
         self.validates = self.can_validate()
         self.label_counts = self.count_labels(labels)
-        weights = loss_weights(class_weights, self.label_counts)
+        weights = label_weights(class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
         self.steps_per_epoch = self.settings.optimisation.steps_per_epoch or len(self.epoch(0))
         self.forward = self.trained() if self.ranks.size == 1 else self.wrapped(self.trained())

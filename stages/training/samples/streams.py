@@ -23,7 +23,7 @@ Key = tuple[str, int, int]  # stream, index of the image in it, how often it cam
 
 
 @dataclass(frozen=True)
-class StreamBatch:
+class StreamPart:
     """(B,3,H,W) u8 images, (B,H,W) u8 labels (255 = none), (B,H,W) bool what is no padding, colour draws."""
 
     images: Tensor
@@ -33,12 +33,12 @@ class StreamBatch:
 
 
 @dataclass(frozen=True)
-class StreamBatches:
+class StreamBatch:
     """A batch: one part of each stream."""
 
-    labelled: StreamBatch
-    unlabelled: StreamBatch
-    real: StreamBatch
+    labelled: StreamPart
+    unlabelled: StreamPart
+    real: StreamPart
 
 
 class StreamSamples(TrainingSamples):
@@ -77,11 +77,9 @@ class StreamSamples(TrainingSamples):
         return sorted(labels.mask_ids)
 
     @staticmethod
-    def together(samples: list[Any]) -> StreamBatches:
+    def together(samples: list[Any]) -> StreamBatch:
         third = len(samples) // len(STREAMS)
-        return StreamBatches(
-            *(collate_stream(samples[start : start + third]) for start in range(0, len(samples), third))
-        )
+        return StreamBatch(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
 
     def ids_of(self, name: str) -> list[str]:
         return self.unlabelled if name == "unlabelled" else self.ids
@@ -107,7 +105,7 @@ class StreamSamples(TrainingSamples):
         return name, index, turn
 
 
-def collate_stream(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> StreamBatch:
+def collate_part(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> StreamPart:
     images, labels, valid, colours = zip(*samples, strict=True)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return StreamBatch(pixels, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(valid)), list(colours))
+    return StreamPart(pixels, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(valid)), list(colours))
