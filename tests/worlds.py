@@ -31,6 +31,11 @@ TINY = {
 }
 
 
+def changed(settings: Any, values: Mapping[str, object]) -> Any:
+    """``settings`` with other ``values``; what does not apply then is dropped."""
+    return type(settings).load({}, offered=settings.flat() | dict(values))
+
+
 def write_dataset(
     path: Path,
     masks: Mapping[str, np.ndarray],

@@ -178,6 +178,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         }
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
+        if description.defaults:
+            attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
         return request.header(json.loads(canonical(attributes)), counts)
 

@@ -96,6 +96,13 @@ class Registry:
         if self.loaded:
             return
         self.loaded = True
+        try:
+            self.import_parts()
+        except BaseException:
+            self.loaded = False  # so that the next to ask meets the same error, and not half of the parts
+            raise
+
+    def import_parts(self) -> None:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
@@ -194,9 +201,12 @@ RULES = Registry(
 orders: whether its order is the rank order; describe: what the header tells of its choice."""
 
 OBJECTIVES = Registry(
-    "objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False}
+    "objective",
+    "stages.training.objectives",
+    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False},
 )
-"""What a training minimises. labels: what it learns from; predicts: pixels or images; start: needs a model to start."""
+"""What a training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
+images; start: needs a model to start from; support: trains support heads beside the network of that model."""
 
 LOSSES = Registry("loss", "stages.training.losses", {})
 """What one class per pixel costs."""

@@ -11,7 +11,7 @@ from typing import Any
 from stages.artifacts.header import InputRef
 from stages.artifacts.opening import read_any_header
 from stages.reporting.report.collect import Node, Run
-from stages.reporting.report.groups import defaults
+from stages.reporting.report.groups import recorded
 from stages.runtime.errors import BadInput
 
 FRESH, STALE, GONE = "fresh", "stale", "gone"
@@ -72,8 +72,10 @@ def origins(run: Run) -> list[Origin]:
 
 
 def own_settings(node: Node) -> dict[str, Any]:
-    known = defaults(node.header.stage)
-    return {name: value for name, value in node.header.settings.items() if name not in known or known[name] != value}
+    """The recorded settings that apply and differ from their defaults."""
+    settings = recorded(node.header)
+    known = settings.defaults()
+    return {name: value for name, value in settings.result_settings().items() if known[name] != value}
 
 
 def link(run: Run, node: Node, role: str, ref: InputRef) -> Link:
