@@ -1,4 +1,4 @@
-"""What every measure, every rule, every loss and every kind of artifact must keep; new ones are picked up by name."""
+"""What every measure, every rule and every kind of artifact must keep; new ones are picked up by name."""
 
 import h5py
 import numpy as np
@@ -23,8 +23,6 @@ from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
-from stages.training.objectives.labels import label_loss
-from stages.training.schedules import build_schedule
 
 # --- measures ---------------------------------------------------------------------------------------------------------
 
@@ -117,52 +115,6 @@ class TestEveryRule:
         assert SelectSettings.load({"rule": name}).rule == name
 
 
-# --- the loss of label maps -------------------------------------------------------------------------------------------
-
-
-class TestLabelLoss:
-    def test_void_gives_no_gradient(self):
-        logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-        labels = torch.full((2, 4, 4), 255, dtype=torch.uint8)
-        labels[0, 1, 2] = 2
-        total, mass = label_loss(logits, labels)
-        (total / mass).backward()
-        touched = logits.grad.abs().sum(1) > 0
-        assert touched.sum() == 1
-        assert touched[0, 1, 2]
-
-    def test_mean_over_the_batch_whatever_the_spread_over_images(self):
-        logits = torch.randn(2, 3, 1, 4)
-        labels = torch.tensor([[[0, 1, 2, 255]], [[1, 255, 255, 255]]], dtype=torch.uint8)
-        total, mass = label_loss(logits, labels)
-        moved = torch.cat([logits[:1], logits[1:]], 3), torch.cat([labels[:1], labels[1:]], 2)
-        other, count = label_loss(*moved)
-        assert float(total / mass) == pytest.approx(float(other / count))
-        assert mass == 4
-
-    def test_gradient_against_finite_differences(self):
-        logits = torch.randn(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-        labels = torch.tensor([[[0, 255], [2, 1]]], dtype=torch.uint8)
-        weights = torch.tensor([0.5, 1.0, 2.0])
-
-        def loss(values):
-            total, mass = label_loss(values.float(), labels, weights)
-            return total / mass
-
-        loss(logits).backward()
-        step = 1e-2
-        for index in np.ndindex(1, 3, 2, 2):
-            shift = torch.zeros_like(logits)
-            shift[index] = step
-            numeric = (loss(logits.detach() + shift) - loss(logits.detach() - shift)) / (2 * step)
-            assert float(numeric) == pytest.approx(float(logits.grad[index]), abs=2e-4)
-
-    def test_extreme_logits_stay_finite(self):
-        logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1)
-        total, _ = label_loss(logits, torch.tensor([[[1]]], dtype=torch.uint8))
-        assert torch.isfinite(total)
-
-
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -186,14 +138,6 @@ class TestEverySettingsModel:
             model.load({"no_such_setting": 1})
         with pytest.raises(Exception, match="frozen"):
             model().seed = 3
-
-
-@pytest.mark.parametrize("schedule", ["constant", "poly", "milestones", "one-cycle"])
-def test_every_schedule_stays_between_zero_and_the_peak(schedule):
-    factor = build_schedule(TrainSettings(schedule=schedule, epochs=50), 7)
-    values = [factor(step) for step in range(350)]
-    assert all(0 <= value <= 1 for value in values)
-    assert max(values) == pytest.approx(1)
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
