@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from stages.answering.given import Given
+from stages.answering.ledger import append_answers, ledger_counts, publish_ledger
 from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers, append_answers, ledger_counts
+from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, SKIPPED, Answers
 from stages.artifacts.request import Request
 from stages.pixels.void import VOID
 
@@ -25,7 +26,9 @@ def publish_answers(
     queries = questions.queries
     ledger = append_answers(before, queries.ids, queries.sizes, new, people, masks, questions.regions)
     still_open = len(queries) - len(new)
-    ledger.publish(request, questions.data, ledger_counts(ledger, new, questions.classes) | {"open": still_open})
+    publish_ledger(
+        request, ledger, questions.data, ledger_counts(ledger, new, questions.classes) | {"open": still_open}
+    )
     return f"round {queries.round}, {len(new)} answers, {still_open} of the queries still open"
 
 

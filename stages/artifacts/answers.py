@@ -1,26 +1,15 @@
-"""Answers: the rows of a ledger, and how they are extended by a round and written."""
+"""Answers: the rows of a ledger, and how they are written."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 
-from stages.artifacts.dataset import Dataset
-from stages.artifacts.hdf5 import Writer, build_in_memory
-from stages.artifacts.header import Header
-from stages.artifacts.images_table import require_same_grid, rows_by_image, write_images
-from stages.artifacts.publish import publish_bytes
-from stages.artifacts.superpixels import Superpixels
+from stages.artifacts.hdf5 import Writer
+from stages.artifacts.images_table import write_images
 from stages.pixels.grids import Size
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
-from stages.runtime.errors import BadInput
-from stages.selecting.statistics import distinct_classes, mean_defined
-
-if TYPE_CHECKING:
-    from stages.artifacts.annotations import Annotations
-    from stages.artifacts.request import Request
 
 STATES = ("open", "answered", "void", "skipped")
 ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered", "void", "skipped"))
@@ -134,78 +123,6 @@ class Ledger:
             writer.array("class_sets", self.answers.class_sets)
         for image, mask in self.masks.items():
             writer.array(f"masks/{image}", mask)
-
-    def publish(self, request: "Request", data: Dataset, counts: dict[str, Any]) -> None:
-        """Publishes it as the output of ``request``, with the classes that answers about ``data`` may name."""
-
-        def fill(writer: Writer) -> Header:
-            self.write(writer)
-            return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
-
-        publish_bytes(request.output, build_in_memory(fill))
-
-
-def append_answers(
-    before: "Annotations | None",
-    ids: Sequence[str],
-    sizes: dict[str, Size],
-    new: Answers,
-    annotators: Sequence[str],
-    masks: Mapping[str, np.ndarray] | None = None,
-    superpixels: Superpixels | None = None,
-) -> Ledger:
-    """The ledger ``before`` with the rows of ``new`` behind its own.
-
-    The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may hold what the ledger does not
-    know yet. ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` the file of their regions.
-    BadInput where an image was asked about on another grid before.
-    """
-    if before is not None:
-        require_same_grid(before, before.sizes, sizes)
-    old = Ledger([], {}, Answers.of(0, new.votes.shape[1] - 1), []) if before is None else before.ledger()
-    known, numbers = extended(old.ids, ids)
-    people, people_numbers = extended(old.annotators, annotators)
-    if len(people) > MOST_ANNOTATORS:
-        raise BadInput(f"The answers come from {len(people)} annotators; a ledger takes {MOST_ANNOTATORS}.")
-    files = list(old.region_files)
-    if superpixels is not None:
-        mean_size = float(superpixels.region_sizes.mean(dtype=np.float64))
-        files, (place,) = extended(files, [RegionFile(superpixels.digest, superpixels.method, mean_size)])
-        new = replace(new, superpixels=np.where(new.of_regions, place, -1).astype(np.int32))
-    new = replace(
-        new,
-        image=np.array(numbers, dtype=np.int32)[new.image],
-        annotator=np.array(people_numbers, dtype=np.uint8)[new.annotator],
-    )
-    exact = dict(old.masks)
-    for image, mask in (masks or {}).items():
-        exact[image] = np.where(mask == VOID, exact[image], mask) if image in exact else mask
-    return Ledger(known, old.sizes | sizes, old.answers.followed_by(new), people, exact, files)
-
-
-def extended(known: Sequence[Any], names: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """``known`` with those of ``names`` added that are new, and the place of each of ``names``."""
-    every = list(dict.fromkeys([*known, *names]))
-    place = {name: number for number, name in enumerate(every)}
-    return every, [place[name] for name in names]
-
-
-def ledger_counts(ledger: Ledger, new: Answers, classes: list[str]) -> dict[str, Any]:
-    """What the header of a ledger tells: cost so far, and what the last round brought."""
-    answers = ledger.answers
-    histogram = np.bincount(new.label, minlength=256)
-    groups = rows_by_image(new.image, [str(number) for number in range(new.image.max(initial=-1) + 1)])
-    return ledger_cost(answers) | {
-        "rounds": int(answers.round.max(initial=-1)) + 1,
-        "images": len(np.unique(answers.image)),
-        "void": int((answers.state == ANSWERED_VOID).sum()),
-        "last_round": {
-            "answers": len(new),
-            "void": int((new.state == ANSWERED_VOID).sum()),
-            "per_class": {name: int(histogram[index]) for index, name in enumerate(classes)},
-            "mean_distinct_classes": mean_defined([distinct_classes(new.label[rows]) for rows in groups.values()]),
-        },
-    }
 
 
 def ledger_cost(answers: Answers) -> dict[str, float]:

@@ -9,7 +9,6 @@ that the pixel was chosen in, else -1; `cluster` is that region's where the scor
 
 from pathlib import Path
 
-from stages.artifacts.annotations import Annotations
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import read_images
 from stages.runtime.errors import BadInput
@@ -37,7 +36,7 @@ class Queries(Artifact):
     def round(self) -> int:
         return self.attributes["round"]
 
-    def require_ledger(self, before: Annotations | None) -> None:
+    def require_ledger(self, before: Artifact | None) -> None:
         """BadInput unless ``before`` is the ledger these queries were chosen against (None: none, round 0)."""
         if (self.header.inputs.get("annotations") is None) != (before is None):
             reason = "were chosen against a ledger" if before is None else "start a new ledger"

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from stages.answering.ledger import append_answers, ledger_counts, publish_ledger
 from stages.answering.simulated.answered import ANNOTATORS, IN_ERROR
 from stages.answering.simulated.images import class_answers, classes_answers, mask_answers
 from stages.answering.simulated.pixels import pixel_answers
 from stages.answering.simulated.regions import region_answers
 from stages.artifacts.annotations import Annotations
-from stages.artifacts.answers import append_answers, ledger_counts
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.queries import Queries
@@ -69,7 +69,7 @@ def build(
     counts["last_round"] |= answered.counts
     counts["wrong"] = int((ledger.answers.annotator == ledger.annotators.index(ANNOTATORS[IN_ERROR])).sum())
 
-    ledger.publish(request, data, counts)
+    publish_ledger(request, ledger, data, counts)
     return (
         f"round {queries.round}, {len(new)} new answers ({counts['last_round']['void']} void), "
         f"{counts['clicks']:.0f} clicks and {counts['seconds']:.0f} s so far"

@@ -16,7 +16,7 @@ from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
-from stages.selecting.statistics import defined
+from stages.runtime.numbers import defined
 from stages.settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from stages.artifacts.dataset import Dataset
 from stages.datasets.fields import Name, RelativePath, Table
+from stages.pixels.void import VOID
 
 NO_LABEL = -1
 _NAMED_IDS = 5  # of many images with the same fault, how many are told apart
@@ -112,3 +114,17 @@ def majority_label(mask: np.ndarray, classes: int) -> int:
     """
     counts = np.bincount(mask.ravel(), minlength=256)[:classes]
     return int(counts.argmax()) if counts.any() else NO_LABEL
+
+
+def image_class(data: Dataset, image: str) -> int:
+    """The class of an image: the dataset's own, otherwise that of most pixels of its mask. VOID: the mask has none."""
+    if image in data.labels:
+        return data.labels[image]
+    label = majority_label(data.mask(image), len(data.classes))
+    return VOID if label == NO_LABEL else label
+
+
+def classes_present(mask: np.ndarray, classes: int, share: float) -> np.ndarray:
+    """(C,) bool: the classes with at least ``share`` of the pixels that are not void. mask (H,W) u8."""
+    counts = np.bincount(mask.ravel(), minlength=256)[:classes]
+    return (counts > 0) & (counts >= share * counts.sum())

@@ -1,18 +1,13 @@
 """Networks whose inside can be had: one pass through the backbone for the segmentation head and for support heads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from stages.networks.side_taps import run_with_taps
 from stages.settings.network import NetworkSettings
-
-if TYPE_CHECKING:
-    from stages.networks.support import SupportHeads
 
 
 class Inner(NamedTuple):
@@ -52,7 +47,7 @@ class InnerNetwork(nn.Module):
 
     pad_multiple = 8
     backbone: nn.Module
-    support: SupportHeads | None
+    support: nn.Module | None
 
     def __init__(self, settings: NetworkSettings, num_classes: int):
         super().__init__()

@@ -18,7 +18,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.regions.votes import achievable, label_precision, vote_all
 from stages.runtime.console import Progress
-from stages.selecting.statistics import defined
+from stages.runtime.numbers import defined
 
 
 def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from stages.runtime.numbers import mean_defined
+
 
 def spatial_coverage(y: np.ndarray, x: np.ndarray) -> float:
     """Mean Euclidean distance over all pairs of points, in pixels; NaN for fewer than two points."""
@@ -18,23 +20,6 @@ def mean_coverage(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> float | No
     cuts = np.flatnonzero(np.diff(image[order])) + 1
     groups = np.split(order, cuts)
     return mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
-
-
-def mean_defined(values: list[float]) -> float | None:
-    """Mean of the values that are defined; None when none is."""
-    array = np.array(values, dtype=np.float64)
-    defined = array[~np.isnan(array)]
-    return float(defined.mean()) if len(defined) else None
-
-
-def defined(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if np.isnan(value) else float(value)
-
-
-def distinct_classes(labels: np.ndarray) -> int:
-    """Number of distinct classes among (Q,) u8 labels, 255 left out."""
-    return len(np.unique(labels[labels != 255]))
 
 
 def split_budget(total: int, images: int, generator: np.random.Generator) -> np.ndarray:

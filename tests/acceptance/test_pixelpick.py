@@ -22,11 +22,12 @@ from stages.commands import export_queries, import_answers, score, select
 from stages.evaluating.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
 from stages.networks.predictor import Predictor
 from stages.runtime.errors import BadInput
+from stages.runtime.numbers import mean_defined
 from stages.runtime.randomness import stream
 from stages.scoring.committee import soft_vote
 from stages.scoring.measures import EXCLUSIVE, MEASURES
 from stages.selecting.choice import RULES, choose_pixels, pool_size
-from stages.selecting.statistics import mean_defined, spatial_coverage, split_budget
+from stages.selecting.statistics import spatial_coverage, split_budget
 from stages.settings.import_answers import ImportSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.answering.simulated.clicks import count_parts, mask_vertices, polygon_clicks
+from stages.answering.clicks import count_parts, mask_vertices, polygon_clicks
 
 NONE = np.zeros((0, 2), np.int32)
 

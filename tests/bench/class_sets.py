@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.answering.ledger import append_answers
 from stages.answering.simulated.answered import within_budget
 from stages.answering.simulated.trimming import evidence
-from stages.artifacts.answers import Answers, append_answers
+from stages.artifacts.answers import Answers
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene

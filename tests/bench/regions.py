@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import jensenshannon
 
-from stages.artifacts.answers import Answers, append_answers
+from stages.answering.ledger import append_answers
+from stages.artifacts.answers import Answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, Writer, build_in_memory
 from stages.artifacts.header import Header, recorded_versions

@@ -10,7 +10,7 @@ from worlds import region_round, write_superpixels
 
 from alseg_cli.app import app
 from alseg_cli.exits import exit_codes
-from stages.answering.simulated.clicks import mask_vertices, polygon_clicks
+from stages.answering.clicks import mask_vertices, polygon_clicks
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries

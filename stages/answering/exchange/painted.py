@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from stages.answering.clicks import precise_clicks
 from stages.answering.exchange.values import OPEN, SKIPPED, UNPAINTED
 from stages.answering.outcome import answer_rows
 from stages.answering.questions import EXACT, Questions
-from stages.answering.simulated.regions import precise_clicks
 from stages.artifacts import answers as states
 from stages.artifacts.answers import Answers
 from stages.pixels.grids import Size, map_on_grid

@@ -8,6 +8,7 @@ from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
+from stages.datasets.image_labels import classes_present, image_class
 from stages.pixels.void import VOID
 from stages.settings.annotate_simulate import AnnotateSettings
 
@@ -49,14 +50,6 @@ def class_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -
     return Answered(new, {}, {})
 
 
-def image_class(data: Dataset, image: str) -> int:
-    """The class of an image, VOID where its mask holds none."""
-    if image in data.labels:
-        return data.labels[image]
-    counts = np.bincount(data.mask(image).ravel(), minlength=256)[: len(data.classes)]
-    return int(counts.argmax()) if counts.any() else VOID  # ties: the smallest class
-
-
 def classes_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:
     """All classes of each image, a click for each of them (spec als4gan.md 1.3, multi-label)."""
     sets = np.zeros((len(queries), len(data.classes) + 1), dtype=np.uint8)
@@ -76,9 +69,3 @@ def classes_answers(data: Dataset, queries: Queries, settings: AnnotateSettings)
         image_level=1,
     )
     return Answered(new, {}, {"mean_set_size": float(sets[answered].sum(1).mean())})
-
-
-def classes_present(mask: np.ndarray, classes: int, share: float) -> np.ndarray:
-    """(C,) bool: the classes with at least ``share`` of the pixels that are not void. mask (H,W) u8."""
-    counts = np.bincount(mask.ravel(), minlength=256)[:classes]
-    return (counts > 0) & (counts >= share * counts.sum())

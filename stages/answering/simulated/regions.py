@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.answering.clicks import precise_clicks
 from stages.answering.simulated.answered import ORACLE, Answered, states, within_budget
 from stages.answering.simulated.errors import with_errors
 from stages.answering.simulated.trimming import evidence
@@ -150,15 +151,3 @@ def exact_labels(data: Dataset, queries: Queries, images: dict[str, np.ndarray],
         if (labels != VOID).any():
             masks[image] = labels
     return masks
-
-
-def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:
-    """(Q,) clicks of outlining everything inside the regions ``wanted`` with polygons (Cai et al. 2021).
-
-    vertices (V,2) i32 (y,x) of the polygons people drew, as the source counts them; None: estimated from the mask.
-    """
-    from stages.answering.simulated.clicks import mask_vertices, polygon_clicks
-
-    if vertices is None:
-        vertices = mask_vertices(mask)
-    return polygon_clicks(mask, labels, int(labels.max(initial=-1)) + 1, vertices)[wanted]

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.answering.simulated.images import classes_present, image_class
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.labels import Labels
+from stages.datasets.image_labels import classes_present, image_class
 from stages.networks.predictor import image_batches
 from stages.pixels.void import VOID
 from stages.training.objectives.labels import LabelObjective

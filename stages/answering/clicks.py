@@ -68,6 +68,16 @@ def polygon_clicks(mask: np.ndarray, labels: np.ndarray, count: int, vertices: n
     return inner_vertices(labels, count, vertices) + crossings + count_parts(labels, mask, count)
 
 
+def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:
+    """(Q,) clicks of outlining everything inside the regions ``wanted`` with polygons (Cai et al. 2021).
+
+    vertices (V,2) i32 (y,x) of the polygons people drew, as the source counts them; None: estimated from the mask.
+    """
+    if vertices is None:
+        vertices = mask_vertices(mask)
+    return polygon_clicks(mask, labels, int(labels.max(initial=-1)) + 1, vertices)[wanted]
+
+
 def mask_vertices(mask: np.ndarray) -> np.ndarray:
     """The vertices that a polygon annotator would click for a mask, (V,2) i32 (y,x): an ESTIMATE.
 
