@@ -7,7 +7,7 @@ connected part for the class.
 import numpy as np
 
 from stages.pixels.void import VOID
-from stages.regions.parts import connected_parts
+from stages.regions.components import connected_components
 
 
 def count_parts(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
@@ -16,7 +16,7 @@ def count_parts(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
     labels (H,W) i32 region ids, 0 to count - 1 or negative for none; mask (H,W) u8.
     """
     inside = labels >= 0
-    parts = connected_parts(np.where(inside, labels.astype(np.int64) * 256 + mask, -1), 8)
+    parts = connected_components(np.where(inside, labels.astype(np.int64) * 256 + mask, -1), 8)
     region_of_part = np.empty(int(parts.max(initial=-1)) + 1, np.int64)
     region_of_part[parts[inside]] = labels[inside]  # all pixels of a part lie in one region
     return np.bincount(region_of_part, minlength=count)

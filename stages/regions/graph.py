@@ -6,11 +6,11 @@ without i itself; an edge stands at both of its ends.
 
 import numpy as np
 
-Graph = tuple[np.ndarray, np.ndarray]
+Csr = tuple[np.ndarray, np.ndarray]
 Table = dict[str, np.ndarray]
 
 
-def adjacency(labels: np.ndarray, count: int) -> Graph:
+def adjacency(labels: np.ndarray, count: int) -> Csr:
     """Neighbours of (H,W) int region ids 0..count-1; negative ids are no region and touch nothing.
 
     Returns offsets (count+1,) i64 and neighbours (E2,) i32. Two regions are neighbours when a pixel of one lies
@@ -40,7 +40,7 @@ def distinct(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndar
     return source, target
 
 
-def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Graph:
+def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Csr:
     """CSR of the directed edges source -> target, both (P,) ids below ``count``; repeated edges count once."""
     source, target = distinct(source, target, count)
     offsets = np.zeros(count + 1, dtype=np.int64)
@@ -48,7 +48,7 @@ def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Graph:
     return offsets, target.astype(np.int32)
 
 
-def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, count: int) -> Graph:
+def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, count: int) -> Csr:
     """The graph in which node i has become node group[i] of 0..count-1; edges within a group vanish.
 
     Equals ``adjacency`` of the map ``group[labels]`` without reading a pixel. group (K,) int; returns CSR as above.

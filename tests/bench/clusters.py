@@ -17,10 +17,10 @@ from stages.networks.predictor import Predictor
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import STRONGEST, WEAKEST
 from stages.pixels.maps import lookup
+from stages.regions.cut import cut
 from stages.regions.graph import region_table
 from stages.regions.patches import cut_patches
 from stages.regions.reductions import best_pixels, region_sums
-from stages.regions.segmentation import segment
 from stages.runtime.processes import THREAD_LIMITS
 from stages.runtime.randomness import stream
 from stages.scoring.maps import scored
@@ -35,7 +35,6 @@ from stages.selecting.cluster_budgets import (
     spread_budgets,
 )
 from stages.settings.cluster_regions import ClusterSettings
-from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.score import ScoreSettings
 from tests.bench.kmeans import CLUSTERS, FEATURES
 from tests.bench.kmeans import PER_IMAGE as REGIONS
@@ -49,7 +48,7 @@ PATCH = 16
 NEAR = 1e-5  # between scores in f32 and in f64
 
 # as in the recipe madbal
-SEEDS = ExtractSettings.load({"region_pixels": 256, "colour": "equalised-hsv", "levels": 5, "bins": 10})
+SEEDS = {"region_pixels": 256, "colour": "equalised-hsv", "levels": 5, "bins": 10}
 SCORING = ScoreSettings.load(
     {"unit": "region", "measure": "entropy", "maturity": "pixel", "lossiness": True, "best_pixel": True}
 )
@@ -57,7 +56,7 @@ SCORING = ScoreSettings.load(
 
 def rows(job: Job) -> list[Row]:
     image, _ = generate_scene(SEED, "train", 0, *GRID)
-    labels = segment(image, SEEDS)
+    labels = cut(image, "seeds", **SEEDS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
