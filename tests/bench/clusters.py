@@ -34,7 +34,7 @@ from stages.selecting.cluster_budgets import (
     deal_budgets,
     spread_budgets,
 )
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 from stages.settings.score import ScoreSettings
 from tests.bench.kmeans import CLUSTERS, FEATURES
 from tests.bench.kmeans import PER_IMAGE as REGIONS
@@ -224,7 +224,7 @@ def choice(images: int, redistribution: Literal["best", "reference"]) -> Callabl
 
 
 def kmeans_rows(job: Job) -> list[Row]:
-    regions, passes = REGIONS * (20 if job.quick else IMAGES), ClusterSettings.load({}).passes
+    regions, passes = REGIONS * (20 if job.quick else IMAGES), KMeansSettings().passes
     loaded = [] if job.quick else ["stages.regions.features"]  # torch and timm, which take seconds
     environment = dict(os.environ) | dict.fromkeys(THREAD_LIMITS, "1")
     found = json.loads(run([sys.executable, "-m", "tests.bench.kmeans", str(regions), *loaded], environment))
