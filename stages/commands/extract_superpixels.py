@@ -20,6 +20,7 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS, MEASURES, PLUGINS
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
+from stages.settings.base import existing
 from stages.settings.extract_superpixels import ExtractSettings, MergeSettings
 
 SHARD_IMAGES = 16
@@ -172,15 +173,14 @@ def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
 
 def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> dict[str, Size]:
     """The grid that each image is cut on."""
-    assert settings.cut is not None
-    return {image: grid_size(data.sizes[image], settings.cut.grid_scale) for image in ids}
+    scale = existing(settings.cut).grid_scale
+    return {image: grid_size(data.sizes[image], scale) for image in ids}
 
 
 def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequence[str]) -> Iterator[Found]:
     """The regions of the images ``ids``, several images at a time in processes of their own."""
-    assert settings.cut is not None
     read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
-    split_parts = settings.cut.split_parts
+    split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
     plugins = tuple(PLUGINS)
     tasks = (CutTask(read(image, grids[image]), settings.method, split_parts, own, plugins) for image in ids)
