@@ -128,7 +128,9 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
     label = majority_label(loaded.mask, len(description.classes))
     if label == NO_LABEL:
         name = sample.mask or f"The mask of image {sample.id}"
-        return [f"{name} contains no pixel of a class after resizing, so the image has no label. Remove the image."]
+        return [
+            f"{name}: no pixel has a class at the stored size to label the image by. Correct it or remove the image."
+        ]
     return replace(loaded, label=label)
 
 
