@@ -1,114 +1,221 @@
-"""Settings models as Typer options: the model is the one definition of names, defaults, types and help."""
+"""Stages as commands: inputs and output from the table of stages, options from the settings models."""
 
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic.fields import FieldInfo
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand, TyperOption
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
 from stages.recipes.recipe import load_recipe
-from stages.registry import SETTINGS
+from stages.recipes.resolve import resolve
+from stages.registry import STAGES, Input, Stage
 from stages.runtime.errors import BadInput
-from stages.settings.base import EXECUTION, StageSettings
+from stages.runtime.parts import load_plugin
+from stages.settings.base import EXECUTION, Uses, belongs, choices, fields_of
+from stages.settings.text import option_name, shown
 
-PANELS = {True: "Where and how fast it runs", False: "Settings"}
-
-
-def option_name(field: str) -> str:
-    return "--" + field.replace("_", "-")
-
-
-def shown(value: Any) -> str:
-    """A value as it would be typed on the command line."""
-    if isinstance(value, tuple | list):
-        return ",".join(shown(part) for part in value)
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+EXECUTION_PANEL = "Execution"
+SETTINGS_PANEL = "Settings"
+SHARED = ("recipe", "profile", "plugin", "force", "print_settings", "help_all")
 
 
-def metavar(annotation: Any) -> str:
+def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
+    """The command of ``stage``; ``words`` are those typed after its name, whose plug-ins and recipe add options."""
+    preload(words)
+    fields = {} if stage.settings is None else fields_of(stage.settings)
+    roles = {each.role for each in stage.inputs}
+
+    def command(**arguments: Any) -> None:
+        files = {role: arguments.pop(role) for role in roles}
+        output = arguments.pop("output")
+        if stage.settings is None:
+            stage.run(output=output, **files)
+            return
+        given = {name: value for name in fields if (value := arguments.pop(name)) is not None}
+        dataset = files.get("dataset")
+        found = resolve(stage.name, given, arguments["recipe"], arguments["profile"], dataset)
+        if arguments["print_settings"]:
+            print_settings(found.settings.flat(), found.sources)
+            return
+        stage.run(output=output, settings=found.settings, force=arguments["force"], **files)
+
+    parameters = [input_parameter(each) for each in stage.inputs]
+    parameters.insert(sum(each.positional for each in stage.inputs), output_parameter(stage))
+    if stage.settings is not None:
+        parameters += [*shared_parameters(), *(setting(name, uses) for name, uses in fields.items())]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    text = f"{stage.about}\n\n{stage.details}".strip()
+    info = CommandInfo(name=stage.name, callback=command, help=text, cls=StageCommand)
+    info.context_settings = {"help_option_names": ["-h", "--help"]}
+    made = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
+    assert isinstance(made, StageCommand)
+    made.stage = stage
+    return made
+
+
+class StageCommand(TyperCommand):
+    """A command whose --help shows the settings that apply to what is chosen, and whose --help-all shows all."""
+
+    stage: Stage
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(word in ("-h", "--help") for word in args) and self.stage.settings is not None:
+            shown_names = self.applying(args)
+            for parameter in self.params:
+                uses_settings = parameter.name in fields_of(self.stage.settings)
+                if isinstance(parameter, TyperOption) and uses_settings:
+                    parameter.hidden = parameter.name not in shown_names
+        return super().parse_args(ctx, args)
+
+    def applying(self, args: list[str]) -> set[str]:
+        """The settings that apply to the options typed so far; all of them where these cannot be read."""
+        assert self.stage.settings is not None
+        fields = fields_of(self.stage.settings)
+        given = {name: value for name, value in typed(args).items() if name in fields}
+        options = typed(args)
+        try:
+            found = resolve(self.stage.name, {}, options.get("recipe"), options.get("profile"))
+            return set(self.stage.settings.load({}, "", found.settings.flat() | given).flat())
+        except BadInput:
+            return set(fields)
+
+
+def typed(args: list[str]) -> dict[str, str]:
+    """Options among the words of a command and their values, roughly; flags are "true"."""
+    found: dict[str, str] = {}
+    for word, following in zip(args, [*args[1:], "-"], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            found[name.replace("-", "_")] = value if equals else "true" if following.startswith("-") else following
+    return found
+
+
+def preload(words: list[str]) -> None:
+    """Loads the plug-ins that the words name, directly or by a recipe, since they bring options of their own."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--plugin":
+            load_plugin(value if equals else following)
+        elif name == "--recipe":
+            load_recipe(value if equals else following)
+
+
+def input_parameter(each: Input) -> inspect.Parameter:
+    """The argument or option of one input."""
+    kind: Any = Path if each.kind != "description" else str
+    metavar = each.role.upper().removesuffix("S") + "..." if each.many else each.role.upper()
+    if each.positional:
+        detail: Any = typer.Argument(help=each.help, metavar=metavar, show_default=False)
+        annotation = Annotated[list[kind] if each.many else kind, detail]  # type: ignore[valid-type]
+        return inspect.Parameter(each.role, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+    detail = typer.Option(f"--{each.role}", help=each.help, metavar="FILE" if each.kind != "folder" else "FOLDER")
+    if each.required:
+        return inspect.Parameter(each.role, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, detail])
+    return inspect.Parameter(
+        each.role, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, detail]
+    )
+
+
+def output_parameter(stage: Stage) -> inspect.Parameter:
+    detail = typer.Option("-o", "--output", help=stage.output_help, metavar="FILE")
+    return inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Path, detail])
+
+
+def shared_parameters() -> list[inspect.Parameter]:
+    """What all stages with settings offer."""
+
+    def help_all(ctx: typer.Context, value: bool) -> None:
+        if value:
+            for parameter in ctx.command.params:
+                if isinstance(parameter, TyperOption):
+                    parameter.hidden = False
+            typer.echo(ctx.get_help())
+            raise typer.Exit
+
+    details: dict[str, tuple[Any, Any, Any]] = {
+        "recipe": (str | None, None, typer.Option(help="Take settings from a recipe (name or TOML file).")),
+        "profile": (str | None, None, typer.Option(help="Take settings from a profile (name or TOML file).")),
+        "plugin": (
+            list[Path] | None,
+            None,
+            typer.Option(help="Load a Python file that registers measures, rules or other parts.", metavar="FILE"),
+        ),
+        "force": (bool, False, typer.Option("--force", help="Rebuild the output even if it is up to date.")),
+        "print_settings": (
+            bool,
+            False,
+            typer.Option("--print-settings", help="Print the settings and where each comes from, and exit."),
+        ),
+        "help_all": (
+            bool,
+            False,
+            typer.Option("--help-all", help="Show all settings and exit.", is_eager=True, callback=help_all),
+        ),
+    }
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, detail])
+        for name, (kind, default, detail) in details.items()
+    ]
+
+
+def setting(name: str, uses: Uses) -> inspect.Parameter:
+    """One option; absent means: take the recipe's value or the default. The settings model checks values."""
+    (_, field), *_ = uses
+    always = any(not each for each, _ in uses)
+    panel = EXECUTION_PANEL if field.json_schema_extra == EXECUTION else SETTINGS_PANEL
+    what = "" if always else f" ({belongs(uses)})"
+    defaults = " or ".join(dict.fromkeys(shown(each.default) for _, each in uses))
+    text = f"{field.description} (default: {defaults}){what}"
+    if field.annotation is bool:
+        both = f"{option_name(name)}/{option_name(name, on=False)}"
+        kind: Any = Annotated[bool | None, typer.Option(both, help=text, show_default=False, rich_help_panel=panel)]
+    else:
+        detail = typer.Option(
+            option_name(name), help=text, show_default=False, metavar=metavar(field), rich_help_panel=panel
+        )
+        kind = Annotated[str | None, detail]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def metavar(field: Any) -> str:
     """What the help shows as the kind of value."""
+    listed = choices(field)
+    if listed is not None:
+        return "|".join(listed)
+    return kind_of(field.annotation)
+
+
+def kind_of(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return "|".join(str(value) for value in get_args(annotation))
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     if get_origin(annotation) is tuple or any(get_origin(kind) is tuple for kind in kinds):
         return "A,B,..."
     if type(None) in get_args(annotation):
-        return f"{metavar(kinds[0])}|none"
+        return f"{kind_of(kinds[0])}|none"
     return {int: "INTEGER", float: "NUMBER"}.get(annotation, "TEXT")
 
 
-def option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """One option; absent means: take the recipe's value or the default. Values are checked by the settings model."""
-    panel = PANELS[field.json_schema_extra == EXECUTION]
-    text = f"{field.description} (default: {shown(field.default)})"
-    if field.annotation is bool:
-        names = (f"{option_name(name)}/--no-{name.replace('_', '-')}",)
-        kind: Any = Annotated[bool | None, typer.Option(*names, help=text, show_default=False, rich_help_panel=panel)]
-    else:
-        detail = typer.Option(
-            option_name(name), help=text, show_default=False, metavar=metavar(field.annotation), rich_help_panel=panel
-        )
-        kind = Annotated[str | None, detail]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+def print_settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """What a stage would run with, and where each value comes from."""
+    table = Table("setting", "value", "from", box=None, pad_edge=False)
+    for name in sorted(values):
+        table.add_row(name.replace("_", "-"), shown(values[name]), sources[name])
+    Console(soft_wrap=True).print(table)
 
 
-RECIPE = inspect.Parameter(
-    "recipe",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=None,
-    annotation=Annotated[
-        str | None, typer.Option(help="Take the settings from a recipe (shipped name or TOML file); options override.")
-    ],
-)
-PROFILE = inspect.Parameter(
-    "profile",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=None,
-    annotation=Annotated[str | None, typer.Option(help="The recipe's profile for a dataset, such as camvid.")],
-)
-FORCE = inspect.Parameter(
-    "force",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[bool, typer.Option("--force", help="Build again even when the output is up to date.")],
-)
+def light_command(stage: Stage) -> TyperCommand:
+    """What the list of commands shows of a stage, without its options."""
+    return TyperCommand(stage.name, help=stage.about)
 
 
-def gather(stage: str, given: dict[str, Any], recipe: str | None, profile: str | None) -> StageSettings:
-    """The settings of ``stage``: defaults, then the recipe and its profile, then the options given."""
-    if profile is not None and recipe is None:
-        raise BadInput("--profile belongs to a recipe; give --recipe too.")
-    values = load_recipe(recipe).stage_values(stage, profile) if recipe is not None else {}
-    values |= {name: value for name, value in given.items() if value is not None}
-    return SETTINGS[stage].load(values, stage)
-
-
-def stage_command(app: typer.Typer, stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as the command of ``stage``.
-
-    The function's parameters but the last two (``settings``, ``force``) are its inputs and its output; the options of
-    the settings model, --recipe, --profile and --force are added to the command.
-    """
-    fields = SETTINGS[stage].model_fields
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(function, eval_str=True)
-        own = [p for p in signature.parameters.values() if p.name not in ("settings", "force")]
-        options = [option(name, field) for name, field in fields.items()]
-
-        @functools.wraps(function)
-        def command(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in fields}
-            force = arguments.pop("force")
-            settings = gather(stage, given, arguments.pop("recipe"), arguments.pop("profile"))
-            function(**arguments, settings=settings, force=force)
-
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        command.__signature__ = signature.replace(parameters=[*own, RECIPE, PROFILE, FORCE, *options])  # type: ignore[attr-defined]
-        command.__annotations__ = {}
-        app.command(stage)(command)
-        return function
-
-    return register
+def commands() -> list[str]:
+    """The stages, in the order in which a round runs them."""
+    return list(STAGES)

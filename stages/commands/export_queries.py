@@ -54,12 +54,12 @@ def run(
             if output.suffix:
                 new = publish_file(output, content(output, questions, answers, ledger))
             else:
-                files = png_files(data.classes, data.palette, drawn(questions, answers, ledger))
+                files = png_files(data.classes, data.palette, drawn_outlines(questions, answers, ledger))
                 new = publish_folder(output, files)
         filled = f", {len(answers)} of them answered" if answers else ""
         say(f"wrote {output}: {len(queried)} queries{filled}" if new else f"{output} is up to date")
         if images is not None:
-            write_images(questions, images)
+            write_pngs(questions, images)
     return output
 
 
@@ -68,7 +68,7 @@ def content(output: Path, questions: Questions, answers: dict[int, Answer], ledg
     queries = questions.queries
     if output.name.endswith(COCO):
         description = f"alseg: round {queries.round}, {len(queries)} queries for {queries.answer}"
-        return coco_document(questions.classes, description, drawn(questions, answers, ledger))
+        return coco_document(questions.classes, description, drawn_outlines(questions, answers, ledger))
     match output.suffix:
         case ".csv":
             return to_csv(questions, answers)
@@ -97,7 +97,7 @@ def image_names(questions: Questions, output: Path) -> bytes:
     return array.getvalue()
 
 
-def drawn(
+def drawn_outlines(
     questions: Questions, answers: dict[int, Answer], ledger: Annotations | None
 ) -> Iterator[tuple[str, Outlines]]:
     """Image id and shapes of each queried image; BadInput for queries that cannot be painted."""
@@ -118,7 +118,7 @@ def publish_file(output: Path, content: bytes) -> bool:
     return True
 
 
-def write_images(questions: Questions, folder: Path) -> None:
+def write_pngs(questions: Questions, folder: Path) -> None:
     """Writes the queried images as PNG in the size of the dataset; existing files stay."""
     missing = [image for image in questions.rows if not (folder / f"{image}.png").exists()]
     with Progress("writing images", len(missing)) as bar:

@@ -214,10 +214,11 @@ def merge_tasks(
     from stages.pixels.maps import lookup
     from stages.regions.reductions import region_means
     from stages.runtime.devices import choose_device
+    from stages.scoring.measuring import plain_measure
 
     device = choose_device(settings.use.device)
     predictor = load_predictor(model, settings.checkpoint, device, settings.use.precision)
-    measure = MEASURES[settings.measure]
+    measure = plain_measure(settings.measure)
     for image, logits in image_logits(predictor, data, ids, settings.use.batch, settings.input_scale):
         count, size = base.number(image), base.sizes[image]
         labels = torch.from_numpy(base.labels(image)).to(device).long()

@@ -9,7 +9,7 @@ from stages.answering.answer import name_fault
 from stages.answering.exchange.coco import read_coco
 from stages.answering.exchange.indexed_png import read_png
 from stages.answering.exchange.painted import Imported, Painting, painted_answers
-from stages.answering.exchange.tables import csv_rows, json_rows, read_answers, require_table
+from stages.answering.exchange.tables import csv_rows, json_rows, read_table_answers, require_table
 from stages.answering.questions import Questions
 from stages.answering.rows import ledger_rows, publish_answers
 from stages.artifacts.annotations import Annotations
@@ -77,7 +77,7 @@ def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Im
         return read_painted(path, painted, questions, settings), [settings.annotator]
     rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
     require_table(questions)
-    found = read_answers(path, rows, questions, settings.annotator, existing(settings.click).seconds_per_click)
+    found = read_table_answers(path, rows, questions, settings.annotator, existing(settings.click).seconds_per_click)
     new, people = ledger_rows(questions, found, {query: answer.seconds for query, answer in found.items()})
     return Imported(new, {}), people
 

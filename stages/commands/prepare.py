@@ -29,7 +29,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 
 SHARD_IMAGES = 64
-LEVELS = np.arange(256) / 255
+GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
 
@@ -154,7 +154,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             if loaded.vertices is not None:
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]
-            table.append(asdict(Row(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
+            table.append(asdict(ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
         if faults:  # check the rest too, to report all faults at once
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table}
@@ -162,7 +162,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
     shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
-        shard_rows = divided([[Row(**row) for row in part["table"]] for part in parts.sums], description, settings.seed)
+        shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
+        shard_rows = divided(shard_rows, description, settings.seed)
         rows = [row for part in shard_rows for row in part]
         if description.division is not None:
             rows.sort(key=lambda row: (description.split_names.index(row.split), row.id))
@@ -184,6 +185,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         }
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
+        if description.defaults:
+            attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
         return request.header(json.loads(canonical(attributes)), counts)
 
@@ -192,7 +195,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """What a shard keeps of an image for the tables and statistics; ``sums`` and ``squares`` as of `levels`."""
 
     id: str
@@ -207,10 +210,10 @@ class Row:
 def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
     """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, values scaled to 0..1."""
     histogram = np.array(Image.fromarray(image).histogram(), dtype=np.float64).reshape(3, 256)
-    return (histogram @ LEVELS).tolist(), (histogram @ LEVELS**2).tolist()
+    return (histogram @ GREY_LEVELS).tolist(), (histogram @ GREY_LEVELS**2).tolist()
 
 
-def divided(parts: list[list[Row]], description: DatasetDescription, seed: int) -> list[list[Row]]:
+def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: int) -> list[list[ImageRow]]:
     """The rows of each shard, with new splits for the images of the split that the description divides.
 
     Called when all images are decoded, because the division is stratified by labels, which may come from masks.
@@ -223,7 +226,7 @@ def divided(parts: list[list[Row]], description: DatasetDescription, seed: int) 
     return [[replace(row, split=splits.get(row.id, row.split)) for row in part] for part in parts]
 
 
-def statistics(parts: list[list[Row]], split: str) -> tuple[np.ndarray, np.ndarray]:
+def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (3,) f64 of the channels over all pixels of ``split``, summed shard by shard."""
     sums, squares, pixels = np.zeros((len(parts), 3)), np.zeros((len(parts), 3)), 0
     for place, part in enumerate(parts):

@@ -96,6 +96,8 @@ class DatasetDescription(Table):
     generator: Generator | None = None
     image_labels: ImageLabels | None = None
     division: Division | None = None
+    defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings per stage that suit the dataset, below those of recipes and options, such as the split to evaluate."""
 
     @property
     def split_names(self) -> list[str]:
@@ -123,6 +125,8 @@ class DatasetDescription(Table):
             for key in keys:
                 if table[key] is None:
                     del table[key]
+        if not self.defaults:
+            del values["defaults"]
         return values
 
     @property

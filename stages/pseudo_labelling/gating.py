@@ -10,9 +10,8 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model
-from stages.artifacts.shards import Parts
+from stages.artifacts.shards import Fill, Parts
 from stages.pixels.void import VOID
-from stages.pseudo_labelling.labeller import Fill
 from stages.runtime.errors import BadInput
 from stages.settings.common import Checkpoint, NetworkUse
 from stages.settings.pseudo_label import GateSettings
@@ -36,7 +35,7 @@ def gate_images(
     from stages.networks.discriminator import Discriminator
     from stages.networks.predictor import image_batches, in_parts, load_predictor
     from stages.runtime.devices import choose_device, forward_precision
-    from stages.training.losses.adversarial import accepted, pair
+    from stages.training.learners.adversarial_losses import accepted, pair
 
     device, classes = choose_device(use.device), len(data.classes)
     predictor = load_predictor(model, checkpoint, device, use.precision)

@@ -1,6 +1,6 @@
 """What all methods of `pseudo-label` write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,9 @@ from stages.pixels.void import VOID
 
 REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")
 PROTOTYPE_COLUMNS = ("prototypes/answer", "prototypes/class", "prototypes/y", "prototypes/x")
-Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
-"""Writes `labels/<id>` of some images and, for answers about regions, the rows of `record`. Returns partial sums, among
-them {"labelled": {image: labelled pixels}}."""
 
 
-def finish_regions(
+def finish_labels(
     writer: Writer, parts: Parts, ids: Sequence[str], ledger: Annotations, with_prototypes: bool
 ) -> dict[str, Any]:
     """Writes the tables that `record` collected, and returns the counts of the header."""

@@ -2,30 +2,22 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from alseg_cli.options import option_name, shown
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.request import publish_extra
-from stages.recipes.recipe import Recipe, Step, load_recipe
-from stages.registry import SETTINGS
+from stages.recipes.checks import dataset_faults
+from stages.recipes.profile import Profile, load_profile, rounds_of
+from stages.recipes.recipe import Recipe, Step, Values, load_recipe
+from stages.recipes.resolve import dataset_defaults, step_settings, step_values
+from stages.registry import STAGES, Stage
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
-from stages.settings.score import ScoreSettings
-from stages.settings.select import SelectSettings
+from stages.settings.base import StageSettings, fields_of
+from stages.settings.text import option_name, shown
 
-# Stage -> (roles given by position, roles given as options, ending of the output)
-SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
-    "extract-superpixels": ((), ("superpixels", "model"), ".h5"),
-    "cluster-regions": (("superpixels",), ("features",), ".h5"),
-    "train": (("labels",), ("model",), ".safetensors"),
-    "score": ((), ("model", "superpixels", "clusters", "annotations"), ".h5"),
-    "select": (("scores",), ("annotations", "superpixels"), ".h5"),
-    "annotate-simulate": (("queries",), ("annotations", "superpixels"), ".h5"),
-    "pseudo-label": (("annotations",), ("model", "superpixels"), ".h5"),
-    "evaluate": (("model",), (), ".h5"),
-}
 WIDTH = 118
 
 
@@ -38,6 +30,19 @@ class Rule:
     words: list[str]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A recipe under a profile with the user's overrides per stage or step, for a dataset with its own defaults."""
+
+    recipe: Recipe
+    profile: Profile
+    overrides: Mapping[str, Values]
+    defaults: Mapping[str, Values]
+
+    def settings(self, step: Step) -> StageSettings:
+        return step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+
+
 def write_plan(
     recipe_name: str,
     dataset: Path,
@@ -46,21 +51,34 @@ def write_plan(
     profile: str | None,
     rounds: int | None,
     overrides: list[str],
+    plugins: list[Path] | None = None,
 ) -> None:
-    """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset."""
+    """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset.
+
+    Raises BadInput with everything that the recipe, the overrides and the dataset would stop a run with.
+    """
     recipe = load_recipe(recipe_name)
     if not recipe.steps:
-        raise BadInput(f"Recipe {recipe.name} has no steps to plan; give one that lists [[steps]].")
-    by_hand = [f"{step.name} ({step.stage})" for step in recipe.steps if step.stage not in SHAPES]
+        raise BadInput(f"Recipe {recipe.name} has no steps to plan; use one that lists [[steps]].")
+    by_hand = [f"{step.name} ({step.stage})" for step in recipe.steps if not STAGES[step.stage].plannable]
     if by_hand:
         raise BadInput(f"Recipe {recipe.name}: {', '.join(by_hand)} cannot be planned; run it by hand.")
-    extra = parse_overrides(recipe, overrides)
-    check_settings(recipe, profile, extra)
-    given = rounds or recipe.profile(profile).rounds or recipe.rounds
-    count = rounds_of_budget(recipe, dataset, profile, extra) if given == "budget" else given
+    found = Plan(recipe, load_profile(profile), parse_overrides(recipe, overrides), dataset_defaults(dataset))
+    check_settings(found)
+    with Dataset(dataset) as data:
+        faults = dataset_faults(data, [(step, found.settings(step)) for step in recipe.steps])
+        if faults:
+            raise BadInput(faults)
+        given = rounds or rounds_of(recipe, found.profile)
+        count = rounds_of_budget(found, data) if given == "budget" else given
+        if found.profile.dataset not in ("", data.attributes["name"]):
+            say(
+                f"note: profile {profile} is for dataset {found.profile.dataset}, and this is {data.attributes['name']}"
+            )
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
-    rules = build_rules(recipe, count, common, profile, extra)
-    text = render(recipe, rules, dataset, run or Path("runs") / recipe.name, profile, count)
+    common += [word for plugin in plugins or [] for word in ("--plugin", str(plugin))]
+    rules = build_rules(found, count, common)
+    text = render(found, rules, dataset, run or Path("runs") / recipe.name, count)
     if output is None:
         print(text, end="")
         return
@@ -68,29 +86,27 @@ def write_plan(
     say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
 
 
-def rounds_of_budget(recipe: Recipe, dataset: Path, profile: str | None, extra: dict[str, dict[str, str]]) -> int:
-    """The seed set's round, and those that ask for the rest of the budget of images."""
-    from stages.artifacts.dataset import Dataset
-    from stages.selecting.images import whole_budget
+def rounds_of_budget(plan: Plan, data: Dataset) -> int:
+    """The seed set's round, and those that query the rest of the budget of images."""
+    from stages.selecting.image_budget import whole_budget
 
-    split = ScoreSettings.load(recipe.stage_values("score", profile) | extra.get("score", {})).split
-    settings = SelectSettings.load(recipe.stage_values("select", profile) | extra.get("select", {}))
-    if settings.ratio is None or settings.seed_share is None:
-        raise BadInput(f"Recipe {recipe.name} has as many rounds as its budget takes; set select.ratio and seed_share.")
-    with Dataset(dataset) as data:
-        images = len(data.ids(split))
-    return 1 + whole_budget(images, settings).rounds
+    scoring = next(step for step in plan.recipe.steps if step.stage == "score")
+    choosing = next(step for step in plan.recipe.steps if step.stage == "select" and step.rounds != "end")
+    settings = plan.settings(choosing).settled(choosing.name, unit="image")
+    images = settings.image  # type: ignore[attr-defined]
+    if images.ratio is None or images.share.seed_share is None:
+        raise BadInput(
+            f"Recipe {plan.recipe.name} has as many rounds as its budget takes; set select.ratio and select.seed_share."
+        )
+    return 1 + whole_budget(len(data.ids(plan.settings(scoring).split)), images).rounds  # type: ignore[attr-defined]
 
 
-def build_rules(
-    recipe: Recipe, rounds: int, common: list[str], profile: str | None, extra: dict[str, dict[str, str]]
-) -> list[Rule]:
+def build_rules(plan: Plan, rounds: int, common: list[str]) -> list[Rule]:
     """Every rule of the run, in an order in which each one's inputs come before it."""
-    places = [(number, step) for number in range(rounds) for step in recipe.steps if takes_place(step, number)]
-    places += [(rounds - 1, step) for step in recipe.steps if step.rounds == "end"]
-    return [
-        build_rule(recipe, step, number, common, recipe.step_values(step, profile, extra)) for number, step in places
-    ]
+    steps = plan.recipe.steps
+    places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
+    places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
+    return [build_rule(plan, step, number, common) for number, step in places]
 
 
 def takes_place(step: Step, number: int) -> bool:
@@ -100,56 +116,69 @@ def takes_place(step: Step, number: int) -> bool:
     return (step.rounds == "later") == (number > 0)
 
 
-def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, dict[str, str]]:
+def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, Values]:
     """``stage.name=value``, ``step.name=value`` or ``seed=value`` (every stage) -> values per stage or step.
 
     BadInput lists all that are wrong.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, Values] = {}
     faults = []
     used = sorted({step.stage for step in recipe.steps})
-    stage_of = {step.name: step.stage for step in recipe.steps} | {stage: stage for stage in SETTINGS}
+    stage_of = {step.name: step.stage for step in recipe.steps} | {stage: stage for stage in used}
     for text in overrides:
         key, equals, value = text.partition("=")
-        stage, dot, name = key.strip().rpartition(".")
+        place, dot, name = key.strip().rpartition(".")
         name = name.replace("-", "_")
-        stages = [stage] if dot else used
-        if not equals or any(
-            stage not in stage_of or name not in SETTINGS[stage_of[stage]].model_fields for stage in stages
-        ):
+        places = [place] if dot else used
+        known = [place in stage_of and name in fields_of(settings_of(stage_of[place])) for place in places]
+        if not equals or not all(known):
             faults.append(
                 f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step of "
                 "the recipe, or seed=VALUE."
             )
             continue
-        for stage in stages:
-            found.setdefault(stage, {})[name] = value.strip()
+        for each in places:
+            found.setdefault(each, {})[name] = value.strip()
     if faults:
         raise BadInput(faults)
     return found
 
 
-def check_settings(recipe: Recipe, profile: str | None, extra: dict[str, dict[str, str]]) -> None:
-    """BadInput with every setting that the stages of the run would refuse."""
+def settings_of(stage: str) -> type[StageSettings]:
+    settings = STAGES[stage].settings
+    assert settings is not None
+    return settings
+
+
+def check_settings(plan: Plan) -> None:
+    """BadInput with every setting that the steps would refuse, and every override that applies to none of them."""
     faults: list[str] = []
-    for step in recipe.steps:
-        values: dict[str, Any] = recipe.stage_values(step.stage, profile) | recipe.step_values(step, profile, extra)
+    applied: dict[str, set[str]] = {}
+    for step in plan.recipe.steps:
         try:
-            SETTINGS[step.stage].load(values, step.stage)
+            applied.setdefault(step.stage, set()).update(plan.settings(step).flat())
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
+    if not faults:
+        for stage, values in plan.overrides.items():
+            if stage in applied:
+                faults += [
+                    f"--set {stage}.{name}: applies to no step of recipe {plan.recipe.name}."
+                    for name in values
+                    if name not in applied[stage]
+                ]
     if faults:
         raise BadInput(faults)
 
 
 def artifact(step: Step, number: int) -> str:
     folder = "$(RUN)" if step.rounds in ("once", "end") else f"$(RUN)/round-{number}"
-    return f"{folder}/{step.name}{SHAPES[step.stage][2]}"
+    return f"{folder}/{step.name}{STAGES[step.stage].ending}"
 
 
-def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], own: dict[str, Any]) -> Rule:
-    """The rule of ``step`` in round ``number``, with its ``own`` settings as options."""
-    positional, optional, _ = SHAPES[step.stage]
+def build_rule(plan: Plan, step: Step, number: int, common: list[str]) -> Rule:
+    """The rule of ``step`` in round ``number``, with its own settings as options."""
+    recipe, stage = plan.recipe, STAGES[step.stage]
     files: dict[str, str] = {}
     for role, source in step.reads.items():
         name, _, before = source.partition("@")
@@ -161,32 +190,43 @@ def build_rule(recipe: Recipe, step: Step, number: int, common: list[str], own: 
         if target is None:
             raise BadInput(f"Recipe {recipe.name}, step {step.name}: round {source_round} has no step {name}.")
         files[role] = artifact(target, source_round)
-    missing = [role for role in positional if role not in files]
+    missing = [each.role for each in stage.inputs if each.required and each.role not in (*files, "dataset")]
     if missing:
         raise BadInput(f"Recipe {recipe.name}, step {step.name}: {step.stage} needs {', '.join(missing)} under reads.")
-    words = [step.stage, "$(DATASET)", *(files[role] for role in positional)]
-    words += [word for role in optional if role in files for word in (f"--{role}", files[role])]
+    words = [step.stage, *positional_words(stage, files)]
+    words += [word for role in stage.optional if role in files for word in (f"--{role}", files[role])]
     words += [shlex.quote(word) for word in common]
-    fields = SETTINGS[step.stage].model_fields
-    for name, value in own.items():
-        if fields[name].annotation is bool:
-            on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
-            words.append(option_name(name) if on else f"--no-{name.replace('_', '-')}")
-        else:
-            words += [option_name(name), shlex.quote(shown(value))]
+    own = step_values(recipe, plan.profile, step, plan.overrides)
+    every = plan.settings(step).flat()
+    stated = {name: value for name, value in plan.overrides.get(step.stage, {}).items() if name in every}
+    for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
+        words += option_words(stage, name, value)
     words += ["-o", "$@"]
     return Rule(artifact(step, number), ["$(DATASET)", *files.values()], words)
 
 
-def render(recipe: Recipe, rules: list[Rule], dataset: Path, run: Path, profile: str | None, rounds: int) -> str:
+def positional_words(stage: Stage, files: Mapping[str, str]) -> list[str]:
+    return ["$(DATASET)" if role == "dataset" else files[role] for role in stage.positional]
+
+
+def option_words(stage: Stage, name: str, value: object) -> list[str]:
+    """A setting as it is typed on the command line."""
+    (_, field), *_ = fields_of(settings_of(stage.name))[name]
+    if field.annotation is bool:
+        on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
+        return [option_name(name, bool(on))]
+    return [option_name(name), shlex.quote(shown(value))]
+
+
+def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int) -> str:
     """The Makefile's text."""
-    on = f", profile {profile}" if profile else ""
+    on = f", profile {plan.profile.name}" if plan.profile.name else ""
     ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
     lines = [
-        f"# {recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:",
+        f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:",
         "#   make -f THIS            run, or go on after a failure or a kill",
         "#   make -f THIS -n         show what is left to do",
-        "#   make -f THIS -B         ask every stage again; each rebuilds only what changed",
+        "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
         '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
         "",
         f"DATASET ?= {make_path(dataset)}",
@@ -202,7 +242,7 @@ def render(recipe: Recipe, rules: list[Rule], dataset: Path, run: Path, profile:
     for rule in rules:
         program = "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"
         lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(["$(LAUNCH)", program, *rule.words])]
-        lines.append("\t@touch -c $@")  # an output that is up to date stays as it is, and make would ask again for ever
+        lines.append("\t@touch -c $@")  # an output that is up to date stays as it is, and make would run it for ever
     return "\n".join(lines) + "\n"
 
 
@@ -220,5 +260,5 @@ def wrapped(words: list[str]) -> list[str]:
 def make_path(path: Path) -> str:
     text = os.fspath(path)
     if any(character.isspace() or character in "#$:%" for character in text):
-        raise BadInput(f"{text!r} has a character that make cannot take in a file name; choose another name.")
+        raise BadInput(f"{text!r} has a character that make cannot take in a file name; use another name.")
     return text

@@ -1,160 +1,206 @@
-"""Recipes: a method as settings per stage, profiles per dataset, and the chain of steps that `plan` writes out."""
+"""Recipes: a method as settings per stage and the chain of steps that a plan writes out."""
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from stages.registry import SETTINGS
+from stages.datasets.fields import Table
+from stages.registry import STAGES
 from stages.runtime.errors import BadInput
-from stages.runtime.resources import find_toml
-from stages.settings.base import settings_faults
+from stages.runtime.parts import load_plugin
+from stages.runtime.resources import data_folder, find_toml
+from stages.settings.base import fields_of, settings_faults, unknown_setting
 
 Values = dict[str, Any]
-# "budget": as many as it takes to ask for the budget of images that the settings of select name
+# "budget": as many as it takes to query the budget of images that the settings of select name
 Rounds = Annotated[int, Field(ge=1)] | Literal["budget"]
+Occasion = Literal["once", "all", "first", "later", "end"]
 
 
-class Step(BaseModel):
+class Step(Table):
     """One artifact of a round.
 
-    ``reads`` maps the stage's inputs to the names of steps: of this round (``scores``) or of the round before
-    (``model@before``), or of one that is made once. An input from the round before is left out in round 0. Steps at the
-    end are made once, after the last round, whose steps they read.
+    ``reads`` maps the stage's inputs to the names of steps: of this round (``scores``), of the previous round
+    (``model@before``), or of one that is made once. In round 0 inputs from the previous round are left out. Steps at
+    the end are made once, after the last round, whose steps they read. ``settings`` are for this step alone.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     stage: str
-    rounds: Literal["once", "all", "first", "later", "end"] = "all"
-    reads: dict[str, str] = {}
-    settings: Values = {}
+    rounds: Occasion = "all"
+    reads: dict[str, str] = Field(default_factory=dict)
+    settings: Values = Field(default_factory=dict)
 
 
-class Profile(BaseModel):
-    """What a recipe changes on one dataset: the number of rounds, settings per stage, and per step by its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class OwnProfile(Table):
+    """What a recipe changes under one profile: rounds, settings per stage, settings per step by its name."""
 
     rounds: Rounds | None = None
-    settings: dict[str, Values] = {}
-    steps: dict[str, Values] = {}
+    settings: dict[str, Values] = Field(default_factory=dict)
+    steps: dict[str, Values] = Field(default_factory=dict)
 
 
-class Recipe(BaseModel):
-    """A method or baseline (design §8)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Recipe(Table):
+    """A method or baseline (design section 8)."""
 
     name: str = ""
     title: str
     source: str
     rounds: Rounds = 1
-    settings: dict[str, Values] = {}
-    profiles: dict[str, Profile] = {}
-    steps: list[Step] = []
+    plugins: list[str] = Field(default_factory=list)
+    settings: dict[str, Values] = Field(default_factory=dict)
+    profiles: dict[str, OwnProfile] = Field(default_factory=dict)
+    steps: list[Step] = Field(default_factory=list)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        faults = []
-        sections = [("", self.settings), *((f"profiles.{name}.", p.settings) for name, p in self.profiles.items())]
-        for prefix, section in sections:
-            for stage, values in section.items():
-                if stage not in SETTINGS:
-                    faults.append(f"{prefix}settings.{stage}: there is no such stage; known are {', '.join(SETTINGS)}")
-                else:
-                    unknown = sorted(set(values) - set(SETTINGS[stage].model_fields))
-                    faults += [f"{prefix}settings.{stage}.{name}: unknown setting" for name in unknown]
-        names = [step.name for step in self.steps]
-        stages = {step.name: step.stage for step in self.steps if step.stage in SETTINGS}
-        for profile, own in self.profiles.items():
-            for name, values in own.steps.items() if self.steps else ():
-                known = SETTINGS[stages[name]].model_fields if name in stages else {}
-                unknown = sorted(set(values) - set(known)) if name in stages else ["there is no such step"]
-                faults += [f"profiles.{profile}.steps.{name}: {fault}" for fault in unknown]
-        for number, step in enumerate(self.steps):
-            if step.stage not in SETTINGS:
-                faults.append(f"steps.{step.name}: there is no stage {step.stage!r}; known are {', '.join(SETTINGS)}")
-                continue
-            if names.index(step.name) != number and self.steps[names.index(step.name)].rounds == step.rounds:
-                faults.append(f"steps.{step.name}: the name is used twice in the same rounds")
-            unknown = sorted(set(step.settings) - set(SETTINGS[step.stage].model_fields))
-            faults += [f"steps.{step.name}.settings.{name}: unknown setting" for name in unknown]
-            for role, source in step.reads.items():
-                target, _, when = source.partition("@")
-                if target not in names or when not in ("", "before"):
-                    faults.append(f"steps.{step.name}.reads.{role}: {source!r} is no step of this recipe")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
+    def profile(self, name: str | None) -> OwnProfile:
+        """What the recipe itself changes under the profile ``name``."""
+        return self.profiles.get(name or "", OwnProfile())
 
-    def profile(self, name: str | None) -> Profile:
-        """The profile called ``name``; the empty one for None. BadInput names the known ones."""
-        if name is None:
-            return Profile(rounds=None)
-        if name not in self.profiles:
-            known = ", ".join(self.profiles) or "none"
-            raise BadInput(f"Recipe {self.name} has no profile {name!r}; known are {known}.")
-        return self.profiles[name]
 
-    def step_values(self, step: Step, profile: str | None, extra: dict[str, Values]) -> Values:
-        """What ``step`` says on top of its stage's settings.
+def recipe_faults(recipe: Recipe) -> list[str]:
+    """Everything in a recipe that names no stage, setting, step or input, one sentence each."""
+    faults = section_faults(recipe.settings, "settings")
+    stages = {step.name: step.stage for step in recipe.steps if step.stage in STAGES}
+    for profile, own in recipe.profiles.items():
+        faults += section_faults(own.settings, f"profiles.{profile}.settings")
+        for name, values in own.steps.items() if recipe.steps else ():
+            where = f"profiles.{profile}.steps"
+            if name in stages:
+                faults += section_faults({stages[name]: values}, where, name)
+            else:
+                faults.append(f"{where}.{name}: the recipe has no such step; remove it.")
+    return faults + step_faults(recipe.steps)
 
-        In the order in which one overrides the next: ``extra`` by the name of the step, the profile's for the step,
-        the step's own, ``extra`` by the stage.
-        """
-        own = step.settings | self.profile(profile).steps.get(step.name, {}) | extra.get(step.name, {})
-        return {name: value for name, value in extra.get(step.stage, {}).items() if name not in own} | own
 
-    def stage_values(self, stage: str, profile: str | None) -> Values:
-        """The settings of ``stage``: the recipe's, overridden by the profile's."""
-        return self.settings.get(stage, {}) | self.profile(profile).settings.get(stage, {})
+def section_faults(section: dict[str, Values], where: str, name: str = "") -> list[str]:
+    """Unknown stages and settings in a table of settings per stage."""
+    faults = []
+    for stage, values in section.items():
+        known = None if stage not in STAGES else STAGES[stage].settings
+        if known is None:
+            faults.append(f"{where}.{stage}: there is no such stage; choose one of {', '.join(STAGES)}.")
+            continue
+        names = fields_of(known)
+        faults += [f"{where}.{name or stage}: {unknown_setting(key, names)}" for key in values if key not in names]
+    return faults
+
+
+def step_faults(steps: list[Step]) -> list[str]:
+    """Unknown stages and settings, names used twice, inputs that no step writes."""
+    faults, names = [], [step.name for step in steps]
+    for number, step in enumerate(steps):
+        where = f"steps.{step.name}"
+        if step.stage not in STAGES:
+            faults.append(f"{where}: there is no stage {step.stage!r}; choose one of {', '.join(STAGES)}.")
+            continue
+        if any(other.name == step.name and overlap(other.rounds, step.rounds) for other in steps[:number]):
+            faults.append(f"{where}: the name is used twice in the same rounds; rename one.")
+        faults += section_faults({step.stage: step.settings}, where, "settings")
+        for role, source in step.reads.items():
+            target, _, when = source.partition("@")
+            if STAGES[step.stage].input(role) is None or role == "dataset":
+                roles = ", ".join(each.role for each in STAGES[step.stage].inputs if each.role != "dataset")
+                faults.append(f"{where}.reads.{role}: {step.stage} has no such input; it reads {roles}.")
+            if target not in names or when not in ("", "before"):
+                faults.append(f"{where}.reads.{role}: {source!r} is no step of this recipe; name one.")
+    return faults
+
+
+def overlap(one: Occasion, other: Occasion) -> bool:
+    """Whether two steps can take place in the same round."""
+    return one == other or {one, other} in ({"all", "first"}, {"all", "later"})
 
 
 def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
-    """A shipped recipe by name or the user's own by path; BadInput lists all faults.
+    """A shipped recipe by name or the user's own by path; loads its plug-ins; BadInput lists all faults.
 
     ``above`` are the recipes that it is the base of.
     """
     path = find_toml("recipes", name_or_path)
     if path in above:
         raise BadInput(f"{path} is its own base; name another recipe as its base.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not valid TOML: {error}.") from error
-    base = values.pop("base", None)
+    values = read_toml(path)
+    values["plugins"] = [str(path.parent / plugin) for plugin in values.get("plugins", [])]
+    for plugin in values["plugins"]:
+        load_plugin(plugin)
+    base, without = values.pop("base", None), values.pop("without", [])
     if base is not None:
         if not isinstance(base, str):
             raise BadInput(f"{path}: base = {base!r} must be the name of a shipped recipe or the path of a TOML file.")
         base = str(path.parent / base) if base.endswith(".toml") else base
-        values = inherit(load_recipe(base, (*above, path)), values)
+        values = inherit(load_recipe(base, (*above, path)), values, without, path)
+    elif without:
+        raise BadInput(f"{path}: without = {without!r} needs a base; remove it.")
     try:
-        return Recipe.model_validate({"name": path.stem} | values)
+        recipe = Recipe.model_validate({"name": path.stem} | values)
     except ValidationError as error:
         raise BadInput(settings_faults(Recipe, error, str(path))) from None
+    if faults := recipe_faults(recipe):
+        raise BadInput([f"{path}: {fault}" for fault in faults])
+    return recipe
 
 
-def inherit(base: Recipe, values: Values) -> Values:
-    """``values`` on top of ``base``: tables are merged, everything else (the steps too) replaces."""
+def read_toml(path: Path) -> Values:
+    """The content of a TOML file; BadInput when it is not one."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not valid TOML: {error}.") from error
 
-    def merged(below: Any, above: Any) -> Any:
-        if isinstance(below, dict) and isinstance(above, dict):
-            return {key: merged(below.get(key), above.get(key, below.get(key))) for key in {**below, **above}}
-        return below if above is None else above
 
+def inherit(base: Recipe, values: Values, without: list[str], path: Path) -> Values:
+    """``values`` on top of ``base``: tables are merged, steps by name and rounds, everything else replaces."""
     below = base.model_dump(mode="json", exclude={"name"}, exclude_unset=True)
-    steps = values.get("steps")
-    if isinstance(steps, list):  # the base's steps go, and what its profiles say about them
-        kept = {step.get("name") for step in steps if isinstance(step, dict)}
-        for profile in below.get("profiles", {}).values():
-            profile["steps"] = {name: own for name, own in profile.get("steps", {}).items() if name in kept}
-    return merged(below, values)
+    steps = below.pop("steps", [])
+    missing = [name for name in without if name not in [step["name"] for step in steps]]
+    if missing:
+        raise BadInput(f"{path}: without names {', '.join(missing)}, which {base.name} does not have; remove it.")
+    own = values.get("steps", [])
+    merged: Values = merged_tables(below, {name: value for name, value in values.items() if name != "steps"})
+    merged["plugins"] = [*below.get("plugins", []), *values.get("plugins", [])]
+    merged["steps"] = merged_steps([step for step in steps if step["name"] not in without], own)
+    kept = {step.get("name") for step in merged["steps"] if isinstance(step, dict)}
+    for profile in below.get("profiles", {}):
+        table = merged["profiles"][profile]
+        table["steps"] = {name: value for name, value in table.get("steps", {}).items() if name in kept}
+    return merged
+
+
+def merged_tables(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {key: merged_tables(below.get(key), above.get(key, below.get(key))) for key in {**below, **above}}
+    return below if above is None else above
+
+
+def merged_steps(below: list[Values], above: list[Values]) -> list[Values]:
+    """The steps ``below`` with those ``above``.
+
+    A step of the same name and rounds is merged; one of the same name in overlapping rounds replaces; a new one comes
+    after all that it reads.
+    """
+    steps = [dict(step) for step in below]
+    for step in above:
+        if not isinstance(step, dict):
+            return above  # pydantic says what is wrong
+        name, rounds = step.get("name"), step.get("rounds", "all")
+        same = [place for place, other in enumerate(steps) if other["name"] == name]
+        equal = [place for place in same if steps[place].get("rounds", "all") == rounds]
+        if equal:
+            steps[equal[0]] = merged_tables(steps[equal[0]], step)
+            continue
+        replaced = [place for place in same if overlap(steps[place].get("rounds", "all"), rounds)]
+        if replaced:
+            steps[replaced[0]] = step
+            steps = [other for place, other in enumerate(steps) if place not in replaced[1:]]
+            continue
+        sources = {str(source).partition("@")[0] for source in step.get("reads", {}).values() if "@" not in str(source)}
+        after = [place for place, other in enumerate(steps) if other["name"] in sources]
+        steps.insert(max(after, default=-1) + 1, step)
+    return steps
 
 
 def recipe_names() -> list[str]:
-    from stages.runtime.resources import data_folder
-
+    """The shipped recipes."""
     return sorted(path.stem for path in Path(data_folder("recipes")).glob("*.toml"))

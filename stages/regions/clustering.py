@@ -80,7 +80,7 @@ def kmeans(
     return estimator.cluster_centers_.astype(np.float32)
 
 
-def nearest(features: np.ndarray, centroids: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
+def nearest_centroids(features: np.ndarray, centroids: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
     """Each region's nearest centroid (R,) u8, of equally near ones the first, and the squared distance (R,) f32.
 
     centroids (K,D) f32, K up to 256. The differences are squared and summed in float64, so that equal centroids are

@@ -7,7 +7,7 @@ without i itself; an edge stands at both of its ends.
 import numpy as np
 
 Csr = tuple[np.ndarray, np.ndarray]
-Table = dict[str, np.ndarray]
+RegionTable = dict[str, np.ndarray]
 
 
 def adjacency(labels: np.ndarray, count: int) -> Csr:
@@ -58,7 +58,7 @@ def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, cou
     return compressed(source[between], target[between], count)
 
 
-def region_table(labels: np.ndarray, count: int) -> Table:
+def region_table(labels: np.ndarray, count: int) -> RegionTable:
     """Pixel count and inclusive box of every region of (H,W) int ids, of which every one of 0..count-1 must occur.
 
     Returns ``size``, ``y0``, ``x0``, ``y1``, ``x1``, all (count,) i32. Negative ids are no region.
@@ -76,7 +76,7 @@ def region_table(labels: np.ndarray, count: int) -> Table:
     return gathered(ids, count, lengths, rows, left, rows, left + lengths - 1)
 
 
-def contract_table(table: Table, group: np.ndarray, count: int) -> Table:
+def contract_table(table: RegionTable, group: np.ndarray, count: int) -> RegionTable:
     """``region_table`` of the map ``group[labels]``, from the table of ``labels``, without reading a pixel.
 
     group (K,) int; every one of 0..count-1 must occur in it.
@@ -92,7 +92,7 @@ def gathered(
     x0: np.ndarray,
     y1: np.ndarray,
     x1: np.ndarray,
-) -> Table:
+) -> RegionTable:
     """The table of regions made of (P,) pieces that have a size and a box each, piece i belonging to ``ids[i]``."""
     table = {"size": np.bincount(ids, weights=size, minlength=count).astype(np.int32)}  # float64 sums are exact here
     for name, values in {"y0": y0, "x0": x0}.items():

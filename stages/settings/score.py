@@ -36,8 +36,8 @@ class BalanceSettings(Settings):
     class_balance: Literal["none", "regions", "pixels", "cluster", "probability"] = Field(
         "none",
         description="Weigh scores by exp(-share) of the predicted class, its share counted in regions (ClassBal, Cai "
-        "et al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each pixel "
-        "by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
+        "et al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each "
+        "pixel by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
     )
     rescale: bool = Field(
         False,
@@ -119,7 +119,7 @@ class ScoreSettings(StageSettings):
     @property
     def passes(self) -> int:
         """Stochastic passes of the network; 0: one plain pass."""
-        return int(self.of_measure.committee) if hasattr(self.of_measure, "committee") else 0
+        return int(getattr(self.of_measure, "committee", 0))
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:

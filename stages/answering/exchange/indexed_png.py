@@ -17,7 +17,7 @@ from stages.datasets.encode import png_bytes
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 
-HEADING = "# label:color_rgb:parts:actions"
+LABELMAP_HEADING = "# label:color_rgb:parts:actions"
 COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # a name may contain colons
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 
@@ -44,7 +44,7 @@ def png_files(
         ids.append(image)
         yield f"{FOLDER}/{image}.png", png_bytes(table[found.numbers], shown)
     lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
-    yield LABELS, "\n".join([HEADING, *lines, ""]).encode()
+    yield LABELS, "\n".join([LABELMAP_HEADING, *lines, ""]).encode()
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
 
 
@@ -83,7 +83,7 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
     colours: dict[int, int | str] = {}
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line == HEADING or line.startswith("# "):
+        if not line.strip() or line == LABELMAP_HEADING or line.startswith("# "):
             continue
         parts = COLOURED.fullmatch(line)
         if parts is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.answering.answer import Answer
-from stages.answering.exchange.values import OPEN, SKIPPED
+from stages.answering.exchange.values import OPEN, SKIP
 from stages.answering.questions import EXACT, Questions
 from stages.artifacts import answers as states
 from stages.artifacts.annotations import Annotations
@@ -76,4 +76,4 @@ def outlines(questions: Questions, answers: dict[int, Answer], ledger: Annotatio
 
 def painted_with(answer: Answer) -> list[int]:
     """The values that an answer without exact labels is painted with."""
-    return [SKIPPED] if answer.skip else [*answer.classes, *([VOID] if answer.void else [])]
+    return [SKIP] if answer.skip else [*answer.classes, *([VOID] if answer.void else [])]

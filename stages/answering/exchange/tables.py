@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from stages.answering.answer import Answer, fits, name_fault
-from stages.answering.exchange.values import SKIPPED, words_beside
+from stages.answering.exchange.values import SKIP, words_beside
 from stages.answering.questions import EXACT, Questions
+from stages.artifacts.superpixels import BOX
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.annotate_simulate import MOST_SECONDS
 
 FORMAT = "alseg-queries"
 PLACE = {"pixel": ("image", "y", "x"), "region": ("image", "region"), "image": ("image",)}
-BOX = ("y0", "x0", "y1", "x1")  # of regions, for people; not read back
 ANSWER = ("class", "seconds", "annotator")
-BETWEEN = ";"  # the classes of a set in CSV
+BETWEEN_NAMES = ";"  # the classes of a set in CSV
 
 
 def require_table(questions: Questions) -> None:
@@ -51,7 +51,7 @@ def answer_cells(questions: Questions, answer: Answer | None) -> dict[str, Any]:
     if answer is None:
         return dict.fromkeys(ANSWER)
     beside = words_beside(questions.classes)
-    words = [beside[SKIPPED]] if answer.skip else [questions.classes[label] for label in answer.classes]
+    words = [beside[SKIP]] if answer.skip else [questions.classes[label] for label in answer.classes]
     words += [beside[VOID]] if answer.void else []
     named = words if questions.of_sets else words[0]
     return {"class": named, "seconds": answer.seconds, "annotator": answer.annotator}
@@ -60,16 +60,17 @@ def answer_cells(questions: Questions, answer: Answer | None) -> dict[str, Any]:
 def to_csv(questions: Questions, answers: Mapping[int, Answer]) -> bytes:
     """The table as CSV; the classes of a set stand in one cell, separated by semicolons."""
     require_table(questions)
-    if questions.of_sets and any(BETWEEN in name for name in questions.classes):
+    if questions.of_sets and any(BETWEEN_NAMES in name for name in questions.classes):
         raise BadInput(
-            f"The name of a class contains {BETWEEN!r}, which separates the classes of a set in CSV. Use .json."
+            f"The name of a class contains {BETWEEN_NAMES!r}, which separates the classes of a set in CSV. Use .json."
         )
     rows = table_rows(questions, answers)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(row | {"class": BETWEEN.join(row["class"]) if isinstance(row["class"], list) else row["class"]})
+        named = row["class"]
+        writer.writerow(row | {"class": BETWEEN_NAMES.join(named) if isinstance(named, list) else named})
     return text.getvalue().encode()
 
 
@@ -124,7 +125,7 @@ def json_rows(path: Path, document: dict[str, Any], questions: Questions) -> dic
     return {f"{path}, entry {number} of queries": row for number, row in enumerate(rows)}
 
 
-def read_answers(
+def read_table_answers(
     path: Path,
     rows: Mapping[str, dict[str, Any]],
     questions: Questions,
@@ -172,10 +173,10 @@ def read_answer(row: dict[str, Any], questions: Questions, annotator: str, secon
     for word in words:
         if word in questions.classes:
             labels.append(questions.classes.index(word))
-        elif word.lower() in (beside[VOID], beside[SKIPPED]):
-            void, skip = void or word.lower() == beside[VOID], skip or word.lower() == beside[SKIPPED]
+        elif word.lower() in (beside[VOID], beside[SKIP]):
+            void, skip = void or word.lower() == beside[VOID], skip or word.lower() == beside[SKIP]
         else:
-            known = f"{', '.join(questions.classes)}, {beside[VOID]} or {beside[SKIPPED]}"
+            known = f"{', '.join(questions.classes)}, {beside[VOID]} or {beside[SKIP]}"
             raise ValueError(f"{word!r} is not a class; use {known}")
     clicks = max(len(labels) + (void and queries.answer == "class-set"), 1) if questions.of_sets else 1
     annotator = str(row.get("annotator") or "").strip() or annotator
@@ -190,7 +191,7 @@ def read_answer(row: dict[str, Any], questions: Questions, annotator: str, secon
     )
     if not fits(answer, questions) or len(set(labels)) != len(labels):
         kinds = "classes, each once" if questions.of_sets else "one class"
-        raise ValueError(f"{', '.join(words)} is not an answer; use {kinds}, {beside[VOID]} or {beside[SKIPPED]}")
+        raise ValueError(f"{', '.join(words)} is not an answer; use {kinds}, {beside[VOID]} or {beside[SKIP]}")
     if wrong := name_fault(annotator):
         raise ValueError(f"annotator {annotator!r}: {wrong.rstrip('.')}")
     return answer
@@ -199,7 +200,7 @@ def read_answer(row: dict[str, Any], questions: Questions, annotator: str, secon
 def named_words(cell: Any, questions: Questions) -> list[str]:
     """The words in the cell `class`; ValueError if it contains something else."""
     if isinstance(cell, str):
-        cell = cell.split(BETWEEN) if questions.of_sets else [cell]
+        cell = cell.split(BETWEEN_NAMES) if questions.of_sets else [cell]
     if cell is not None and not (isinstance(cell, list) and all(isinstance(word, str) for word in cell)):
         raise ValueError(f"class is {cell!r}, not a name or a list of names")
     return [word.strip() for word in cell or () if word.strip()]

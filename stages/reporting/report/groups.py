@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from pydantic import create_model
+
+from stages.artifacts.header import Header
 from stages.registry import SETTINGS
 from stages.reporting.report.collect import Measured, Node, Run
+from stages.runtime.errors import BadInput
+from stages.settings.base import StageSettings
 
 # Inputs that come from outside a run; all the others follow from settings, seed and these
 OUTSIDE = ("dataset", "weights")
@@ -60,20 +65,20 @@ def point_of(entries: Sequence[Measured]) -> Point:
     asked = [entry.asked for entry in entries if entry.asked is not None]
     for name in dict.fromkeys(name for entry in entries for name in entry.iou):
         known = [value for entry in entries if (value := entry.iou.get(name)) is not None]
-        iou[name] = spread(known) if known else None
+        iou[name] = mean_and_spread(known) if known else None
     return Point(
         round=entries[0].round,
         runs=len(entries),
         asked=fmean(asked) if asked else None,
         clicks=fmean(entry.clicks for entry in entries),
         seconds=fmean(entry.seconds for entry in entries),
-        miou=spread([entry.miou for entry in entries]),
+        miou=mean_and_spread([entry.miou for entry in entries]),
         iou=iou,
         epochs=sorted({entry.epoch for entry in entries}),
     )
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_and_spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
@@ -130,21 +135,20 @@ def request(node: Node) -> tuple[Any, ...]:
     """What an artifact was asked to be, but for its seed and what follows from the run's other artifacts."""
     inputs = node.header.inputs
     outside = {role: inputs[role].digest for role in OUTSIDE if role in inputs}
-    return node.header.stage, with_defaults(node.header.stage, node.header.settings), sorted(inputs), outside
+    return node.header.stage, recorded(node.header).result_settings(), sorted(inputs), outside
 
 
-def with_defaults(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """``settings`` with those that were added to the stage since, at their defaults."""
-    return defaults(stage) | settings
+def recorded(header: Header) -> StageSettings:
+    """The settings that an artifact was made with, those that apply; settings younger than the file at their defaults.
 
-
-def defaults(stage: str) -> dict[str, Any]:
-    """The settings that decide the result of ``stage``, at their defaults; empty for one that is not known."""
-    if stage not in SETTINGS:
-        return {}
-    values = SETTINGS[stage].load({}).result_settings()
-    values.pop("seed", None)
-    return values
+    Those of a stage or a plug-in that is not known here apply as they stand in the file.
+    """
+    model = SETTINGS.get(header.stage)
+    try:
+        return (model or StageSettings).load({}, offered=header.settings)
+    except BadInput:
+        values = {name: (type(value), value) for name, value in header.settings.items()}
+        return create_model("Recorded", __base__=StageSettings, **values)()  # type: ignore[call-overload, no-any-return]
 
 
 def same_evaluation(one: Iterable[Measured], other: Iterable[Measured]) -> bool:

@@ -1,0 +1,54 @@
+"""Profiles: how hard to train on which data, the same for all recipes."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from stages.datasets.fields import Table
+from stages.recipes.recipe import Recipe, Rounds, Values, read_toml, section_faults
+from stages.runtime.errors import BadInput
+from stages.runtime.resources import data_folder, find_toml
+from stages.settings.base import settings_faults
+
+
+class Profile(Table):
+    """Settings per stage under a name, and the most rounds that a recipe takes under it.
+
+    ``dataset`` is the name of the dataset it is meant for, ``prepare`` how that is prepared.
+    """
+
+    name: str = ""
+    title: str
+    dataset: str = ""
+    prepare: str = ""
+    rounds: int | None = Field(None, ge=1)
+    settings: dict[str, Values] = Field(default_factory=dict)
+
+
+def load_profile(name_or_path: str | None) -> Profile:
+    """A shipped profile by name or the user's own by path, the empty one for None; BadInput lists all faults."""
+    if name_or_path is None:
+        return Profile(title="", rounds=None)
+    path = find_toml("profiles", name_or_path)
+    try:
+        profile = Profile.model_validate({"name": path.stem} | read_toml(path))
+    except ValidationError as error:
+        raise BadInput(settings_faults(Profile, error, str(path))) from None
+    if faults := section_faults(profile.settings, "settings"):
+        raise BadInput([f"{path}: {fault}" for fault in faults])
+    return profile
+
+
+def profile_names() -> list[str]:
+    """The shipped profiles."""
+    return sorted(path.stem for path in Path(data_folder("profiles")).glob("*.toml"))
+
+
+def rounds_of(recipe: Recipe, profile: Profile) -> Rounds:
+    """Rounds of a recipe under a profile: what the recipe says for it, else the smaller number of the two."""
+    own = recipe.profile(profile.name).rounds
+    if own is not None:
+        return own
+    if recipe.rounds == "budget" or profile.rounds is None:
+        return recipe.rounds
+    return min(recipe.rounds, profile.rounds)

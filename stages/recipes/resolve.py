@@ -1,0 +1,108 @@
+"""Where the settings of a stage come from: defaults, the dataset, a recipe, a profile, options."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.recipes.profile import Profile, load_profile
+from stages.recipes.recipe import Recipe, Step, Values, load_recipe
+from stages.registry import STAGES
+from stages.runtime.errors import BadInput
+from stages.settings.base import StageSettings
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Who says it, and flat settings; later layers win."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of a stage, and for each flat name where its value comes from."""
+
+    settings: StageSettings
+    sources: dict[str, str]
+
+
+def resolve(
+    stage: str,
+    given: Mapping[str, Any],
+    recipe: str | None = None,
+    profile: str | None = None,
+    dataset: Path | None = None,
+    source: str = "option",
+) -> Resolved:
+    """The settings of ``stage``: defaults, the dataset's, the recipe's, the profile's, and ``given`` above all.
+
+    What the dataset, the recipe and the profile say is for all steps of the stage, so that it need not apply; what is
+    ``given`` must. Raises BadInput with every fault.
+    """
+    layers: list[Layer] = [] if dataset is None else [("dataset", dataset_defaults(dataset).get(stage, {}))]
+    if recipe is None and profile is not None:
+        found = load_profile(profile)
+        layers.append((f"profile {found.name}", found.settings.get(stage, {})))
+    elif recipe is not None:
+        layers += stage_layers(load_recipe(recipe), load_profile(profile), stage)
+    return combined(stage, layers, [(source, given)])
+
+
+def combined(stage: str, offered: Iterable[Layer], explicit: Iterable[Layer]) -> Resolved:
+    """Settings from layers that need not apply and layers that must."""
+    model = STAGES[stage].settings
+    assert model is not None
+    below: Values = {}
+    above: Values = {}
+    sources: dict[str, str] = {}
+    for name, values in offered:
+        below |= values
+        sources |= dict.fromkeys(values, name)
+    for name, values in explicit:
+        above |= values
+        sources |= dict.fromkeys(values, name)
+    settings = model.load(above, stage, below)
+    return Resolved(settings, {name: sources.get(name, "default") for name in settings.flat()})
+
+
+def stage_layers(recipe: Recipe, profile: Profile, stage: str) -> list[Layer]:
+    """What a recipe and a profile say for all steps of ``stage``."""
+    return [
+        (f"recipe {recipe.name}", recipe.settings.get(stage, {})),
+        (f"profile {profile.name}", profile.settings.get(stage, {})),
+        (f"profile {profile.name} of the recipe", recipe.profile(profile.name).settings.get(stage, {})),
+    ]
+
+
+def step_values(recipe: Recipe, profile: Profile, step: Step, overrides: Mapping[str, Values]) -> Values:
+    """What is said for ``step`` alone: by the recipe, by its profile, by ``overrides`` under the step's name."""
+    return step.settings | recipe.profile(profile.name).steps.get(step.name, {}) | overrides.get(step.name, {})
+
+
+def step_settings(
+    recipe: Recipe,
+    profile: Profile,
+    step: Step,
+    overrides: Mapping[str, Values] | None = None,
+    defaults: Mapping[str, Values] | None = None,
+) -> StageSettings:
+    """The settings of one step of a run; ``defaults`` are the dataset's by stage."""
+    overrides = overrides or {}
+    offered = [
+        ("dataset", (defaults or {}).get(step.stage, {})),
+        *stage_layers(recipe, profile, step.stage),
+        ("--set", overrides.get(step.stage, {})),
+    ]
+    return combined(step.stage, offered, [("step", step_values(recipe, profile, step, overrides))]).settings
+
+
+def dataset_defaults(dataset: Path) -> dict[str, Values]:
+    """What a prepared dataset says for stages, such as the split to evaluate on; nothing where it cannot be read.
+
+    The stage that opens the dataset says what is wrong with the file.
+    """
+    from stages.artifacts.dataset import Dataset
+
+    try:
+        with Dataset(dataset) as data:
+            return json.loads(data.attributes.get("defaults", "{}"))
+    except BadInput:
+        return {}
