@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages.training.losses.adversarial import total_loss
 from torch import nn
 from worlds import TINY, write_dataset, write_superpixels
 
@@ -52,8 +53,10 @@ from stages.recipes.recipe import load_recipe
 from stages.registry import SETTINGS
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, Stopped
+from stages.runtime.parts import RULES
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks
+from stages.selecting.chooser import Chooser
 from stages.selecting.image_budget import image_budget
 from stages.selecting.images import choose_images
 from stages.settings.annotate_simulate import AnnotateSettings
@@ -66,7 +69,6 @@ from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
 from stages.training.loop import Training
-from stages.training.losses.adversarial import total_loss
 from stages.training.objectives.adversarial import AdversarialObjective
 from stages.training.samples.images import ImageSamples, image_targets
 from stages.training.samples.streams import STREAMS, StreamBatch, StreamSamples, collate_part
@@ -275,7 +277,7 @@ def test_check_6_the_seed_set_counts_if_asked_for_and_a_spent_budget_is_refused(
         ledger = annotate_simulate.run(dataset, queries, tmp_path / f"l{number}.h5", AnnotateSettings(), ledger)
         asked.append(names(queries))
     assert [len(each) for each in asked] == sizes
-    with pytest.raises(BadInput, match="budget of 7 images is spent; ask for their masks with --rule answered"):
+    with pytest.raises(BadInput, match="budget of 7 images is spent. Query their masks with --rule answered"):
         select.run(dataset, scores, tmp_path / "more.h5", settings_of("queries", 9, **shares), ledger)
     found = names(select.run(dataset, scores, tmp_path / "c.h5", settings_of("chosen", **shares), ledger))
     assert found == [image for each in asked[0 if counts else 1 :] for image in each]
@@ -307,26 +309,30 @@ def ledger_of(ids, rounds):
     return Known(ids=ids, answers=answers, image_rows=np.arange(len(image)), mask_ids=set())
 
 
+def choose(scores, ledger, number, **values):
+    settings = SelectSettings.load(values).settled("scores", unit="image")
+    rule = Chooser(RULES[settings.rule], settings.of_rule, number)
+    return choose_images(scores, ledger, settings.image, settings.budget, rule)
+
+
 def test_check_6_rounds_of_642_images():
     """DeepGlobe at 5 %: 16 rounds of two and one of one, where the reference queries 34 and drops one."""
     ids, generator = [f"{number:03}" for number in range(642)], stream(0, "642")
-    settings = SelectSettings(rule="top", image_answer="class", ratio=0.05, seed_share=0.1, query_share=0.5)
+    spend = {"ratio": 0.05, "seed_share": 0.1, "query_share": 0.5}
     asked = []
     for number in range(18):
         values = generator.random(642)
         scores = Known(ids=ids, image_scores=lambda values=values: values)
         ledger = ledger_of(ids, asked) if asked else None
-        found, counts = choose_images(scores, ledger, settings, number, generator)
+        found, counts = choose(scores, ledger, number, rule="top", image_answer="class", **spend)
         asked.append(found["image"].tolist())
         assert (counts["budget"], counts["seed"], counts["rounds"]) == (33, 3, 17)
     assert [len(each) for each in asked] == [3, *[2] * 16, 1]
     with pytest.raises(BadInput, match="spent"):
-        choose_images(scores, ledger_of(ids, asked), settings, 18, generator)
-    final = settings.model_copy(update={"rule": "answered", "image_answer": "mask"})
-    found, _ = choose_images(scores, ledger_of(ids, asked), final, 18, generator)
+        choose(scores, ledger_of(ids, asked), 18, rule="top", image_answer="class", **spend)
+    found, _ = choose(scores, ledger_of(ids, asked), 18, rule="answered", **spend)
     assert found["image"].tolist() == [image for each in asked[1:] for image in each]
-    drawn = SelectSettings(rule="uniform", image_answer="mask", ratio=0.05)
-    assert len(choose_images(scores, None, drawn, 0, generator)[0]["image"]) == 33
+    assert len(choose(scores, None, 0, rule="uniform", ratio=0.05)[0]["image"]) == 33
 
 
 def test_masks_can_be_asked_for_round_by_round_too(world, tmp_path):
