@@ -461,7 +461,7 @@ def test_check_8_the_majority_is_the_class_and_an_unknown_image_teaches_nothing(
     alone = write_dataset(tmp_path / "u.h5", {"unknown": MASKS["unknown"]}, 6)
     (tmp_path / "alone").mkdir()
     nothing = answered(tmp_path / "alone", alone, "one", image_answer="class")
-    with pytest.raises(BadInput, match="names no class of any image"):
+    with pytest.raises(BadInput, match="has no classes of images: every answer is void"):
         train.run(alone, nothing, tmp_path / "m.safetensors", settings_of("classifier"))
 
 
@@ -985,11 +985,11 @@ def test_rounds_start_from_the_classifier_before_unless_they_are_to_start_anew(w
 def test_a_training_starts_from_a_network_like_its_own_only(world, tmp_path):
     dataset, output = world["dataset"], tmp_path / "m.safetensors"
     other = settings_of("classifier", backbone="test_efficientnet")
-    with pytest.raises(BadInput, match="has another network; to start from it, set backbone mobilenetv3_small_050"):
+    with pytest.raises(BadInput, match=r"has another network\. To start from it, set backbone mobilenetv3_small_050"):
         train.run(dataset, world["ledger1"], output, other, world["classifier0"])
-    with pytest.raises(BadInput, match="predicts a class per pixel; start from a model of the same kind"):
+    with pytest.raises(BadInput, match=r"predicts a class per pixel\. Start from a model of the same kind"):
         train.run(dataset, world["ledger1"], output, settings_of("classifier"), world["model"])
-    with pytest.raises(BadInput, match="predicts classes of whole images; start from a model of the same kind"):
+    with pytest.raises(BadInput, match=r"predicts classes of whole images\. Start from a model of the same kind"):
         train.run(dataset, world["masks"], output, settings_of("model"), world["classifier0"])
     assert not output.exists()
 
@@ -1100,7 +1100,7 @@ def test_a_classifier_of_other_classes_is_no_start(named):
     before = train.run(dataset, ledger, folder / "scenes.safetensors", settings_of("classifier"))
     (folder / "sets").mkdir()
     sets = answered(folder / "sets", dataset, "sets", image_answer="classes")
-    with pytest.raises(BadInput, match=r"predicts other classes than .*; set --cold-start"):
+    with pytest.raises(BadInput, match=r"predicts other classes than .*\. Set --cold-start"):
         train.run(dataset, sets, folder / "sets.safetensors", settings_of("classifier"), before)
     cold = settings_of("classifier", cold_start=True)
     assert Model(train.run(dataset, sets, folder / "sets.safetensors", cold, before)).outputs == 2
@@ -1184,12 +1184,12 @@ def refused(world, tmp_path, what):
         ("answered for classes", "set --image-answer mask"),
         ("answered twice", "have masks by now"),
         ("clusters of images", "are about regions"),
-        ("an objective without its architecture", "belong together; set both"),
-        ("an architecture without its objective", "belong together; set both"),
+        ("an objective without its architecture", "set an architecture that predicts classes of images"),
+        ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
         ("a classifier of masks", "ask for them with --image-answer class"),
-        ("masks of classes", "has no full mask, of which the objective adversarial learns; ask for masks"),
-        ("labels of classes", "holds no label"),
-        ("no image without a mask", "set --objective labels"),
+        ("masks of classes", "has no full masks, which objective adversarial learns from"),
+        ("labels of classes", "has no labels"),
+        ("no image without a mask", "Set --objective labels"),
         ("no discriminator", "train it with --objective adversarial"),
         ("no masks beside", "has no full mask"),
         ("errors in masks", "where one class is named"),
