@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -133,11 +133,12 @@ class Registry:
             raise BadInput(self.unknown(name))
         return self.found[name]
 
-    def unknown(self, name: str) -> str:
-        """The sentence for a ``name`` that is not registered."""
-        close = get_close_matches(name, self.names(), n=3)
+    def unknown(self, name: str, choices: Sequence[str] | None = None) -> str:
+        """The sentence for a ``name`` that is not registered; ``choices`` are the names where there are others too."""
+        known = self.names() if choices is None else list(choices)
+        close = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(self.names())}, or pass --plugin."
+        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(known)}, or pass --plugin."
 
 
 REQUIRED = object()
@@ -191,8 +192,13 @@ def origin_of(function: Callable[..., Any]) -> Origin | None:
 MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "passes": False})
 """Uncertainty of a pixel. of: classes (exclusive) or presence; passes: whether it reads several stochastic passes."""
 
-RULES = Registry("rule", "stages.selecting.rules", {"units": REQUIRED, "needs": (), "budget": True})
-"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one."""
+RULES = Registry(
+    "rule",
+    "stages.selecting.rules",
+    {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None},
+)
+"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one;
+orders: whether its order is the rank order; describe: what the header tells of its choice."""
 
 OBJECTIVES = Registry(
     "objective",
