@@ -99,11 +99,11 @@ def test_real_weights_tell_patches_apart(shared):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61': did you mean .*vgg16"),
+        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61'. Did you mean .*vgg16"),
         ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
         ({"encoder": "vit_small_patch16_224"}, "gives no feature maps of patches of 16 x 16 pixels; choose a convol"),
         ({"encoder": "convnext_tiny", "patch": 3}, r"no feature map of stride 3 or less \(its finest has 4\).*--patch"),
-        ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read .*--weights none"),
+        ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read: .*--weights none"),
     ],
 )
 def test_refusals_name_the_remedy(values, says):
