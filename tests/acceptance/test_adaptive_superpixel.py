@@ -191,7 +191,7 @@ def test_check_12_shares_and_scores(world, tmp_path, scale, by):
     assert (np.diff(queries.read("queries/score")) <= 0).all()
     assert (Superpixels(world["base"]).images_of(queries.region) == queries.image).all()
     too_many = SelectSettings(rule="top", budget=10_000)
-    with pytest.raises(BadInput, match="larger than the"):
+    with pytest.raises(BadInput, match="--budget 10000 exceeds the"):
         select.run(world["dataset"], path, tmp_path / "t.h5", too_many, superpixels=world["base"])
 
 

@@ -1137,7 +1137,7 @@ def refused(world, tmp_path, what):
         case "answered twice":
             select.run(dataset, world["scores1"], output, settings_of("chosen"), world["masks"])
         case "clusters of images":
-            asked = SelectSettings(rule="clusters", answer="pixel", image_answer="class")
+            asked = SelectSettings(rule="clusters")
             select.run(dataset, world["scores1"], output, asked, world["ledger0"])
         case "an objective without its architecture":
             TrainSettings.load({"objective": "image-classes"})
@@ -1175,13 +1175,13 @@ def refused(world, tmp_path, what):
         ("labels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("regions of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("pixels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("a committee of a classifier", "set --committee 0 for a classifier"),
-        ("k-centre without a choice", r"may choose among the 1 most uncertain ones .*raise --fraction"),
-        ("k-centre without features", "holds no features of the images; score with"),
-        ("answered without a ledger", "give the --annotations with them"),
-        ("answered for classes", "set --image-answer mask"),
-        ("answered twice", "have masks by now"),
-        ("clusters of images", "are about regions"),
+        ("a committee of a classifier", "a classifier of images, which has no committee"),
+        ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
+        ("k-centre without features", r"has no features of images\. Score with"),
+        ("answered without a ledger", "Pass --annotations with answers about classes of images"),
+        ("answered for classes", "Set --image-answer mask"),
+        ("answered twice", "every image with an answered class already has a mask"),
+        ("clusters of images", r"Rule clusters serves regions, and .* has images\. Use answered, k-centre, pool"),
         ("an objective without its architecture", "set an architecture that predicts classes of images"),
         ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
         ("a classifier of masks", "ask for them with --image-answer class"),

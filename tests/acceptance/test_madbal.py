@@ -892,8 +892,6 @@ def refused(world, tmp_path, what):
         case "no clusters for the rule":
             found = made("s", support, base, best_pixel=True)
             select.run(dataset, found, output, SelectSettings(answer="pixel", rule="clusters"), None, base)
-        case "another rule":
-            select.run(dataset, world["scores1"], output, SelectSettings(answer="pixel", rule="pool"), ledger, base)
         case "scores without the ledger":
             found = made("s", support, base, clusters, best_pixel=True)
             select.run(dataset, found, output, chosen, ledger, base)
@@ -919,18 +917,17 @@ def refused(world, tmp_path, what):
     [
         ("no support heads for maturity", "train them with --objective support"),
         ("no support heads for lossiness", "train them with --objective support"),
-        ("no clusters for the balance", "needs --clusters; give the file that cluster-regions wrote"),
+        ("no clusters for the balance", "--class-balance cluster requires --clusters"),
         ("clusters of other regions", "made from another superpixels"),
-        ("clusters without a prediction", "leave it out"),
+        ("clusters without a prediction", "--clusters has nothing to count. Omit it"),
         ("a ledger of another grid", "on the same grid"),
-        ("pixels with clusters", "give --superpixels and --unit region too"),
-        ("no best pixels", "score with --best-pixel"),
-        ("no clusters for the rule", "score with --clusters"),
-        ("another rule", "set top or clusters"),
-        ("scores without the ledger", "score with the same --annotations"),
-        ("scores with a ledger that is not given", "give it to select as --annotations too"),
+        ("pixels with clusters", "require --unit region with --superpixels"),
+        ("no best pixels", "Score with --best-pixel"),
+        ("no clusters for the rule", "Score with --clusters"),
+        ("scores without the ledger", "Score with the same --annotations"),
+        ("scores with a ledger that is not given", "Pass the same --annotations to select"),
         ("scores with another ledger", "made from another annotations"),
-        ("scores of pixels", "are about regions"),
+        ("scores of pixels", "answer does not apply to unit pixel; it is for unit region"),
         ("support without a model", "give --model"),
         ("support without the best weights", "use last"),
         ("the same regions without superpixels", "give --superpixels"),

@@ -327,7 +327,11 @@ def test_a_faulty_recipe(text, place, refused):
         ("select", ["--rule", "best"], "rule"),
         ("select", ["--budget", "-1"], "budget"),
         ("select", ["--budget", "0"], "budget"),
-        ("select", ["--budget", "4000"], "The budget of 24000 pixels is larger than the 18414 left in the pool"),
+        (
+            "select",
+            ["--budget", "4000"],
+            "--budget 4000 (24000 pixels in 6 images) exceeds the 18414 pixels left in the pool",
+        ),
         ("select", ["--seed", "1" + "0" * 40], "seed"),
         ("select", ["--seed", "5000000000", "--stream", "legacy"], "seed"),
         ("annotate-simulate", ["--error-rate", "2"], "error_rate"),
@@ -365,14 +369,14 @@ def test_weights_that_would_run_code_are_not_loaded(place, refused):
     assert (place / "canary").exists(), "the poison is none"
 
 
-@pytest.mark.parametrize("unit, budget, all_of_it", [("pixel", 3072, "pixels"), ("image", 0, "images")])
-def test_nothing_left_to_ask(unit, budget, all_of_it, place, preloaded, refused):
+@pytest.mark.parametrize("unit, budget", [("pixel", 3072), ("image", 0)])
+def test_nothing_left_to_query(unit, budget, place, preloaded, refused):
     words = ["score", "d.h5", "--measure", "random", "--unit", unit, "-o", "s.h5"]
     preloaded.run(*words, cwd=place).expect(0)
     preloaded.run("select", "d.h5", "s.h5", "--budget", budget, "-o", "q.h5", cwd=place).expect(0)
     preloaded.run("annotate-simulate", "d.h5", "q.h5", "-o", "a.h5", cwd=place).expect(0)
     more = ["select", "d.h5", "s.h5", "--annotations", "a.h5", "-o", "x.h5"]
-    refused(*more, says=f"There are no {all_of_it} left to ask about")
+    refused(*more, says="Nothing left to query: the ledger covers the whole pool.")
 
 
 def test_a_model_without_best_weights(place, preloaded, refused):
