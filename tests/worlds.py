@@ -83,14 +83,14 @@ def random_masks(names: list[str], size: tuple[int, int], classes: int, void: fl
 
 def write_superpixels(folder: Path, dataset: Path, **settings: object) -> Path:
     """Regions of the training images, squares of 64 pixels where nothing else is said."""
-    values = {"method": "grid", "region_pixels": 64, "workers": 1} | settings
-    return extract_superpixels.run(dataset, folder / f"{values['method']}.h5", ExtractSettings(**values))
+    values = ExtractSettings.load(settings, offered={"method": "grid", "region_pixels": 64, "workers": 1})
+    return extract_superpixels.run(dataset, folder / f"{values.method}.h5", values)
 
 
 def write_clusters(folder: Path, dataset: Path, superpixels: Path, **settings: object) -> Path:
     """Clusters of regions, by a small encoder with random weights where nothing else is said."""
     small = {"encoder": TINY["backbone"], "weights": "none", "clusters": 3, "device": "cpu", "workers": 1}
-    values = ClusterSettings(**small | settings)
+    values = ClusterSettings.load(settings, offered=small)
     return cluster_regions.run(dataset, superpixels, folder / f"clusters-{superpixels.stem}.h5", values)
 
 
