@@ -63,7 +63,7 @@ class Registry:
 
     def __init__(self, kind: str, package: str, facts: Mapping[str, Any] | None = None):
         self.kind, self.package, self.facts = kind, package, dict(facts or {})
-        self.group = f"alseg.{kind}s"
+        self.group = f"alseg.{kind}{'es' if kind.endswith('s') else 's'}"
         self.found: dict[str, Part] = {}
         self.loaded = False
 
