@@ -133,7 +133,7 @@ def report(
 @app.command("recipes")
 def recipes() -> None:
     """List the shipped recipes."""
-    from stages.reporting.listing import list_recipes
+    from stages.recipes.listing import list_recipes
 
     list_recipes()
 
@@ -141,7 +141,7 @@ def recipes() -> None:
 @app.command("profiles")
 def profiles() -> None:
     """List the shipped profiles."""
-    from stages.reporting.listing import list_profiles
+    from stages.recipes.listing import list_profiles
 
     list_profiles()
 
@@ -149,7 +149,7 @@ def profiles() -> None:
 @app.command("datasets")
 def datasets() -> None:
     """List the shipped datasets."""
-    from stages.reporting.listing import list_datasets
+    from stages.recipes.listing import list_datasets
 
     list_datasets()
 

@@ -9,7 +9,7 @@ from stages.answering.order import asking_order
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
-from stages.artifacts.superpixels import Superpixels
+from stages.artifacts.superpixels import BOX, Superpixels
 from stages.datasets.encode import FAST, png_bytes
 from stages.pixels.grids import read_place
 from stages.pixels.runs import Areas, areas_of, joined
@@ -38,7 +38,7 @@ class Questions:
         self.rows = rows_by_image(queries.image, queries.ids)
         self.boxes = np.stack([queries.y, queries.x, queries.y, queries.x], 1)
         if regions is not None:
-            corners = (regions.read(f"regions/{name}")[queries.region] for name in ("y0", "x0", "y1", "x1"))
+            corners = (regions.read(f"regions/{name}")[queries.region] for name in BOX)
             self.boxes = np.stack(list(corners), 1)
         middle = self.boxes[:, :2] + self.boxes[:, 2:]
         self.order = asking_order(self.rows, middle[:, 0], middle[:, 1])

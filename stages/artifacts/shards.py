@@ -21,6 +21,9 @@ from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 from stages.runtime.signals import stop_on_signal
 
+# Writes the arrays of some images and returns partial sums of theirs
+Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Shards:

@@ -18,7 +18,8 @@ from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import read_images
 from stages.runtime.errors import BadInput
 
-TABLE = ("size", "y0", "x0", "y1", "x1")
+BOX = ("y0", "x0", "y1", "x1")  # outermost pixels of a region
+TABLE = ("size", *BOX)
 
 
 class Superpixels(Artifact):

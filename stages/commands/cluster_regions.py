@@ -14,9 +14,9 @@ from stages.artifacts.header import Header, InputRef
 from stages.artifacts.images_table import write_images
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
-from stages.artifacts.superpixels import Superpixels
+from stages.artifacts.superpixels import BOX, Superpixels
 from stages.artifacts.weights import weights_ref
-from stages.regions.patches import BOX, PatchTask, cut_task
+from stages.regions.patches import PatchTask, cut_task
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count, map_in_processes
@@ -186,11 +186,11 @@ def clustered(
     features: np.ndarray, numbers: np.ndarray, settings: ClusterSettings
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Clusters (R,) u8, centroids (K,D) f32, and the mean squared distance between the two."""
-    from stages.regions.clustering import kmeans, nearest
+    from stages.regions.clustering import kmeans, nearest_centroids
 
     with Progress("clustering regions", len(features) * (settings.passes + 1)) as bar:
         centroids = kmeans(features, numbers, settings, bar.advance)
-        clusters, squared = nearest(features, centroids, bar.advance)
+        clusters, squared = nearest_centroids(features, centroids, bar.advance)
     return clusters, centroids, float(squared.mean(dtype=np.float64))
 
 

@@ -54,12 +54,12 @@ def run(
             if output.suffix:
                 new = publish_file(output, content(output, questions, given, ledger))
             else:
-                files = png_files(data.classes, data.palette, drawn(questions, given, ledger))
+                files = png_files(data.classes, data.palette, drawn_outlines(questions, given, ledger))
                 new = publish_folder(output, files)
         filled = f", {len(given)} of them answered" if given else ""
         say(f"wrote {output}: {len(asked)} queries{filled}" if new else f"{output} is up to date")
         if images is not None:
-            write_images(questions, images)
+            write_pngs(questions, images)
     return output
 
 
@@ -68,7 +68,7 @@ def content(output: Path, questions: Questions, given: dict[int, Given], ledger:
     queries = questions.queries
     if output.name.endswith(COCO):
         told = f"alseg: round {queries.round}, {len(queries)} queries for {queries.answer}"
-        return coco_document(questions.classes, told, drawn(questions, given, ledger))
+        return coco_document(questions.classes, told, drawn_outlines(questions, given, ledger))
     match output.suffix:
         case ".csv":
             return to_csv(questions, given)
@@ -95,7 +95,9 @@ def image_names(questions: Questions, output: Path) -> bytes:
     return array.getvalue()
 
 
-def drawn(questions: Questions, given: dict[int, Given], ledger: Annotations | None) -> Iterator[tuple[str, Outlines]]:
+def drawn_outlines(
+    questions: Questions, given: dict[int, Given], ledger: Annotations | None
+) -> Iterator[tuple[str, Outlines]]:
     require_paintable(questions)
     with Progress("drawing", len(questions.rows)) as bar:
         for image in questions.rows:
@@ -113,7 +115,7 @@ def publish_file(output: Path, content: bytes) -> bool:
     return True
 
 
-def write_images(questions: Questions, folder: Path) -> None:
+def write_pngs(questions: Questions, folder: Path) -> None:
     """The asked images as PNG, for tools that need them in the size of the dataset; those that are there stay."""
     missing = [image for image in questions.rows if not (folder / f"{image}.png").exists()]
     with Progress("writing images", len(missing)) as bar:

@@ -8,7 +8,7 @@ from typing import Any
 from stages.answering.exchange.coco import read_coco
 from stages.answering.exchange.indexed_png import read_png
 from stages.answering.exchange.painted import Outcome, Painting, painted_answers
-from stages.answering.exchange.tables import csv_rows, json_rows, read_answers
+from stages.answering.exchange.tables import csv_rows, json_rows, read_table_answers
 from stages.answering.given import name_fault
 from stages.answering.outcome import ledger_rows, publish_answers
 from stages.answering.questions import Questions
@@ -71,7 +71,7 @@ def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Ou
         painted = read_coco(path, document, data.classes, data.sizes)
         return painted_outcome(path, painted, questions, settings), [settings.annotator]
     rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
-    given = read_answers(path, rows, questions, settings)
+    given = read_table_answers(path, rows, questions, settings)
     new, people = ledger_rows(questions, given, {query: answer.seconds for query, answer in given.items()})
     return Outcome(new, {}), people
 

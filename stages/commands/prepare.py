@@ -28,7 +28,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 
 SHARD_IMAGES = 64
-LEVELS = np.arange(256) / 255
+GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
 
@@ -148,7 +148,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             if loaded.vertices is not None:
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]
-            table.append(asdict(Row(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
+            table.append(asdict(ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
         if faults:  # look at the rest too, so that all can be mended at once
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table}
@@ -156,7 +156,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
     shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
-        shard_rows = divided([[Row(**row) for row in part["table"]] for part in parts.sums], description, settings)
+        shard_rows = divided([[ImageRow(**row) for row in part["table"]] for part in parts.sums], description, settings)
         rows = [row for part in shard_rows for row in part]
         if description.division is not None:
             rows.sort(key=lambda row: (description.split_names.index(row.split), row.id))
@@ -188,7 +188,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """What a shard keeps of an image for the tables and statistics of the whole; ``sums``, ``squares`` see `levels`."""
 
     id: str
@@ -203,10 +203,12 @@ class Row:
 def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
     """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, levels as 0..1."""
     histogram = np.array(Image.fromarray(image).histogram(), dtype=np.float64).reshape(3, 256)
-    return (histogram @ LEVELS).tolist(), (histogram @ LEVELS**2).tolist()
+    return (histogram @ GREY_LEVELS).tolist(), (histogram @ GREY_LEVELS**2).tolist()
 
 
-def divided(parts: list[list[Row]], description: DatasetDescription, settings: PrepareSettings) -> list[list[Row]]:
+def divided(
+    parts: list[list[ImageRow]], description: DatasetDescription, settings: PrepareSettings
+) -> list[list[ImageRow]]:
     """The rows of each shard, those of the split that the description divides with the splits they get.
 
     Only here, when every image was decoded: the division is stratified by labels, which masks may have to tell.
@@ -219,7 +221,7 @@ def divided(parts: list[list[Row]], description: DatasetDescription, settings: P
     return [[replace(row, split=splits.get(row.id, row.split)) for row in part] for part in parts]
 
 
-def statistics(parts: list[list[Row]], split: str) -> tuple[np.ndarray, np.ndarray]:
+def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (3,) f64 of the channels over all pixels of ``split``, summed shard by shard."""
     sums, squares, pixels = np.zeros((len(parts), 3)), np.zeros((len(parts), 3)), 0
     for place, part in enumerate(parts):

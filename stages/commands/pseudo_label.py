@@ -13,7 +13,7 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.pseudo_labelling.disambiguation import disambiguate, require_sets
 from stages.pseudo_labelling.gating import finish_gated, gate_images, require_masks
-from stages.pseudo_labelling.labeller import finish_regions
+from stages.pseudo_labelling.labeller import finish_labels
 from stages.pseudo_labelling.sieving import require_dominant, sieve_images
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -86,7 +86,7 @@ def build(
         if gated:
             counts = finish_gated(writer, parts, ids, data, settings)
         else:
-            counts = finish_regions(writer, parts, ids, ledger, settings)
+            counts = finish_labels(writer, parts, ids, ledger, settings)
         return request.header(attributes, ledger.cost() | counts)
 
     return summary(join_shards(shards, finish).counts, len(ids), settings)

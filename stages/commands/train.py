@@ -127,7 +127,7 @@ def build(
     from stages.runtime.devices import choose_device
     from stages.runtime.randomness import torch_seed
     from stages.training.checkpoints import Checkpoints
-    from stages.training.loop import Row, Training
+    from stages.training.loop import HistoryRow, Training
     from stages.training.objectives.adversarial import AdversarialObjective
     from stages.training.objectives.class_sets import ClassSetObjective
     from stages.training.objectives.image_classes import ImageObjective
@@ -177,7 +177,7 @@ def build(
     if ranks.is_main:
         checkpoints.remove_others()
 
-    def write_history(history: list[Row]) -> None:
+    def write_history(history: list[HistoryRow]) -> None:
         if not request.output.exists():  # a finished model keeps its history until the new one is finished
             publish_bytes(request.path_beside(".history.csv"), history_csv(history))
 

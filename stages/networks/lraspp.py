@@ -10,7 +10,7 @@ from stages.networks.layers import resize_to
 from stages.networks.timm_backbone import build_backbone
 from stages.settings.network import NetworkSettings
 
-WIDTH = 128
+HEAD_WIDTH = 128
 """Channels within the head, as published and in torchvision."""
 
 LOW_STRIDE = 8
@@ -53,7 +53,7 @@ class LRASPP(InnerNetwork):
         return resize_to(self.classifier(*inner.head), size, self.settings.align_corners)
 
     def new_head(self, outputs: int) -> nn.Module:
-        return LiteHead(self.low, self.high, outputs, WIDTH)
+        return LiteHead(self.low, self.high, outputs, HEAD_WIDTH)
 
     def support_plan(self) -> SupportPlan:
         # Published with 256 channels where the other two architectures have 512.

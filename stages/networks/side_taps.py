@@ -22,7 +22,7 @@ PROBED = 256
 CONTAINERS = ("body.", "model.")
 """What timm puts before a module's name where it wraps the model to get at its feature maps."""
 
-REMEDY = "name three modules of the backbone with --side-taps"
+TAPS_REMEDY = "name three modules of the backbone with --side-taps"
 
 
 class SideTaps(NamedTuple):
@@ -75,12 +75,12 @@ def find_side_taps(settings: NetworkSettings) -> SideTaps:
         if len(names) < COUNT:
             raise BadInput(
                 f"Backbone {settings.backbone} has fewer than {COUNT} feature maps from stride {FINEST} on beside its "
-                f"deepest, so its side taps must be chosen: {REMEDY}, of {_candidates(shapes)}."
+                f"deepest, so its side taps must be chosen: {TAPS_REMEDY}, of {_candidates(shapes)}."
             )
     unknown = [name for name in names if _plain(name) not in spellings]
     if unknown:
         raise BadInput(
-            f"Backbone {settings.backbone} has no feature map at {', '.join(unknown)}: {REMEDY}, of "
+            f"Backbone {settings.backbone} has no feature map at {', '.join(unknown)}: {TAPS_REMEDY}, of "
             f"{_candidates(shapes)}."
         )
     modules = tuple(name if name in shapes else spellings[_plain(name)] for name in names)

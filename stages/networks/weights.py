@@ -26,7 +26,7 @@ NESTINGS = ("model", "model_state_dict", "state_dict")
 WRAPPERS = ("module.", "encoder.", "encoder_q.", "backbone.", "model.")
 """Prefixes that wrappers put before the names of a backbone; MoCo files (pixelpick.md 3.2) have ``encoder_q.``."""
 
-REMEDY = "give the file of weights with --weights, or --weights none for random ones."
+WEIGHTS_REMEDY = "give the file of weights with --weights, or --weights none for random ones."
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -113,7 +113,7 @@ def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Ten
             return f"timm {config.architecture}.{config.tag}", timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub clients raise a dozen kinds, some of them from libraries of their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadInput(f"No ImageNet weights for {backbone_name} could be had ({reason}): {REMEDY}") from error
+        raise BadInput(f"No ImageNet weights for {backbone_name} could be had ({reason}): {WEIGHTS_REMEDY}") from error
 
 
 def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"Weights {str(path)!r} cannot be read ({error.strerror}): {REMEDY}") from error
+        raise BadInput(f"Weights {str(path)!r} cannot be read ({error.strerror}): {WEIGHTS_REMEDY}") from error
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load(data)
@@ -129,14 +129,15 @@ def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes can make the readers fail in any way; none of them is ours to mend
         raise BadInput(
-            f"Weights {str(path)!r} are damaged, or hold more than plain tensors, which is refused unread: {REMEDY}"
+            f"Weights {str(path)!r} are damaged, or hold more than plain tensors, which is refused unread: "
+            f"{WEIGHTS_REMEDY}"
         ) from error
     # Each key is looked for once, so that a file that nests itself in itself comes to an end too.
     for key in NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise BadInput(f"Weights {str(path)!r} hold no tensors by name: {REMEDY}")
+        raise BadInput(f"Weights {str(path)!r} hold no tensors by name: {WEIGHTS_REMEDY}")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     return tensors, hashlib.sha256(data).hexdigest()
 

@@ -10,9 +10,8 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model
-from stages.artifacts.shards import Parts
+from stages.artifacts.shards import Fill, Parts
 from stages.pixels.void import VOID
-from stages.pseudo_labelling.labeller import Fill
 from stages.runtime.errors import BadInput
 from stages.settings.pseudo_label import PseudoLabelSettings
 

@@ -1,6 +1,6 @@
 """What every way of making pseudo-labels gives to the stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")
 PROTOTYPE_COLUMNS = ("prototypes/answer", "prototypes/class", "prototypes/y", "prototypes/x")
 # Writes `labels/<id>` of some images and, where regions were answered, the rows of `record`; returns among others
 # {"labelled": {image: labelled pixels}}
-Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
 
-def finish_regions(
+def finish_labels(
     writer: Writer, parts: Parts, ids: Sequence[str], ledger: Annotations, settings: PseudoLabelSettings
 ) -> dict[str, Any]:
     """Writes the tables that `record` collected, and counts what they say."""

@@ -10,7 +10,7 @@ faster); scores (C,H,W) f32, finite; labels (H,W) i64 region ids, -1 where there
 in any order, also ids that have no pixel; sets (A,C) bool the classes of the answers, C <= 255, possibly none.
 
 Similarities are inner products. How a device sums them up depends on its kernels and the shapes, so all comparisons of
-similarities allow for TOLERANCE: within it two are equal.
+similarities allow for SIMILARITY_TOLERANCE: within it two are equal.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from stages.pixels.void import VOID
 
-TOLERANCE = 1e-6
+SIMILARITY_TOLERANCE = 1e-6
 SHORTEST = 1e-12  # vectors below this length have no direction
 PIECE = 256  # pixels of one region that are compared at a time
 CHUNK = 2**22  # values held at a time, of features as well as of similarities
 
 Expansion = Literal["none", "reference", "largest"]
-Rule = Literal["reference", "largest"]
+SpreadRule = Literal["reference", "largest"]
 Quantile = Literal["median", "minimum"]
 
 
@@ -175,7 +175,7 @@ def expand(
     sets: Tensor,
     points: Tensor,
     tau: Tensor,
-    rule: Rule,
+    rule: SpreadRule,
     normalise: bool = False,
 ) -> Tensor:
     """(H,W) u8 classes that asked regions give to pixels of unasked regions that touch them; 255 elsewhere.
@@ -192,7 +192,7 @@ def expand(
     for pixels, inside, source, similarity in compared(features, labels, regions, sources, listed, points, normalise):
         width = similarity.shape[2]
         candidates = listed[source][:, :, :width, None]
-        passed = similarity > limit[source][:, :, :width, None] + TOLERANCE
+        passed = similarity > limit[source][:, :, :width, None] + SIMILARITY_TOLERANCE
         if rule == "reference":
             classes = smallest_of_largest(similarity, candidates, 2)
             turn = torch.arange(classes.shape[1], device=labels.device)[:, None]  # ascending ids, see `givers`
@@ -331,4 +331,4 @@ def exact_products(left: Tensor, right: Tensor) -> Tensor:
 
 def smallest_of_largest(values: Tensor, classes: Tensor, dim: int) -> Tensor:
     """Of the classes with the largest value along ``dim`` the smallest; u8 ``classes`` broadcasts with ``values``."""
-    return classes.where(values >= values.amax(dim, keepdim=True) - TOLERANCE, VOID).amin(dim)
+    return classes.where(values >= values.amax(dim, keepdim=True) - SIMILARITY_TOLERANCE, VOID).amin(dim)

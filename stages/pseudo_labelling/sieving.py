@@ -9,9 +9,10 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
+from stages.artifacts.shards import Fill
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
-from stages.pseudo_labelling.labeller import Fill, record
+from stages.pseudo_labelling.labeller import record
 from stages.pseudo_labelling.sieve import sieve
 from stages.runtime.errors import BadInput
 from stages.settings.pseudo_label import PseudoLabelSettings

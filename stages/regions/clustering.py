@@ -79,7 +79,7 @@ def kmeans(features: np.ndarray, numbers: np.ndarray, settings: ClusterSettings,
     return estimator.cluster_centers_.astype(np.float32)
 
 
-def nearest(features: np.ndarray, centroids: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
+def nearest_centroids(features: np.ndarray, centroids: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
     """For every region its nearest centroid (R,) u8, of equally near ones the first, and the squared distance (R,) f32.
 
     centroids (K,D) f32, K up to 256. The differences are squared and summed in float64, so that equal centroids are

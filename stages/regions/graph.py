@@ -6,11 +6,11 @@ without i itself; an edge stands at both of its ends.
 
 import numpy as np
 
-Graph = tuple[np.ndarray, np.ndarray]
-Table = dict[str, np.ndarray]
+Csr = tuple[np.ndarray, np.ndarray]
+RegionTable = dict[str, np.ndarray]
 
 
-def adjacency(labels: np.ndarray, count: int) -> Graph:
+def adjacency(labels: np.ndarray, count: int) -> Csr:
     """Neighbours of (H,W) int region ids 0..count-1; negative ids are no region and touch nothing.
 
     Returns offsets (count+1,) i64 and neighbours (E2,) i32. Two regions are neighbours when a pixel of one lies
@@ -40,7 +40,7 @@ def distinct(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndar
     return source, target
 
 
-def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Graph:
+def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Csr:
     """CSR of the directed edges source -> target, both (P,) ids below ``count``; repeated edges count once."""
     source, target = distinct(source, target, count)
     offsets = np.zeros(count + 1, dtype=np.int64)
@@ -48,7 +48,7 @@ def compressed(source: np.ndarray, target: np.ndarray, count: int) -> Graph:
     return offsets, target.astype(np.int32)
 
 
-def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, count: int) -> Graph:
+def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, count: int) -> Csr:
     """The graph in which node i has become node group[i] of 0..count-1; edges within a group vanish.
 
     Equals ``adjacency`` of the map ``group[labels]`` without reading a pixel. group (K,) int; returns CSR as above.
@@ -58,7 +58,7 @@ def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, cou
     return compressed(source[between], target[between], count)
 
 
-def region_table(labels: np.ndarray, count: int) -> Table:
+def region_table(labels: np.ndarray, count: int) -> RegionTable:
     """Pixel count and inclusive box of every region of (H,W) int ids, of which every one of 0..count-1 must occur.
 
     Returns ``size``, ``y0``, ``x0``, ``y1``, ``x1``, all (count,) i32. Negative ids are no region.
@@ -76,7 +76,7 @@ def region_table(labels: np.ndarray, count: int) -> Table:
     return gathered(ids, count, lengths, rows, left, rows, left + lengths - 1)
 
 
-def contract_table(table: Table, group: np.ndarray, count: int) -> Table:
+def contract_table(table: RegionTable, group: np.ndarray, count: int) -> RegionTable:
     """``region_table`` of the map ``group[labels]``, from the table of ``labels``, without reading a pixel.
 
     group (K,) int; every one of 0..count-1 must occur in it.
@@ -92,7 +92,7 @@ def gathered(
     x0: np.ndarray,
     y1: np.ndarray,
     x1: np.ndarray,
-) -> Table:
+) -> RegionTable:
     """The table of regions made of (P,) pieces that have a size and a box each, piece i belonging to ``ids[i]``."""
     table = {"size": np.bincount(ids, weights=size, minlength=count).astype(np.int32)}  # float64 sums are exact here
     for name, values in {"y0": y0, "x0": x0}.items():

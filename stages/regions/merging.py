@@ -3,26 +3,24 @@
 import numpy as np
 from scipy.special import rel_entr
 
-BLOCK = 4096  # edges whose distance is computed at once: the temporaries stay in the cache
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon distance of (...,C) shares, natural log: (...,) f64 in [0, sqrt(ln 2)], the same for (q, p).
-
-    The square root of the divergence. Inputs are non-negative with a positive sum and are brought to sum 1 in float64;
-    rounding cannot make the divergence negative, so near-identical inputs give a small number and never NaN.
-    """
-    return distance(normalised(p), normalised(q))
+EDGES_AT_ONCE = 4096  # edges whose distance is computed at once: the temporaries stay in the cache
 
 
 def normalised(shares: np.ndarray) -> np.ndarray:
-    """(...,C) shares brought to sum 1: float64, C-contiguous, so that sums do not depend on the caller's layout."""
+    """(...,C) shares, non-negative with a positive sum, brought to sum 1.
+
+    float64, C-contiguous, so that sums do not depend on the caller's layout.
+    """
     shares = np.ascontiguousarray(shares, dtype=np.float64)
     return shares / shares.sum(-1, keepdims=True)
 
 
-def distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """``jensen_shannon`` of shares that sum to 1 already."""
+def jensen_shannon_distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distance of `normalised` (...,C) shares, natural log: (...,) f64 in [0, sqrt(ln 2)].
+
+    The square root of the divergence, the same for (q, p). Rounding cannot make the divergence negative, so
+    near-identical inputs give a small number and never NaN.
+    """
     # KL(p || m) = sum of 2p ln(2p / 2m) / 2. Doubling is exact; halving p + q could underflow to 0 under a tiny p.
     double = p + q
     divergence = (rel_entr(p + p, double).sum(-1) + rel_entr(q + q, double).sum(-1)) / 4
@@ -58,7 +56,7 @@ def merge(
     """The root (K,) i32 of every region's merged region, given their mean class shares (K,C) and graph (see graph.py).
 
     Roots are visited by ascending ``rank`` (K,), a permutation. A region r that nobody has taken becomes a root and
-    takes the connected component, containing r, of {v not taken yet: jensen_shannon(P_r, P_v) < epsilon} and r itself;
+    takes the connected component, containing r, of {v not taken yet: distance(P_r, P_v) < epsilon} and r itself;
     what is taken stays taken. Members are compared with the root alone, so small steps do not chain.
 
     ``max_pixels``, with the ``sizes`` (K,) of the regions: a component grows in rings around its root, every ring in
@@ -105,7 +103,7 @@ def merge(
             around = {v for u in ring for v in links[begin[u] : begin[u + 1]] if roots[v] == v and place[v] > turn}
             asked = sorted(around - known)
             known.update(asked)
-            near = distance(shares[root], shares[asked]) < epsilon if asked else ()
+            near = jensen_shannon_distance(shares[root], shares[asked]) < epsilon if asked else ()
             ring = [v for v, chosen in zip(asked, near, strict=True) if chosen]
     return np.array(roots, dtype=np.int32)
 
@@ -121,7 +119,7 @@ def close_pairs(
     later = np.flatnonzero(rank[neighbours] > rank[source])
     source, target = source[later], neighbours[later]
     near = np.zeros(len(source), dtype=bool)
-    for start in range(0, len(source), BLOCK):
-        part = slice(start, start + BLOCK)
-        near[part] = distance(shares[source[part]], shares[target[part]]) < epsilon
+    for start in range(0, len(source), EDGES_AT_ONCE):
+        part = slice(start, start + EDGES_AT_ONCE)
+        near[part] = jensen_shannon_distance(shares[source[part]], shares[target[part]]) < epsilon
     return source[near], target[near]

@@ -19,7 +19,6 @@ import numpy as np
 A = -0.5  # of Keys' kernel
 TAPS = 4
 CHUNK_CELLS = 1 << 15  # arrays of so many cells stay in a core's cache
-BOX = ("y0", "x0", "y1", "x1")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An image cut into regions by its colours alone, or by its ground truth. The only file that imports cv2.
+"""An image cut into regions by its colours alone, or by its ground truth.
 
 Maps are (H,W) int32 with ids 0..K-1, every id present; only the oracle leaves pixels out (-1).
 

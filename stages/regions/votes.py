@@ -55,12 +55,3 @@ def label_precision(votes: np.ndarray, labels: np.ndarray) -> float | None:
     named = np.flatnonzero(labels != VOID)
     pixels = int(votes[named, :-1].sum(dtype=np.int64))
     return float(votes[named, labels[named]].sum(dtype=np.int64) / pixels) if pixels else None
-
-
-def achievable_accuracy(votes: np.ndarray) -> float:
-    """Share of the non-void pixels that are right if every region takes its best class; NaN without such pixels.
-
-    votes (A,C+1) as `vote` gives them.
-    """
-    right, pixels = achievable(votes)
-    return right / pixels if pixels else float("nan")

@@ -45,12 +45,15 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
                     labels["void"] -= several
                     labels["several classes"] = several
                 found["class_labels"] = labels
-            return found | (region_answers(artifact) if artifact.region_files else {})
+            return found | (rounds_of_regions(artifact) if artifact.region_files else {})
         case PseudoLabels():
             classes = artifact.attributes["classes"]
             counts = value_counts(artifact.label_map(image, len(classes)) for image in artifact.labelled_ids())
             void = int(counts[len(classes)])  # a class of its own for models that learned it
-            return {"cost": artifact.cost(), "class_labels": named(counts, classes) | ({"void": void} if void else {})}
+            return {
+                "cost": artifact.cost(),
+                "class_labels": counts_by_name(counts, classes) | ({"void": void} if void else {}),
+            }
         case Evaluation():
             miou, checkpoints = artifact.read("miou"), artifact.strings("models/checkpoint")
             files, iou = artifact.strings("models/file"), artifact.read("iou")
@@ -79,7 +82,7 @@ def image_classes(ledger: Annotations) -> dict[str, int]:
         counts, nothing = sets.sum(0, dtype=np.int64), int((~sets.any(1)).sum())
     else:
         counts, nothing = np.bincount(labels, minlength=256), int((labels == VOID).sum())
-    return named(counts, ledger.image_classes) | ({"none": nothing} if nothing else {})
+    return counts_by_name(counts, ledger.image_classes) | ({"none": nothing} if nothing else {})
 
 
 def cluster_table(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,12 +108,12 @@ def value_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
     return counts
 
 
-def named(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+def counts_by_name(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     return {name: int(counts[index]) for index, name in enumerate(classes)}
 
 
 def histogram(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    return named(counts, classes) | {"void": int(counts[VOID])}
+    return counts_by_name(counts, classes) | {"void": int(counts[VOID])}
 
 
 def answer_counts(ledger: Annotations) -> np.ndarray:
@@ -139,7 +142,7 @@ def pixels_with_several(ledger: Annotations) -> int:
     return found
 
 
-def region_answers(ledger: Annotations) -> dict[str, Any]:
+def rounds_of_regions(ledger: Annotations) -> dict[str, Any]:
     """What each round brought, and which classes the clicks went to, in a ledger with answers about regions.
 
     In rounds of class sets `label_precision` is that of the sets with one class; `mean_set_size` counts empty sets and

@@ -39,7 +39,7 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
     if as_json:
         print(json.dumps(description, indent=1))
     else:
-        show(description)
+        print_description(description)
 
 
 def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def value_range(values: np.ndarray) -> tuple[float, float] | None:
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def show(description: dict[str, Any]) -> None:
+def print_description(description: dict[str, Any]) -> None:
     """The description as tables."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{description['file']}[/bold]: {description['kind']}", markup=True)
@@ -119,7 +119,7 @@ def show(description: dict[str, Any]) -> None:
     facts.add_row("settings", pairs(description["settings"]))
     facts.add_row("counts", pairs(description["counts"]))
     for name, value in description["attributes"].items():
-        facts.add_row(name, pairs(value) if isinstance(value, dict) else short(value))
+        facts.add_row(name, pairs(value) if isinstance(value, dict) else short_json(value))
     facts.add_row("versions", pairs(description["versions"]))
     console.print(facts)
     arrays = Table("array", "number", "type", "shape", "range", box=None, pad_edge=False)
@@ -131,7 +131,7 @@ def show(description: dict[str, Any]) -> None:
     console.print(arrays)
     for title in ("splits", "cost", "image_classes", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
-            share_table(console, title.replace("_", " "), description[title])
+            print_shares(console, title.replace("_", " "), description[title])
     for title in ("rounds", "clusters"):
         if description.get(title):
             console.print(rows_table(description[title]))
@@ -145,7 +145,7 @@ def show(description: dict[str, Any]) -> None:
         console.print(f"{result['model']} ({result['checkpoint']}): mIoU {100 * result['miou']:.2f}; {pairs(values)}")
 
 
-def share_table(console: Console, title: str, values: dict[str, Any]) -> None:
+def print_shares(console: Console, title: str, values: dict[str, Any]) -> None:
     total = sum(values.values())
     table = Table(title, "", "", box=None, pad_edge=False)
     for name, value in values.items():
@@ -176,9 +176,9 @@ def number(name: str, value: float | None) -> str:
 
 
 def pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {short(value)}" for name, value in values.items())
+    return ", ".join(f"{name} {short_json(value)}" for name, value in values.items())
 
 
-def short(value: Any) -> str:
+def short_json(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, str) else value
     return text if len(text) <= 400 else f"{text[:400]}..."

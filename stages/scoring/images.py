@@ -8,9 +8,8 @@ import numpy as np
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
-from stages.artifacts.shards import Parts
+from stages.artifacts.shards import Fill, Parts
 from stages.runtime.errors import BadInput
-from stages.scoring.pixels import Fill
 from stages.settings.score import ScoreSettings
 
 

@@ -22,8 +22,8 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
     """Sum over the sides of mixing weight * divergence between final and side prediction, (B,h,w), at least 0.
 
     logits (B,C,h,w), sides (B,K,C,h,w) logits, mixing (B,K,h,w) weights >= 0. With "pixel" the divergence is
-    `jensen_shannon`; with "image" it is `mean_divergence`, one number per image and side, and an image for which it is
-    infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
+    `jensen_shannon_divergence`; with "image" it is `mean_divergence`, one number per image and side, and an image for
+    which it is infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
     """
     logits, sides, mixing = raised(logits), raised(sides), raised(mixing)
     total = torch.zeros_like(mixing[:, 0])
@@ -37,19 +37,8 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
     p = logits.softmax(1)
     terms = p_log_p(p)
     for side, weight in zip(sides.unbind(1), mixing.unbind(1), strict=True):
-        total += divergence(p, terms, side.softmax(1)).mul_(weight)
+        total += jensen_shannon_divergence(p, terms, side.softmax(1)).mul_(weight)
     return total
-
-
-@torch.no_grad()
-def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of every pixel, in [0, ln 2]: two (B,C,h,w) log-probabilities -> (B,h,w).
-
-    Sum over classes of 1/2 [p ln(p/a) + q ln(q/a)] with a = (p + q)/2. Exactly symmetric, exactly 0 where p = q, finite
-    where probabilities are 0.
-    """
-    p = raised(log_p).exp()
-    return divergence(p, p_log_p(p), raised(log_q).exp())
 
 
 @torch.no_grad()
@@ -72,8 +61,12 @@ def mean_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (total.double().mean((1, 2)) / log_p.shape[1]).to(total.dtype)
 
 
-def divergence(p: Tensor, terms: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of (B,C,h,w) probabilities p and q, with `terms` = p_log_p(p) -> (B,h,w)."""
+def jensen_shannon_divergence(p: Tensor, terms: Tensor, q: Tensor) -> Tensor:
+    """Of every pixel, in [0, ln 2]: (B,C,h,w) probabilities p and q, and `terms` = p_log_p(p) -> (B,h,w).
+
+    Sum over classes of 1/2 [p ln(p/a) + q ln(q/a)] with a = (p + q)/2. Exactly symmetric, exactly 0 where p = q, finite
+    where probabilities are 0.
+    """
     total = torch.zeros_like(p[:, 0])
     for first, term, second in zip(p.unbind(1), terms.unbind(1), q.unbind(1), strict=True):
         # class by class and not as a difference of two entropies, which would lose the digits of small divergences

@@ -8,12 +8,11 @@ import numpy as np
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
-from stages.artifacts.shards import Parts
+from stages.artifacts.shards import Fill, Parts
 from stages.pixels.grids import Size
 from stages.runtime.randomness import stream
 from stages.settings.score import ScoreSettings
 
-Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
 
 

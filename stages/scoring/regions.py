@@ -11,10 +11,10 @@ from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
-from stages.artifacts.shards import Parts
+from stages.artifacts.shards import Fill, Parts
 from stages.artifacts.superpixels import Superpixels
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
-from stages.scoring.pixels import Fill, random_scores
+from stages.scoring.pixels import random_scores
 from stages.selecting.cluster_budgets import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.settings.score import ScoreSettings
 

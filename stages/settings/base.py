@@ -382,7 +382,7 @@ def read_text(field: FieldInfo, value: Any) -> Any:
 def unknown_setting(name: str, known: Iterable[str]) -> str:
     """The sentence for a name that is no setting."""
     close = get_close_matches(name, list(known), n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(known))}."
+    hint = f"did you mean {' or '.join(close)}?" if close else "no setting has a similar name (see --help-all)."
     return f"unknown setting {name!r}; {hint}"
 
 

@@ -20,7 +20,7 @@ from stages.training.checkpoints import Checkpoints
 from stages.training.objective import Objective
 from stages.training.schedules import build_schedule
 
-Row = dict[str, float]
+HistoryRow = dict[str, float]
 MAIN = "network"  # the optimiser whose losses stand in the history under their own names
 
 
@@ -36,7 +36,7 @@ class State:
     best_value: float = math.nan  # of the objective's criterion
     without_better: int = 0
     finished: bool = False
-    history: list[Row] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Trained:
     last: dict[str, Tensor]
     best: dict[str, Tensor] | None
     best_epoch: int
-    history: list[Row]
+    history: list[HistoryRow]
     others: dict[str, dict[str, Tensor]]
 
 
@@ -77,7 +77,7 @@ class Training:
         self.saved_at = time.monotonic()
         self.restore()
 
-    def run(self, after_epoch: Callable[[list[Row]], None] = lambda history: None) -> Trained:
+    def run(self, after_epoch: Callable[[list[HistoryRow]], None] = lambda history: None) -> Trained:
         """Trains to the end, or raises Stopped after saving when a signal asks for it."""
         steps = self.settings.epochs * self.objective.steps_per_epoch
         batches = self.objective.batches(self.state.step)
@@ -150,7 +150,7 @@ class Training:
         """Validates where it is due, keeps the best weights, decides whether the training is over."""
         state, settings = self.state, self.settings
         epoch = state.step // self.objective.steps_per_epoch
-        row: Row = {
+        row: HistoryRow = {
             "epoch": epoch,
             "step": state.step,
             "lr_factor": self.factor(state.step - 1),

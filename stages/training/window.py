@@ -97,7 +97,7 @@ def reflected(first: int, last: int, size: int) -> np.ndarray:
     return np.minimum(folded, 2 * size - 1 - folded)
 
 
-def nearest(positions: np.ndarray, scaled: int, source: int) -> np.ndarray:
+def reflected_pixels(positions: np.ndarray, scaled: int, source: int) -> np.ndarray:
     """Positions of any shape f64 in 0..scaled -> i64 indices of the source pixels there, reflected about the edges."""
     indices = np.floor(positions * source / scaled).astype(np.int64)
     first = int(indices.min())
@@ -110,7 +110,7 @@ def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.n
     height, width = labels.shape
     if window.angle:
         y, x = rotated_positions(window)
-        y, x = nearest(y, window.scaled_height, height), nearest(x, window.scaled_width, width)
+        y, x = reflected_pixels(y, window.scaled_height, height), reflected_pixels(x, window.scaled_width, width)
     else:
         y = source_indices(window.top, rows, window.scaled_height, height)[:, None]
         x = source_indices(window.left, columns, window.scaled_width, width)

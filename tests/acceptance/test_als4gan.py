@@ -69,7 +69,7 @@ from stages.training.loop import Training
 from stages.training.losses.adversarial import total_loss
 from stages.training.objectives.adversarial import AdversarialObjective
 from stages.training.samples.images import ImageSamples, image_targets
-from stages.training.samples.streams import STREAMS, Parts, StreamSamples, collate_part
+from stages.training.samples.streams import STREAMS, StreamBatch, StreamSamples, collate_part
 from stages.training.window import Scales, Window, crop_image, crop_labels
 
 CLASSES = 3
@@ -781,7 +781,7 @@ def test_check_20_what_is_predicted_rightly_looks_real(world, tmp_path):
     objective.network = Told(part.labels, CLASSES)
     hidden = collate_part([objective.samples[("real", index, 0)] for index in range(4)])
     hidden.labels.fill_(VOID)
-    fake, real, losses = objective.generate(Parts(part, hidden, part))
+    fake, real, losses = objective.generate(StreamBatch(part, hidden, part))
     assert fake.shape == (4, CLASSES + 3, 80, 88)
     assert torch.equal(fake, real)
     outside = ~part.valid[:, None].expand_as(fake)

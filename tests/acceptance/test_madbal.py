@@ -68,7 +68,7 @@ from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
-from stages.training.objectives.labels import class_weights, label_loss
+from stages.training.objectives.labels import label_loss, label_weights
 from stages.training.samples.maps import TrainingSamples
 from stages.training.schedules import build_schedule
 from stages.training.window import Window, crop_labels
@@ -555,8 +555,8 @@ def test_the_reference_recipe_chooses_the_same_for_any_batch(world, tmp_path):
 
 
 def test_check_15_class_weights_are_one_less_the_share():
-    assert class_weights("complement", np.array([60, 30, 10])).tolist() == pytest.approx([0.4, 0.7, 0.9])
-    assert class_weights("complement", np.array([60, 30, 10, 0])).tolist() == pytest.approx([0.4, 0.7, 0.9, 1])
+    assert label_weights("complement", np.array([60, 30, 10])).tolist() == pytest.approx([0.4, 0.7, 0.9])
+    assert label_weights("complement", np.array([60, 30, 10, 0])).tolist() == pytest.approx([0.4, 0.7, 0.9, 1])
     for name in RECIPES:
         assert settings_of("model", recipe=name).class_weights == "complement"
         assert settings_of("support", recipe=name).class_weights == "complement"

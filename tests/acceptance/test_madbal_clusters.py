@@ -6,10 +6,10 @@ from worlds import random_masks, write_clusters, write_dataset, write_superpixel
 
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.superpixels import Superpixels
+from stages.artifacts.superpixels import BOX, Superpixels
 from stages.regions.features import load_encoder
 from stages.regions.graph import region_table
-from stages.regions.patches import BOX, cut_patches
+from stages.regions.patches import cut_patches
 from stages.runtime.randomness import stream
 from stages.settings.cluster_regions import ClusterSettings
 

@@ -68,7 +68,7 @@ def test_counts_as_fresh(name, copies):
 
 
 def test_a_model_of_then_still_predicts(copies):
-    words = "score dataset.h5 --model model.safetensors --device cpu -o again.h5".split()
+    words = ["score", "dataset.h5", "--model", "model.safetensors", "--device", "cpu", "-o", "again.h5"]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     then, now = open_any(copies / "scores-pixels.h5"), open_any(copies / "again.h5")
     for image in then.ids:  # another processor rounds otherwise

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 
-from stages.regions.clustering import kmeans, nearest
+from stages.regions.clustering import kmeans, nearest_centroids
 from stages.runtime.randomness import stream
 from stages.settings.cluster_regions import ClusterSettings
 from tests.bench.class_sets import memory
@@ -41,7 +41,7 @@ def main(regions: int) -> None:
     features, numbers = random_features(regions), np.full(regions // PER_IMAGE, PER_IMAGE)
     centroids: list[np.ndarray] = []
     one = seconds(lambda: centroids.append(kmeans(features, numbers, settings, lambda count: None)))
-    assigned = seconds(lambda: nearest(features, centroids[0], lambda count: None))
+    assigned = seconds(lambda: nearest_centroids(features, centroids[0], lambda count: None))
     peak = {"features": features.nbytes / 1e6, "peak": memory("VmHWM")}
     print(json.dumps({"pass": one, "assigned": assigned} | peak))
 

@@ -19,8 +19,7 @@ from stages.runtime.devices import choose_device
 from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
-from stages.training.loop import Row as HistoryRow
-from stages.training.loop import Training
+from stages.training.loop import HistoryRow, Training
 from stages.training.objectives.labels import LabelObjective
 from stages.training.samples.maps import TrainingSamples
 from tests.bench.material import first_labels, quiet, street_dataset

@@ -9,12 +9,13 @@ from pycocotools import mask as coco
 
 from stages.answering.exchange.coco import string_counts
 from stages.answering.exchange.names import image_of, known_names
-from stages.answering.exchange.values import OPEN, SKIPPED, UNPAINTED, VOID, colours_of, names_of, values_of
+from stages.answering.exchange.values import OPEN, SKIP, UNPAINTED, colours_of, names_of, values_of
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 
 def test_values_beside_the_classes():
-    assert (UNPAINTED, SKIPPED, OPEN, VOID) == (252, 253, 254, 255)
+    assert (UNPAINTED, SKIP, OPEN, VOID) == (252, 253, 254, 255)
     assert names_of(["road", "void"]) == {
         0: "road",
         1: "void",

@@ -10,7 +10,7 @@ from worlds import random_masks, write_clusters, write_dataset, write_superpixel
 from stages.artifacts.clusters import Clusters
 from stages.reporting.inspection import describe
 from stages.reporting.inspection import run as inspect
-from stages.reporting.pictures.clusters import COLUMNS, GAP, LEFT, TILE, TOP
+from stages.reporting.pictures.clusters import LABEL_WIDTH, PATCHES_PER_ROW, SIDE, SPACE, TITLE_HEIGHT
 from stages.reporting.pictures.overlay import draw
 from stages.runtime.errors import BadInput
 
@@ -28,18 +28,18 @@ def clusters(tmp_path_factory):
 
 
 def sheet_of(png: bytes) -> np.ndarray:
-    """The tiles of a sheet as colours of their middle: (K,COLUMNS,3) u8."""
+    """The tiles of a sheet as colours of their middle: (K,PATCHES_PER_ROW,3) u8."""
     picture = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
-    rows = (picture.shape[0] - TOP) // (TILE + GAP)
-    assert picture.shape[1] == LEFT + COLUMNS * (TILE + GAP)
-    middle = np.arange(max(rows, COLUMNS)) * (TILE + GAP) + TILE // 2
-    return picture[TOP + middle[:rows, None], LEFT + middle[None, :COLUMNS]]
+    rows = (picture.shape[0] - TITLE_HEIGHT) // (SIDE + SPACE)
+    assert picture.shape[1] == LABEL_WIDTH + PATCHES_PER_ROW * (SIDE + SPACE)
+    middle = np.arange(max(rows, PATCHES_PER_ROW)) * (SIDE + SPACE) + SIDE // 2
+    return picture[TITLE_HEIGHT + middle[:rows, None], LABEL_WIDTH + middle[None, :PATCHES_PER_ROW]]
 
 
 def test_every_row_has_patches_of_its_cluster_alone(clusters):
     assert clusters.header.counts["regions_per_cluster"] == [20, 20, 20]
     tiles = sheet_of(draw(clusters, None, None))
-    assert tiles.shape == (3, COLUMNS, 3)
+    assert tiles.shape == (3, PATCHES_PER_ROW, 3)
     for number in range(3):
         of_image = clusters.of_regions.tolist().index(number) // 20
         assert (tiles[number] == COLOURS[of_image]).all()
@@ -61,9 +61,11 @@ def test_patches_of_any_side_and_random_clusters_are_shown(clusters, patch, tmp_
     png = draw(Clusters(found), None, None)
     assert png == draw(Clusters(found), None, None)
     tiles = sheet_of(png)
-    assert tiles.shape == (20, COLUMNS, 3)
+    assert tiles.shape == (20, PATCHES_PER_ROW, 3)
     shown = (tiles != 255).any(-1).sum(1)
-    np.testing.assert_array_equal(shown, np.bincount(Clusters(found).of_regions, minlength=20).clip(max=COLUMNS))
+    np.testing.assert_array_equal(
+        shown, np.bincount(Clusters(found).of_regions, minlength=20).clip(max=PATCHES_PER_ROW)
+    )
 
 
 def test_inspect_tells_and_draws(clusters, tmp_path, capsys):

@@ -239,7 +239,7 @@ def test_tiles_hold_their_images(world):
     queries, data = open_any(world["queries"]), Dataset(world["dataset"])
     picture = np.array(Image.open(io.BytesIO(draw(queries, None, None))).convert("RGB"))
     first = fitted(data.image(queries.ids[queries.image[0]]), 132, 176)
-    top = sheet.TITLE + sheet.HEADING + 2 * sheet.LINE + 4
+    top = sheet.TITLE + sheet.SECTION_TITLE + 2 * sheet.LINE + 4
     shown = picture[top : top + 132, sheet.MARGIN : sheet.MARGIN + 176]
     assert np.array_equal(shown, first)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
-from stages.regions.clustering import feeding, kmeans, nearest, random_clusters, require_enough
+from stages.regions.clustering import feeding, kmeans, nearest_centroids, random_clusters, require_enough
 from stages.runtime.errors import BadInput
 from stages.settings.cluster_regions import ClusterSettings
 
@@ -53,7 +53,7 @@ def test_finds_what_is_there_and_again_the_same(order):
     # more clusters than centres: k-means++ from one batch may start twice in the same one
     settings = ClusterSettings(clusters=8, order=order, passes=3, batch=64)
     centroids = kmeans(features, np.array(numbers), settings, nothing)
-    clusters, squared = nearest(features, centroids, nothing)
+    clusters, squared = nearest_centroids(features, centroids, nothing)
     assert centroids.dtype == np.float32
     assert clusters.dtype == np.uint8
     assert all(len(np.unique(centre[clusters == number])) <= 1 for number in range(8))
@@ -81,7 +81,7 @@ def test_reference_is_scikit_learn_fed_by_hand():
 @settings(max_examples=100, deadline=None)
 def test_nearest_is_brute_force_and_the_first_of_equals(values, centroids):
     features, places = np.array(values, dtype=np.float16), np.array(centroids, dtype=np.float32)
-    clusters, squared = nearest(features, places, nothing)
+    clusters, squared = nearest_centroids(features, places, nothing)
     for row, value in enumerate(values):
         distances = [sum((a - b) ** 2 for a, b in zip(value, place, strict=True)) for place in centroids]
         assert clusters[row] == distances.index(min(distances))
@@ -92,9 +92,9 @@ def test_nearest_goes_in_batches_and_takes_256_clusters(monkeypatch):
     features = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float16)
     centroids = np.random.default_rng(1).normal(size=(256, 8)).astype(np.float32)
     told: list[int] = []
-    whole = nearest(features, centroids, told.append)
+    whole = nearest_centroids(features, centroids, told.append)
     monkeypatch.setattr("stages.regions.clustering.ASSIGNED_TOGETHER", 64)
-    for one, two in zip(whole, nearest(features, centroids, told.append), strict=True):
+    for one, two in zip(whole, nearest_centroids(features, centroids, told.append), strict=True):
         np.testing.assert_array_equal(one, two)
     assert sum(told) == 2000
     assert whole[0].max() > 250
@@ -112,7 +112,7 @@ def test_progress_is_told_every_region_of_every_pass():
 def test_many_equal_features_are_no_fault():
     features = np.ones((64, 5), dtype=np.float16)
     centroids = kmeans(features, np.array([32, 32]), ClusterSettings(clusters=4), nothing)
-    clusters, squared = nearest(features, centroids, nothing)
+    clusters, squared = nearest_centroids(features, centroids, nothing)
     assert np.isfinite(centroids).all()
     assert (clusters == clusters[0]).all()
     assert squared.max() < 1e-6
@@ -145,7 +145,7 @@ def test_the_features_are_never_copied_as_a_whole():
     features, numbers = np.random.default_rng(0).normal(size=(40_000, 64)).astype(np.float16), np.full(400, 100)
     tracemalloc.start()
     centroids = kmeans(features, numbers, ClusterSettings(passes=1), nothing)
-    nearest(features, centroids, nothing)
+    nearest_centroids(features, centroids, nothing)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert features.nbytes > 5_000_000

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from stages.reporting.report.charts import Series, line_chart, marker, nice, short, x_axis
-from stages.reporting.report.heat import DARK, LIGHT, contrast, heat_cell, ink, luminance, ramp
+from stages.reporting.report.heat import DARK_ANCHORS, LIGHT_ANCHORS, contrast, heat_cell, ink, luminance, ramp
 from stages.reporting.report.pictures import WIDEST, decoded, encoded, panel_of, to_bytes, wrong_pixels
 
 
 class TestHeat:
-    @pytest.mark.parametrize("anchors", [LIGHT, DARK])
+    @pytest.mark.parametrize("anchors", [LIGHT_ANCHORS, DARK_ANCHORS])
     def test_text_can_be_read_on_every_level(self, anchors):
         assert all(contrast(ink(colour), colour) >= 4.5 for colour in ramp(anchors))
 
-    @pytest.mark.parametrize(("anchors", "sign"), [(LIGHT, -1), (DARK, 1)])
+    @pytest.mark.parametrize(("anchors", "sign"), [(LIGHT_ANCHORS, -1), (DARK_ANCHORS, 1)])
     def test_brightness_alone_tells_the_levels_apart(self, anchors, sign):
         steps = np.diff([luminance(colour) for colour in ramp(anchors)])
         assert (sign * steps > 0).all()

@@ -19,7 +19,7 @@ from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
 from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaussian_blur
 from stages.training.loop import Training
-from stages.training.objectives.labels import LabelObjective, class_weights
+from stages.training.objectives.labels import LabelObjective, label_weights
 from stages.training.samples.maps import TrainingSamples, epoch_batches
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
@@ -176,9 +176,9 @@ def test_a_kernel_wider_than_the_crop_is_cut_to_what_reflection_reaches():
 
 def test_class_weights():
     counts = np.array([60, 30, 10, 0])
-    assert class_weights("none", counts) is None
-    assert class_weights("complement", counts) == pytest.approx([0.4, 0.7, 0.9, 1.0])
-    inverse = class_weights("inverse", counts)
+    assert label_weights("none", counts) is None
+    assert label_weights("complement", counts) == pytest.approx([0.4, 0.7, 0.9, 1.0])
+    inverse = label_weights("inverse", counts)
     assert inverse[:3] * counts[:3] == pytest.approx([inverse[0] * 60] * 3)
     assert inverse[:3].mean() == pytest.approx(1)
     assert inverse[3] == 1

@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
-MOST_BYTES = 1 << 16
+MOST_REQUEST_BYTES = 1 << 16
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 # On every answer. Nothing is cached: another server may come to the same address with other images.
 HEADERS = {
@@ -45,7 +45,7 @@ class Guard:
         refused = self.refusal(headers, opening)
         if refused is None:
             limits = [most for path, most in self.uploads.items() if scope["path"].startswith(path)]
-            refused, receive = await within_limit(headers, receive, max(limits, default=MOST_BYTES))
+            refused, receive = await within_limit(headers, receive, max(limits, default=MOST_REQUEST_BYTES))
         extra = dict(HEADERS)
         if opening:
             extra["Set-Cookie"] = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"

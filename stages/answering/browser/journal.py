@@ -33,7 +33,7 @@ class Journal:
             sync_folder(path.parent)
             if fresh:
                 sync_folder(path.parent.parent)
-            self.answers, self.length = read_answers(path, questions)
+            self.answers, self.length = read_journal(path, questions)
             os.ftruncate(self.file, self.length)
         except BaseException:
             self.close()
@@ -63,7 +63,7 @@ class Journal:
             self.path.parent.rmdir()
 
 
-def read_answers(path: Path, questions: Questions) -> tuple[list[Given], int]:
+def read_journal(path: Path, questions: Questions) -> tuple[list[Given], int]:
     """The answers in a journal and the bytes that they take.
 
     A last line that was torn does not count: nobody was told that it was saved. BadInput for damage anywhere else.

@@ -20,7 +20,7 @@ from stages.datasets.encode import FAST, png_bytes
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
-MOST_BYTES = 1 << 26  # of an uploaded file
+MOST_MASK_BYTES = 1 << 26  # of an uploaded file
 MOST_TOLD = 6  # classes
 OPACITY = 170  # of 255, of the colours over the image
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from stages.answering.browser.guard import App, Guard
-from stages.answering.browser.masks import MOST_BYTES, MaskFiles
+from stages.answering.browser.masks import MOST_MASK_BYTES, MaskFiles
 from stages.answering.browser.session import Conflict, Session
 from stages.answering.given import Given, Refused, Text, what_is_wrong
 from stages.answering.questions import ASKED
@@ -56,7 +56,7 @@ def application(session: Session, token: str, host: str, port: int) -> App:
     pages = {path: static(*file) for path, file in FILES.items()}
 
     async def description(request: Request) -> Response:
-        return JSONResponse(describe(session))
+        return JSONResponse(page_facts(session))
 
     async def image(request: Request) -> Response:
         name = session.questions.image(asked_query(request))
@@ -142,12 +142,12 @@ def application(session: Session, token: str, host: str, port: int) -> App:
     routes += [Route(path, post, methods=["POST"]) for path, post in posts.items()]
     web = Starlette(
         routes=routes,
-        exception_handlers={Refused: refused, StageFailed: failed, BadInput: failed, HTTPException: plain},  # type: ignore[dict-item]
+        exception_handlers={Refused: refused, StageFailed: failed, BadInput: failed, HTTPException: plain_answer},  # type: ignore[dict-item]
     )
-    return Guard(web, token, host, port, {} if session.masks is None else {"/mask/": MOST_BYTES})
+    return Guard(web, token, host, port, {} if session.masks is None else {"/mask/": MOST_MASK_BYTES})
 
 
-def describe(session: Session) -> dict[str, Any]:
+def page_facts(session: Session) -> dict[str, Any]:
     """What the page needs to know once."""
     questions, settings = session.questions, session.settings
     classes = zip(questions.classes, questions.colours, session.keys, strict=True)
@@ -201,5 +201,5 @@ def failed(request: Request, error: StageFailed | BadInput) -> Response:
     return JSONResponse({"told": str(error)}, status_code=507 if isinstance(error, StageFailed) else 500)
 
 
-def plain(request: Request, error: HTTPException) -> Response:
+def plain_answer(request: Request, error: HTTPException) -> Response:
     return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=error.headers)

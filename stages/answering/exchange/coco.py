@@ -17,7 +17,7 @@ from stages.pixels.grids import Size
 from stages.pixels.runs import areas_of, spans
 from stages.runtime.errors import BadInput
 
-Side = Annotated[int, Field(ge=1, le=1 << 16)]
+ImageSide = Annotated[int, Field(ge=1, le=1 << 16)]
 Coordinate = Annotated[float, Field(ge=-(1 << 17), le=1 << 17, allow_inf_nan=False)]  # beyond, pycocotools crashes
 
 
@@ -30,11 +30,11 @@ class Category(Lenient):
     name: str
 
 
-class Picture(Lenient):
+class CocoImage(Lenient):
     id: int
     file_name: str
-    height: Side
-    width: Side
+    height: ImageSide
+    width: ImageSide
 
 
 class Runs(Lenient):
@@ -54,7 +54,7 @@ class Document(Lenient):
     """What is read of a COCO file."""
 
     categories: list[Category]
-    images: list[Picture]
+    images: list[CocoImage]
     annotations: list[Shape]
 
 
@@ -70,7 +70,7 @@ def coco_document(classes: Sequence[str], told: str, images: Iterable[tuple[str,
     for number, (image, found) in enumerate(images, start=1):
         height, width = found.numbers.shape
         pictures.append({"id": number, "file_name": f"{image}.png", "height": height, "width": width})
-        for values, shape in zip(found.values, encoded(found.numbers, len(found.values)), strict=True):
+        for values, shape in zip(found.values, encoded_shapes(found.numbers, len(found.values)), strict=True):
             shapes += [shape | {"image_id": number, "category_id": category[value]} for value in values]
     document = {
         "info": {"description": told},
@@ -82,7 +82,7 @@ def coco_document(classes: Sequence[str], told: str, images: Iterable[tuple[str,
     return json.dumps(document, ensure_ascii=False).encode()
 
 
-def encoded(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
+def encoded_shapes(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
     """`segmentation`, `area`, `bbox` and `iscrowd` of the shapes 0..count-1 in numbers (H,W) i32."""
     from pycocotools import mask as coco
 

@@ -17,7 +17,7 @@ from stages.datasets.encode import png_bytes
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 
-HEADING = "# label:color_rgb:parts:actions"
+LABELMAP_HEADING = "# label:color_rgb:parts:actions"
 COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # of a name with colons the last one counts
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 
@@ -44,7 +44,7 @@ def png_files(
         ids.append(image)
         yield f"{FOLDER}/{image}.png", png_bytes(table[found.numbers], shown)
     lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
-    yield LABELS, "\n".join([HEADING, *lines, ""]).encode()
+    yield LABELS, "\n".join([LABELMAP_HEADING, *lines, ""]).encode()
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
 
 
@@ -83,7 +83,7 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
     colours: dict[int, int | str] = {}
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line == HEADING or line.startswith("# "):
+        if not line.strip() or line == LABELMAP_HEADING or line.startswith("# "):
             continue
         parts = COLOURED.fullmatch(line)
         if parts is None:
@@ -114,11 +114,11 @@ def values_in(
     seen, names = read_mask(file, "index"), names_of(classes)
     strange = [value for value in np.unique(seen).tolist() if value not in names]
     if strange:
-        raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {told(names)}.")
+        raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {values_told(names)}.")
     return seen.astype(np.uint8)
 
 
-def told(names: Mapping[int, str]) -> str:
+def values_told(names: Mapping[int, str]) -> str:
     return " and ".join(f"{value} ({name})" for value, name in names.items() if value >= UNPAINTED)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.answering.exchange.values import OPEN, SKIPPED
+from stages.answering.exchange.values import OPEN, SKIP
 from stages.answering.given import Given
 from stages.answering.questions import EXACT, Questions
 from stages.artifacts import answers as states
@@ -75,4 +75,4 @@ def outlines(questions: Questions, given: dict[int, Given], ledger: Annotations 
 
 
 def painted_with(given: Given) -> list[int]:
-    return [SKIPPED] if given.skip else [*given.classes, *([VOID] if given.void else [])]
+    return [SKIP] if given.skip else [*given.classes, *([VOID] if given.void else [])]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from stages.answering.clicks import precise_clicks
-from stages.answering.exchange.values import OPEN, SKIPPED, UNPAINTED
+from stages.answering.exchange.values import OPEN, SKIP, UNPAINTED
 from stages.answering.outcome import answer_rows
 from stages.answering.questions import EXACT, Questions
 from stages.artifacts import answers as states
@@ -164,7 +164,7 @@ def named_answers(questions: Questions, painted: Mapping[str, Painting], setting
 
 def one_class(above: np.ndarray, classes: int) -> Said:
     """What covers most of each query; above (Q,256) as `Below.counted` has what is seen from above."""
-    told = np.column_stack([above[:, :classes], above[:, [VOID, SKIPPED, OPEN]]])
+    told = np.column_stack([above[:, :classes], above[:, [VOID, SKIP, OPEN]]])
     best = np.where(told.any(1), told.argmax(1), -1)  # ties: the smallest class
     void, skip, still_open = (best == classes + place for place in range(3))
     return Said(best[:, None] == np.arange(classes), void, skip, still_open & told[:, :-1].any(1))
@@ -175,7 +175,7 @@ def all_classes(above: np.ndarray, painted: np.ndarray, classes: int) -> Said:
     named, void = painted[:, :classes] > 0, painted[:, VOID] > 0
     answered = named.any(1) | void
     still_open = above[:, OPEN] > above[:, :classes].sum(1) + above[:, VOID]
-    skip = (painted[:, SKIPPED] > 0) & ~answered & ~still_open
+    skip = (painted[:, SKIP] > 0) & ~answered & ~still_open
     return Said(named & ~still_open[:, None], void & ~still_open, skip, still_open & answered)
 
 
@@ -223,7 +223,7 @@ def finished(counts: np.ndarray, classes: int, unit: str) -> Finished:
     """Which queries have exact answers; counts (Q,256) as `Below.counted` has them."""
     every, still_open, nothing = counts.sum(1), counts[:, OPEN], counts[:, UNPAINTED]
     done = (still_open == 0) & (nothing < every)
-    skip = done & (counts[:, SKIPPED] + nothing == every)
+    skip = done & (counts[:, SKIP] + nothing == every)
     if unit == "image":  # a mask shows something, or it is none
         done, skip = done & counts[:, :classes].any(1), np.zeros_like(skip)
     return Finished(done, skip, ~done & (still_open + nothing < every))

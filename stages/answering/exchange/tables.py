@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.answering.exchange.values import SKIPPED, words_beside
+from stages.answering.exchange.values import SKIP, words_beside
 from stages.answering.given import Given, fits, name_fault
 from stages.answering.questions import EXACT, Questions
+from stages.artifacts.superpixels import BOX
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.annotate_simulate import MOST_SECONDS
@@ -18,9 +19,8 @@ from stages.settings.import_answers import ImportSettings
 
 FORMAT = "alseg-queries"
 PLACE = {"pixel": ("image", "y", "x"), "region": ("image", "region"), "image": ("image",)}
-BOX = ("y0", "x0", "y1", "x1")  # of regions, to find them; not read back
 ANSWER = ("class", "seconds", "annotator")
-BETWEEN = ";"  # the classes of a set in CSV
+BETWEEN_NAMES = ";"  # the classes of a set in CSV
 
 
 def require_table(questions: Questions) -> None:
@@ -51,7 +51,7 @@ def answer_cells(questions: Questions, given: Given | None) -> dict[str, Any]:
     if given is None:
         return dict.fromkeys(ANSWER)
     beside = words_beside(questions.classes)
-    words = [beside[SKIPPED]] if given.skip else [questions.classes[label] for label in given.classes]
+    words = [beside[SKIP]] if given.skip else [questions.classes[label] for label in given.classes]
     words += [beside[VOID]] if given.void else []
     named = words if questions.of_sets else words[0]
     return {"class": named, "seconds": given.seconds, "annotator": given.annotator}
@@ -60,14 +60,18 @@ def answer_cells(questions: Questions, given: Given | None) -> dict[str, Any]:
 def to_csv(questions: Questions, given: Mapping[int, Given]) -> bytes:
     """The table in CSV; the classes of a set stand in one cell with ; between them."""
     require_table(questions)
-    if questions.of_sets and any(BETWEEN in name for name in questions.classes):
-        raise BadInput(f"A class has {BETWEEN!r} in its name, which CSV needs between the classes of a set; use .json.")
+    if questions.of_sets and any(BETWEEN_NAMES in name for name in questions.classes):
+        raise BadInput(
+            f"A class has {BETWEEN_NAMES!r} in its name, which CSV needs between the classes of a set; use .json."
+        )
     rows = table_rows(questions, given)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(row | {"class": BETWEEN.join(row["class"]) if isinstance(row["class"], list) else row["class"]})
+        writer.writerow(
+            row | {"class": BETWEEN_NAMES.join(row["class"]) if isinstance(row["class"], list) else row["class"]}
+        )
     return text.getvalue().encode()
 
 
@@ -120,7 +124,7 @@ def json_rows(path: Path, document: dict[str, Any], questions: Questions) -> dic
     return {f"{path}, entry {number} of queries": row for number, row in enumerate(rows)}
 
 
-def read_answers(
+def read_table_answers(
     path: Path, rows: Mapping[str, dict[str, Any]], questions: Questions, settings: ImportSettings
 ) -> dict[int, Given]:
     """Query -> its answer; BadInput lists everything that does not fit the queries or the class table."""
@@ -162,10 +166,10 @@ def read_answer(row: dict[str, Any], questions: Questions, settings: ImportSetti
     for word in words:
         if word in questions.classes:
             labels.append(questions.classes.index(word))
-        elif word.lower() in (beside[VOID], beside[SKIPPED]):
-            void, skip = void or word.lower() == beside[VOID], skip or word.lower() == beside[SKIPPED]
+        elif word.lower() in (beside[VOID], beside[SKIP]):
+            void, skip = void or word.lower() == beside[VOID], skip or word.lower() == beside[SKIP]
         else:
-            known = f"{', '.join(questions.classes)}, {beside[VOID]} and {beside[SKIPPED]}"
+            known = f"{', '.join(questions.classes)}, {beside[VOID]} and {beside[SKIP]}"
             raise ValueError(f"{word!r} is no class; known are {known}")
     clicks = max(len(labels) + (void and queries.answer == "class-set"), 1) if questions.of_sets else 1
     annotator = str(row.get("annotator") or "").strip() or settings.annotator
@@ -180,7 +184,7 @@ def read_answer(row: dict[str, Any], questions: Questions, settings: ImportSetti
     )
     if not fits(given, questions) or len(set(labels)) != len(labels):
         kinds = "classes, each once" if questions.of_sets else "one class"
-        raise ValueError(f"{', '.join(words)} is no answer; name {kinds}, or {beside[VOID]}, or {beside[SKIPPED]}")
+        raise ValueError(f"{', '.join(words)} is no answer; name {kinds}, or {beside[VOID]}, or {beside[SKIP]}")
     if wrong := name_fault(annotator):
         raise ValueError(f"{annotator!r} is no annotator: {wrong.rstrip('.')}")
     return given
@@ -189,7 +193,7 @@ def read_answer(row: dict[str, Any], questions: Questions, settings: ImportSetti
 def named_words(cell: Any, questions: Questions) -> list[str]:
     """The words in the cell `class`; ValueError where it holds something else."""
     if isinstance(cell, str):
-        cell = cell.split(BETWEEN) if questions.of_sets else [cell]
+        cell = cell.split(BETWEEN_NAMES) if questions.of_sets else [cell]
     if cell is not None and not (isinstance(cell, list) and all(isinstance(word, str) for word in cell)):
         raise ValueError(f"class is {cell!r}, not a name or a list of names")
     return [word.strip() for word in cell or () if word.strip()]

@@ -7,10 +7,10 @@ import numpy as np
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
-UNPAINTED, SKIPPED, OPEN = VOID - 3, VOID - 2, VOID - 1
+UNPAINTED, SKIP, OPEN = VOID - 3, VOID - 2, VOID - 1
 # `background` is what nobody painted, `open` a query without an answer, `skip` one that somebody could not answer
-WORDS = {"background": UNPAINTED, "skip": SKIPPED, "open": OPEN, "void": VOID}
-COLOURS = {UNPAINTED: (0, 0, 0), SKIPPED: (160, 160, 160), OPEN: (255, 0, 255), VOID: (255, 255, 255)}
+WORDS = {"background": UNPAINTED, "skip": SKIP, "open": OPEN, "void": VOID}
+WORD_COLOURS = {UNPAINTED: (0, 0, 0), SKIP: (160, 160, 160), OPEN: (255, 0, 255), VOID: (255, 255, 255)}
 
 
 def words_beside(classes: Sequence[str]) -> dict[int, str]:
@@ -38,7 +38,7 @@ def value_of(name: str, values: Mapping[str, int]) -> int | None:
 
 def colours_of(palette: np.ndarray) -> dict[int, tuple[int, int, int]]:
     """Value -> colour, no two alike; palette (C,3) u8 are the colours of the classes, changed where one comes twice."""
-    wished = dict(enumerate(tuple(colour) for colour in palette.tolist())) | COLOURS
+    wished = dict(enumerate(tuple(colour) for colour in palette.tolist())) | WORD_COLOURS
     found: dict[int, tuple[int, int, int]] = {}
     taken: set[int] = set()
     for value, (red, green, blue) in wished.items():

@@ -7,15 +7,14 @@ from PIL import Image
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.opening import open_input
-from stages.artifacts.superpixels import Superpixels
-from stages.regions.patches import BOX, cut_patches
-from stages.reporting.pictures.curves import to_png
+from stages.artifacts.superpixels import BOX, Superpixels
+from stages.regions.patches import cut_patches
+from stages.reporting.pictures.curves import DOTS, to_png
 from stages.runtime.randomness import stream
 
-COLUMNS = 16
-TILE, GAP = 48, 4  # pixels
-LEFT, TOP = 190, 32  # pixels for what is written
-DOTS = 120  # per inch, as `to_png` writes them
+PATCHES_PER_ROW = 16
+SIDE, SPACE = 48, 4  # pixels
+LABEL_WIDTH, TITLE_HEIGHT = 190, 32  # pixels for what is written
 
 
 def draw_clusters(clusters: Clusters, data: Dataset, image: str | None) -> bytes:
@@ -28,11 +27,11 @@ def draw_clusters(clusters: Clusters, data: Dataset, image: str | None) -> bytes
         for number in range(clusters.number)
     ]
     tiles = tiles_of(np.concatenate(chosen), regions, data, clusters.header.settings["patch"])
-    sheet = np.full((clusters.number * (TILE + GAP), COLUMNS * (TILE + GAP), 3), 255, dtype=np.uint8)
+    sheet = np.full((clusters.number * (SIDE + SPACE), PATCHES_PER_ROW * (SIDE + SPACE), 3), 255, dtype=np.uint8)
     for row, members in enumerate(chosen):
         for column, region in enumerate(members.tolist()):
-            y, x = row * (TILE + GAP), column * (TILE + GAP)
-            sheet[y : y + TILE, x : x + TILE] = tiles[region]
+            y, x = row * (SIDE + SPACE), column * (SIDE + SPACE)
+            sheet[y : y + SIDE, x : x + SIDE] = tiles[region]
     where = f"{len(regions.ids)} images" if image is None else image
     by = "at random" if clusters.method == "random" else f"by {clusters.attributes['encoder']}"
     title = f"{clusters.number} clusters {by} of {len(of_regions)} regions in {where}"
@@ -42,13 +41,13 @@ def draw_clusters(clusters: Clusters, data: Dataset, image: str | None) -> bytes
         f"cluster {number}\n{count} regions, {share:.1f} %"
         for number, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True))
     ]
-    return drawn(sheet, title, labels)
+    return labelled_sheet(sheet, title, labels)
 
 
 def sample(members: np.ndarray, seed: int, cluster: int) -> np.ndarray:
     """At most COLUMNS of ``members`` (n,), at random."""
     draw = stream(seed, "contact sheet", cluster)
-    return draw.choice(members, COLUMNS, replace=False) if len(members) > COLUMNS else members
+    return draw.choice(members, PATCHES_PER_ROW, replace=False) if len(members) > PATCHES_PER_ROW else members
 
 
 def tiles_of(chosen: np.ndarray, regions: Superpixels, data: Dataset, side: int) -> dict[int, np.ndarray]:
@@ -62,20 +61,22 @@ def tiles_of(chosen: np.ndarray, regions: Superpixels, data: Dataset, side: int)
         patches = cut_patches(data.image(image, regions.sizes[image]), regions.labels(image), boxes, side)
         for region in chosen[images == index].tolist():
             colours = (patches[region - rows.start].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-            kind = Image.Resampling.NEAREST if side <= TILE else Image.Resampling.BICUBIC
-            tiles[region] = np.array(Image.fromarray(colours).resize((TILE, TILE), kind))
+            kind = Image.Resampling.NEAREST if side <= SIDE else Image.Resampling.BICUBIC
+            tiles[region] = np.array(Image.fromarray(colours).resize((SIDE, SIDE), kind))
     return tiles
 
 
-def drawn(sheet: np.ndarray, title: str, labels: list[str]) -> bytes:
+def labelled_sheet(sheet: np.ndarray, title: str, labels: list[str]) -> bytes:
     """The sheet pixel by pixel, a label left of every row."""
     height, width = sheet.shape[:2]
-    figure = Figure(figsize=((LEFT + width) / DOTS, (TOP + height) / DOTS), dpi=DOTS)
-    axes = figure.add_axes((LEFT / (LEFT + width), 0, width / (LEFT + width), height / (TOP + height)))
+    figure = Figure(figsize=((LABEL_WIDTH + width) / DOTS, (TITLE_HEIGHT + height) / DOTS), dpi=DOTS)
+    axes = figure.add_axes(
+        (LABEL_WIDTH / (LABEL_WIDTH + width), 0, width / (LABEL_WIDTH + width), height / (TITLE_HEIGHT + height))
+    )
     axes.set_axis_off()
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     for row, label in enumerate(labels):
-        middle = row * (TILE + GAP) + TILE / 2
+        middle = row * (SIDE + SPACE) + SIDE / 2
         axes.text(-10, middle, label, ha="right", va="center", fontsize=7)
     axes.set_title(title, fontsize=9, loc="left")
     return to_png(figure)

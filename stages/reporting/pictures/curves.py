@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with any colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DOTS = 120  # per inch
 MARKERS = "osD^vPX"
 
 
 def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=DOTS)
     return buffer.getvalue()
 
 
@@ -42,9 +43,9 @@ def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "mio
     axes, *below = figure.subplots(1 + adversarial, squeeze=False, height_ratios=[3, 2][: 1 + adversarial]).ravel()
     plain(axes)
     epochs = [row["epoch"] for row in history]
-    axes.plot(epochs, [row["loss"] for row in history], color=COLOURS[1], label="training loss")
+    axes.plot(epochs, [row["loss"] for row in history], color=LINE_COLOURS[1], label="training loss")
     (below or [axes])[-1].set_xlabel("epoch")
-    axes.set_ylabel("training loss", color=COLOURS[1])
+    axes.set_ylabel("training loss", color=LINE_COLOURS[1])
     axes.set_ylim(bottom=0)
     validated = [row for row in history if f"val_{criterion}" in row]
     if validated:
@@ -52,10 +53,10 @@ def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "mio
         other.spines["top"].set_visible(False)
         share = criterion == "miou"  # everything else is a loss
         values = [row[f"val_{criterion}"] * (100 if share else 1) for row in validated]
-        other.plot([row["epoch"] for row in validated], values, "o-", ms=3, color=COLOURS[0])
+        other.plot([row["epoch"] for row in validated], values, "o-", ms=3, color=LINE_COLOURS[0])
         best = (max if share else min)(range(len(values)), key=values.__getitem__)
-        other.plot(validated[best]["epoch"], values[best], "*", ms=14, color=COLOURS[0])
-        other.set_ylabel("validation mIoU (%)" if share else f"validation {criterion}", color=COLOURS[0])
+        other.plot(validated[best]["epoch"], values[best], "*", ms=14, color=LINE_COLOURS[0])
+        other.set_ylabel("validation mIoU (%)" if share else f"validation {criterion}", color=LINE_COLOURS[0])
         other.set_ylim(0, 100 if share else None)
         digits = 1 if share else 3
         axes.set_title(
@@ -76,7 +77,7 @@ def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     plain(axes)
     epochs = [row["epoch"] for row in history]
     axes.axhline(0.5, color="0.5", ls=":", lw=1)
-    for (name, label), colour, marker in zip(BALANCE.items(), COLOURS[2:5], MARKERS, strict=False):
+    for (name, label), colour, marker in zip(BALANCE.items(), LINE_COLOURS[2:5], MARKERS, strict=False):
         axes.plot(epochs, [row.get(name, math.nan) for row in history], f"{marker}-", ms=3, color=colour, label=label)
     axes.set_ylabel("discriminator")
     axes.set_ylim(-0.03, 1.03)
@@ -93,7 +94,7 @@ def run_curves(
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = plain(figure.add_subplot())
     for number, (name, points) in enumerate(runs.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, color=colour, marker=marker)
     if full is not None:
         axes.axhline(full[1], color="0.3", ls="--", lw=1, label=f"{full[0]} {full[1]:.1f}")

@@ -121,7 +121,7 @@ def judge(pseudo: PseudoLabels, data: Dataset, rows: Sequence[int]) -> list[Judg
     """What is known about the images ``rows`` of the pseudo-labels."""
     scores, accepted = pseudo.read("images/score"), pseudo.read("images/accepted").astype(bool)
     refused = [pseudo.ids[row] for row in rows if not accepted[row] and not math.isnan(scores[row])]
-    predicted = predict(pseudo, data, refused)
+    predicted = predict_again(pseudo, data, refused)
     found = []
     for row in rows:
         image = pseudo.ids[row]
@@ -131,7 +131,7 @@ def judge(pseudo: PseudoLabels, data: Dataset, rows: Sequence[int]) -> list[Judg
     return found
 
 
-def predict(pseudo: PseudoLabels, data: Dataset, images: Sequence[str]) -> dict[str, np.ndarray]:
+def predict_again(pseudo: PseudoLabels, data: Dataset, images: Sequence[str]) -> dict[str, np.ndarray]:
     """What the recorded model predicts, as `pseudo-label` lets it: (H,W) u8 per image; nothing where it is gone."""
     if not images:
         return {}

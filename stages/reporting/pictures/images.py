@@ -12,7 +12,7 @@ from stages.reporting.pictures.sheet import Cell, Section, draw_sheet
 
 MOST_ASKED = 24  # images on a sheet of queries
 MOST_SCORED = 12  # highest scores, and lowest, on a sheet of scores
-COLUMNS = 6
+CELLS_A_ROW = 6
 
 
 def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> bytes:
@@ -30,7 +30,7 @@ def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> by
     title = f"{len(asked)} images asked in round {queries.round}, answer: {queries.answer}"
     shown = f"the first {len(cells)}" if len(cells) < len(asked) else "all"
     rule, measure = queries.header.settings["rule"], queries.attributes["measure"]
-    return draw_sheet(title, [Section(f"{shown} in rank order; rule {rule}, scored by {measure}", cells)], COLUMNS)
+    return draw_sheet(title, [Section(f"{shown} in rank order; rule {rule}, scored by {measure}", cells)], CELLS_A_ROW)
 
 
 def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes:
@@ -50,7 +50,7 @@ def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes
         ]
 
     sections = [Section("highest: asked soonest", cells(highest)), Section("lowest: asked last", cells(lowest))]
-    return draw_sheet(f"{measure} of {len(order)} images", sections, COLUMNS)
+    return draw_sheet(f"{measure} of {len(order)} images", sections, CELLS_A_ROW)
 
 
 def draw_image(data: Dataset, image: str, title: str) -> bytes:

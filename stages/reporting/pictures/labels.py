@@ -16,8 +16,8 @@ from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.images import named_classes
 from stages.reporting.pictures.panels import (
     BLACK,
-    DARK,
-    LIGHT,
+    DARK_STRIPE,
+    LIGHT_STRIPE,
     VOID_STRIPES,
     WHITE,
     YELLOW,
@@ -77,7 +77,7 @@ def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
 def several_legend(ledger: Annotations, image: str) -> list[Patch]:
     """The legend's entry for regions that have several classes, where there are any."""
     several = ledger.answers.class_sets[rows_below(ledger, image)].sum(1) > 1
-    return [stripes((DARK, LIGHT), "several classes named")] if several.any() else []
+    return [stripes((DARK_STRIPE, LIGHT_STRIPE), "several classes named")] if several.any() else []
 
 
 def number_of_answers(ledger: Annotations, image: str) -> str:
@@ -259,7 +259,7 @@ def show_disambiguated(
         present.append(truth[truth != VOID])
     more = several_legend(ledger, image)
     if beyond.any():
-        more.append(stripes((WHITE, DARK), "spread", hatch="\\\\\\\\"))
+        more.append(stripes((WHITE, DARK_STRIPE), "spread", hatch="\\\\\\\\"))
     class_legend(figure, data, np.unique(np.concatenate(present)), more)
 
 

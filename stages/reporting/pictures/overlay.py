@@ -47,16 +47,16 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
         case Superpixels():
             return draw_superpixels(artifact, data, picked(image, artifact.ids))
         case Clusters():
-            return draw_clusters(artifact, data, named(image, artifact.ids))
+            return draw_clusters(artifact, data, named_image(image, artifact.ids))
         case Scores():
             if artifact.unit == "image":
-                return draw_image_scores(artifact, data, named(image, artifact.ids))
+                return draw_image_scores(artifact, data, named_image(image, artifact.ids))
             draw_them = draw_region_scores if artifact.unit == "region" else draw_scores
             return draw_them(artifact, data, picked(image, artifact.ids))
         case Queries():
             asked = [artifact.ids[index] for index in np.unique(artifact.image)]
             if artifact.unit == "image":
-                return draw_image_queries(artifact, data, named(image, asked))
+                return draw_image_queries(artifact, data, named_image(image, asked))
             image = picked(image, asked)
             if artifact.unit == "region":
                 return draw_region_queries(artifact, data, image)
@@ -67,11 +67,11 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
             return draw_answers(artifact, data, picked(image, answered))
         case PseudoLabels():
             if artifact.attributes.get("method") == "gated":
-                return draw_gated(artifact, data, named(image, artifact.ids))
+                return draw_gated(artifact, data, named_image(image, artifact.ids))
             return draw_pseudo_labels(artifact, data, picked(image, artifact.ids))
 
 
-def named(image: str | None, ids: list[str]) -> str | None:
+def named_image(image: str | None, ids: list[str]) -> str | None:
     """``image`` if it is among ``ids``; None stands for all of them."""
     return None if image is None and ids else picked(image, ids)
 

@@ -11,6 +11,7 @@ from scipy.ndimage import maximum_filter
 
 from stages.artifacts.dataset import Dataset
 from stages.pixels.void import VOID
+from stages.reporting.colours import Colour
 
 INCHES = (6.0, 12.0)  # width of a panel, for small and for large images
 PIXELS_PER_INCH = 160  # of an image whose panel lies between the two
@@ -19,10 +20,9 @@ LINES_PER_INCH = 80  # a line of width 1 is this part of an inch
 STRIPES_PER_INCH = 15  # pairs of them, across
 NARROWEST_PER_INCH = 80  # stripes that just can be told apart
 PALEST, FADED_CONTRAST = 245.0, 0.35  # lighter than the greys of datasets' palettes
-Colour = tuple[int, int, int]
 # Black, white and two of Okabe and Ito's colours; stripes, because a dataset's palette may hold any colour
 WHITE, BLACK, YELLOW, VERMILION = (255, 255, 255), (0, 0, 0), (240, 228, 66), (213, 94, 0)
-DARK, LIGHT = (90, 90, 90), (217, 217, 217)
+DARK_STRIPE, LIGHT_STRIPE = (90, 90, 90), (217, 217, 217)
 VOID_STRIPES = (VERMILION, WHITE)
 
 

@@ -12,7 +12,7 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size, map_on_grid
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import WHITE, Canvas, axes_of, figure_for, legend, panel_width
-from stages.reporting.pictures.regions import outline, spread
+from stages.reporting.pictures.regions import at_pixels, outline
 
 # Paul Tol's muted scheme, told apart with any colour vision
 CLUSTER_COLOURS = (
@@ -36,7 +36,7 @@ def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
     chosen[queries.region[rows] - regions.rows[image].start] = True
     canvas = Canvas(pixels)
     canvas.line(labels, WHITE, 0.5, share=0.4)
-    outline(canvas, np.where(spread(chosen, labels, False), labels, -1), width=0.8, closed=True)
+    outline(canvas, np.where(at_pixels(chosen, labels, False), labels, -1), width=0.8, closed=True)
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     canvas.show(axes)

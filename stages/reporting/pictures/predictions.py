@@ -14,8 +14,9 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.predictor import load_predictor
 from stages.pixels.void import VOID
+from stages.reporting.colours import Colour
 from stages.reporting.pictures.curves import to_png
-from stages.reporting.pictures.panels import Canvas, Colour, axes_of, class_legend, colourise, rgb_text
+from stages.reporting.pictures.panels import Canvas, axes_of, class_legend, colourise, rgb_text
 from stages.runtime.devices import choose_device
 from stages.scoring.maps import score_terms
 from stages.scoring.measures import MEASURES
@@ -24,7 +25,7 @@ from stages.settings.score import ScoreSettings
 CHECKPOINT = "last"
 SCORING = ScoreSettings.model_validate({"measure": "entropy", "maturity": "pixel", "lossiness": True})
 PANEL = 5.0  # inches wide, of large images too: four of them are what a screen can show
-BAR, HEADING, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
+BAR, PANEL_TITLE, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
 # Okabe and Ito's blue, yellow and vermilion. Mixtures of them differ in brightness and from blue to yellow, which is
 # seen with any colour vision.
 SIDES: dict[str, Colour] = {"early": (0, 114, 178), "middle": (240, 228, 66), "late": (213, 94, 0)}
@@ -59,12 +60,12 @@ def draw_model(model: Model, data: Dataset, image: str) -> bytes:
     figure, panels = figure_of(pixels, number)
     left = iter(panels)
     figure.suptitle(f"{image} ({data.splits[image]}): {model.path.name}, {CHECKPOINT} weights", fontsize=11)
-    show(next(left), pixels, "image")
+    show_picture(next(left), pixels, "image")
     show_classes(next(left), found.classes, data, truth)
     present = [np.unique(found.classes)]
     if truth is not None:
         void = "; white: void" if (truth == VOID).any() else ""
-        show(next(left), colourise(truth, data.palette), f"ground truth{void}")
+        show_picture(next(left), colourise(truth, data.palette), f"ground truth{void}")
         present.append(np.unique(truth[truth != VOID]))
     if found.mixing is not None:
         show_mixing(next(left), found.mixing)
@@ -111,12 +112,12 @@ def figure_of(pixels: np.ndarray, number: int) -> tuple[Figure, list[Axes]]:
     rows = 1 if number < 4 else 2
     columns = math.ceil(number / rows)
     height, width = pixels.shape[:2]
-    size = (columns * (PANEL + BAR), rows * (PANEL * height / width + HEADING) + REST)
+    size = (columns * (PANEL + BAR), rows * (PANEL * height / width + PANEL_TITLE) + REST)
     figure = Figure(figsize=size, layout="constrained")
     return figure, axes_of(figure, columns, rows)
 
 
-def show(axes: Axes, picture: np.ndarray, title: str) -> None:
+def show_picture(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture)
     axes.set_title(title, fontsize=9)
 
@@ -135,7 +136,7 @@ def show_classes(axes: Axes, classes: np.ndarray, data: Dataset, truth: np.ndarr
 def show_mixing(axes: Axes, mixing: np.ndarray) -> None:
     """The colours of the side classifiers, mixed at every pixel by their weights (3,H,W) f32 with sum 1."""
     means = ", ".join(f"{mean:.2f}" for mean in mixing.mean((1, 2)).tolist())
-    show(axes, mixed(mixing), f"weights of the side classifiers; mean {means}")
+    show_picture(axes, mixed(mixing), f"weights of the side classifiers; mean {means}")
     handles = [
         Patch(facecolor=rgb_text(colour), edgecolor="0.5", linewidth=0.5, label=f"{name} side classifier")
         for name, colour in SIDES.items()

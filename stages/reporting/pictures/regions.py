@@ -10,6 +10,7 @@ from stages.artifacts.opening import open_input
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
+from stages.reporting.colours import Colour
 from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import (
     BLACK,
@@ -17,7 +18,6 @@ from stages.reporting.pictures.panels import (
     WHITE,
     YELLOW,
     Canvas,
-    Colour,
     axes_of,
     class_legend,
     colourise,
@@ -69,7 +69,7 @@ def outline(
     canvas.line(labels, colour, width, closed)
 
 
-def spread(values: np.ndarray, labels: np.ndarray, nothing: Any) -> np.ndarray:
+def at_pixels(values: np.ndarray, labels: np.ndarray, nothing: Any) -> np.ndarray:
     """Values (K,...) of regions at their pixels (H,W,...), ``nothing`` where labels (H,W) i32 are negative."""
     found = values[np.maximum(labels, 0)]
     found[labels < 0] = nothing
@@ -86,7 +86,7 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     left, middle, *right = axes_of(figure, panels)
     left.imshow(pixels)
     left.set_title(f"{image}: {regions.number(image)} regions", fontsize=9)
-    values = spread(scores.region_scores()[rows], labels, np.nan)
+    values = at_pixels(scores.region_scores()[rows], labels, np.nan)
     middle.set_facecolor("0.8")
     heat = middle.imshow(values, cmap="inferno", interpolation="nearest")
     title = f"{scores.attributes['measure']}: bright is asked sooner"
@@ -96,7 +96,7 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     figure.colorbar(heat, ax=middle, shrink=0.75)
     for axes in right:
         classes = scores.read("regions/predicted", rows)
-        shown = spread(classes, labels, 255)
+        shown = at_pixels(classes, labels, 255)
         canvas = Canvas(colourise(shown, data.palette))
         canvas.paint_classes(shown, labels >= 0, data.palette, 1)
         canvas.line(labels, WHITE, 0.4)
@@ -128,11 +128,11 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     norm, cmap = Normalize(every.min(), every.max()), colormaps["viridis"]
     place = np.full(regions.number(image), -1, dtype=np.int32)  # rank among the image's queries, -1: not asked
     place[queries.region[rows] - regions.rows[image].start] = np.arange(len(rows))
-    asked = spread(place, labels, -1)
+    asked = at_pixels(place, labels, -1)
     colours = (cmap(norm(every[rows]))[:, :3] * 255).round().astype(np.uint8)
     canvas = Canvas(pixels)
     canvas.fade(asked < 0)
-    canvas.paint(asked >= 0, spread(colours, asked, 0), 0.5)
+    canvas.paint(asked >= 0, at_pixels(colours, asked, 0), 0.5)
     outline(canvas, asked, closed=True)
     figure = figure_for(pixels, bars=1)
     (axes,) = axes_of(figure, 1)

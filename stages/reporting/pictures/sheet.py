@@ -10,15 +10,14 @@ from PIL import Image
 
 from stages.artifacts.dataset import Dataset
 from stages.pixels.grids import Size
-from stages.reporting.pictures.curves import to_png
+from stages.reporting.pictures.curves import DOTS, to_png
 from stages.reporting.pictures.panels import class_legend
 
 TILE = 176  # pixels: the longer side of a picture on the sheet
-DOTS = 120  # per inch, as `to_png` writes them
 MARGIN, GAP = 12, 14  # pixels around the sheet, and between cells
 BETWEEN = 2  # pixels between the pictures of one cell
 LINE = 15  # pixels that a line of a caption takes
-HEADING, TITLE, LEGEND = 34, 40, 26  # pixels for the title of a section and of the sheet, and for a row of the legend
+SECTION_TITLE, TITLE, LEGEND = 34, 40, 26  # pixels for titles of a section and of the sheet, for a row of the legend
 SMALL = 7  # points: the letters of captions
 NARROWEST = 860  # pixels, so that titles have room
 
@@ -58,7 +57,7 @@ def draw_sheet(
     width = max(2 * MARGIN + columns * (across + GAP) - GAP, NARROWEST)
     height = TITLE + MARGIN
     for section in sections:
-        height += HEADING + -(-len(section.cells) // columns) * (down + GAP)
+        height += SECTION_TITLE + -(-len(section.cells) // columns) * (down + GAP)
     legend_rows = 0 if present is None else -(-len(present) // max(int(width / DOTS), 1))
     height += legend_rows * LEGEND
 
@@ -69,8 +68,8 @@ def draw_sheet(
     axes.text(MARGIN, TITLE / 2, title, fontsize=10, va="center", weight="bold")
     y = TITLE
     for section in sections:
-        axes.text(MARGIN, y + HEADING / 2, section.title, fontsize=9, va="center")
-        y += HEADING
+        axes.text(MARGIN, y + SECTION_TITLE / 2, section.title, fontsize=9, va="center")
+        y += SECTION_TITLE
         for number, cell in enumerate(section.cells):
             top = y + number // columns * (down + GAP)
             left = MARGIN + number % columns * (across + GAP)

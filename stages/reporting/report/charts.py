@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 720, 430
+CHART_WIDTH, CHART_HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 16, 58
 STYLES = 7  # colours of the page, called s0, s1, ...; markers and dashes change with them
-MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
+MARKER_SHAPES = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
 DASHES = ("", "7 4", "2 3")  # one for every turn through the colours
 LOGARITHMIC_FROM = 40  # times the lowest cost: beyond that a linear axis squeezes all but one run into its edge
 LABEL_GAP = 17
@@ -44,14 +44,14 @@ def line_chart(
     ys = [y for line in drawn for _, y in line] + [y for _, y in lines]
     ys += [y for each in series for _, low, high in each.band for y in (low, high)]
     across = x_axis(xs)
-    up = linear_axis(max(0, min(ys)), min(100, max(ys)), HEIGHT - BOTTOM, TOP, zero=False)
+    up = linear_axis(max(0, min(ys)), min(100, max(ys)), CHART_HEIGHT - BOTTOM, TOP, zero=False)
     logarithmic = " (logarithmic)" if across.logarithmic else ""
     parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">',
-        *grid(across, up),
-        f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 10}" text-anchor="middle">'
+        f'<svg class="chart" viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" role="img" aria-label="{escape(told)}">',
+        *grid_lines(across, up),
+        f'<text class="label" x="{(LEFT + CHART_WIDTH - RIGHT) / 2:.0f}" y="{CHART_HEIGHT - 10}" text-anchor="middle">'
         f"{escape(x_label + logarithmic)}</text>",
-        f'<text class="label" transform="rotate(-90)" x="{-(TOP + HEIGHT - BOTTOM) / 2:.0f}" y="16" '
+        f'<text class="label" transform="rotate(-90)" x="{-(TOP + CHART_HEIGHT - BOTTOM) / 2:.0f}" y="16" '
         f'text-anchor="middle">{escape(y_label)}</text>',
         *goals(lines, up),
     ]
@@ -68,10 +68,10 @@ def x_axis(xs: Sequence[float]) -> Axis:
         times = (1, 2, 5) if len(within) < 4 else (1,)
         ticks = [factor * 10.0**power for power in range(least, most + 1) for factor in times]
         first, last = math.log10(low) - 0.1, math.log10(high) + 0.1
-        scale = (WIDTH - RIGHT - LEFT) / (last - first)
+        scale = (CHART_WIDTH - RIGHT - LEFT) / (last - first)
         inside = [tick for tick in ticks if first <= math.log10(tick) <= last]
         return Axis(inside, lambda x: LEFT + (math.log10(x) - first) * scale, logarithmic=True)
-    return linear_axis(0, high or 1, LEFT, WIDTH - RIGHT, zero=True)
+    return linear_axis(0, high or 1, LEFT, CHART_WIDTH - RIGHT, zero=True)
 
 
 def linear_axis(low: float, high: float, start: float, end: float, zero: bool) -> Axis:
@@ -92,8 +92,8 @@ def nice(step: float) -> float:
     return next(times * power for times in (1, 2, 5, 10) if times * power >= step * 0.999)
 
 
-def grid(across: Axis, up: Axis) -> list[str]:
-    left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
+def grid_lines(across: Axis, up: Axis) -> list[str]:
+    left, right, top, bottom = LEFT, CHART_WIDTH - RIGHT, TOP, CHART_HEIGHT - BOTTOM
     parts = []
     for tick in up.ticks:
         y = up.place(tick)
@@ -121,7 +121,7 @@ def goals(lines: Sequence[tuple[str, float]], up: Axis) -> list[str]:
         y = up.place(value)
         below = y - above < 2 * LABEL_GAP
         above = y
-        parts.append(f'<line class="goal g{number}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="goal g{number}" x1="{LEFT}" x2="{CHART_WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         text = y + LABEL_GAP if below else y - 5
         parts.append(f'<text class="goal-name" x="{LEFT + 6}" y="{text:.1f}">{escape(name)} {value:.1f}</text>')
     return parts
@@ -153,7 +153,7 @@ def marker(style: int, x: float, y: float, size: float = 5) -> str:
         points = " ".join(f"{x + size * across:.1f},{y + size * down:.1f}" for across, down in corners)
         return f'<polygon class="mark" points="{points}"/>'
 
-    match MARKERS[style % STYLES]:
+    match MARKER_SHAPES[style % STYLES]:
         case "square":
             return polygon((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
         case "triangle":

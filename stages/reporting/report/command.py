@@ -10,7 +10,7 @@ from stages.artifacts.request import publish_extra
 from stages.reporting.report.collect import Run, collect_run, collect_runs, require_one_split
 from stages.reporting.report.gallery import Gallery, draw_galleries
 from stages.reporting.report.groups import Group, group_runs
-from stages.reporting.report.page import Report, render
+from stages.reporting.report.page import Report, page_text
 from stages.reporting.report.provenance import current_digest
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -37,7 +37,7 @@ def write_report(
         full=None if reached is None else reached.measured[-1],
         galleries=galleries(groups, runs, images, checkpoint),
     )
-    content = render(report).encode()
+    content = page_text(report).encode()
     for run in runs:
         for note in [*run.notes, *(report.galleries[run.name].notes if run.name in report.galleries else [])]:
             say(f"{run.name}: {note}")

@@ -37,7 +37,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """Pictures that belong together, in so many columns, below a title; wide ones are themselves made of many."""
 
     title: str
@@ -50,8 +50,8 @@ class Row:
 class Gallery:
     """`asked`: rows of queries and answers, `predicted`: rows of held-out images; `notes`: what could not be drawn."""
 
-    asked: list[Row] = field(default_factory=list)
-    predicted: list[Row] = field(default_factory=list)
+    asked: list[PictureRow] = field(default_factory=list)
+    predicted: list[PictureRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     older: dict[str, list[str]] = field(default_factory=dict)  # schema -> files that can no longer be drawn
 
@@ -225,19 +225,19 @@ def draw_asked(drawing: Drawing, bar: Progress) -> None:
             sheets.append(attempt(gallery, each.queries.file, partial(image_sheet, each, queries, data)))
         bar.advance()
     if sheets:
-        gallery.asked.append(Row("Images that were asked about", 2, sheets, wide=True))
+        gallery.asked.append(PictureRow("Images that were asked about", 2, sheets, wide=True))
     for image in drawing.images:
         asked, answered = [], []
         for each, queries, ledger in every:
             if isinstance(queries, Queries) and queries.unit != "image":
                 asked.append(attempt(gallery, each.queries.file, partial(queries_of, each, queries, data, image)))
             if isinstance(ledger, Annotations) and has_picture(ledger):
-                shown = partial(answers_of, each, ledger, data, image)
+                shown = partial(shown_answers, each, ledger, data, image)
                 answered.append(attempt(gallery, ledger.path.name, shown))
             bar.advance()
         pictures = [*asked, *answered]
         if any(shown.picture is not None for shown in pictures):
-            gallery.asked.append(Row(image, max(len(asked), len(answered)), pictures))
+            gallery.asked.append(PictureRow(image, max(len(asked), len(answered)), pictures))
 
 
 def has_picture(ledger: Annotations) -> bool:
@@ -262,7 +262,7 @@ def queries_of(each: Round, queries: Queries, data: Dataset, image: str) -> Show
     return Shown(told, encoded(panel_of(decoded(draw(queries, data, image)), data.sizes[image])))
 
 
-def answers_of(each: Round, ledger: Annotations, data: Dataset, image: str) -> Shown:
+def shown_answers(each: Round, ledger: Annotations, data: Dataset, image: str) -> Shown:
     from stages.reporting.pictures.overlay import draw
 
     rows = rows_below(ledger, image)
@@ -312,7 +312,7 @@ def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress
                 )
             )
             below.append(Shown(f"{name}: wrong pixels", encoded(wrong_pixels(pixels, predicted[row], truth))))
-        gallery.predicted.append(Row(f"{image} ({split})", len(above), [*above, *below]))
+        gallery.predicted.append(PictureRow(f"{image} ({split})", len(above), [*above, *below]))
 
 
 def map_of(labels: np.ndarray, data: Dataset) -> Picture:

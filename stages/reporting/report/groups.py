@@ -65,20 +65,20 @@ def point_of(entries: Sequence[Measured]) -> Point:
     asked = [entry.asked for entry in entries if entry.asked is not None]
     for name in dict.fromkeys(name for entry in entries for name in entry.iou):
         known = [value for entry in entries if (value := entry.iou.get(name)) is not None]
-        iou[name] = spread(known) if known else None
+        iou[name] = mean_and_spread(known) if known else None
     return Point(
         round=entries[0].round,
         runs=len(entries),
         asked=fmean(asked) if asked else None,
         clicks=fmean(entry.clicks for entry in entries),
         seconds=fmean(entry.seconds for entry in entries),
-        miou=spread([entry.miou for entry in entries]),
+        miou=mean_and_spread([entry.miou for entry in entries]),
         iou=iou,
         epochs=sorted({entry.epoch for entry in entries}),
     )
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_and_spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
 
 

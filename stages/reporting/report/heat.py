@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVELS = 11
-Colour = tuple[int, int, int]
+from stages.reporting.colours import Colour
+
+HEAT_LEVELS = 11
 # One hue, so that brightness alone tells: seen alike with any colour vision, and in grey print
-LIGHT: tuple[Colour, ...] = ((245, 249, 253), (205, 224, 242), (133, 188, 222), (24, 100, 170), (8, 40, 95))
-DARK: tuple[Colour, ...] = ((27, 37, 48), (20, 60, 96), (31, 106, 165), (107, 174, 214), (214, 235, 255))
+LIGHT_ANCHORS: tuple[Colour, ...] = ((245, 249, 253), (205, 224, 242), (133, 188, 222), (24, 100, 170), (8, 40, 95))
+DARK_ANCHORS: tuple[Colour, ...] = ((27, 37, 48), (20, 60, 96), (31, 106, 165), (107, 174, 214), (214, 235, 255))
 INKS: tuple[Colour, ...] = ((17, 17, 17), (255, 255, 255))
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatCell:
     """What a cell says, how strongly it is coloured (0 to 10, None: not), and what is told when it is pointed at."""
 
     text: str
@@ -21,18 +22,20 @@ class Cell:
     best: bool = False
 
 
-def heat_cell(value: float | None, most: float = 100.0, digits: int = 1, hint: str = "", best: bool = False) -> Cell:
+def heat_cell(
+    value: float | None, most: float = 100.0, digits: int = 1, hint: str = "", best: bool = False
+) -> HeatCell:
     if value is None:
-        return Cell("–", None, hint or "not in this split")
+        return HeatCell("–", None, hint or "not in this split")
     share = min(max(value / most, 0), 1) if most > 0 else 0
-    return Cell(f"{value:.{digits}f}", round(share * (LEVELS - 1)), hint, best)
+    return HeatCell(f"{value:.{digits}f}", round(share * (HEAT_LEVELS - 1)), hint, best)
 
 
 def ramp(anchors: Sequence[Colour]) -> list[Colour]:
     """LEVELS colours from the first of ``anchors`` to the last, in equal steps between each two."""
     found = []
-    for level in range(LEVELS):
-        place = level / (LEVELS - 1) * (len(anchors) - 1)
+    for level in range(HEAT_LEVELS):
+        place = level / (HEAT_LEVELS - 1) * (len(anchors) - 1)
         first = min(int(place), len(anchors) - 2)
         part = place - first
         low, high = anchors[first], anchors[first + 1]

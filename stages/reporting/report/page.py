@@ -17,7 +17,7 @@ from stages.reporting.report.charts import Series, line_chart, swatch
 from stages.reporting.report.collect import Measured, Run
 from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
-from stages.reporting.report.heat import Cell, heat_cell
+from stages.reporting.report.heat import HeatCell, heat_cell
 from stages.reporting.report.provenance import GONE, STALE, chain, origins
 
 TEMPLATES = Path(__file__).parent / "template"
@@ -56,14 +56,16 @@ class Report:
         return self.groups.index(group)
 
 
-def render(report: Report) -> str:
+def page_text(report: Report) -> str:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"whole": whole, "fixed": fixed, "setting": setting, "round_name": round_name, "when": when}
     environment.globals |= {"swatch": swatch, "stale": STALE, "gone": GONE}
-    style = Markup(resource("style.css") + "\n" + heat.rules(heat.LIGHT) + on_dark(heat.rules(heat.DARK)))
+    style = Markup(
+        resource("style.css") + "\n" + heat.rules(heat.LIGHT_ANCHORS) + on_dark(heat.rules(heat.DARK_ANCHORS))
+    )
     script = resource("script.js")
     page = environment.get_template("page.html").render(
         report=report,
@@ -250,7 +252,7 @@ def round_table(report: Report, group: Group) -> dict[str, Any]:
     }
 
 
-def iou_cell(value: Spread | None, best: bool = False) -> Cell:
+def iou_cell(value: Spread | None, best: bool = False) -> HeatCell:
     if value is None:
         return heat_cell(None)
     return heat_cell(value.mean, hint=with_spread(value), best=best)

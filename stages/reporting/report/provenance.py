@@ -46,7 +46,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """A place in a chain: what it is, a word about it, and the artifact or link it stands for.
 
     `follows`: whether it was made of the step before it, and not beside it.
@@ -102,9 +102,9 @@ def current_digest(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def chain(run: Run, queries: Node) -> list[Step]:
+def chain(run: Run, queries: Node) -> list[ChainStep]:
     """From the labels that a model learned from, over its scores, to these queries, and on to what came of them."""
-    back: list[Step] = []
+    back: list[ChainStep] = []
     place: Node | None = queries
     for role in ("scores", "model", "labels"):
         if place is None or role not in place.header.inputs:
@@ -113,26 +113,26 @@ def chain(run: Run, queries: Node) -> list[Step]:
         back.insert(0, step_back(run, place, role, ref))
         place = run.by_digest.get(ref.digest)
     steps = [*back, step(queries), *ahead(run, queries)]
-    return [steps[0], *(joined(run, one, other) for one, other in pairwise(steps))]
+    return [steps[0], *(following(run, one, other) for one, other in pairwise(steps))]
 
 
-def joined(run: Run, one: Step, other: Step) -> Step:
+def following(run: Run, one: ChainStep, other: ChainStep) -> ChainStep:
     made = run.by_digest.get(other.digest)
     return replace(other, follows=made is None or one.digest in {ref.digest for ref in made.header.inputs.values()})
 
 
-def step_back(run: Run, node: Node, role: str, ref: InputRef) -> Step:
+def step_back(run: Run, node: Node, role: str, ref: InputRef) -> ChainStep:
     found = link(run, node, role, ref)
     made = run.by_digest.get(ref.digest)
     if made is None:
-        return Step(role, "", found.file, ref.digest, found.state)
-    return Step(made.header.kind, told(made), made.file, made.digest, found.state)
+        return ChainStep(role, "", found.file, ref.digest, found.state)
+    return ChainStep(made.header.kind, in_words(made), made.file, made.digest, found.state)
 
 
-def ahead(run: Run, queries: Node) -> list[Step]:
+def ahead(run: Run, queries: Node) -> list[ChainStep]:
     """Answers, labels, models and evaluations that were made of ``queries``, each of the one before."""
-    found: list[Step] = []
-    last: list[Step] = []
+    found: list[ChainStep] = []
+    last: list[ChainStep] = []
     made = {queries.digest}
     for kind, roles in (
         ("annotations", ("queries",)),
@@ -154,11 +154,11 @@ def ahead(run: Run, queries: Node) -> list[Step]:
     return found
 
 
-def step(node: Node) -> Step:
-    return Step(node.header.kind, told(node), node.file, node.digest)
+def step(node: Node) -> ChainStep:
+    return ChainStep(node.header.kind, in_words(node), node.file, node.digest)
 
 
-def told(node: Node) -> str:
+def in_words(node: Node) -> str:
     """A few words about an artifact."""
     attributes, counts, settings = node.header.attributes, node.header.counts, node.header.settings
     match node.header.kind:

@@ -54,7 +54,7 @@ def class_set_losses(
     def over(pixels: Tensor) -> tuple[Tensor, Tensor]:
         return torch.where(pixels, surprise, 0).sum(), pixels.sum()
 
-    prototypes = best_pixels(log_p.detach(), rows, sets & (sizes >= FEWEST[prototypes_over]).unsqueeze(1))
+    prototypes = prototype_pixels(log_p.detach(), rows, sets & (sizes >= FEWEST[prototypes_over]).unsqueeze(1))
     return SetLosses(
         over(sizes[rows] == 1),
         over(sizes[rows] >= FEWEST[merged_over]),
@@ -62,7 +62,7 @@ def class_set_losses(
     )
 
 
-def best_pixels(values: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def prototype_pixels(values: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Per wanted (row, class) that has a pixel the pixel with the largest value, the first of equal ones.
 
     values (P,C); rows (P,) i64, the row of each pixel; wanted (R,C) bool. Returns pixels and classes, (N,) i64 each.

@@ -24,7 +24,7 @@ from stages.training.losses.adversarial import (
     total_loss,
 )
 from stages.training.objectives.labels import LabelObjective, label_loss
-from stages.training.samples.streams import Part, Parts, StreamSamples
+from stages.training.samples.streams import StreamBatch, StreamPart, StreamSamples
 
 
 class AdversarialObjective(LabelObjective):
@@ -64,7 +64,7 @@ class AdversarialObjective(LabelObjective):
                 if parameter.grad is not None:
                     parameter.grad.copy_(self.ranks.sum(parameter.grad) / self.ranks.size)
 
-    def batches(self, first: int) -> Iterator[Parts]:
+    def batches(self, first: int) -> Iterator[StreamBatch]:
         assert isinstance(self.samples, StreamSamples)
         self.step = first
         keys = self.samples.keys(first, self.settings.epochs * self.steps_per_epoch, self.ranks.rank, self.ranks.size)
@@ -79,7 +79,7 @@ class AdversarialObjective(LabelObjective):
         yield "discriminator", self.discriminate(fake, real)
         self.step += 1
 
-    def generate(self, batch: Parts) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def generate(self, batch: StreamBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Predicted and real pairs, detached, and the losses of the network (spec 4.2, steps 1 to 5)."""
         settings = self.settings
         self.discriminator.requires_grad_(False)
@@ -132,6 +132,6 @@ class AdversarialObjective(LabelObjective):
             "fake": fake_scores.detach().float().sigmoid().mean(),
         }
 
-    def coloured(self, part: Part) -> Tensor:
+    def coloured(self, part: StreamPart) -> Tensor:
         """(B,3,H,W) f32 in [0,1], augmented in colour."""
         return augment_colour(part.images.to(self.device, non_blocking=True).float() / 255, part.colours)

@@ -36,7 +36,7 @@ def label_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) ->
     return total, mass
 
 
-def class_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
+def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
     classes present. An absent class weighs 1. None for kind none."""
     if kind == "none":
@@ -78,7 +78,7 @@ class LabelObjective:
         self.classes = len(dataset.classes)
         self.validates = self.can_validate()
         self.label_counts = self.count_labels(labels)
-        weights = class_weights(settings.class_weights, self.label_counts)
+        weights = label_weights(settings.class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
         self.steps_per_epoch = settings.steps_per_epoch or len(self.epoch(0))
         self.forward = self.learner() if ranks.size == 1 else self.wrapped(self.learner())

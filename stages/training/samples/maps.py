@@ -39,10 +39,10 @@ class Batch:
     sets: Tensor | None = None
 
 
-Sample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
+MapSample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
 
 
-class TrainingSamples(TorchDataset[Sample]):
+class TrainingSamples(TorchDataset[MapSample]):
     """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
 
     def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
@@ -79,7 +79,7 @@ class TrainingSamples(TorchDataset[Sample]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Any) -> Sample:
+    def __getitem__(self, key: Any) -> MapSample:
         index, epoch = key
         image = self.ids[index]
         _, given = self.opened()
@@ -110,7 +110,7 @@ def free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def collate(samples: list[Sample]) -> Batch:
+def collate(samples: list[MapSample]) -> Batch:
     images, labels, colours, sets = zip(*samples, strict=True)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if sets[0] is None:

@@ -23,7 +23,7 @@ Key = tuple[str, int, int]  # stream, index of the image in it, how often it cam
 
 
 @dataclass(frozen=True)
-class Part:
+class StreamPart:
     """(B,3,H,W) u8 images, (B,H,W) u8 labels (255 = none), (B,H,W) bool what is no padding, colour draws."""
 
     images: Tensor
@@ -33,12 +33,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
+class StreamBatch:
     """A batch: one part of each stream."""
 
-    labelled: Part
-    unlabelled: Part
-    real: Part
+    labelled: StreamPart
+    unlabelled: StreamPart
+    real: StreamPart
 
 
 class StreamSamples(TrainingSamples):
@@ -68,9 +68,9 @@ class StreamSamples(TrainingSamples):
         return sorted(labels.mask_ids)
 
     @staticmethod
-    def together(samples: list[Any]) -> Parts:
+    def together(samples: list[Any]) -> StreamBatch:
         third = len(samples) // len(STREAMS)
-        return Parts(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
+        return StreamBatch(*(collate_part(samples[start : start + third]) for start in range(0, len(samples), third)))
 
     def ids_of(self, name: str) -> list[str]:
         return self.unlabelled if name == "unlabelled" else self.ids
@@ -97,7 +97,7 @@ class StreamSamples(TrainingSamples):
         return name, index, turn
 
 
-def collate_part(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> Part:
+def collate_part(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, ColourDraw]]) -> StreamPart:
     images, labels, valid, colours = zip(*samples, strict=True)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return Part(pixels, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(valid)), list(colours))
+    return StreamPart(pixels, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(valid)), list(colours))

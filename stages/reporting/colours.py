@@ -1,0 +1,3 @@
+"""Colours of pictures and pages."""
+
+Colour = tuple[int, int, int]  # red, green, blue
