@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from stages.reporting.reference.artifacts import artifacts_page
-from stages.reporting.reference.commands import commands_page, readme_table
-from stages.reporting.reference.parts import parts_page
-from stages.reporting.reference.recipes import recipes_page
-from stages.reporting.reference.settings import settings_page
+from tests.reference.artifacts import artifacts_page
+from tests.reference.commands import commands_page, readme_table
+from tests.reference.parts import parts_page
+from tests.reference.recipes import recipes_page
+from tests.reference.settings import settings_page
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAGES = {
     "commands": commands_page,
     "settings": settings_page,

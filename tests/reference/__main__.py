@@ -1,14 +1,14 @@
-"""``python -m stages.reporting.reference [--check]``."""
+"""``python -m tests.reference [--check]``."""
 
 import argparse
 import sys
 
-from stages.reporting.reference.files import ROOT, stale, wanted
+from tests.reference.files import ROOT, stale, wanted
 
 
 def main() -> None:
     reader = argparse.ArgumentParser(
-        prog="python -m stages.reporting.reference",
+        prog="python -m tests.reference",
         description="Write docs/reference and the table of commands in README.md.",
     )
     reader.add_argument("--check", action="store_true", help="Write nothing; exit 1 if a file is not current.")

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from stages.registry import SETTINGS
-from stages.reporting.reference.markdown import code, codes, first_sentence, page, table
 from stages.runtime import parts
 from stages.runtime.parts import REGISTRIES, Part, Registry
 from stages.settings.base import fields_of
 from stages.settings.text import option_name
+from tests.reference.markdown import code, codes, first_sentence, page, table
 
 INTRODUCTION = """A part is one file with a decorator. The setting named in brackets chooses it.
 [Plug-ins](../how-to/plug-ins.md) add parts of your own; this page lists those shipped with alseg."""
@@ -70,7 +70,7 @@ def declared() -> dict[str, str]:
 
 def fact(value: Any) -> str:
     """What a decorator says, in words; "" for no, none and nothing."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or callable(value):
         return "yes" if value else ""
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(str, value)))

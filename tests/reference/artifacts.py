@@ -7,7 +7,7 @@ from stages.artifacts.header import SCHEMA_VERSION
 from stages.artifacts.model import Model
 from stages.artifacts.opening import KINDS
 from stages.registry import STAGES
-from stages.reporting.reference.markdown import codes, page, points, sentences, table
+from tests.reference.markdown import codes, page, points, sentences, table
 
 CLASSES: dict[str, type] = {**KINDS, Model.kind: Model}
 

@@ -8,9 +8,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from stages.registry import SETTINGS
-from stages.reporting.reference.markdown import code, codes, page, table
 from stages.settings.base import EXECUTION, Settings, Uses, belongs, choices, fields_of
 from stages.settings.text import shown
+from tests.reference.markdown import code, codes, page, table
 
 INTRODUCTION = """The same names are used everywhere: `head_lr = 1e-3` under `[settings.train]` in a recipe or profile,
 `--head-lr 1e-3` as an option, `head_lr=1e-3` as a keyword of the [library](../library.md).

@@ -2,11 +2,15 @@
 
 from typing import Any, get_args
 
+from typer.main import get_command
+
+from alseg_cli.app import app
+from alseg_cli.options import shared_parameters
 from stages.artifacts.model import Model
 from stages.artifacts.opening import KINDS
 from stages.registry import STAGES, Input, Stage
-from stages.reporting.reference.markdown import code, first_sentence, page, table
 from stages.settings.text import option_name
+from tests.reference.markdown import code, first_sentence, page, table
 
 INTRODUCTION = """A stage reads artifacts and writes one: `alseg STAGE INPUTS... -o OUTPUT [options]`.
 `alseg STAGE --help` lists the options that apply to what is chosen, `--help-all` all of them.
@@ -80,18 +84,12 @@ def kind_link(kind: str) -> str:
 
 def tools() -> list[Any]:
     """The commands that are no stages, as the program defines them."""
-    from typer.main import get_command
-
-    from alseg_cli.app import app  # only to document the program: no stage needs it
-
     found: Any = get_command(app)
     return [command for name, command in found.commands.items() if name not in STAGES]
 
 
 def shared_rows() -> list[tuple[str, str]]:
     """The options that all stages with settings have beside their inputs, output and settings."""
-    from alseg_cli.options import shared_parameters  # as above
-
     options = [(each.name, get_args(each.annotation)[1]) for each in shared_parameters()]
     return [(code(option_name(name)), option.help) for name, option in options]
 

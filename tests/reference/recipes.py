@@ -1,12 +1,16 @@
 """docs/reference/recipes.md: recipes, profiles and datasets that are shipped."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from stages.datasets.description import DatasetDescription, load_description
 from stages.recipes.profile import Profile, load_profile, profile_names
 from stages.recipes.recipe import Recipe, load_recipe, read_toml, recipe_names
-from stages.reporting.reference.markdown import code, codes, first_sentence, page, points, table
 from stages.runtime.resources import data_folder
+from tests.reference.markdown import code, codes, first_sentence, page, points, table
+
+Value = TypeVar("Value")
 
 RECIPES = """A recipe is a method: settings per stage and the steps of a round. `alseg plan RECIPE DATASET` writes it as
 a Makefile, `--recipe RECIPE` passes its settings to one stage. A recipe that builds on another one inherits what it
@@ -34,10 +38,13 @@ def recipes_page() -> str:
             RECIPES,
             table(("recipe", "method", "builds on", "rounds", "changes under profiles"), map(recipe_row, recipes)),
             "Sources:",
-            points(f"`{each.name}`: {each.source}" for each in recipes),
+            points(f"{names}: {source}" for source, names in alike((each.source, each) for each in recipes)),
             "## Steps",
             STEPS,
-            table(("recipe", "once", "round 0", "later rounds", "at the end"), map(steps_row, recipes)),
+            table(
+                ("recipe", "once", "round 0", "later rounds", "at the end"),
+                ((names, *steps) for steps, names in alike((steps_of(each), each) for each in recipes)),
+            ),
             "## Profiles",
             PROFILES,
             table(("profile", "training", "dataset", "prepare with", "most rounds"), map(profile_row, profiles)),
@@ -62,11 +69,19 @@ def comment(path: Path) -> str:
     return " ".join(each.removeprefix("#").strip() for each in lines[:end])
 
 
-def steps_row(recipe: Recipe) -> tuple[str, ...]:
-    occasions = (("once",), ("all", "first"), ("all", "later"), ("end",))
-    return code(recipe.name), *(
-        ", ".join(step.name for step in recipe.steps if step.rounds in those) for those in occasions
-    )
+def alike(pairs: Iterable[tuple[Value, Recipe]]) -> Iterator[tuple[Value, str]]:
+    """Each value once, with the names of the recipes that have it."""
+    found: dict[Value, list[str]] = {}
+    for value, recipe in pairs:
+        found.setdefault(value, []).append(recipe.name)
+    return ((value, codes(names)) for value, names in found.items())
+
+
+def steps_of(recipe: Recipe) -> tuple[str, ...]:
+    """The names of the steps: made once, in round 0, in later rounds, at the end."""
+    later = ("all", "later") if recipe.rounds != 1 else ()
+    occasions = (("once",), ("all", "first"), later, ("end",))
+    return tuple(", ".join(step.name for step in recipe.steps if step.rounds in those) for those in occasions)
 
 
 def profile_row(profile: Profile) -> tuple[str, ...]:
