@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 from alseg_cli.app import app
-from alseg_cli.options import gather
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.labels import open_labels
@@ -14,8 +13,10 @@ from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
 from stages.commands import prepare
-from stages.recipes.plan import build_rules, parse_overrides
+from stages.recipes.plan import Plan, build_rules, parse_overrides
+from stages.recipes.profile import load_profile, profile_names, rounds_of
 from stages.recipes.recipe import load_recipe, recipe_names
+from stages.recipes.resolve import resolve
 from stages.registry import SETTINGS
 from stages.reporting.comparison import read_run
 from stages.runtime.errors import BadInput
@@ -57,7 +58,7 @@ FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
 FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
 ON_A_GRID = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1"]
 FEW_CLUSTERS = ["cluster-regions.workers=1", "cluster-regions.clusters=3"]
-FEW_CLUSTERS += ["support.epochs=1", "support.batch=2", "train.lossiness-width=8"]
+FEW_CLUSTERS += ["support.epochs=1", "support.batch=2", "support.lossiness-width=8"]
 FEW_IMAGES = ["select.ratio=0.5", "train.steps-per-epoch=2", "train.discriminator-width=4"]
 FEW_IMAGES += ["train.self-training-from=1", "train.gate=0.5"]
 FEW_FITS = ["classifier.epochs=1", "classifier.batch=2"]
@@ -80,16 +81,24 @@ def scenes(tmp_path_factory):
     return prepare.run(str(description), None, folder / "scenes.h5", PrepareSettings())
 
 
+def rules_of(name, rounds, profile=None, overrides=(), common=()):
+    recipe = load_recipe(name)
+    plan = Plan(recipe, load_profile(profile), parse_overrides(recipe, list(overrides)), {})
+    return build_rules(plan, rounds, list(common))
+
+
+def settings_of(stage, given, recipe, profile=None):
+    return resolve(stage, given, recipe, profile).settings
+
+
 def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
-    recipe = load_recipe(name)
     few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
     few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else []) + (ON_A_GRID if "madbal" in name else [])
     few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
     few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
-    overrides = parse_overrides(recipe, TINY + few)
-    rules = build_rules(recipe, rounds, ["--recipe", name, "--profile", "scenes"], "scenes", overrides)
+    rules = rules_of(name, rounds, "scenes", TINY + few, ["--recipe", name, "--profile", "scenes"])
     for rule in rules:
         names = {"$(DATASET)": str(dataset), "$@": rule.target}
         words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]
@@ -112,15 +121,15 @@ class TestEveryRecipe:
         recipe = load_recipe(name)
         assert recipe.title
         assert recipe.source
-        assert {"camvid", "cityscapes", "voc2012", "scenes"} <= set(recipe.profiles)
+        assert set(recipe.profiles) <= set(profile_names())
 
     def test_every_profile_gives_valid_settings_for_every_stage(self, name):
         recipe = load_recipe(name)
-        for profile in recipe.profiles:
+        for profile in profile_names():
             for stage in SETTINGS:
-                gather(stage, {}, name, profile)
-            rounds = recipe.profiles[profile].rounds or recipe.rounds
-            rules = build_rules(recipe, 4 if rounds == "budget" else rounds, [], profile, {})
+                settings_of(stage, {}, name, profile)
+            rounds = rounds_of(recipe, load_profile(profile))
+            rules = rules_of(name, 4 if rounds == "budget" else rounds, profile)
             made = {"$(DATASET)"}
             for rule in rules:
                 assert set(rule.needs) <= made
@@ -196,7 +205,7 @@ def test_cluster_recipes_ask_one_pixel_of_each_region_they_choose(name, runs):
 @pytest.mark.parametrize("name", CLUSTER_RECIPES)
 def test_support_heads_choose_and_are_not_what_is_reported(name, runs):
     rounds = CLUSTER_RECIPES[name]
-    rules = build_rules(load_recipe(name), rounds, [], "scenes", {})
+    rules = rules_of(name, rounds, "scenes")
     last = before(rules, f"$(RUN)/round-{rounds - 1}/evaluation.h5")
     assert f"$(RUN)/round-{rounds - 2}/support.safetensors" in last
     assert f"$(RUN)/round-{rounds - 1}/support.safetensors" not in last
@@ -224,7 +233,7 @@ def before(rules, target):
 @pytest.mark.parametrize("profile", ["cityscapes", "scenes"])
 @pytest.mark.parametrize("name", [name for name in SET_RECIPES if name != "dominant-query"])
 def test_stage_2_runs_beside_the_next_round_and_feeds_nothing_of_it(name, profile):
-    rules = build_rules(load_recipe(name), 3, ["--recipe", name, "--profile", profile], profile, {})
+    rules = rules_of(name, 3, profile)
     for number in range(3):
         own, following = f"$(RUN)/round-{number}/", f"$(RUN)/round-{number + 1}/"
         stage2 = own + "stage2.safetensors"
@@ -390,25 +399,22 @@ def test_all_faults_of_a_recipe_are_told_at_once(tmp_path):
 def test_a_recipe_of_the_user_builds_on_a_shipped_one(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('base = "pixelpick"\ntitle = "mine"\n[profiles.camvid.settings.train]\nepochs = 7\n')
-    settings = gather("train", {}, str(path), "camvid")
-    assert settings.epochs == 7
-    assert settings.schedule == "milestones"
+    optimisation = settings_of("train", {}, str(path), "camvid").optimisation
+    assert optimisation.epochs == 7
+    assert optimisation.schedule == "milestones"
     assert [step.name for step in load_recipe(str(path)).steps] == [
         step.name for step in load_recipe("pixelpick").steps
     ]
 
 
 def test_options_override_profile_override_recipe():
-    assert gather("train", {}, "pixelpick", None).batch == 4
-    assert gather("train", {}, "pixelpick", "voc2012").batch == 10
-    assert gather("train", {"batch": "6"}, "pixelpick", "voc2012").batch == 6
+    for given, profile, batch in (({}, None, 4), ({}, "voc2012", 10), ({"batch": "6"}, "voc2012", 6)):
+        assert settings_of("train", given, "pixelpick", profile).optimisation.batch == batch
 
 
 def test_an_override_by_the_name_of_a_step_is_for_that_step_alone():
-    recipe = load_recipe("madbal")
-
     def epochs(overrides, profile="scenes"):
-        rules = build_rules(recipe, 2, [], profile, parse_overrides(recipe, overrides))
+        rules = rules_of("madbal", 2, profile, overrides)
         trained = [rule.words for rule in rules if rule.words[0] == "train"]
         return [words[words.index("--epochs") + 1] if "--epochs" in words else None for words in trained[:2]]
 
@@ -425,7 +431,7 @@ def test_a_profile_cannot_set_what_a_step_does_not_have(tmp_path):
     path.write_text('base = "madbal"\ntitle = "mine"' + steps)
     with pytest.raises(BadInput, match="epochz") as error:
         load_recipe(str(path))
-    assert "there is no such step" in str(error.value)
+    assert "the recipe has no such step" in str(error.value)
 
 
 def test_overrides_of_a_plan_are_checked_all_at_once():
