@@ -1,7 +1,9 @@
 """Small datasets made of arrays, and the stages run on them as functions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.commands import annotate_simulate, cluster_regions, extract_superpixels, score, select
+from stages.runtime.parts import RULES
+from stages.selecting.candidates import Candidates
+from stages.selecting.chooser import Chooser
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.extract_superpixels import ExtractSettings
@@ -24,6 +29,11 @@ TINY = {
     "batch": 2,
     "device": "cpu",
 }
+
+
+def changed(settings: Any, values: Mapping[str, object]) -> Any:
+    """``settings`` with other ``values``; what does not apply then is dropped."""
+    return type(settings).load({}, offered=settings.flat() | dict(values))
 
 
 def write_dataset(
@@ -120,3 +130,28 @@ def random_round(
     return annotate_simulate.run(
         dataset, queries, folder / f"ledger{number}.h5", AnnotateSettings(**(annotate_settings or {})), before
     )
+
+
+@dataclass(frozen=True)
+class DrawingFrom(Chooser):
+    """A rule that draws from the generator ``given``."""
+
+    given: Any = None
+
+    def generator(self, name: str) -> Any:
+        return self.given
+
+
+def choose_pixels(
+    rule: str, scores: np.ndarray, excluded: np.ndarray, budget: int, generator: Any, fraction: float = 0.05
+) -> np.ndarray:
+    """Flat indices in rank order of the pixels of one image, scores (H,W) and excluded (H,W) bool, by a rule."""
+    part = RULES[rule]
+    settings = None
+    if part.settings is not None:
+        settings = part.settings(**{"fraction": fraction} if "fraction" in part.settings.model_fields else {})
+    eligible = np.flatnonzero(~excluded.ravel())
+    pool = Candidates(
+        unit="pixel", scores=scores.ravel()[eligible], image=np.zeros(len(eligible), int), total=scores.size
+    )
+    return eligible[DrawingFrom(part, settings, 0, given=generator).positions(pool, budget, "image")]

@@ -1,9 +1,9 @@
-"""The scores artifact; higher means ask sooner.
+"""The scores artifact; higher scores are queried first.
 
 Attributes: unit (pixel, region, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image:
 `/images/score` (N,). Unit region: `/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels
-file named among the inputs (`size`: pixels that are still to be asked), also `/regions/{y,x}` of the best pixel where
-it was asked for, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
+file named among the inputs (`size`: pixels not queried yet), also `/regions/{y,x}` of the best pixel with
+`--best-pixel`, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
 predicted class, from which any balance follows without the network), and
 `/classes/{share,weight}` (C,) of the class balance; random scores have only `score`, `size`, `y` and `x`. With
 clusters `/regions/cluster` (R,) u8 and `/clusters/{regions,pixels,score,pixel_score}` (K,), `/clusters/class_regions`
@@ -13,12 +13,23 @@ clusters `/regions/cluster` (R,) u8 and `/clusters/{regions,pixels,score,pixel_s
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import read_images
 from stages.runtime.errors import BadInput
+
+
+class ClusterTables(NamedTuple):
+    """What clusters of regions hold over all images (spec madbal.md 5.6); regions without pixels count nowhere."""
+
+    class_regions: np.ndarray  # (C,K) i64: regions of cluster k whose predicted class is c
+    regions: np.ndarray  # (K,) i64
+    pixels: np.ndarray  # (K,) i64, n_k
+    score: np.ndarray  # (K,) f64, U_k: sum of the regions' means
+    pixel_score: np.ndarray  # (K,) f64: sum of the pixels' scores
 
 
 class Scores(Artifact):
@@ -42,20 +53,46 @@ class Scores(Artifact):
         """(N,) f64 in the order of ``ids`` (unit image)."""
         return self.read("images/score")[self.order]
 
-    @property
-    def has_clusters(self) -> bool:
-        return "clusters/regions" in self
-
-    @property
-    def has_best_pixels(self) -> bool:
-        return "regions/y" in self
-
     def image_features(self) -> np.ndarray:
         """(N,D) f32 in the order of ``ids`` (unit image); BadInput for scores without a classifier."""
         if "images/features" not in self:
-            raise BadInput(f"{self.path} holds no features of the images; score with a classifier as --model.")
+            raise BadInput(
+                f"{self.path} has no features of images. Score with --unit image, a classifier as --model and "
+                "--keep-features."
+            )
         return self.read("images/features")[self.order].astype(np.float32)
 
     def region_scores(self) -> np.ndarray:
         """(R,) f32 by global region index (unit region)."""
         return self.read("regions/score")
+
+    def pixels_left(self) -> np.ndarray:
+        """(R,) i32 pixels of each region that were not queried before scoring (unit region)."""
+        return self.read("regions/size")
+
+    @property
+    def has_best_pixels(self) -> bool:
+        return "regions/y" in self
+
+    def best_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(R,) i32 y and x of each region's best pixel; BadInput for scores without them."""
+        if not self.has_best_pixels:
+            raise BadInput(f"{self.path} has no best pixels of regions. Score with --best-pixel.")
+        return self.read("regions/y"), self.read("regions/x")
+
+    @property
+    def has_clusters(self) -> bool:
+        return "clusters/regions" in self
+
+    def region_clusters(self) -> np.ndarray:
+        """(R,) u8 cluster of each region; BadInput for scores without clusters."""
+        return self._of_clusters("regions/cluster")
+
+    def cluster_tables(self) -> ClusterTables:
+        """BadInput for scores without clusters."""
+        return ClusterTables(*(self._of_clusters(f"clusters/{name}") for name in ClusterTables._fields))
+
+    def _of_clusters(self, path: str) -> np.ndarray:
+        if not self.has_clusters:
+            raise BadInput(f"{self.path} has no clusters. Score with --clusters.")
+        return self.read(path)

@@ -1,4 +1,4 @@
-"""The stage `score`: how much asking about a pixel, a region or an image would teach."""
+"""The stage `score`: how much a pixel, a region or an image would teach if it were queried."""
 
 from pathlib import Path
 from typing import Any
@@ -38,45 +38,31 @@ def run(
 
     With ``annotations`` regions are scored without the pixels that this ledger covers; with ``clusters`` of the regions
     the scores hold what a rule needs to share a budget out over them. Raises BadInput without a model for any measure
-    but random, for a model of another class table or without support heads where they are needed, and for regions that
+    but random, for a model of another class table or without support heads if they are needed, and for regions that
     are of another split or were merged with another model.
     """
-    trained = None if model is None else Model(model)
-    known = measure_names()
-    if settings.measure not in known:
-        raise BadInput(f"There is no measure {settings.measure!r}; known are {', '.join(known)}.")
-    if settings.measure == "random":
-        trained = None  # the result does not depend on it, so neither does the output's freshness
-    elif trained is None:
-        raise BadInput(f"The measure {settings.measure} needs --model; only random does without.")
-    if (settings.unit == "region") != (superpixels is not None):
-        raise BadInput("--unit region and --superpixels belong together; give both or neither.")
+    trained = None if model is None or settings.measure == "random" else Model(model)
+    if settings.network is not None and trained is None:
+        raise BadInput(f"--measure {settings.measure} requires --model; only random does not.")
+    if (settings.region is not None) != (superpixels is not None):
+        raise BadInput("--unit region requires --superpixels, and vice versa.")
     if superpixels is None and (clusters is not None or annotations is not None):
-        raise BadInput("--clusters and --annotations are about regions; give --superpixels and --unit region too.")
-    if settings.class_balance == "cluster" and clusters is None:
-        raise BadInput("--class-balance cluster needs --clusters; give the file that cluster-regions wrote.")
-    if clusters is not None and trained is None:
-        raise BadInput("Random scores predict no classes, of which --clusters would hold the share; leave it out.")
+        raise BadInput("--clusters and --annotations require --unit region with --superpixels.")
+    balance = None if settings.region is None else settings.region.balance
+    if balance is not None and balance.class_balance == "cluster" and clusters is None:
+        raise BadInput("--class-balance cluster requires --clusters, the output of cluster-regions.")
+    if clusters is not None and balance is None:
+        raise BadInput("--measure random predicts no classes, so --clusters has nothing to count. Omit it.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         if trained is not None:
-            require_same_classes(trained, data, of_images=settings.unit == "image")
-            if settings.void_output != "drop" and not trained.knows_void:
-                raise BadInput(
-                    f"{model} never learned void, so it has no output to {settings.void_output}; set --void-output "
-                    "drop, or train with --learn-void."
-                )
-            if settings.needs_support and not trained.has_support:
-                raise BadInput(
-                    f"{model} has no support heads, of which maturity and lossiness come; train them with --objective "
-                    "support."
-                )
+            require_model(trained, data, settings)
         regions = None if superpixels is None else Superpixels(superpixels)
         if regions is not None:
             require_made_from(regions, "dataset", data)
             regions.require_images(ids, settings.split)
             if not regions.count:
-                raise BadInput(f"{superpixels} holds no region (every pixel is void), so there is nothing to score.")
+                raise BadInput(f"{superpixels} has no regions, because every pixel is void. There is nothing to score.")
             if trained is not None:  # merged regions are of one model: what it says of them is what made them
                 require_made_from(regions, "model", trained)
         pool = None if regions is None else pool_of(data, regions, annotations, clusters)
@@ -85,12 +71,28 @@ def run(
             inputs |= {"annotations": pool.ledger, "clusters": pool.clusters}
         request = Request("score", "scores", output, settings, refer(output, inputs))
         device = "cpu"
-        if trained is not None:
+        if settings.network is not None:
             from stages.runtime.devices import choose_device
 
-            device = choose_device(settings.device).type
+            device = choose_device(settings.network.use.device).type
         with joined_ranks(device) as ranks:
             return produce(request, lambda: build(request, data, ids, trained, pool, settings, ranks), force, ranks)
+
+
+def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
+    """BadInput unless ``model`` predicts the classes of ``data`` and all that the scores are made of."""
+    require_same_classes(model, data, of_images=settings.unit == "image")
+    balance = None if settings.region is None else settings.region.balance
+    if balance is not None and balance.void_output != "drop" and not model.knows_void:
+        raise BadInput(
+            f"{model.path} did not learn void, which --void-output {balance.void_output} needs. Set it to drop, or "
+            "train with --learn-void."
+        )
+    if settings.network is not None and settings.network.needs_support and not model.has_support:
+        raise BadInput(
+            f"{model.path} has no support heads, which maturity and lossiness need. Train them with --objective "
+            "support."
+        )
 
 
 def pool_of(data: Dataset, regions: Superpixels, annotations: Path | None, clusters: Path | None) -> Pool:
@@ -105,12 +107,6 @@ def pool_of(data: Dataset, regions: Superpixels, annotations: Path | None, clust
     return Pool(data, regions, ledger, grouped)
 
 
-def measure_names() -> list[str]:
-    from stages.scoring.measures import MEASURES
-
-    return ["random", *MEASURES]
-
-
 def build(
     request: Request,
     data: Dataset,
@@ -120,13 +116,17 @@ def build(
     settings: ScoreSettings,
     ranks: Ranks,
 ) -> str:
-    classified = model is not None and model.of_images
-    if pool is None:
-        grids = {image: grid_size(data.sizes[image], settings.grid_scale) for image in ids}
-        fill = score_images(data, model, settings) if classified else score_pixels(data, model, grids, settings)
-    else:
+    classifier = model if model is not None and model.of_images else None
+    if pool is not None:
         grids = pool.regions.sizes
         fill = score_regions(pool, model, settings)
+    else:
+        scale = 1.0 if settings.pixel is None else settings.pixel.grid_scale
+        grids = {image: grid_size(data.sizes[image], scale) for image in ids}
+        if classifier is not None:
+            fill = score_images(data, classifier, settings)
+        else:
+            fill = score_pixels(data, model, grids, settings)
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks.rank, ranks.size)
     ranks.barrier()
     if not ranks.is_main:
@@ -134,16 +134,19 @@ def build(
 
     def finish(writer: Writer, parts: Parts) -> Header:
         write_images(writer, ids, grids)
-        if pool is None:
-            counts = finish_images(writer, parts, settings) if classified else finish_pixels(writer, parts, ids)
-        else:
-            counts = finish_regions(writer, parts, pool, model is not None, settings)
         attributes: dict[str, Any] = {"unit": settings.unit, "measure": settings.measure}
         if pool is not None:
+            assert settings.region is not None
+            counts = finish_regions(writer, parts, pool, settings.region)
+            balance = settings.region.balance
             attributes |= {
-                "class_balance": settings.class_balance,
+                "class_balance": "none" if balance is None else balance.class_balance,
                 "oracle_privilege": pool.regions.attributes["oracle_privilege"],
             }
+        elif classifier is not None:
+            counts = finish_images(writer, parts, settings)
+        else:
+            counts = finish_pixels(writer, parts, ids)
         return request.header(attributes, {"images": len(ids)} | counts)
 
     counts = join_shards(shards, finish).counts

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
-from stages.settings.network import NetworkSettings
 
 PROBE = (33, 47)
 """Height and width of the image that shows whether a model takes any size, and what it gives."""
@@ -34,17 +33,17 @@ class ImageClassifier(nn.Module):
 
     pad_multiple = 1
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
+    def __init__(self, backbone: str, num_classes: int, reference_head: bool = False):
         super().__init__()
         self.support = None
-        name = timm_name(settings.backbone)
-        options: dict[str, Any] = {} if settings.reference_head else {"num_classes": 0}
+        name = timm_name(backbone)
+        options: dict[str, Any] = {} if reference_head else {"num_classes": 0}
         inputs = self._probed(name, options)
-        backbone: Any = timm.create_model(name, **options)
-        self.backbone = backbone
+        model: Any = timm.create_model(name, **options)
+        self.backbone = model
         self.classifier = nn.Linear(inputs, num_classes)
-        kept = set(backbone.get_classifier().parameters()) if settings.reference_head else set()
-        self.needed_tensors = tuple(tensor for tensor, value in backbone.named_parameters() if value in kept)
+        kept = set(model.get_classifier().parameters()) if reference_head else set()
+        self.needed_tensors = tuple(tensor for tensor, value in model.named_parameters() if value in kept)
         """Tensors of the backbone that weights must have, whatever else they lack."""
 
     @staticmethod

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from stages.networks.layers import resize_to
 from stages.networks.timm_backbone import build_backbone
-from stages.settings.network import NetworkSettings
 
 INITIAL_DEVIATION = 0.01
 """Standard deviation of the first weights of the head."""
@@ -48,15 +47,17 @@ class DeepLabV2(nn.Module):
 
     pad_multiple = 1
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
+    def __init__(
+        self, backbone: str, num_classes: int, output_stride: int, aspp_rates: tuple[int, ...], align_corners: bool
+    ):
         super().__init__()
-        self.align_corners = settings.align_corners
+        self.align_corners = align_corners
         self.support = None
-        self.backbone, (channels,), _ = build_backbone(settings.backbone, settings.output_stride, finest=None)
+        self.backbone, (channels,), _ = build_backbone(backbone, output_stride, finest=None)
         pool = getattr(self.backbone, "maxpool", None)
         if isinstance(pool, nn.MaxPool2d):
             pool.ceil_mode = True
-        self.classifier = SummedPyramid(channels, num_classes, settings.aspp_rates)
+        self.classifier = SummedPyramid(channels, num_classes, aspp_rates)
 
     def forward(self, images: Tensor) -> Tensor:
         (deep,) = self.backbone(images)

@@ -8,7 +8,6 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import refuse_single_image, resize_to
 from stages.networks.timm_backbone import build_backbone
-from stages.settings.network import NetworkSettings
 
 
 class PyramidHead(DeepLabHead):
@@ -37,19 +36,28 @@ class DeepLabV3(InnerNetwork):
         BadInput: the backbone is unknown or cannot be dilated to the output stride.
     """
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
-        super().__init__(settings, num_classes)
-        self.backbone, (self.channels,), _ = build_backbone(settings.backbone, settings.output_stride, finest=None)
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        output_stride: int,
+        aspp_rates: tuple[int, ...],
+        aspp_dropout: float,
+        align_corners: bool,
+    ):
+        super().__init__(backbone, num_classes, output_stride)
+        self.aspp_rates, self.aspp_dropout, self.align_corners = aspp_rates, aspp_dropout, align_corners
+        self.backbone, (self.channels,), _ = build_backbone(backbone, output_stride, finest=None)
         self.classifier = self.new_head(num_classes)
 
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return tuple(maps), tuple(maps)
 
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
-        return resize_to(self.classifier(*inner.head), size, self.settings.align_corners)
+        return resize_to(self.classifier(*inner.head), size, self.align_corners)
 
     def new_head(self, outputs: int) -> nn.Module:
-        return PyramidHead(self.channels, outputs, self.settings.aspp_rates, self.settings.aspp_dropout)
+        return PyramidHead(self.channels, outputs, self.aspp_rates, self.aspp_dropout)
 
-    def support_plan(self) -> SupportPlan:
-        return SupportPlan((self.channels,), 4, self.settings.lossiness_width, "nearest")
+    def support_plan(self, lossiness_width: int) -> SupportPlan:
+        return SupportPlan((self.channels,), 4, lossiness_width, "nearest")

@@ -15,7 +15,6 @@ from stages.networks.layers import (
     resize_to,
 )
 from stages.networks.timm_backbone import build_backbone
-from stages.settings.network import NetworkSettings
 
 
 class ImagePooling(nn.Module):
@@ -50,22 +49,12 @@ class PyramidPooling(nn.Module):
         return self.dropout(self.project(torch.cat([branch(features) for branch in self.branches], dim=1)))
 
 
-def build_decoder(settings: NetworkSettings) -> nn.Sequential:
-    """Pyramid output beside the low-level branch to features, (B, head_width + low_level_width, h, w) to head_width."""
-    width = settings.head_width
-    return nn.Sequential(
-        conv_bn_relu(width + settings.low_level_width, width, 3, separable=settings.separable),
-        nn.Dropout(settings.decoder_dropouts[0]),
-        conv_bn_relu(width, width, 3, separable=settings.separable),
-        nn.Dropout(settings.decoder_dropouts[1]),
-    )
-
-
 class DeepLabV3Plus(InnerNetwork):
     """DeepLabV3+ on a timm backbone, as PixelPick trains it (spec pixelpick.md 3.1).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
     the backbone, all others the head; ``classifier`` maps the features of the decoder to logits and may be exchanged.
+    It is linear without a ``temperature``, and compares directions with one.
 
     One difference from the reference: on MobileNetV2 at output stride 16 timm dilates the second and third block of the
     160-channel stage by 2, which the reference leaves undilated; parameters and sizes are the same.
@@ -77,18 +66,32 @@ class DeepLabV3Plus(InnerNetwork):
         BadInput: the backbone is unknown or cannot be dilated to the output stride.
     """
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
-        super().__init__(settings, num_classes)
-        width = settings.head_width
-        self.align_corners = settings.align_corners
-        self.backbone, (shallow, deep), _ = build_backbone(settings.backbone, settings.output_stride)
-        self.pyramid = PyramidPooling(deep, width, settings.aspp_rates, settings.aspp_dropout, settings.separable)
-        self.low_level = conv_bn_relu(shallow, settings.low_level_width, 1)
-        self.decoder = build_decoder(settings)
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        *,
+        output_stride: int,
+        aspp_rates: tuple[int, ...],
+        aspp_dropout: float,
+        decoder_dropouts: tuple[float, float],
+        head_width: int,
+        low_level_width: int,
+        separable: bool,
+        temperature: float | None,
+        align_corners: bool,
+    ):
+        super().__init__(backbone, num_classes, output_stride)
+        self.head_width, self.low_level_width, self.separable = head_width, low_level_width, separable
+        self.decoder_dropouts, self.align_corners = decoder_dropouts, align_corners
+        self.backbone, (shallow, deep), _ = build_backbone(backbone, output_stride)
+        self.pyramid = PyramidPooling(deep, head_width, aspp_rates, aspp_dropout, separable)
+        self.low_level = conv_bn_relu(shallow, low_level_width, 1)
+        self.decoder = self.new_decoder()
         self.classifier = (
-            CosineClassifier(width, num_classes, settings.temperature)
-            if settings.classifier == "cosine"
-            else nn.Conv2d(width, num_classes, 1)
+            nn.Conv2d(head_width, num_classes, 1)
+            if temperature is None
+            else CosineClassifier(head_width, num_classes, temperature)
         )
         # The low-level convolution keeps torch's own initialisation, as in the reference.
         for part in (self.pyramid, self.decoder, self.classifier):
@@ -108,8 +111,18 @@ class DeepLabV3Plus(InnerNetwork):
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
         return resize_to(self.classifier(self.decoder(*inner.head)), size, self.align_corners)
 
-    def new_head(self, outputs: int) -> nn.Module:
-        return nn.Sequential(*build_decoder(self.settings), nn.Conv2d(self.settings.head_width, outputs, 1))
+    def new_decoder(self) -> nn.Sequential:
+        """(B, head_width + low_level_width, h, w), pyramid beside low-level branch, to (B, head_width, h, w)."""
+        width = self.head_width
+        return nn.Sequential(
+            conv_bn_relu(width + self.low_level_width, width, 3, separable=self.separable),
+            nn.Dropout(self.decoder_dropouts[0]),
+            conv_bn_relu(width, width, 3, separable=self.separable),
+            nn.Dropout(self.decoder_dropouts[1]),
+        )
 
-    def support_plan(self) -> SupportPlan:
-        return SupportPlan((self.settings.head_width,), 1, self.settings.lossiness_width)
+    def new_head(self, outputs: int) -> nn.Module:
+        return nn.Sequential(*self.new_decoder(), nn.Conv2d(self.head_width, outputs, 1))
+
+    def support_plan(self, lossiness_width: int) -> SupportPlan:
+        return SupportPlan((self.head_width,), 1, lossiness_width)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from stages.networks.layers import initialise_convolutions, resize
 from stages.networks.timm_backbone import build_backbone
 from stages.runtime.errors import BadInput
-from stages.settings.network import NetworkSettings
 
 GROUPS = 32
 """Groups of each GroupNorm, as in the reference."""
@@ -26,19 +25,19 @@ class DilatedFPN(nn.Module):
             fall into 32 groups.
     """
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
+    def __init__(self, backbone: str, num_classes: int, output_stride: int, head_width: int, align_corners: bool):
         super().__init__()
-        width = settings.head_width // 2
-        if settings.head_width % (2 * GROUPS):
-            raise BadInput(f"head_width must be a multiple of {2 * GROUPS} for fpn-dilated, not {settings.head_width}.")
-        self.align_corners = settings.align_corners
-        self.pad_multiple: int = settings.output_stride
+        width = head_width // 2
+        if head_width % (2 * GROUPS):
+            raise BadInput(f"head_width must be a multiple of {2 * GROUPS} for fpn-dilated, not {head_width}.")
+        self.align_corners = align_corners
+        self.pad_multiple: int = output_stride
         self.support = None
-        self.backbone, channels, strides = build_backbone(settings.backbone, settings.output_stride, between=True)
-        self.laterals = nn.ModuleList(nn.Conv2d(inputs, settings.head_width, 1) for inputs in channels)
+        self.backbone, channels, strides = build_backbone(backbone, output_stride, between=True)
+        self.laterals = nn.ModuleList(nn.Conv2d(inputs, head_width, 1) for inputs in channels)
         # One doubling per factor of two in the stride: two at stride 4, three at stride 8, so all end at input size.
         self.levels = nn.ModuleList(
-            self._growing(settings.head_width, width, doublings=stride.bit_length() - 1) for stride in strides
+            self._growing(head_width, width, doublings=stride.bit_length() - 1) for stride in strides
         )
         self.classifier = nn.Conv2d(width, num_classes, 1)
         for part in (self.laterals, self.levels, self.classifier):

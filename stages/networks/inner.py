@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from stages.networks.side_taps import run_with_taps
-from stages.settings.network import NetworkSettings
 
 
 class Inner(NamedTuple):
@@ -49,9 +48,9 @@ class InnerNetwork(nn.Module):
     backbone: nn.Module
     support: nn.Module | None
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
+    def __init__(self, backbone_name: str, num_classes: int, output_stride: int):
         super().__init__()
-        self.settings = settings
+        self.backbone_name, self.output_stride = backbone_name, output_stride
         self.num_classes = num_classes
         self.side_taps: tuple[str, ...] = ()
         self.support = None
@@ -76,6 +75,6 @@ class InnerNetwork(nn.Module):
         """A fresh copy of the segmentation head: ``head(*inner.head)`` is (B, outputs, h, w)."""
         raise NotImplementedError
 
-    def support_plan(self) -> SupportPlan:
-        """What is this architecture's own in its support heads."""
+    def support_plan(self, lossiness_width: int) -> SupportPlan:
+        """How support heads are attached to this architecture; ``lossiness_width`` is the one that is set."""
         raise NotImplementedError

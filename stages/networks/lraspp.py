@@ -8,7 +8,6 @@ from torchvision.models.segmentation.lraspp import LRASPPHead
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import resize_to
 from stages.networks.timm_backbone import build_backbone
-from stages.settings.network import NetworkSettings
 
 HEAD_WIDTH = 128
 """Channels within the head, as published and in torchvision."""
@@ -39,22 +38,21 @@ class LRASPP(InnerNetwork):
         BadInput: the backbone is unknown, has no feature map at stride 8, or cannot be dilated to the output stride.
     """
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
-        super().__init__(settings, num_classes)
-        self.backbone, (self.low, self.high), _ = build_backbone(
-            settings.backbone, settings.output_stride, finest=LOW_STRIDE
-        )
+    def __init__(self, backbone: str, num_classes: int, output_stride: int, align_corners: bool):
+        super().__init__(backbone, num_classes, output_stride)
+        self.align_corners = align_corners
+        self.backbone, (self.low, self.high), _ = build_backbone(backbone, output_stride, finest=LOW_STRIDE)
         self.classifier = self.new_head(num_classes)
 
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return tuple(maps), tuple(maps)
 
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
-        return resize_to(self.classifier(*inner.head), size, self.settings.align_corners)
+        return resize_to(self.classifier(*inner.head), size, self.align_corners)
 
     def new_head(self, outputs: int) -> nn.Module:
         return LiteHead(self.low, self.high, outputs, HEAD_WIDTH)
 
-    def support_plan(self) -> SupportPlan:
+    def support_plan(self, lossiness_width: int) -> SupportPlan:
         # Published with 256 channels where the other two architectures have 512.
-        return SupportPlan((self.low, self.high), 2, max(1, self.settings.lossiness_width // 2))
+        return SupportPlan((self.low, self.high), 2, max(1, lossiness_width // 2))

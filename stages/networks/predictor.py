@@ -15,7 +15,7 @@ from stages.networks.build import build_network
 from stages.networks.support import SupportMaps
 from stages.pixels.grids import Size
 from stages.runtime.devices import forward_precision
-from stages.settings.network import NetworkSettings
+from stages.settings.network import recorded_network
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -122,7 +122,8 @@ class Predictor:
 
 def load_predictor(model: Model, checkpoint: str, device: torch.device, precision: str) -> Predictor:
     """The network of a model file with its last or best weights, on ``device`` in eval mode."""
-    network = build_network(NetworkSettings(**model.attributes["network"]), model.outputs, model.has_support)
+    settings = recorded_network(model.attributes["network"], str(model.path))
+    network = build_network(settings, model.outputs, model.has_support)
     network.load_state_dict(model.weights(checkpoint))
     network.eval()
     place(network, device)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from stages.networks.timm_backbone import weightless_backbone
 from stages.runtime.errors import BadInput
-from stages.settings.network import NetworkSettings
 
 COUNT = 3
 """Side heads there are."""
@@ -22,7 +21,7 @@ PROBED = 256
 CONTAINERS = ("body.", "model.")
 """What timm puts before a module's name where it wraps the model to get at its feature maps."""
 
-TAPS_REMEDY = "name three modules of the backbone with --side-taps"
+TAPS_REMEDY = "Pass three modules of the backbone with --side-taps"
 
 
 class SideTaps(NamedTuple):
@@ -53,37 +52,36 @@ def run_with_taps(
     return maps, tuple(found[name] for name in modules)
 
 
-def find_side_taps(settings: NetworkSettings) -> SideTaps:
-    """The taps that ``settings.side_taps`` names in its backbone, or else the three that are taken without names.
+def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = ()) -> SideTaps:
+    """The taps that ``names`` name in the timm model ``backbone``, or without names its three default taps.
 
-    Names are those of timm's model, with dots or, where timm flattens it for feature maps, as they are then. Without
-    names: the last three feature maps that timm gives from stride 4 on, but the deepest.
+    Names are those of timm's model, with dots or, if timm flattens it for feature maps, as they are then. The default
+    is the last three feature maps that timm gives from stride 4 on, without the deepest.
 
     Raises:
-        BadInput: not three different names, an unknown one, not from fine to coarse, or nothing to take without names.
+        BadInput: not three different names, an unknown one, not from fine to coarse, or fewer than three default taps.
     """
-    probe = weightless_backbone(settings.backbone, settings.output_stride)
+    probe = weightless_backbone(backbone, output_stride)
     shapes = _map_shapes(probe)
-    spellings = {_plain(name): name for name in shapes}
-    if settings.side_taps:
-        names = settings.side_taps
+    spellings = {plain_module_name(name): name for name in shapes}
+    if names:
         if len(set(names)) != COUNT or len(names) != COUNT:
             raise BadInput(f"side_taps must name {COUNT} different modules, not {', '.join(names)}.")
     else:
         tapped = [tap["module"] for tap in probe.feature_info.info[:-1] if tap["reduction"] >= FINEST]
-        names = tuple(name for name in tapped[-COUNT:] if _plain(name) in spellings)
+        names = tuple(name for name in tapped[-COUNT:] if plain_module_name(name) in spellings)
         if len(names) < COUNT:
             raise BadInput(
-                f"Backbone {settings.backbone} has fewer than {COUNT} feature maps from stride {FINEST} on beside its "
-                f"deepest, so its side taps must be chosen: {TAPS_REMEDY}, of {_candidates(shapes)}."
+                f"Backbone {backbone} has no default side taps: besides the deepest, it has fewer than {COUNT} feature "
+                f"maps from stride {FINEST} on. {TAPS_REMEDY}, out of {_candidates(shapes)}."
             )
-    unknown = [name for name in names if _plain(name) not in spellings]
+    unknown = [name for name in names if plain_module_name(name) not in spellings]
     if unknown:
         raise BadInput(
-            f"Backbone {settings.backbone} has no feature map at {', '.join(unknown)}: {TAPS_REMEDY}, of "
+            f"Backbone {backbone} has no feature map at {', '.join(unknown)}. {TAPS_REMEDY}, out of "
             f"{_candidates(shapes)}."
         )
-    modules = tuple(name if name in shapes else spellings[_plain(name)] for name in names)
+    modules = tuple(name if name in shapes else spellings[plain_module_name(name)] for name in names)
     channels = tuple(shapes[module][0] for module in modules)
     strides = tuple(shapes[module][1] for module in modules)
     if list(strides) != sorted(strides):
@@ -119,7 +117,7 @@ def _map_shapes(probe: nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
-def _plain(name: str) -> str:
+def plain_module_name(name: str) -> str:
     """A module's name alike whether timm nests it or flattens it: ``stages.0`` and ``stages_0``."""
     for container in CONTAINERS:
         name = name.removeprefix(container)

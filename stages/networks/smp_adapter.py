@@ -5,14 +5,10 @@ from torch import Tensor, nn
 
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.runtime.errors import BadInput
-from stages.settings.network import NetworkSettings
-
-SMP_ARCHITECTURES: tuple[str, ...] = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
-"""The names ``smp.create_model`` knows."""
 
 
 class SmpNetwork(nn.Module):
-    """A network of segmentation-models-pytorch with random weights; of the settings it takes only the two names.
+    """A network of segmentation-models-pytorch with random weights.
 
     Maps float images (B, 3, H, W) to logits (B, C, H, W); H and W must be multiples of ``pad_multiple``. The parameters
     of ``backbone`` (its encoder) are the backbone, all others the head.
@@ -21,9 +17,8 @@ class SmpNetwork(nn.Module):
         BadInput: the architecture or the encoder is unknown (with close names), or the two do not go together.
     """
 
-    def __init__(self, settings: NetworkSettings, num_classes: int):
+    def __init__(self, architecture: str, encoder: str, num_classes: int):
         super().__init__()
-        architecture, encoder = settings.architecture.lower(), settings.backbone
         check_encoder(encoder)
         try:
             self.model = smp.create_model(architecture, encoder, encoder_weights=None, classes=num_classes)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import initialise_convolutions, resize_to
 from stages.networks.side_taps import SideTaps, find_side_taps
+from stages.settings.network import SupportHeadSettings
 
 KERNEL = 5
 """Of the transposed convolutions of the coarser side heads."""
@@ -164,13 +165,13 @@ def brought_to(features: Tensor, size: Sequence[int], mode: str = "bilinear") ->
     return resize_to(features, size, align_corners=False)
 
 
-def add_support(network: InnerNetwork) -> None:
-    """Give ``network`` support heads for its classes, on torch's default device; its other weights stay.
+def add_support(network: InnerNetwork, settings: SupportHeadSettings) -> None:
+    """Add support heads for the classes of ``network``, on torch's default device; its other weights stay.
 
     Raises:
         BadInput: the side taps are not there (see ``find_side_taps``).
     """
-    taps = find_side_taps(network.settings)
+    taps = find_side_taps(network.backbone_name, network.output_stride, settings.side_taps)
     mixer = network.new_head(len(taps.modules))
     network.side_taps = taps.modules
-    network.support = SupportHeads(mixer, network.support_plan(), taps, network.num_classes)
+    network.support = SupportHeads(mixer, network.support_plan(settings.lossiness_width), taps, network.num_classes)

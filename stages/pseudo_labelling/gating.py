@@ -32,7 +32,7 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
     from stages.networks.discriminator import Discriminator
     from stages.networks.predictor import image_batches, in_parts, load_predictor
     from stages.runtime.devices import choose_device, forward_precision
-    from stages.training.losses.adversarial import accepted, pair
+    from stages.training.learners.adversarial_losses import accepted, pair
 
     device, classes = choose_device(settings.device), len(data.classes)
     predictor = load_predictor(model, settings.checkpoint, device, settings.precision)

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -96,6 +96,13 @@ class Registry:
         if self.loaded:
             return
         self.loaded = True
+        try:
+            self.import_parts()
+        except BaseException:
+            self.loaded = False  # so that the next to ask meets the same error, and not half of the parts
+            raise
+
+    def import_parts(self) -> None:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
@@ -126,11 +133,12 @@ class Registry:
             raise BadInput(self.unknown(name))
         return self.found[name]
 
-    def unknown(self, name: str) -> str:
-        """The sentence for a ``name`` that is not registered."""
-        close = get_close_matches(name, self.names(), n=3)
+    def unknown(self, name: str, choices: Sequence[str] | None = None) -> str:
+        """The sentence for a ``name`` that is not registered; ``choices`` are the names where there are others too."""
+        known = self.names() if choices is None else list(choices)
+        close = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(self.names())}, or pass --plugin."
+        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(known)}, or pass --plugin."
 
 
 REQUIRED = object()
@@ -194,13 +202,21 @@ def source_of(function: Callable[..., Any]) -> str:
 MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "passes": False})
 """Uncertainty of a pixel. of: classes (exclusive) or presence; passes: whether it reads several stochastic passes."""
 
-RULES = Registry("rule", "stages.selecting.rules", {"units": REQUIRED, "needs": (), "budget": True})
-"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one."""
+RULES = Registry(
+    "rule",
+    "stages.selecting.rules",
+    {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None},
+)
+"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one;
+orders: whether its order is the rank order; describe: what the header tells of its choice."""
 
 OBJECTIVES = Registry(
-    "objective", "stages.training.objectives", {"labels": REQUIRED, "predicts": "pixels", "start": False}
+    "objective",
+    "stages.training.objectives",
+    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False},
 )
-"""What a training minimises. labels: what it learns from; predicts: pixels or images; start: needs a model to start."""
+"""What a training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
+images; start: needs a model to start from; support: trains support heads beside the network of that model."""
 
 LOSSES = Registry("loss", "stages.training.losses", {})
 """What one class per pixel costs."""

@@ -1,4 +1,4 @@
-"""Class balance: regions of classes that the model already sees everywhere are asked later (ClassBal)."""
+"""Class balance: regions of classes that the model predicts everywhere are queried later (ClassBal)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def class_shares(predicted: np.ndarray, sizes: np.ndarray, classes: int, by: str) -> np.ndarray:
     """(C,) f64 share of each predicted class among the regions, summing to 1.
 
-    predicted (R,) u8 and sizes (R,) i32 of all regions of the pool. ``by`` regions: every region counts alike (Cai et
+    predicted (R,) u8 and sizes (R,) i32 of all regions of the pool. ``by`` regions: each region counts alike (Cai et
     al. 2021); pixels: by its size (Kim et al. 2023).
     """
     weights = sizes.astype(np.float64) if by == "pixels" else None

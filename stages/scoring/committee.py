@@ -1,25 +1,21 @@
 """Query by committee: dropout passes of one network as its members."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from stages.scoring.logits import means_over
+from stages.scoring.measuring import Measure
 
-def soft_vote(passes: Iterable[Tensor], measure: Callable[[Tensor], Tensor]) -> Tensor:
+
+def soft_vote(passes: Iterable[Tensor], measure: Measure) -> Tensor:
     """Mean over passes of each pass's own uncertainty, not the uncertainty of the mean; logits -> (B,H,W)."""
-    total: Tensor | None = None
-    count = 0
-    for logits in passes:
-        scores = measure(logits)
-        total = scores if total is None else total + scores
-        count += 1
-    if total is None:
-        raise ValueError("a committee needs at least one pass")
-    return total / count
+    (mean,) = means_over(passes, measure)
+    return mean
 
 
-def hard_vote(passes: Iterable[Tensor], measure: Callable[[Tensor], Tensor], votes: int) -> Tensor:
+def hard_vote(passes: Iterable[Tensor], measure: Measure, votes: int) -> Tensor:
     """Number of passes that rank a pixel among their ``votes`` best, (B,H,W) f32.
 
     A fraction below one vote orders pixels with equal votes (their mean uncertainty, squashed into [0, 0.5)).

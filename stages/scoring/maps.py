@@ -1,4 +1,4 @@
-"""What a network says about whole images: a score and a class for every pixel of their grids."""
+"""What a network says about whole images: a score and a class for each pixel of their grids."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,22 +9,27 @@ from torch import Tensor
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.dropout import dropout_modules
-from stages.networks.predictor import ImageBatch, Predictor, image_batches, load_predictor, scaled_images
+from stages.networks.predictor import Predictor, image_batches, load_predictor, scaled_images
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import Size
 from stages.pixels.maps import interpolated, lookup, not_finer
 from stages.runtime.devices import choose_device
 from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.parts import MEASURES
 from stages.runtime.randomness import torch_seed
 from stages.scoring.committee import hard_vote, soft_vote
+from stages.scoring.logits import softmax
 from stages.scoring.maturity import lossiness, maturity
-from stages.scoring.measures import MEASURES
-from stages.settings.score import ScoreSettings
+from stages.scoring.measuring import Measure, measure_of_passes, plain_measure
+from stages.settings.score import NetworkScores, ScoreSettings
 
 
 class ScoreMaps(NamedTuple):
-    """Of one image: scores (H,W) f32 and predicted classes (H,W) i64 on its grid, logits (C,h,w) f32 of any size."""
+    """Of one image: scores (H,W) f32 and predicted classes (H,W) i64 on its grid, logits (C,h,w) f32 of any size.
+
+    By a committee, prediction and logits are those of the passes' mean probabilities.
+    """
 
     image: str
     scores: Tensor
@@ -32,39 +37,93 @@ class ScoreMaps(NamedTuple):
     logits: Tensor
 
 
+Scored = tuple[Tensor, Tensor]
+"""Logits (B,C,h,w) f32 not finer than the grid (H,W), and scores (B,H,W) f32 on it."""
+
+
 def score_maps(
     data: Dataset, model: Model, ids: Sequence[str], grids: dict[str, Size], outputs: int, settings: ScoreSettings
 ) -> Iterator[ScoreMaps]:
-    """The measure of the first ``outputs`` logits at every pixel of each image's grid.
+    """The measure of the first ``outputs`` logits at each pixel of each image's grid, of one pass or a committee's.
 
     Logits finer than the grid are averaged onto it before they are measured; coarser ones are measured as they are, and
-    every pixel of the grid reads the value it lies in.
+    each pixel of the grid reads the value it lies in. BadInput for a committee of a network without dropout.
     """
-    predictor = load_predictor(model, settings.checkpoint, choose_device(settings.device), settings.precision)
-    for batch in image_batches(data, ids, settings.batch):
+    network = settings.network
+    assert network is not None
+    predictor = load_predictor(model, network.checkpoint, choose_device(network.use.device), network.use.precision)
+    count = network.use.batch
+    if settings.passes:
+        switch_dropout_on(predictor, model)
+        count = 1  # dropout draws one mask for a whole batch
+    for batch in image_batches(data, ids, count):
         size = grids[batch.ids[0]]
         with torch.inference_mode():
-            logits, scores = scored(predictor, batch.images, size, outputs, settings)
-            for image, own, values in zip(batch.ids, logits, scores, strict=True):
-                if not torch.isfinite(values).all():
-                    raise StageFailed(
-                        f"The scores of image {image} are not finite, since a probability of the network is 0; score "
-                        "with --maturity pixel."
-                    )
+            if settings.passes:
+                found = scored_by_committee(predictor, batch.images, batch.ids[0], size, outputs, settings)
+            else:
+                found = scored(predictor, batch.images, size, outputs, settings)
+            for image, own, values in zip(batch.ids, *found, strict=True):
+                require_finite(values, image, settings.measure, network)
                 yield ScoreMaps(image, values, lookup(own.max(0).indices, size), own)  # of equal classes the first
 
 
-def scored(
-    predictor: Predictor, images: Tensor, size: Size, outputs: int, settings: ScoreSettings
-) -> tuple[Tensor, Tensor]:
-    """Logits (B,C,h,w) f32 not finer than the grid ``size`` (H,W), and scores (B,H,W) f32 on it, of (B,3,..,..) u8."""
-    if not settings.needs_support:
-        logits = not_finer(predictor.scaled_logits(images, settings.input_scale)[:, :outputs], size)
-        return logits, lookup(MEASURES[settings.measure](logits), size)
-    seen = scaled_images(images.to(predictor.device), settings.input_scale)
+def require_finite(scores: Tensor, image: str, measure: str, network: NetworkScores) -> None:
+    if torch.isfinite(scores).all():
+        return
+    if network.maturity == "image":
+        raise StageFailed(
+            f"The scores of image {image} are not finite: a probability of the network is 0. Set --maturity pixel."
+        )
+    raise StageFailed(f"The scores of image {image} by measure {measure} are not finite. Use another measure.")
+
+
+def scored(predictor: Predictor, images: Tensor, size: Size, outputs: int, settings: ScoreSettings) -> Scored:
+    """By one pass over ``images`` (B,3,..,..) u8, on the grid ``size``."""
+    network = settings.network
+    assert network is not None
+    measure = plain_measure(settings.measure, settings.of_measure)
+    if not network.needs_support:
+        logits = not_finer(predictor.scaled_logits(images, network.input_scale)[:, :outputs], size)
+        return logits, lookup(measure(logits), size)
+    seen = scaled_images(images.to(predictor.device), network.input_scale)
     found, support = predictor.support_maps(seen)
     logits = not_finer(found[:, :outputs], size)
-    return logits, lookup(score_terms(logits, support, seen, settings).score, size)
+    return logits, lookup(score_terms(logits, support, seen, measure, network).score, size)
+
+
+def scored_by_committee(
+    predictor: Predictor, images: Tensor, image: str, size: Size, outputs: int, settings: ScoreSettings
+) -> Scored:
+    """By passes with dropout over one image (1,3,..,..) u8, on the grid ``size``; each pass has a seed of its own."""
+    network, own = settings.network, settings.of_measure
+    assert network is not None
+    total: Tensor | None = None
+
+    def passes() -> Iterator[Tensor]:
+        nonlocal total
+        for member in range(settings.passes):
+            torch.manual_seed(torch_seed(settings.seed, "committee", member, image))
+            logits = not_finer(predictor.scaled_logits(images, network.input_scale)[:, :outputs], size)
+            total = softmax(logits) if total is None else total + softmax(logits)
+            yield logits
+
+    if MEASURES[settings.measure].facts["passes"]:
+        scores = measure_of_passes(settings.measure, passes(), own)
+    else:
+        measure, hard = plain_measure(settings.measure, own), getattr(getattr(own, "voting", None), "hard", None)
+        scores = soft_vote(passes(), measure) if hard is None else hard_vote(passes(), measure, hard.votes_per_pass)
+    assert total is not None
+    return (total / total.sum(1, keepdim=True)).log(), lookup(scores, size)
+
+
+def switch_dropout_on(predictor: Predictor, model: Model) -> None:
+    """BadInput for a network without dropout."""
+    switches = dropout_modules(predictor.network)
+    if not switches:
+        raise BadInput(f"{model.path}: its network has no dropout, which a committee needs. Use a measure of one pass.")
+    for module in switches:
+        module.train()
 
 
 class ScoreTerms(NamedTuple):
@@ -80,41 +139,16 @@ class ScoreTerms(NamedTuple):
         return total if self.factor is None else total * self.factor
 
 
-def score_terms(logits: Tensor, support: SupportMaps, seen: Tensor, settings: ScoreSettings) -> ScoreTerms:
+def score_terms(
+    logits: Tensor, support: SupportMaps, seen: Tensor, measure: Measure, network: NetworkScores
+) -> ScoreTerms:
     """On the grid of ``logits`` (B,C,h,w), of the first C outputs; ``support`` is of the images ``seen`` (B,3,H,W)."""
     outputs, inner = logits.shape[1], (logits.shape[-2], logits.shape[-1])
     divergence = factor = None
-    if settings.maturity != "none":
+    if network.maturity != "none":
         sides, mixing = interpolated(support.sides[:, :, :outputs], inner), interpolated(support.mixing, inner)
-        divergence = maturity(logits, sides, mixing, settings.maturity)
-    if settings.lossiness:
+        divergence = maturity(logits, sides, mixing, network.maturity)
+    if network.lossiness:
         edges = lookup(edge_mask(seen), inner)
         factor = lossiness(interpolated(support.lossiness.sigmoid(), inner), edges)
-    return ScoreTerms(MEASURES[settings.measure](logits), divergence, factor)
-
-
-def committee_maps(
-    data: Dataset, model: Model, ids: Sequence[str], grids: dict[str, Size], settings: ScoreSettings
-) -> Iterator[tuple[str, Tensor]]:
-    """Scores (H,W) f32 on each image's grid by a committee of passes with dropout switched on."""
-    predictor = load_predictor(model, settings.checkpoint, choose_device(settings.device), settings.precision)
-    measure, classes = MEASURES[settings.measure], len(data.classes)
-    switches = dropout_modules(predictor.network)
-    if not switches:
-        raise BadInput(f"The network of {model.path} has no dropout to make a committee of; set --committee 0.")
-    for module in switches:
-        module.train()
-
-    def passes(batch: ImageBatch) -> Iterator[Tensor]:
-        for member in range(settings.committee):
-            torch.manual_seed(torch_seed(settings.seed, "committee", member, *batch.ids))
-            logits = predictor.scaled_logits(batch.images, settings.input_scale)[:, :classes]
-            yield not_finer(logits, grids[batch.ids[0]])
-
-    for batch in image_batches(data, ids, 1):  # dropout draws one mask for a whole batch
-        with torch.inference_mode():
-            if settings.vote == "soft":
-                scores = soft_vote(passes(batch), measure)
-            else:
-                scores = hard_vote(passes(batch), measure, settings.votes_per_pass)
-            yield batch.ids[0], lookup(scores, grids[batch.ids[0]])[0]
+    return ScoreTerms(measure(logits), divergence, factor)

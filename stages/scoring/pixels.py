@@ -19,12 +19,13 @@ Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
 def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], settings: ScoreSettings) -> Fill:
     """Maps go to the file, per-image means and extremes to the join."""
     make = random_maps(grids, settings) if model is None else network_maps(data, model, grids, settings)
+    stored = settings.pixel
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for image, scores in make(part):
-            if settings.unit == "pixel":
-                scores = scores.astype(settings.dtype)
+            if stored is not None:
+                scores = scores.astype(stored.dtype)
                 writer.array(f"scores/{image}", scores)
             found[image] = [float(scores.mean(dtype=np.float64)), float(scores.min()), float(scores.max())]
         return {"statistics": found}
@@ -59,16 +60,11 @@ def random_scores(seed: int, image: str, size: int | Size) -> np.ndarray:
 
 
 def network_maps(data: Dataset, model: Model, grids: dict[str, Size], settings: ScoreSettings) -> Maps:
-    """Scores (H,W) f32 by a measure of the network's prediction, one pass or a committee of dropout passes."""
-    from stages.scoring.maps import committee_maps, score_maps
+    """Scores (H,W) f32 by a measure of the network's predictions."""
+    from stages.scoring.maps import score_maps
 
     def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-        if settings.committee:
-            found = committee_maps(data, model, ids, grids, settings)
-        else:
-            each = score_maps(data, model, ids, grids, len(data.classes), settings)
-            found = ((maps.image, maps.scores) for maps in each)
-        for image, scores in found:
-            yield image, scores.cpu().numpy()
+        for maps in score_maps(data, model, ids, grids, len(data.classes), settings):
+            yield maps.image, maps.scores.cpu().numpy()
 
     return score

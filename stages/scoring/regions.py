@@ -14,14 +14,14 @@ from stages.artifacts.model import Model
 from stages.artifacts.shards import Fill, Parts
 from stages.artifacts.superpixels import Superpixels
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
+from stages.scoring.clusters import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.scoring.pixels import random_scores
-from stages.selecting.cluster_budgets import class_given_cluster, cluster_class_weights, cluster_tables
-from stages.settings.score import ScoreSettings
+from stages.settings.score import BalanceSettings, RegionScores, ScoreSettings
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The regions that are scored: without the pixels that ``ledger`` covers, in ``clusters`` where there are any."""
+    """The regions to score: without the pixels that ``ledger`` covers, in ``clusters`` if there are any."""
 
     data: Dataset
     regions: Superpixels
@@ -29,7 +29,7 @@ class Pool:
     clusters: Clusters | None
 
     def labels(self, image: str) -> np.ndarray:
-        """(H,W) i32 region ids, -1 = none or asked before."""
+        """(H,W) i32 region ids, -1 = none or queried before."""
         labels = self.regions.labels(image)
         if self.ledger is not None:
             labels[self.ledger.queried_pixels(image)] = -1
@@ -38,8 +38,9 @@ class Pool:
 
 def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> Fill:
     """Per region the measure and the pixels of each predicted class, and its best pixel; random: a uniform number."""
-    regions = pool.regions
-    if model is None and settings.region_score == "mean":
+    regions, own = pool.regions, settings.region
+    assert own is not None
+    if model is None and own.region_score == "mean":
 
         def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
             for image in part:
@@ -49,13 +50,15 @@ def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> F
 
         return draw
     if model is None:
-        return draw_pixels(pool, settings)
+        return draw_pixels(pool, settings.seed)
     import torch
 
     from stages.regions.reductions import best_pixels, region_sums
     from stages.scoring.maps import score_maps
 
-    outputs = len(pool.data.classes) if settings.void_output == "drop" else model.outputs
+    balance = own.balance
+    assert balance is not None
+    outputs = len(pool.data.classes) if balance.void_output == "drop" else model.outputs
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         probability: dict[str, list[float]] = {}
@@ -72,18 +75,18 @@ def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> F
                 "sums": sums[found],
                 "left": histogram.sum(1).astype(np.int32),
             }
-            if settings.best_pixel or settings.region_score == "highest":
+            if own.best_pixel or own.region_score == "highest":
                 values |= dict(zip(("highest", "y", "x"), best_pixels(maps.scores, labels, number), strict=True))
             for name, column in values.items():
                 writer.rows(name, column)
-            if settings.class_balance == "probability":
+            if balance.probability is not None:
                 probability[image] = maps.logits.softmax(0).mean(2).double().mean(1).tolist()
         return {"probability": probability}
 
     return fill
 
 
-def draw_pixels(pool: Pool, settings: ScoreSettings) -> Fill:
+def draw_pixels(pool: Pool, seed: int) -> Fill:
     """Random scores of the best of a number per pixel.
 
     The regions with the highest are then those of pixels drawn one after the other from the whole image, of which the
@@ -96,7 +99,7 @@ def draw_pixels(pool: Pool, settings: ScoreSettings) -> Fill:
     def draw(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         for image in part:
             labels, number = pool.labels(image), pool.regions.number(image)
-            numbers = torch.from_numpy(random_scores(settings.seed, image, pool.regions.sizes[image]))
+            numbers = torch.from_numpy(random_scores(seed, image, pool.regions.sizes[image]))
             highest, y, x = best_pixels(numbers, torch.from_numpy(labels).long(), number)
             left = np.bincount(labels[labels >= 0], minlength=number).astype(np.int32)
             for name, values in {"score": highest, "y": y, "x": x, "left": left}.items():
@@ -106,9 +109,7 @@ def draw_pixels(pool: Pool, settings: ScoreSettings) -> Fill:
     return draw
 
 
-def finish_regions(
-    writer: Writer, parts: Parts, pool: Pool, predicted: bool, settings: ScoreSettings
-) -> dict[str, Any]:
+def finish_regions(writer: Writer, parts: Parts, pool: Pool, settings: RegionScores) -> dict[str, Any]:
     """The columns over all regions; the class balance needs all of them before it can weigh one."""
     sizes = parts.column("left")
     writer.array("regions/size", sizes)
@@ -116,7 +117,10 @@ def finish_regions(
     if settings.best_pixel:
         for name in ("y", "x"):
             writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
-    score = finish_predicted(writer, parts, pool, sizes, counts, settings) if predicted else parts.column("score")
+    if settings.balance is None:  # random
+        score = parts.column("score")
+    else:
+        score = finish_predicted(writer, parts, pool, sizes, counts, settings.region_score, settings.balance)
     score = np.where(sizes > 0, score, 0).astype(np.float32)
     writer.array("regions/score", score)
     return counts | {
@@ -127,7 +131,13 @@ def finish_regions(
 
 
 def finish_predicted(
-    writer: Writer, parts: Parts, pool: Pool, sizes: np.ndarray, counts: dict[str, Any], settings: ScoreSettings
+    writer: Writer,
+    parts: Parts,
+    pool: Pool,
+    sizes: np.ndarray,
+    counts: dict[str, Any],
+    region_score: str,
+    balance: BalanceSettings,
 ) -> np.ndarray:
     """(R,) scores by a network, their class balance and the tables of clusters; ``counts`` gets the classes' shares."""
     data, degree = pool.data, parts.column("degree")
@@ -138,32 +148,31 @@ def finish_predicted(
     writer.array("histogram/class", of_class)
     writer.array("histogram/pixels", parts.column("pixels"))
     writer.array("histogram/score", sums.astype(np.float32))
-    outputs = len(data.classes) + (settings.void_output != "drop")
-    shares = pool_shares(parts, data, classes, sizes, outputs, settings)
+    outputs = len(data.classes) + (balance.void_output != "drop")
+    shares = pool_shares(parts, data, classes, sizes, outputs, balance.class_balance)
 
     def means(values: np.ndarray) -> np.ndarray:
         """(R,) f64 means over a region's pixels of what is summed per region and predicted class."""
         return np.bincount(owner, values, len(sizes)) / np.maximum(sizes, 1)
 
-    uncertainty = means(sums) if settings.region_score == "mean" else parts.column("highest").astype(np.float64)
-    weighed = rescaled(uncertainty) if settings.rescale else uncertainty
+    uncertainty = means(sums) if region_score == "mean" else parts.column("highest").astype(np.float64)
+    weighed = rescaled(uncertainty) if balance.rescale else uncertainty
     of_clusters = None
     if pool.clusters is not None:
         of_clusters = write_clusters(writer, pool.clusters, classes, uncertainty, sizes, outputs)
     weights = np.ones(outputs)
-    match settings.class_balance:
-        case "none":
-            score = weighed
-        case "probability":  # every pixel by its own class
-            weights = probability_weights(shares, settings.balance_strength)
-            score = means(sums * weights[of_class])
-        case "cluster":  # the whole region by the class of most of its pixels
-            assert of_clusters is not None
-            score = weighed * of_clusters
-        case _:
-            weights = class_weights(shares, settings.share_scale)
-            score = weighed * weights[classes]
-    if settings.void_output == "ban":
+    if balance.probability is not None:  # each pixel by its own class
+        weights = probability_weights(shares, balance.probability.balance_strength)
+        score = means(sums * weights[of_class])
+    elif balance.share is not None:
+        weights = class_weights(shares, balance.share.share_scale)
+        score = weighed * weights[classes]
+    elif balance.class_balance == "cluster":  # the whole region by the class of most of its pixels
+        assert of_clusters is not None
+        score = weighed * of_clusters
+    else:
+        score = weighed
+    if balance.void_output == "ban":
         score = np.where(classes == len(data.classes), 0, score)
     writer.array("regions/uncertainty", uncertainty.astype(np.float32))
     writer.array("classes/share", shares)
@@ -189,12 +198,11 @@ def write_clusters(
 
 
 def pool_shares(
-    parts: Parts, data: Dataset, predicted: np.ndarray, sizes: np.ndarray, outputs: int, settings: ScoreSettings
+    parts: Parts, data: Dataset, predicted: np.ndarray, sizes: np.ndarray, outputs: int, balance: str
 ) -> np.ndarray:
     """(outputs,) f64 share of each class in the pool: of its regions, its pixels, or its probability."""
-    if settings.class_balance != "probability":
-        by = "pixels" if settings.class_balance == "pixels" else "regions"
-        return class_shares(predicted, sizes, outputs, by)
+    if balance != "probability":
+        return class_shares(predicted, sizes, outputs, "pixels" if balance == "pixels" else "regions")
     means = parts.merged("probability")
     pixels = np.array([data.sizes[image][0] * data.sizes[image][1] for image in means], dtype=np.float64)
     return np.average(np.array(list(means.values())), 0, pixels)

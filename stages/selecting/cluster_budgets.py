@@ -1,71 +1,23 @@
-"""A budget per image, split over clusters of regions by the clusters' scores, then the best regions of each cluster.
+"""A budget split over clusters of regions by the clusters' scores, then the best regions of each cluster.
 
 After Yazdani et al., "Maturity-Aware Active Learning for Semantic Segmentation with Hierarchically-Adaptive Sample
-Assessment" (BMVC 2023); spec madbal.md 5.6, 6.1 to 6.3. Plain functions over flat arrays: R regions of all images, N
-images, K clusters, C classes; ties in index order.
+Assessment" (BMVC 2023); spec madbal.md 5.6, 6.1 to 6.3. Plain functions over flat arrays: N candidates, K clusters;
+ties in index order.
 """
 
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
+from stages.artifacts.scores import ClusterTables
+
 ClusterScore = Literal["reference", "pixel-mean", "region-mean"]
 Remainder = Literal["reference", "largest"]
+Redistribution = Literal["best", "reference"]
 
 DEALS = 150
 """How often `deal_budgets` deals before it gives up (spec madbal.md 6.2: where the public code aborts)."""
-
-
-class ClusterTables(NamedTuple):
-    """What the clusters hold over all images (spec madbal.md 5.6); regions without pixels count nowhere."""
-
-    class_regions: np.ndarray  # (C,K) i64: regions of cluster k whose predicted class is c
-    regions: np.ndarray  # (K,) i64
-    pixels: np.ndarray  # (K,) i64, n_k
-    score: np.ndarray  # (K,) f64, U_k: sum of the regions' means
-    pixel_score: np.ndarray  # (K,) f64: sum of the pixels' scores
-
-
-def cluster_tables(
-    cluster: np.ndarray, predicted: np.ndarray, score: np.ndarray, pixels: np.ndarray, clusters: int, classes: int
-) -> ClusterTables:
-    """Counts and sums per cluster.
-
-    cluster (R,) integer in 0..clusters-1, predicted (R,) u8 class, score (R,) f64 mean over the region's remaining
-    pixels, pixels (R,) integer number of them. Of a region with pixels 0 nothing else is read, so it may hold anything.
-    Raises ValueError when a cluster or class is out of range.
-    """
-    left = pixels > 0
-    cluster, predicted = cluster[left].astype(np.int64), predicted[left].astype(np.int64)
-    score, pixels = score[left], pixels[left].astype(np.int64)
-    _check_range("cluster", cluster, clusters)
-    _check_range("class", predicted, classes)
-    pairs = np.bincount(predicted * clusters + cluster, minlength=classes * clusters).reshape(classes, clusters)
-    # Weights of bincount are f64: numbers of pixels are exact up to 2^53.
-    numbers = np.bincount(cluster, pixels, clusters).astype(np.int64)
-    return ClusterTables(
-        class_regions=pairs,
-        regions=pairs.sum(0),
-        pixels=numbers,
-        # Of nothing at all bincount makes integers, whatever the weights.
-        score=np.bincount(cluster, score, clusters).astype(np.float64, copy=False),
-        pixel_score=np.bincount(cluster, pixels * score, clusters).astype(np.float64, copy=False),
-    )
-
-
-def class_given_cluster(class_regions: np.ndarray) -> np.ndarray:
-    """(C,K) f64 P(c|k): every column of class_regions (C,K) i64 divided by its sum; 0 for an empty cluster."""
-    return class_regions / np.maximum(class_regions.sum(0), 1)
-
-
-def cluster_class_weights(probability: np.ndarray, predicted: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """(R,) f64 factors exp(-P(predicted|cluster)) of the regions' scores, 1/e to 1 (spec madbal.md 6.3).
-
-    probability (C,K) f64 of `class_given_cluster`, predicted (R,) u8, cluster (R,) integer. Classes that dominate their
-    cluster are asked later. Raises IndexError when a class or cluster is out of range.
-    """
-    return np.exp(-probability[predicted, cluster])
 
 
 def cluster_scores(kind: ClusterScore, tables: ClusterTables) -> np.ndarray:
@@ -110,8 +62,17 @@ def cluster_budgets(scores: np.ndarray, budget: int, remainder: Remainder) -> np
     return np.array(whole, dtype=np.int64)
 
 
+def redistributed(
+    kind: Redistribution, budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """(K,) i64 what is taken from each cluster, never more than its capacity (K,) i64 (spec madbal.md 6.2)."""
+    if kind == "best":
+        return spread_budgets(budgets, capacity[None], scores)[0]
+    return deal_budgets(budgets, capacity, generator, scores)
+
+
 def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N,K) i64 what every image takes from every cluster: min(budget, capacity), and the surplus to the best clusters.
+    """(N,K) i64 what each image takes from each cluster: min(budget, capacity), and the surplus to the best clusters.
 
     budgets (K,) i64, capacity (N,K) i64 regions left, scores (K,) f64. Each surplus unit goes to the unsaturated
     cluster with the largest score, ties by index, so the best one is filled first, then the next. An image whose
@@ -129,7 +90,7 @@ def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray
 def deal_budgets(
     budgets: np.ndarray, capacity: np.ndarray, generator: np.random.Generator, scores: np.ndarray | None = None
 ) -> np.ndarray:
-    """(K,) i64 what one image takes from every cluster by the public code's repeated dealing (spec madbal.md 6.2).
+    """(K,) i64 what one image takes from each cluster by the public code's repeated dealing (spec madbal.md 6.2).
 
     budgets (K,) i64, capacity (K,) i64 regions left. While clusters exceed their capacity, they are clipped to it and
     the excess is dealt out evenly to all others, full ones too, its indivisible rest to one of them at random; a number
@@ -151,49 +112,20 @@ def deal_budgets(
     return spread_budgets(budgets, capacity[None], budgets if scores is None else scores)[0]
 
 
-def best_per_cluster(
-    image: np.ndarray, cluster: np.ndarray, score: np.ndarray, candidates: np.ndarray, allowance: np.ndarray
-) -> np.ndarray:
-    """(Q,) i64 regions: in every image and cluster the allowed number of highest scores, ties by index.
+def best_per_cluster(cluster: np.ndarray, score: np.ndarray, allowance: np.ndarray) -> np.ndarray:
+    """(Q,) i64 positions: in each cluster the allowed number of highest scores, ties by index; ascending.
 
-    image (R,) integer 0..N-1, cluster (R,) integer 0..K-1, score (R,) f64, candidates (R,) bool, allowance (N,K) i64;
-    fewer where there are fewer candidates. Sorted by image, then descending score, then index. Raises ValueError when
-    an image or cluster of a candidate is out of range.
+    cluster (N,) integer in 0..K-1, score (N,) f64, allowance (K,) i64; fewer where there are fewer. Raises ValueError
+    when a cluster is out of range.
     """
-    rows = np.flatnonzero(candidates)
-    images, clusters = allowance.shape
-    _check_range("image", image[rows], images)
-    _check_range("cluster", cluster[rows], clusters)
-    group = image[rows].astype(np.int64) * clusters + cluster[rows]
-    return _best_first(rows[_within(group, score[rows], allowance.ravel())], image, score)
+    require_range("cluster", cluster, len(allowance))
+    order = np.lexsort((-score, cluster))  # stable
+    counts = np.bincount(cluster, minlength=len(allowance))
+    rank = np.arange(len(cluster)) - (counts.cumsum() - counts)[cluster[order]]
+    return np.sort(order[rank < allowance[cluster[order]]])
 
 
-def best_per_image(image: np.ndarray, score: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray:
-    """(Q,) i64 regions: the ``budget`` highest scores of every image whatever the cluster, ties by index.
-
-    image (R,) integer >= 0, score (R,) f64, candidates (R,) bool; sorted like `best_per_cluster`.
-    """
-    rows = np.flatnonzero(candidates)
-    group = image[rows].astype(np.int64)
-    allowance = np.full(group.max(initial=-1) + 1, budget)
-    return _best_first(rows[_within(group, score[rows], allowance)], image, score)
-
-
-def _within(group: np.ndarray, score: np.ndarray, allowance: np.ndarray) -> np.ndarray:
-    """Positions of the highest scores (M,) of every group (M,), as many as allowance (G,) allows; ties by position."""
-    order = np.lexsort((-score, group))  # stable
-    group = group[order]
-    counts = np.bincount(group, minlength=len(allowance))
-    rank = np.arange(len(group)) - (counts.cumsum() - counts)[group]
-    return order[rank < allowance[group]]
-
-
-def _best_first(chosen: np.ndarray, image: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Regions sorted by image, then descending score, then index."""
-    return chosen[np.lexsort((chosen, -score[chosen], image[chosen]))]
-
-
-def _check_range(name: str, values: np.ndarray, count: int) -> None:
+def require_range(name: str, values: np.ndarray, count: int) -> None:
     """Raises ValueError when a value is not in 0..count-1: in a flat index it would count for a neighbour."""
     if len(values) and not 0 <= values.min() <= values.max() < count:
         raise ValueError(f"a {name} is outside 0..{count - 1}")

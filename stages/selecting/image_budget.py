@@ -7,6 +7,9 @@ After the image selection of Desai & Ghose (WACV 2022); spec als4gan.md 2.1, wit
 from dataclasses import dataclass
 from math import ceil, floor
 
+from stages.runtime.errors import BadInput
+from stages.settings.select import ImageQueries
+
 SLACK = 1e-9
 """How far a product may miss a whole number by rounding and still count as that number."""
 
@@ -53,6 +56,22 @@ def image_budget(
             "the ratio or the seed share, or let the seed set count"
         )
     return ImageBudget(budget, seed, query, -(-queried // query))
+
+
+def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
+    """The budget of ``settings`` with a ratio; all of it is a seed set if there is no share of one.
+
+    BadInput if the images do not suffice.
+    """
+    assert settings.ratio is not None
+    assert settings.share is not None
+    share, spent = settings.share.seed_share, settings.share.spent
+    try:
+        if share is None or spent is None:
+            return image_budget(images, settings.ratio, 1.0, 1.0, True)
+        return image_budget(images, settings.ratio, share, spent.query_share, spent.seed_in_selection)
+    except ValueError as error:
+        raise BadInput(f"The dataset has too few images for this budget: {error}.") from error
 
 
 def next_count(budget: ImageBudget, round: int, selected_so_far: int, left: int) -> int:

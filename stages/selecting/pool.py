@@ -1,4 +1,4 @@
-"""What is left to ask: the candidates without those that a ledger already covers."""
+"""What is left to query: the units without those that a ledger already covers."""
 
 import numpy as np
 
@@ -9,11 +9,23 @@ from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 
+NOTHING_LEFT = "Nothing left to query: the ledger covers the whole pool."
+MOSTLY = 0.5
+"""Share of a region above which it counts as queried, for rules that spread queries."""
+
+
+def require_pool(budget: int, left: int, what: str, named: str = "") -> None:
+    """BadInput unless ``left`` of ``what`` suffice for the ``budget``, which the message calls ``named``."""
+    if left == 0:
+        raise BadInput(NOTHING_LEFT)
+    if budget > left:
+        raise BadInput(f"{named or f'--budget {budget}'} exceeds the {left} {what} left in the pool. Lower it.")
+
 
 def excluded_pixels(
     data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str, grid: tuple[int, int]
 ) -> np.ndarray:
-    """(H,W) bool on ``grid``: asked before, or void where the simulation may know."""
+    """(H,W) bool on ``grid``: queried before, or void if the simulation may know."""
     excluded = np.zeros(grid, dtype=bool)
     if exclude_void:
         excluded |= data.mask(image, grid) == VOID
@@ -22,16 +34,8 @@ def excluded_pixels(
     return excluded
 
 
-def require_pool(budget: int, left: int, what: str) -> None:
-    """BadInput unless ``left`` of ``what`` suffice for the ``budget``."""
-    if left == 0:
-        raise BadInput(f"There are no {what} left to ask about; the ledger already covers the pool.")
-    if budget > left:
-        raise BadInput(f"The budget of {budget} {what} is larger than the {left} left in the pool; lower --budget.")
-
-
 def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: float) -> np.ndarray:
-    """(R,) bool: more than the share ``most`` of the region's pixels lie in regions asked before.
+    """(R,) bool: more than the share ``most`` of the region's pixels lie in regions queried before.
 
     Regions of one and the same file are compared by number, which is instant; those of other files by their pixels.
     """
@@ -43,9 +47,9 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
     if {file.digest for file in ledger.region_files} <= {regions.digest}:
         excluded[answers.region[of_regions]] = True
         return excluded
-    asked = [image for image in regions.ids if of_regions[ledger.rows_of(image)].any()]
-    with Progress("looking up what was asked before", len(asked)) as bar:
-        for image in asked:
+    queried = [image for image in regions.ids if of_regions[ledger.rows_of(image)].any()]
+    with Progress("looking up queried regions", len(queried)) as bar:
+        for image in queried:
             rows = regions.rows[image]
             index, _ = answers.areas.pixels(ledger.rows_of(image))
             inside = regions.labels(image).ravel()[np.unique(index)]
@@ -53,3 +57,15 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
             excluded[rows] = covered > most * regions.region_sizes[rows]
             bar.advance()
     return excluded
+
+
+def queried_regions(regions: Superpixels, ledger: Annotations | None) -> np.ndarray:
+    """(R,) bool: mostly covered by regions queried before, or with a pixel that was queried."""
+    queried = excluded_regions(regions, ledger, MOSTLY)
+    if ledger is None:
+        return queried
+    for image in regions.ids:
+        y, x = ledger.queried_pixels(image)
+        inside = regions.labels(image)[y, x] if len(y) else np.zeros(0, dtype=np.int64)
+        queried[regions.rows[image].start + inside[inside >= 0]] = True
+    return queried

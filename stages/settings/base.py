@@ -274,13 +274,14 @@ def arrange(
         if allowed is None or str(value) in allowed:
             known[name] = value
         elif (registry := registry_of(field)) is not None:
-            faults.append(registry.unknown(str(value)))
+            faults.append(registry.unknown(str(value), allowed))
             arranged.pop(name)
             undecided = True
         else:
             undecided = True
     rest = {name: value for name, value in values.items() if name not in own and name not in groups}
     inside: dict[str, dict[str, Any]] = {}
+    inner: dict[str, Any] = {}  # choosers further down
     for field_name, each in groups.items():
         if field_name in values:  # arranged before
             arranged[field_name] = values[field_name]
@@ -294,6 +295,8 @@ def arrange(
         built, wrong = build_group(nested, inside[field_name], explicit, known)
         faults += wrong
         arranged[field_name] = built
+        if built is not None:
+            inner |= {name: value for name, _, value in built.leaves()}
     taken = {name for part in inside.values() for name in part}
     left = sorted(rest.keys() - taken)
     everything = fields_of(model) if left else {}
@@ -301,7 +304,7 @@ def arrange(
         if name not in everything:
             faults.append(unknown_setting(name, everything))
         elif name in explicit and not undecided:
-            faults.append(f"{name.replace('_', '-')} {misplaced(everything[name], known)}")
+            faults.append(f"{name.replace('_', '-')} {misplaced(everything[name], inner | known)}")
     return arranged, faults
 
 
@@ -342,27 +345,35 @@ def build_group(
 def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
     """Why a setting does not apply, and what it is for."""
     broken = [
-        f"{condition.chooser.replace('_', '-')} {known[condition.chooser]}"
+        [
+            f"{condition.chooser.replace('_', '-')} {known[condition.chooser]}"
+            for condition in conditions
+            if condition.chooser in known and not condition.holds(known[condition.chooser])
+        ]
         for conditions, _ in uses
-        for condition in conditions
-        if condition.chooser in known and not condition.holds(known[condition.chooser])
     ]
-    to = f"does not apply to {' and '.join(dict.fromkeys(broken))}" if broken else "does not apply"
+    fewest = min(map(len, broken))
+    reasons = dict.fromkeys(reason for reasons in broken if len(reasons) == fewest for reason in reasons)
+    to = f"does not apply to {' and '.join(reasons)}" if reasons else "does not apply"
     return f"{to}; it is for {belongs(uses)}."
 
 
 def belongs(uses: Uses) -> str:
     """The conditions under which a setting applies, in words: ``rule pool, top``."""
-    by_chooser: dict[tuple[Any, ...], list[str]] = {}
-    for conditions, _ in uses:
-        *outer, last = conditions
-        key = (tuple(outer), last.chooser, last.negated)
-        by_chooser.setdefault(key, []).extend(last.values)
-    told = []
-    for (outer_conditions, chooser, negated), values in by_chooser.items():
-        last = Condition(chooser, tuple(dict.fromkeys(values)), negated)
-        told.append(" with ".join(str(condition) for condition in reversed([*outer_conditions, last])))
-    return " or ".join(dict.fromkeys(told))
+    found = list(dict.fromkeys(conditions for conditions, _ in uses))
+    for place in range(max(map(len, found))):  # join what differs in the values of one condition alone
+        joined: dict[tuple[Any, ...], tuple[Condition, ...]] = {}
+        for conditions in found:
+            if place >= len(conditions):
+                joined[conditions] = conditions
+                continue
+            own = conditions[place]
+            key = (*conditions[:place], own.chooser, own.negated, *conditions[place + 1 :])
+            before = joined[key][place].values if key in joined else ()
+            values = tuple(dict.fromkeys((*before, *own.values)))
+            joined[key] = (*conditions[:place], Condition(own.chooser, values, own.negated), *conditions[place + 1 :])
+        found = list(joined.values())
+    return " or ".join(" with ".join(str(condition) for condition in reversed(conditions)) for conditions in found)
 
 
 def read_text(field: FieldInfo, value: Any) -> Any:

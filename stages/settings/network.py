@@ -1,9 +1,44 @@
 """The settings of a network; those of one architecture stand in its file in stages/networks/architectures."""
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
 from pydantic import Field
 
+from stages.runtime.errors import BadInput
 from stages.runtime.parts import ARCHITECTURES
-from stages.settings.base import PartSettings, Settings, chosen, part_group
+from stages.settings.base import PartSettings, Settings, chosen, group, part_group
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[int, Field(ge=1)]
+
+
+class DilatedSettings(PartSettings):
+    """What every head on a dilated backbone reads."""
+
+    output_stride: Literal[8, 16, 32] = Field(
+        16, description="Input size divided by the size of the coarsest feature map."
+    )
+    align_corners: bool = Field(True, description="Align the corner pixels in bilinear resizing.")
+
+
+class SupportHeadSettings(Settings):
+    """What support heads beside a network read."""
+
+    side_taps: tuple[str, ...] = Field(
+        (),
+        description="Three backbone modules, from fine to coarse, whose outputs the side classifiers read, such as "
+        "blocks.1,blocks.3.0,blocks.4.0; none: the last three feature maps from stride 4 on, without the deepest.",
+    )
+    lossiness_width: int = Field(
+        512, ge=1, description="Channels of the first convolution of the head that predicts lossiness."
+    )
+
+
+class SupportableSettings(PartSettings):
+    """Base of the settings of architectures that can carry support heads."""
+
+    support: SupportHeadSettings | None = group(objective="support")
 
 
 class NetworkSettings(Settings):
@@ -23,7 +58,24 @@ class NetworkSettings(Settings):
     weights: str = Field(
         "imagenet",
         min_length=1,
-        description="First weights of the backbone: imagenet (downloaded), none (random), or a .safetensors, .pth, "
+        description="Initial weights of the backbone: imagenet (downloaded), none (random), or a .safetensors, .pth, "
         ".pt or .bin file.",
     )
     of_architecture: PartSettings | None = part_group("architecture")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a model file records of the network: all settings by flat name, without the initial weights."""
+        return {name: value for name, value in self.flat().items() if name != "weights"}
+
+
+def recorded_network(values: Mapping[str, Any], source: str = "") -> NetworkSettings:
+    """The network that a model file records as flat ``values``.
+
+    Settings that do not apply to its architecture, which older files record too, are ignored. Raises BadInput for an
+    architecture that is not registered, such as one of a plug-in that is not loaded. ``source`` names the file.
+    """
+    name = str(values["architecture"])
+    known = name if name in ARCHITECTURES else name.lower()  # older versions took names in any case
+    if known not in ARCHITECTURES:
+        raise BadInput(f"{source}: {ARCHITECTURES.unknown(name)}" if source else ARCHITECTURES.unknown(name))
+    return NetworkSettings.load({}, source, offered={**values, "architecture": known})

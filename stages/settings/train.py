@@ -123,6 +123,14 @@ class ExecutionSettings(Settings):
     )
 
 
+class ClassWeightSettings(PartSettings):
+    """Base of the settings of objectives whose cross-entropy can weigh classes."""
+
+    class_weights: Literal["none", "complement", "inverse"] = Field(
+        "none", description="Class weights of the loss from label counts: 1 - share, or 1 / share (mean 1)."
+    )
+
+
 class TrainSettings(StageSettings):
     """Settings of `train`."""
 

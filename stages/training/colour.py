@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from stages.settings.train import TrainSettings
+from stages.settings.train import AugmentationSettings
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,23 @@ ADJUST = {
 }
 
 
-def draw_colour(settings: TrainSettings, generator: np.random.Generator) -> ColourDraw:
+def draw_colour(settings: AugmentationSettings, generator: np.random.Generator) -> ColourDraw:
     """Draws with torchvision's meaning of the strengths: factor ~ U(max(0, 1-s), 1+s), hue shift ~ U(-s, s)."""
     jitter: list[tuple[str, float]] = []
     if generator.random() < settings.jitter:
-        for name, strength in zip(ADJUST, settings.jitter_strength, strict=True):
+        assert settings.jittered is not None
+        for name, strength in zip(ADJUST, settings.jittered.jitter_strength, strict=True):
             if strength:
                 low, high = (-strength, strength) if name == "hue" else (max(0.0, 1 - strength), 1 + strength)
                 jitter.append((name, float(generator.uniform(low, high))))
         jitter = [jitter[index] for index in generator.permutation(len(jitter))]
     grey = bool(generator.random() < settings.grey)
-    sigma = float(generator.uniform(*settings.blur_sigma)) if generator.random() < settings.blur else 0.0
-    kernel = sigma_kernel_size(sigma) if settings.blur_kernel == "sigma" else 0
+    sigma, kernel, blurred = 0.0, 0, settings.blurred
+    if generator.random() < settings.blur:
+        assert blurred is not None
+        sigma = float(generator.uniform(*blurred.blur_sigma))
+    if blurred is not None and blurred.blur_kernel == "sigma":
+        kernel = sigma_kernel_size(sigma)
     return ColourDraw(tuple(jitter), grey, sigma, kernel)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, schedule, validation, checkpoints, signals, ranks. It knows no objective."""
+"""The training loop: steps, schedule, validation, checkpoints, signals, ranks. It is the same for all learners."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from stages.runtime.ranks import Ranks
 from stages.runtime.signals import StopRequest, stop_on_signal
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
-from stages.training.objective import Objective
+from stages.training.learner import Learner
 from stages.training.schedules import build_schedule
 
 HistoryRow = dict[str, float]
@@ -33,7 +33,7 @@ class State:
     updates: dict[str, int] = field(default_factory=dict)  # of each optimiser
     images_per_second: float = 0.0
     best_epoch: int = 0  # from 1; 0 = never validated
-    best_value: float = math.nan  # of the objective's criterion
+    best_value: float = math.nan  # of the learner's criterion
     without_better: int = 0
     finished: bool = False
     history: list[HistoryRow] = field(default_factory=list)
@@ -43,7 +43,7 @@ class State:
 class Trained:
     """What a training gives: last and best weights (best None without validation) and one row per epoch.
 
-    ``others`` are the last weights of the objective's further modules by name.
+    ``others`` are the last weights of the learner's other modules by name.
     """
 
     last: dict[str, Tensor]
@@ -65,13 +65,13 @@ class Training:
     same steps as one that was never stopped; on a CPU it ends with the same bytes.
     """
 
-    def __init__(self, objective: Objective, settings: TrainSettings, checkpoints: Checkpoints, ranks: Ranks):
-        self.objective, self.settings, self.checkpoints, self.ranks = objective, settings, checkpoints, ranks
-        self.optimisers = objective.optimisers()
+    def __init__(self, learner: Learner, settings: TrainSettings, checkpoints: Checkpoints, ranks: Ranks):
+        self.learner, self.settings, self.checkpoints, self.ranks = learner, settings, checkpoints, ranks
+        self.optimisers = learner.optimisers()
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["peak"] = group["lr"]
-        self.factor = build_schedule(settings, objective.steps_per_epoch)
+        self.factor = build_schedule(settings.optimisation, learner.steps_per_epoch)
         self.state = State()
         self.best: dict[str, Tensor] | None = None
         self.saved_at = time.monotonic()
@@ -79,8 +79,8 @@ class Training:
 
     def run(self, after_epoch: Callable[[list[HistoryRow]], None] = lambda history: None) -> Trained:
         """Trains to the end, or raises Stopped after saving when a signal asks for it."""
-        steps = self.settings.epochs * self.objective.steps_per_epoch
-        batches = self.objective.batches(self.state.step)
+        steps = self.settings.optimisation.epochs * self.learner.steps_per_epoch
+        batches = self.learner.batches(self.state.step)
         with stop_on_signal() as stop, Progress("training", steps) as bar:
             bar.advance(self.state.step)
             while not self.state.finished:
@@ -93,20 +93,20 @@ class Training:
                     self.save()
                 if stopping and not self.state.finished:
                     raise self.stopped()
-        network = self.objective.modules["network"]
-        others = {name: module.state_dict() for name, module in self.objective.modules.items() if name != MAIN}
+        network = self.learner.modules["network"]
+        others = {name: module.state_dict() for name, module in self.learner.modules.items() if name != MAIN}
         return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history, others)
 
     def train_epoch(self, batches: Iterator[Any], stop: StopRequest, bar: Progress) -> None:
         """The remaining steps of the current epoch."""
-        objective, state = self.objective, self.state
-        objective.train()
+        learner, state = self.learner, self.state
+        learner.train()
         began, images, loss = time.monotonic(), 0, None
         # the sums stay on the device: reading one would wait for it
         totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
-        for batch in itertools.islice(batches, objective.steps_per_epoch - state.step % objective.steps_per_epoch):
+        for batch in itertools.islice(batches, learner.steps_per_epoch - state.step % learner.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
-            for name, losses in objective.updates(batch):
+            for name, losses in learner.updates(batch):
                 self.descend(name, losses["loss"])
                 loss = losses["loss"].detach() if name == MAIN else loss
                 for part, value in losses.items():
@@ -115,10 +115,10 @@ class Training:
                     totals[column] = total.to(value.device) + value.detach()
                 state.updates[name] = state.updates.get(name, 0) + 1
             state.step += 1
-            images += objective.images_in(batch)
+            images += learner.images_in(batch)
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
-            if state.step % objective.steps_per_epoch == 0:
+            if state.step % learner.steps_per_epoch == 0:
                 continue  # what ends an epoch belongs to it: a state saved here would go on without it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
@@ -130,7 +130,7 @@ class Training:
 
     def over_ranks(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Mean over the processes of what each of them summed up."""
-        device = next(self.objective.modules["network"].parameters()).device
+        device = next(self.learner.modules["network"].parameters()).device
         return {name: float(self.ranks.sum(total.to(device))) / self.ranks.size for name, total in totals.items()}
 
     def stopped(self) -> Stopped:
@@ -140,16 +140,16 @@ class Training:
         """One step of an optimiser at the scheduled rate."""
         optimiser = self.optimisers[name]
         for group in optimiser.param_groups:
-            group["lr"] = max(group["peak"] * self.factor(self.state.step), self.settings.lr_floor)
+            group["lr"] = max(group["peak"] * self.factor(self.state.step), self.settings.optimisation.lr_floor)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.objective.share_gradients(name)
+        self.learner.share_gradients(name)
         optimiser.step()
 
     def end_epoch(self) -> None:
         """Validates where it is due, keeps the best weights, decides whether the training is over."""
-        state, settings = self.state, self.settings
-        epoch = state.step // self.objective.steps_per_epoch
+        state, validation = self.state, self.settings.validation
+        epoch = state.step // self.learner.steps_per_epoch
         row: HistoryRow = {
             "epoch": epoch,
             "step": state.step,
@@ -160,21 +160,21 @@ class Training:
             "images_per_second": round(state.images_per_second, 2),
         }
         if not math.isfinite(row["loss"]):
-            raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}; lower the learning rates and train again.")
+            raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}. Lower the learning rates and train again.")
         state.loss_sums, state.updates = {}, {}
-        state.finished = epoch >= settings.epochs
-        if epoch % settings.validate_every == 0 or state.finished:
-            result = self.objective.validate()
+        state.finished = epoch >= self.settings.optimisation.epochs
+        if epoch % validation.validate_every == 0 or state.finished:
+            result = self.learner.validate()
             if result is not None:
                 row |= {f"val_{name}": value for name, value in result.items()}
-                value = result[self.objective.criterion]
+                value = result[self.learner.criterion]
                 if self.better(value):
                     state.best_value, state.best_epoch, state.without_better = value, epoch, 0
-                    network = self.objective.modules["network"]
+                    network = self.learner.modules["network"]
                     self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
                 else:
                     state.without_better += 1
-                    state.finished |= 0 < settings.patience <= state.without_better
+                    state.finished |= 0 < validation.patience <= state.without_better
         state.history.append(row)
 
     def updates_of(self, column: str) -> int:
@@ -187,32 +187,34 @@ class Training:
         best = self.state.best_value
         if math.isnan(best):
             return not math.isnan(value)
-        return value < best if self.objective.lower_is_better else value > best
+        return value < best if self.learner.lower_is_better else value > best
 
     def note(self, loss: Tensor | None) -> str:
         """What the progress display tells besides the steps."""
         parts = [] if loss is None else [f"loss {float(loss):.3f}"]
         if self.state.best_epoch:
-            parts.append(f"best val {criterion_text(self.objective.criterion, self.state.best_value)}")
+            parts.append(f"best val {criterion_text(self.learner.criterion, self.state.best_value)}")
         return ", ".join([*parts, f"{self.state.images_per_second:.1f} images/s"])
 
     def agreed(self, mine: bool) -> bool:
         """Whether any process was asked to stop; all stop after the same step."""
         if self.ranks.size == 1:
             return mine
-        device = next(self.objective.modules["network"].parameters()).device
+        device = next(self.learner.modules["network"].parameters()).device
         return bool(self.ranks.sum(torch.tensor(int(mine), device=device)))
 
     def checkpoint_due(self) -> bool:
         """Decided by the main process's clock."""
         return bool(
-            self.agreed(self.ranks.is_main and time.monotonic() - self.saved_at > self.settings.checkpoint_seconds)
+            self.agreed(
+                self.ranks.is_main and time.monotonic() - self.saved_at > self.settings.execution.checkpoint_seconds
+            )
         )
 
     def save(self) -> None:
         if self.ranks.is_main:
             state = {
-                "modules": {name: module.state_dict() for name, module in self.objective.modules.items()},
+                "modules": {name: module.state_dict() for name, module in self.learner.modules.items()},
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
                 "progress": asdict(self.state),
                 "best": self.best,
@@ -225,7 +227,7 @@ class Training:
         saved = self.checkpoints.load()
         if saved is None:
             return
-        for name, module in self.objective.modules.items():
+        for name, module in self.learner.modules.items():
             module.load_state_dict(saved["modules"][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(saved["optimisers"][name])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from stages.settings.train import TrainSettings
+from stages.settings.train import OptimisationSettings
 
 Factor = Callable[[int], float]  # optimiser step from 0 -> factor on the peak rate
 
@@ -36,13 +36,16 @@ def one_cycle(steps: int, warm_up: float = 0.3, start: float = 1 / 25, end: floa
     return factor
 
 
-def build_schedule(settings: TrainSettings, steps_per_epoch: int) -> Factor:
+def build_schedule(settings: OptimisationSettings, steps_per_epoch: int) -> Factor:
+    """The schedule of ``settings`` over all their epochs."""
     steps = steps_per_epoch * settings.epochs
     match settings.schedule:
         case "poly":
-            return poly(steps, settings.poly_power)
+            assert settings.poly is not None
+            return poly(steps, settings.poly.poly_power)
         case "milestones":
-            return milestones(steps_per_epoch, settings.milestones, settings.milestone_factor)
+            assert settings.drops is not None
+            return milestones(steps_per_epoch, settings.drops.milestones, settings.drops.milestone_factor)
         case "one-cycle":
             return one_cycle(steps)
         case _:

@@ -28,7 +28,7 @@ from stages.regions.segmentation import fitting_blocks, segment
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
-from stages.scoring.measures import bvsb
+from stages.scoring.measures.bvsb import bvsb
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import NetworkSettings

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import random_masks, random_round, write_dataset
+from worlds import choose_pixels, random_masks, random_round, write_dataset
 
 from alseg_cli.options import gather
 from stages.answering.simulated.answered import IN_ERROR
@@ -23,11 +23,12 @@ from stages.evaluating.confusion import confusion_matrix, intersection_over_unio
 from stages.networks.predictor import Predictor
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import mean_defined
+from stages.runtime.parts import MEASURES, RULES
 from stages.runtime.randomness import stream
 from stages.scoring.committee import soft_vote
-from stages.scoring.measures import EXCLUSIVE, MEASURES
-from stages.selecting.choice import RULES, choose_pixels, pool_size
-from stages.selecting.statistics import spatial_coverage, split_budget
+from stages.selecting.coverage import spatial_coverage
+from stages.selecting.pixels import split_budget
+from stages.selecting.ranking import pool_size
 from stages.settings.import_answers import ImportSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
@@ -64,13 +65,13 @@ def test_a1_measures(vector, least_confidence, margin, entropy):
         assert scores_of("entropy", vector) == pytest.approx(entropy, abs=5e-5)
 
 
-@pytest.mark.parametrize("measure", EXCLUSIVE)
+@pytest.mark.parametrize("measure", ["least-confidence", "margin", "entropy", "bvsb"])
 def test_a1_a_logit_gap_of_200_is_certain_and_finite(measure):
     value = float(MEASURES[measure](torch.tensor([200.0, 0.0, 0.0]).view(1, 3, 1, 1)))
     assert value == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("measure", EXCLUSIVE)
+@pytest.mark.parametrize("measure", ["least-confidence", "margin", "entropy", "bvsb"])
 def test_a2_the_third_vector_is_the_most_uncertain(measure):
     scores = [scores_of(measure, vector) for vector in VECTORS]
     assert max(scores) == scores[2]
@@ -78,7 +79,7 @@ def test_a2_the_third_vector_is_the_most_uncertain(measure):
 
 def test_a3_pool_size():
     assert [pool_size(h * w, 0.05) for h, w in ((360, 480), (256, 512), (300, 400))] == [8640, 6553, 6000]
-    best = choose_pixels(np.arange(12.0).reshape(3, 4), np.zeros((3, 4), bool), 2, 0.5, RULES["top"], None)
+    best = choose_pixels("top", np.arange(12.0).reshape(3, 4), np.zeros((3, 4), bool), 2, None, 0.5)
     assert best.tolist() == [11, 10]
 
 
@@ -95,7 +96,7 @@ def test_a4_the_pool_is_drawn_from_evenly_and_excluded_cells_never(scores, pool)
     draws = 3000
     counts: dict[tuple[int, int], int] = dict.fromkeys(pool, 0)
     for seed in range(draws):
-        found = cells(choose_pixels(scores, EXCLUDED, 2, 0.5, RULES["pool"], np.random.default_rng(seed)))
+        found = cells(choose_pixels("pool", scores, EXCLUDED, 2, np.random.default_rng(seed), 0.5))
         assert len(found) == 2
         for cell in found:
             counts[cell] += 1  # KeyError: a cell outside the pool
@@ -104,16 +105,16 @@ def test_a4_the_pool_is_drawn_from_evenly_and_excluded_cells_never(scores, pool)
 
 
 def test_a4_top_takes_the_two_best():
-    found = choose_pixels(1 - MARGINS, EXCLUDED, 2, 0.5, RULES["top"], np.random.default_rng(0))
+    found = choose_pixels("top", 1 - MARGINS, EXCLUDED, 2, np.random.default_rng(0), 0.5)
     assert [divmod(int(index), 3) for index in found] == [(1, 2), (0, 2)]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [part.name for part in RULES.parts() if "pixel" in part.facts["units"]])
 def test_a5_saturated_scores_do_not_bring_excluded_pixels_back(rule):
     scores, excluded = np.zeros((6, 8), np.float32), np.ones((6, 8), bool)
     excluded[2, 3:6] = False
     for seed in range(50):
-        found = choose_pixels(scores, excluded, 2, 0.05, RULES[rule], np.random.default_rng(seed))
+        found = choose_pixels(rule, scores, excluded, 2, np.random.default_rng(seed), 0.05)
         assert len(set(found.tolist())) == 2
         assert not excluded.ravel()[found].any()
 
@@ -455,5 +456,5 @@ def test_a22_what_is_timed_is_right():
     expected = 1 - (top[:, 0] - top[:, 1])
     assert torch.allclose(MEASURES["margin"](logits), expected, atol=1e-6)
     scores = expected[0].numpy()
-    found = choose_pixels(scores, np.zeros(scores.shape, bool), 10, 0.05, RULES["top"], np.random.default_rng(0))
+    found = choose_pixels("top", scores, np.zeros(scores.shape, bool), 10, np.random.default_rng(0), 0.05)
     assert set(found.tolist()) == set(np.argsort(-scores.ravel(), kind="stable")[:10].tolist())

@@ -94,7 +94,7 @@ def pixbal(folder: Path) -> Work:
     import torch
 
     from stages.regions.reductions import region_sums
-    from stages.scoring.measures import bvsb
+    from stages.scoring.measures.bvsb import bvsb
     from tests.bench.regions import predictions
 
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,19 +22,13 @@ from stages.regions.graph import region_table
 from stages.regions.patches import cut_patches
 from stages.regions.reductions import best_pixels, region_sums
 from stages.regions.segmentation import segment
+from stages.runtime.parts import RULES
 from stages.runtime.processes import THREAD_LIMITS
 from stages.runtime.randomness import stream
+from stages.scoring.clusters import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.scoring.maps import scored
-from stages.selecting.cluster_budgets import (
-    best_per_cluster,
-    class_given_cluster,
-    cluster_budgets,
-    cluster_class_weights,
-    cluster_scores,
-    cluster_tables,
-    deal_budgets,
-    spread_budgets,
-)
+from stages.selecting.candidates import Candidates
+from stages.selecting.chooser import Chooser
 from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.score import ScoreSettings
@@ -194,6 +189,8 @@ def choice_rows(job: Job) -> list[Row]:
 
 def choice(images: int, redistribution: Literal["best", "reference"]) -> Callable[[], np.ndarray]:
     """What `score` does once for all images and then `select`; in most images some clusters are short of regions."""
+    rule = RULES["clusters"]
+    chooser = Chooser(rule, rule.settings(redistribution=redistribution), 1, SEED)  # type: ignore[misc]
     random = stream(SEED, "pool")
     image = np.repeat(np.arange(images), REGIONS)
     share = random.dirichlet(np.full(CLUSTERS, 0.3), images).cumsum(1)[:, None, :-1]
@@ -204,19 +201,14 @@ def choice(images: int, redistribution: Literal["best", "reference"]) -> Callabl
     def work() -> np.ndarray:
         tables = cluster_tables(cluster, predicted, score, pixels, CLUSTERS, CLASSES)
         weighed = score * cluster_class_weights(class_given_cluster(tables.class_regions), predicted, cluster)
-        worth, left = cluster_scores("reference", tables), pixels > 0
-        budgets = cluster_budgets(worth, BUDGET, "reference")
-        pairs = np.bincount((image * CLUSTERS + cluster)[left], minlength=images * CLUSTERS)
-        capacity = pairs.reshape(-1, CLUSTERS)
-        if redistribution == "best":
-            allowance = spread_budgets(budgets, capacity, worth)
-        else:
-            dealt = (
-                deal_budgets(budgets, row, stream(SEED, "select", 1, f"{index:05d}"), worth)
-                for index, row in enumerate(capacity)
-            )
-            allowance = np.stack(list(dealt))
-        return best_per_cluster(image, cluster, weighed, left, allowance)
+        found = []
+        for index in range(images):
+            rows = slice(index * REGIONS, (index + 1) * REGIONS)
+            left = rows.start + np.flatnonzero(pixels[rows] > 0)
+            lazy = {"cluster": partial(cluster.take, left), "tables": lambda: tables}
+            pool = Candidates(unit="region", scores=weighed[left], image=image[left], total=REGIONS, round=1, lazy=lazy)
+            found.append(left[chooser.positions(pool, BUDGET, f"{index:05d}")])
+        return np.concatenate(found)
 
     return work
 

@@ -24,8 +24,9 @@ from stages.pixels.void import VOID
 from stages.runtime.devices import choose_device, forward_precision
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks
-from stages.selecting.k_centre import k_centre
+from stages.selecting.farthest import farthest
 from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.common import NetworkUse
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
@@ -303,7 +304,7 @@ def small_classifier(dataset: Path) -> Path:
 
 def read_all(dataset: Path) -> None:
     with Dataset(dataset) as data:
-        for _ in image_batches(data, data.ids("train"), ScoreSettings.load({}).batch):
+        for _ in image_batches(data, data.ids("train"), NetworkUse().batch):
             pass
 
 
@@ -313,6 +314,5 @@ def read_all(dataset: Path) -> None:
 def k_centre_row(job: Job) -> Row:
     images, chosen = (QUICK_IMAGES, 2) if job.quick else (IMAGES, CHOSEN)
     features = stream(SEED, "features").standard_normal((images, FEATURES), dtype=np.float32)
-    labelled, candidates = np.zeros(images, dtype=bool), np.ones(images, dtype=bool)
-    taken = measure(lambda: k_centre(features, labelled, candidates, chosen), 1 if job.quick else 3)
+    taken = measure(lambda: farthest(features, features[:0], chosen), 1 if job.quick else 3)
     return Row(f"{chosen} of {images} images by k-centre, {FEATURES} features each, in memory", taken.text("s"))

@@ -33,7 +33,7 @@ from stages.regions.segmentation import segment
 from stages.regions.votes import vote
 from stages.runtime.processes import core_count
 from stages.runtime.randomness import stream
-from stages.scoring.measures import bvsb
+from stages.scoring.measures.bvsb import bvsb
 from stages.settings.extract_superpixels import ExtractSettings
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds
 from tests.bench.memory import megabytes, peak

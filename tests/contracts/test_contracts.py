@@ -1,4 +1,4 @@
-"""What every measure, every rule, every loss and every kind of artifact must keep; new ones are picked up by name."""
+"""What every loss, every settings model and every kind of artifact must keep; new ones are picked up by name."""
 
 import h5py
 import numpy as np
@@ -16,8 +16,6 @@ from stages.commands import pseudo_label, score, select, train
 from stages.registry import SETTINGS
 from stages.reporting.inspection import describe
 from stages.runtime.errors import BadInput
-from stages.scoring.measures import EXCLUSIVE, INDEPENDENT, MEASURES
-from stages.selecting.choice import RULES, choose_pixels
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
@@ -25,97 +23,6 @@ from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.objectives.labels import label_loss
 from stages.training.schedules import build_schedule
-
-# --- measures ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MEASURES)
-class TestEveryMeasure:
-    def test_shape_dtype_and_range(self, name):
-        scores = MEASURES[name](torch.randn(2, 5, 7, 6) * 4)
-        assert scores.shape == (2, 7, 6)
-        assert scores.dtype == torch.float32
-        assert (scores >= 0).all()
-        assert torch.isfinite(scores).all()
-
-    def test_uniform_is_the_most_uncertain_and_classes_may_be_permuted(self, name):
-        logits = torch.randn(1, 6, 4, 4)
-        scores = MEASURES[name](logits)
-        assert (scores <= MEASURES[name](torch.zeros(1, 6, 4, 4)) + 1e-6).all()
-        permuted = MEASURES[name](logits[:, [3, 1, 5, 0, 4, 2]])
-        assert torch.allclose(scores, permuted, atol=1e-6)
-
-    def test_two_classes_are_enough(self, name):
-        assert MEASURES[name](torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).shape == (1, 1, 1)
-
-
-@pytest.mark.parametrize("name", EXCLUSIVE)
-class TestEveryMeasureOfExclusiveClasses:
-    def test_extreme_logits_stay_finite_and_ordered(self, name):
-        """Where float32 softmax is exactly one-hot, the smaller gap is still the more uncertain."""
-        gaps = torch.tensor([10.0, 20.0, 40.0, 80.0])
-        logits = torch.stack([gaps, torch.zeros(4), torch.zeros(4)]).view(1, 3, 1, 4)
-        scores = MEASURES[name](logits + 1000)[0, 0]
-        assert torch.isfinite(scores).all()
-        assert (scores.diff() < 0).all()
-
-    def test_adding_a_constant_changes_nothing(self, name):
-        logits = torch.randn(1, 4, 5, 5)
-        assert torch.allclose(MEASURES[name](logits), MEASURES[name](logits + 7), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", INDEPENDENT)
-class TestEveryMeasureOfIndependentClasses:
-    def test_extreme_logits_stay_finite_and_ordered(self, name):
-        """Where float32 sigmoids are exactly 0 and 1, the smaller distance from 0 is still the more uncertain."""
-        distances = torch.tensor([10.0, 20.0, 40.0, 80.0, 1e30])
-        scores = MEASURES[name](torch.stack([distances, -distances]).view(1, 2, 1, 5))[0, 0]
-        assert torch.isfinite(scores).all()
-        assert (scores.diff() < 0).all()
-
-    def test_presence_and_absence_are_alike(self, name):
-        logits = torch.randn(1, 4, 5, 5)
-        assert torch.equal(MEASURES[name](logits), MEASURES[name](-logits))
-
-
-# --- rules ------------------------------------------------------------------------------------------------------------
-
-maps = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
-    lambda size: st.tuples(
-        st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
-            lambda values: np.array(values, np.float32).reshape(size)
-        ),
-        st.lists(st.booleans(), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
-            lambda values: np.array(values).reshape(size)
-        ),
-    )
-)
-
-
-@pytest.mark.parametrize("name", RULES)
-class TestEveryRule:
-    @given(world=maps, budget=st.integers(1, 20), fraction=st.floats(0.01, 1), seed=st.integers(0, 9))
-    @settings(max_examples=60, deadline=None)
-    def test_takes_the_budget_from_the_eligible_pixels_once_each(self, name, world, budget, fraction, seed):
-        scores, excluded = world
-        found = choose_pixels(scores, excluded, budget, fraction, RULES[name], np.random.default_rng(seed))
-        assert len(found) == min(budget, int((~excluded).sum()))
-        assert len(set(found.tolist())) == len(found)
-        assert not excluded.ravel()[found].any()
-        assert (np.diff(scores.ravel()[found]) <= 0).all()
-
-    @given(world=maps, seed=st.integers(0, 9))
-    @settings(max_examples=30, deadline=None)
-    def test_same_stream_same_choice(self, name, world, seed):
-        scores, excluded = world
-        twice = [
-            choose_pixels(scores, excluded, 3, 0.3, RULES[name], np.random.default_rng(seed)).tolist() for _ in range(2)
-        ]
-        assert twice[0] == twice[1]
-
-    def test_is_offered_by_select(self, name):
-        assert SelectSettings.load({"rule": name}).rule == name
-
 
 # --- the loss of label maps -------------------------------------------------------------------------------------------
 

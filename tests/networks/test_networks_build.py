@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50
+from worlds import changed
 
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
@@ -9,9 +10,9 @@ from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 TINY = NetworkSettings(backbone="test_efficientnet", head_width=64, low_level_width=8)
-TINY_FPN = TINY.model_copy(update={"architecture": "fpn-dilated", "output_stride": 8, "align_corners": False})
-TINY_V3 = TINY.model_copy(update={"architecture": "deeplabv3", "aspp_rates": (2, 4)})
-TINY_LRASPP = TINY.model_copy(update={"architecture": "lraspp"})
+TINY_FPN = changed(TINY, {"architecture": "fpn-dilated", "output_stride": 8, "align_corners": False})
+TINY_V3 = changed(TINY, {"architecture": "deeplabv3", "aspp_rates": (2, 4)})
+TINY_LRASPP = changed(TINY, {"architecture": "lraspp"})
 UNET = NetworkSettings(architecture="unet", backbone="resnet18")
 
 
@@ -102,7 +103,7 @@ def test_networks_without_a_pyramid_of_features_take_any_size(settings):
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_fpn_dilated_grows_every_level_to_the_image_at_any_output_stride(output_stride):
-    network = build_network(TINY_FPN.model_copy(update={"output_stride": output_stride}), 2).eval()
+    network = build_network(changed(TINY_FPN, {"output_stride": output_stride}), 2).eval()
     with torch.inference_mode():
         assert network.pad_multiple == output_stride
         assert network(torch.rand(1, 3, 64, 32)).shape == (1, 2, 64, 32)
@@ -113,7 +114,7 @@ def test_fpn_dilated_grows_every_level_to_the_image_at_any_output_stride(output_
 def test_backbone_is_dilated_to_the_output_stride():
     images = torch.rand(1, 3, 64, 64)
     for output_stride in (8, 16, 32):
-        network = build_network(TINY.model_copy(update={"output_stride": output_stride}), 2).eval()
+        network = build_network(changed(TINY, {"output_stride": output_stride}), 2).eval()
         shallow, deep = network.backbone(images)
         assert shallow.shape[-2:] == (16, 16)
         assert deep.shape[-2:] == (64 // output_stride,) * 2
@@ -123,7 +124,7 @@ def test_backbone_is_dilated_to_the_output_stride():
 def test_heads_without_a_decoder_see_the_maps_they_are_meant_to(output_stride):
     images = torch.rand(1, 3, 64, 64)
     for settings in (TINY_V3, TINY_LRASPP):
-        network = build_network(settings.model_copy(update={"output_stride": output_stride}), 2).eval()
+        network = build_network(changed(settings, {"output_stride": output_stride}), 2).eval()
         with torch.inference_mode():
             maps = network.backbone(images)
             coarse = network.classifier(*maps)
@@ -176,7 +177,7 @@ def test_same_seed_gives_the_same_network():
 
 
 def test_head_convolutions_are_kaiming_normal_except_the_low_level_one():
-    network = build_network(TINY.model_copy(update={"head_width": 256, "low_level_width": 48}), 2)
+    network = build_network(changed(TINY, {"head_width": 256, "low_level_width": 48}), 2)
     kernel = network.decoder[0][0].weight
     assert kernel.std().item() == pytest.approx((2 / (304 * 9)) ** 0.5, rel=0.02)
     # Torch's own draw is uniform within 1 / sqrt(fan-in), which a normal one would leave.
@@ -189,9 +190,9 @@ def test_dropout_modules_are_those_of_the_head():
     assert [dropout.p for dropout in dropout_modules(network)] == [0.5, 0.5, 0.2]
     assert dropout_modules(build_network(TINY_FPN, 2)) == []
     assert dropout_modules(build_network(TINY_LRASPP, 2)) == []
-    thinned = build_network(TINY_V3.model_copy(update={"aspp_dropout": 0.3}), 2)
+    thinned = build_network(changed(TINY_V3, {"aspp_dropout": 0.3}), 2)
     assert [dropout.p for dropout in dropout_modules(thinned)] == [0.3]
-    without = TINY.model_copy(update={"aspp_dropout": 0.0, "decoder_dropouts": (0.0, 0.0)})
+    without = changed(TINY, {"aspp_dropout": 0.0, "decoder_dropouts": (0.0, 0.0)})
     assert dropout_modules(build_network(without, 2)) == []
     fpn = build_network(NetworkSettings(architecture="fpn", backbone="resnet18"), 2)
     assert [dropout.p for dropout in dropout_modules(fpn)] == [0.2]
@@ -207,7 +208,7 @@ def test_smp_unet():
 
 
 def test_tu_prefix_means_the_same_backbone():
-    prefixed = build_network(TINY.model_copy(update={"backbone": "tu-test_efficientnet"}), 2)
+    prefixed = build_network(changed(TINY, {"backbone": "tu-test_efficientnet"}), 2)
     assert list(prefixed.state_dict()) == list(build_network(TINY, 2).state_dict())
 
 
@@ -233,7 +234,7 @@ def test_tu_prefix_means_the_same_backbone():
 )
 def test_what_cannot_be_built_is_named_with_its_remedy(change, words):
     with pytest.raises(BadInput) as caught:
-        build_network(NetworkSettings(**change), 2)
+        build_network(NetworkSettings.load(change), 2)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 

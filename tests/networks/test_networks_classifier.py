@@ -2,6 +2,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from worlds import changed
 
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
@@ -12,7 +13,7 @@ from stages.settings.network import NetworkSettings
 
 NAME = "test_efficientnet"
 TINY = NetworkSettings(architecture="classifier", backbone=NAME)
-REFERENCE = TINY.model_copy(update={"reference_head": True})
+REFERENCE = changed(TINY, {"reference_head": True})
 LITE0 = "tf_efficientnet_lite0"
 
 
@@ -31,7 +32,7 @@ def count(module):
 )
 def test_published_number_of_parameters(backbone, reference_head, expected):
     with torch.device("meta"):
-        network = build_network(TINY.model_copy(update={"backbone": backbone, "reference_head": reference_head}), 21)
+        network = build_network(changed(TINY, {"backbone": backbone, "reference_head": reference_head}), 21)
     assert count(network) == expected
     head = {name for name, _ in network.named_parameters() if not name.startswith("backbone.")}
     assert head == {"classifier.weight", "classifier.bias"}
@@ -55,7 +56,7 @@ def test_one_logit_per_class_and_image(settings, size):
 @pytest.mark.parametrize("reference_head", [False, True])
 def test_other_backbones(backbone, reference_head):
     with torch.device("meta"):
-        network = build_network(TINY.model_copy(update={"backbone": backbone, "reference_head": reference_head}), 3)
+        network = build_network(changed(TINY, {"backbone": backbone, "reference_head": reference_head}), 3)
         network.eval()
         assert network(torch.empty(2, 3, 45, 32)).shape == (2, 3, 1, 1)
         features = network.features(torch.empty(2, 3, 45, 32))
@@ -75,7 +76,7 @@ def test_logits_come_from_the_features():
 
 
 def test_features_are_the_mean_of_an_undilated_map_whatever_the_output_stride():
-    network = build_network(TINY.model_copy(update={"output_stride": 8}), 3).eval()
+    network = build_network(changed(TINY, {"output_stride": 8}), 3).eval()
     images = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         maps = network.backbone.forward_features(images)
@@ -130,7 +131,7 @@ def test_batches_of_one_and_of_many_agree_in_eval_mode():
 @pytest.mark.parametrize("reference_head", [False, True])
 def test_the_file_of_the_segmentation_backbone_fills_the_classifier(shared, reference_head):
     path = shared / "weights" / f"{LITE0}.safetensors"
-    network = build_network(TINY.model_copy(update={"backbone": LITE0, "reference_head": reference_head}), 21)
+    network = build_network(changed(TINY, {"backbone": LITE0, "reference_head": reference_head}), 21)
     report = load_weights(network, str(path), LITE0)
     assert report.matched == report.total > 240
     published = safetensors.torch.load_file(path)
@@ -176,7 +177,7 @@ def test_weights_of_other_names_are_refused(tmp_path):
 )
 def test_what_cannot_be_built_is_named_with_its_remedy(change, words):
     with pytest.raises(BadInput) as caught:
-        build_network(TINY.model_copy(update=change), 2)
+        build_network(changed(TINY, change), 2)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 

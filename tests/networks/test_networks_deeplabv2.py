@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from worlds import changed
 
 from stages.networks.build import build_network
 from stages.networks.dropout import dropout_modules
@@ -13,8 +14,8 @@ from stages.settings.network import NetworkSettings
 PUBLISHED = NetworkSettings(
     architecture="deeplabv2", backbone="resnet101", output_stride=8, aspp_rates=(6, 12, 18, 24), align_corners=True
 )
-TINY = PUBLISHED.model_copy(update={"backbone": "test_resnet", "aspp_rates": (1, 2, 3, 4)})
-TINY_EFFICIENTNET = TINY.model_copy(update={"backbone": "test_efficientnet"})
+TINY = changed(PUBLISHED, {"backbone": "test_resnet", "aspp_rates": (1, 2, 3, 4)})
+TINY_EFFICIENTNET = changed(TINY, {"backbone": "test_efficientnet"})
 
 
 def count(parameters):
@@ -73,7 +74,7 @@ def test_the_published_backbone_has_the_published_feature_size():
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_a_backbone_without_a_pool_has_one_feature_in_output_stride_pixels(output_stride):
-    settings = TINY_EFFICIENTNET.model_copy(update={"output_stride": output_stride})
+    settings = changed(TINY_EFFICIENTNET, {"output_stride": output_stride})
     network = build_network(settings, 2).eval()
     with torch.inference_mode():
         (deep,) = network.backbone(torch.rand(1, 3, 64, 96))
@@ -85,7 +86,7 @@ def test_backbone_is_the_dilated_one_of_torchvision_but_for_the_pool():
     published = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
     published.maxpool.ceil_mode = True
     trunk = nn.Sequential(*list(published.children())[:-2]).eval()
-    network = build_network(PUBLISHED.model_copy(update={"backbone": "resnet50"}), 2).eval()
+    network = build_network(changed(PUBLISHED, {"backbone": "resnet50"}), 2).eval()
     state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("fc.")}
     network.backbone.load_state_dict(state)
     images = torch.rand(1, 3, 48, 65)
@@ -95,7 +96,7 @@ def test_backbone_is_the_dilated_one_of_torchvision_but_for_the_pool():
 
 def test_logits_are_the_resized_sum_of_the_branches():
     for align_corners in (True, False):
-        network = build_network(TINY.model_copy(update={"align_corners": align_corners}), 3).eval()
+        network = build_network(changed(TINY, {"align_corners": align_corners}), 3).eval()
         images = torch.rand(2, 3, 40, 56)
         with torch.inference_mode():
             (deep,) = network.backbone(images)
@@ -105,7 +106,7 @@ def test_logits_are_the_resized_sum_of_the_branches():
 
 
 def test_first_weights_of_the_head():
-    network = build_network(TINY.model_copy(update={"backbone": "resnet26", "aspp_rates": (6, 12)}), 6)
+    network = build_network(changed(TINY, {"backbone": "resnet26", "aspp_rates": (6, 12)}), 6)
     for branch in network.classifier:
         assert branch.weight.std().item() == pytest.approx(0.01, rel=0.02)
         assert branch.weight.mean().item() == pytest.approx(0, abs=2e-4)
@@ -139,7 +140,7 @@ def test_it_trains_on_one_image_and_has_no_dropout():
 )
 def test_what_cannot_be_built_is_named_with_its_remedy(change, words):
     with pytest.raises(BadInput) as caught:
-        build_network(PUBLISHED.model_copy(update=change), 2)
+        build_network(changed(PUBLISHED, change), 2)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 

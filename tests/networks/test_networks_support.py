@@ -5,6 +5,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from worlds import changed
 
 from stages.networks import side_taps
 from stages.networks.build import build_network
@@ -17,7 +18,7 @@ from stages.settings.network import NetworkSettings
 TINY = NetworkSettings(
     backbone="mobilenetv3_small_050", head_width=32, low_level_width=8, aspp_rates=(2, 4), lossiness_width=16
 )
-TINIES = {name: TINY.model_copy(update={"architecture": name}) for name in ("deeplabv3plus", "deeplabv3", "lraspp")}
+TINIES = {name: changed(TINY, {"architecture": name}) for name in ("deeplabv3plus", "deeplabv3", "lraspp")}
 PUBLISHED = {
     "deeplabv3": NetworkSettings(
         architecture="deeplabv3", backbone="resnet50", output_stride=8, aspp_rates=(12, 24, 36), align_corners=False
@@ -30,6 +31,13 @@ PUBLISHED = {
     ),
     "deeplabv3plus": NetworkSettings(side_taps=("blocks.1", "blocks.3", "blocks.4")),
 }
+
+
+def taps_of(settings):
+    """The side taps of a network's backbone."""
+    own = settings.of_architecture
+    return find_side_taps(settings.backbone, own.output_stride, own.support.side_taps)
+
 
 each_architecture = pytest.mark.parametrize("settings", TINIES.values(), ids=TINIES)
 
@@ -73,14 +81,14 @@ def test_networks_have_the_published_numbers_of_parameters(architecture, total, 
     ],
 )
 def test_published_side_taps(architecture, channels, strides):
-    taps = find_side_taps(PUBLISHED[architecture])
+    taps = taps_of(PUBLISHED[architecture])
     assert (taps.channels, taps.strides) == (channels, strides)
 
 
 @pytest.mark.parametrize("architecture", TINIES)
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "xception65", "test_convnext"])
 def test_any_backbone_carries_support_heads(architecture, backbone):
-    settings = TINIES[architecture].model_copy(update={"backbone": backbone})
+    settings = changed(TINIES[architecture], {"backbone": backbone})
     with torch.device("meta"):
         network = build_network(settings, 21, support=True).eval()
         maps = network.support(network.inner(torch.empty(1, 3, 64, 64)), (64, 64))
@@ -296,7 +304,7 @@ def test_mixed_side_logits_are_what_lossiness_sees(settings):
 
 
 def test_reset_draws_what_is_published():
-    heads = built(TINIES["deeplabv3"].model_copy(update={"lossiness_width": 256})).support
+    heads = built(changed(TINIES["deeplabv3"], {"lossiness_width": 256})).support
     with torch.no_grad():
         for parameter in heads.parameters():
             parameter.fill_(3)
@@ -350,9 +358,9 @@ def test_training_support_heads_on_one_image(settings):
 
 
 def test_taps_by_name_are_those_taken_without_names():
-    automatic = find_side_taps(TINY)
+    automatic = taps_of(TINY)
     assert automatic == (("blocks.0", "blocks.1", "blocks.3"), (8, 16, 24), (4, 8, 16))
-    named = built(TINY.model_copy(update={"side_taps": automatic.modules})).eval()
+    named = built(changed(TINY, {"side_taps": automatic.modules})).eval()
     network = built(TINY).eval()
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -363,7 +371,7 @@ def test_taps_by_name_are_those_taken_without_names():
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext", "test_resnet", "xception41"])
 def test_taps_taken_without_names_are_the_feature_maps_of_timm(backbone):
     settings = NetworkSettings(architecture="fpn-dilated", backbone=backbone, head_width=64)
-    taps = find_side_taps(settings)
+    taps = find_side_taps(backbone, 16)
     with torch.device("meta"):
         network = build_network(settings, 2).eval()
         maps, sides = run_with_taps(network.backbone, torch.empty(1, 3, 64, 64), taps.modules)
@@ -374,15 +382,15 @@ def test_taps_taken_without_names_are_the_feature_maps_of_timm(backbone):
 
 
 def test_names_are_those_of_timm_even_where_it_flattens_the_model():
-    settings = TINY.model_copy(update={"backbone": "test_convnext"})
+    settings = changed(TINY, {"backbone": "test_convnext"})
     names = ("stages.0", "stages.1.blocks.0", "stages.2")
-    taps = find_side_taps(settings.model_copy(update={"side_taps": names}))
+    taps = taps_of(changed(settings, {"side_taps": names}))
     assert taps.modules == ("stages_0", "stages_1.blocks.0", "stages_2")
-    assert find_side_taps(settings.model_copy(update={"side_taps": taps.modules})) == taps
+    assert taps_of(changed(settings, {"side_taps": taps.modules})) == taps
 
 
 def test_taps_at_one_stride_need_no_growing():
-    network = built(TINY.model_copy(update={"side_taps": ("blocks.1", "blocks.1.1", "blocks.3")}))
+    network = built(changed(TINY, {"side_taps": ("blocks.1", "blocks.1.1", "blocks.3")}))
     assert isinstance(network.support, SupportHeads)
     assert [head.stride for head in network.support.sides] == [(1, 1), (1, 1), (2, 2)]
     with torch.inference_mode():
@@ -399,14 +407,14 @@ def test_taps_at_one_stride_need_no_growing():
         ({"side_taps": ("blocks.0", "blocks.1", "blocks.2", "blocks.3")}, ["3 different"]),
         ({"side_taps": ("blocks.3", "blocks.1", "blocks.0")}, ["fine to coarse", "16, 8, 4"]),
         ({"side_taps": ("", "blocks.1", "blocks.3")}, ["--side-taps"]),
-        ({"architecture": "fpn-dilated", "head_width": 64}, ["fpn-dilated", "deeplabv3plus, deeplabv3, lraspp"]),
-        ({"architecture": "unet", "backbone": "resnet18"}, ["unet", "deeplabv3plus, deeplabv3, lraspp"]),
+        ({"architecture": "fpn-dilated", "head_width": 64}, ["fpn-dilated", "deeplabv3, deeplabv3plus, lraspp"]),
+        ({"architecture": "unet", "backbone": "resnet18"}, ["unet", "deeplabv3, deeplabv3plus, lraspp"]),
         ({"architecture": "unett"}, ["Unknown architecture 'unett'"]),
     ],
 )
 def test_what_cannot_be_supported_is_named_with_its_remedy(change, words):
     with pytest.raises(BadInput) as caught:
-        build_network(TINY.model_copy(update=change), 2, support=True)
+        build_network(changed(TINY, change), 2, support=True)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -418,6 +426,6 @@ def test_too_few_feature_maps_ask_for_names(monkeypatch):
 
     whole = side_taps.weightless_backbone
     monkeypatch.setattr(side_taps, "weightless_backbone", shortened)
-    with pytest.raises(BadInput, match=r"fewer than 3 feature maps .*--side-taps, of .*blocks\.0 \(8@4\)"):
-        find_side_taps(TINY)
-    assert find_side_taps(TINY.model_copy(update={"side_taps": ("blocks.0", "blocks.1", "blocks.3")}))
+    with pytest.raises(BadInput, match=r"fewer than 3 feature maps .*--side-taps, out of .*blocks\.0 \(8@4\)"):
+        taps_of(TINY)
+    assert taps_of(changed(TINY, {"side_taps": ("blocks.0", "blocks.1", "blocks.3")}))

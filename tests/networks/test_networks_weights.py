@@ -8,6 +8,7 @@ import safetensors.torch
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from worlds import changed
 
 from stages.networks.build import build_network
 from stages.networks.weights import backbone_statistics, load_weights
@@ -97,14 +98,14 @@ def test_nesting_and_prefixes_are_seen_through(tmp_path, network, state, prefix,
 def test_timm_names_fit_every_architecture(tmp_path, state, architecture, backbone):
     path = tmp_path / "w.pth"
     torch.save(state, path)
-    network = build_network(TINY.model_copy(update={"architecture": architecture, "backbone": backbone}), 2)
+    network = build_network(changed(TINY, {"architecture": architecture, "backbone": backbone}), 2)
     report = load_weights(network, str(path), backbone)
     assert report.matched == report.total
     assert_holds(network.backbone, state, "model.")
 
 
 def test_timm_names_fit_a_backbone_whose_modules_timm_flattens(tmp_path):
-    settings = TINY.model_copy(update={"backbone": "test_convnext"})
+    settings = changed(TINY, {"backbone": "test_convnext"})
     state = timm.create_model("test_convnext").state_dict()
     path = tmp_path / "w.pth"
     torch.save(state, path)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.scoring.maturity import jensen_shannon_divergence, lossiness, maturity, mean_divergence, p_log_p
-from stages.scoring.measures import entropy
+from stages.scoring.measures.entropy import entropy
 
 EVEN, SKEWED, CERTAIN, OTHER = (0.5, 0.5), (0.9, 0.1), (1.0, 0.0), (0.0, 1.0)
 

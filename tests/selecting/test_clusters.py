@@ -11,18 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stages.artifacts.scores import ClusterTables
+from stages.scoring.clusters import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.selecting.cluster_budgets import (
-    ClusterTables,
     best_per_cluster,
-    best_per_image,
-    class_given_cluster,
     cluster_budgets,
-    cluster_class_weights,
     cluster_scores,
-    cluster_tables,
     deal_budgets,
     spread_budgets,
 )
+from stages.selecting.ranking import highest
 
 KINDS = ("reference", "pixel-mean", "region-mean")
 
@@ -297,53 +295,53 @@ class TestDealBudgets:
         assert sum(dealt[250] for dealt in without) > 15  # by the budgets all are equal: the first with room
 
 
+def best_of_images(image, cluster, score, candidates, allowance):
+    """Image by image, each sorted by descending score, ties by index."""
+    chosen = [np.zeros(0, np.int64)]
+    for number, allowed in enumerate(allowance):
+        rows = np.flatnonzero(candidates & (image == number))
+        found = rows[best_per_cluster(cluster[rows], score[rows], allowed)]
+        chosen.append(found[np.argsort(-score[found], kind="stable")])
+    return np.concatenate(chosen)
+
+
 class TestBestRegions:
     @given(world=worlds())
     @settings(max_examples=120, deadline=None)
     def test_equal_a_slow_loop(self, world):
-        chosen = best_per_cluster(world.image, world.cluster, world.score, world.candidates, world.allowance)
+        chosen = best_of_images(world.image, world.cluster, world.score, world.candidates, world.allowance)
         assert chosen.dtype == np.int64
         slow = slow_best(world.image, world.cluster, world.score, world.candidates, lambda n, k: world.allowance[n, k])
         assert chosen.tolist() == slow
 
     @given(world=worlds(), budget=st.integers(0, 12))
     @settings(max_examples=80, deadline=None)
-    def test_per_image_equal_a_slow_loop(self, world, budget):
-        chosen = best_per_image(world.image, world.score, world.candidates, budget)
-        assert chosen.dtype == np.int64
+    def test_the_highest_equal_a_slow_loop(self, world, budget):
         one = np.zeros(len(world.image), int)
-        assert chosen.tolist() == slow_best(world.image, one, world.score, world.candidates, lambda n, k: budget)
+        chosen = highest(world.score, budget)
+        assert chosen.dtype == np.int64
+        every = np.ones(len(one), bool)
+        assert chosen.tolist() == slow_best(one, one, world.score, every, lambda n, k: budget)
 
     @given(world=worlds(distinct=True), data=st.data())
     @settings(max_examples=60, deadline=None)
     def test_order_of_the_regions_does_not_matter(self, world, data):
         order = data.draw(st.permutations(range(len(world.image))).map(lambda rows: np.array(rows, int)))
-        first = best_per_cluster(world.image, world.cluster, world.score, world.candidates, world.allowance)
-        second = best_per_cluster(
+        first = best_of_images(world.image, world.cluster, world.score, world.candidates, world.allowance)
+        second = best_of_images(
             world.image[order], world.cluster[order], world.score[order], world.candidates[order], world.allowance
         )
         assert order[second].tolist() == first.tolist()
-        whatever = best_per_image(world.image, world.score, world.candidates, 3)
-        permuted = best_per_image(world.image[order], world.score[order], world.candidates[order], 3)
-        assert order[permuted].tolist() == whatever.tolist()
 
     def test_ties_go_to_the_lower_index(self):
-        image, cluster, score = np.zeros(4, int), np.zeros(4, np.uint8), np.array([0.1, 0.5, 0.5, 0.5])
-        assert best_per_cluster(image, cluster, score, np.ones(4, bool), np.array([[2]])).tolist() == [1, 2]
-        assert best_per_image(image, score, np.ones(4, bool), 2).tolist() == [1, 2]
+        cluster, score = np.zeros(4, np.uint8), np.array([0.1, 0.5, 0.5, 0.5])
+        assert best_per_cluster(cluster, score, np.array([2])).tolist() == [1, 2]
+        assert highest(score, 2).tolist() == [1, 2]
 
-    def test_small_integer_types_do_not_overflow(self):
-        """300 images of 200 clusters, given as u16 and u8."""
-        image, cluster = np.arange(300, dtype=np.uint16), np.full(300, 199, np.uint8)
-        chosen = best_per_cluster(image, cluster, np.ones(300), np.ones(300, bool), np.ones((300, 200), np.int64))
-        assert chosen.tolist() == list(range(300))
-
-    @pytest.mark.parametrize("image, cluster", [(1, 0), (0, 2), (0, -1)])
-    def test_out_of_range_is_refused_of_candidates_only(self, image, cluster):
-        regions, one, allowance = (np.array([image]), np.array([cluster])), np.ones(1), np.ones((1, 2), np.int64)
+    @pytest.mark.parametrize("cluster", [2, -1])
+    def test_out_of_range_is_refused(self, cluster):
         with pytest.raises(ValueError, match="outside 0"):
-            best_per_cluster(*regions, one, np.array([True]), allowance)
-        assert best_per_cluster(*regions, one, np.array([False]), allowance).tolist() == []
+            best_per_cluster(np.array([cluster]), np.ones(1), np.ones(2, np.int64))
 
     @pytest.mark.parametrize("remainder", ["reference", "largest"])
     @pytest.mark.parametrize("redistribution", ["spread", "deal"])
@@ -363,7 +361,7 @@ class TestBestRegions:
             generator = np.random.default_rng(0)
             allowance = np.stack([deal_budgets(budgets, row, generator, scores) for row in capacity])
         weights = cluster_class_weights(class_given_cluster(tables.class_regions), world.predicted, world.cluster)
-        chosen = best_per_cluster(world.image, world.cluster, world.score * weights, left, allowance)
+        chosen = best_of_images(world.image, world.cluster, world.score * weights, left, allowance)
         assert left[chosen].all()
         assert len(set(chosen.tolist())) == len(chosen)
         numbers = np.bincount(world.image[chosen], minlength=world.images)

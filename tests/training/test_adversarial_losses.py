@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.training.losses.adversarial import (
+from stages.training.learners.adversarial_losses import (
     accepted,
     discriminator_loss,
     feature_matching_loss,
@@ -20,7 +20,7 @@ from stages.training.losses.adversarial import (
     self_training_loss,
     total_loss,
 )
-from stages.training.objectives.labels import label_loss
+from stages.training.losses.cross_entropy import cross_entropy
 from stages.training.schedules import poly
 
 CLASSES = 4
@@ -114,7 +114,7 @@ def test_nothing_accepted_costs_nothing_as_check_12_says():
 def test_cross_entropy_of_check_13():
     logits = pixels((2.0, 0, 0), (0, 0, 1)).requires_grad_()
     for labels, expected in (([0, 2], 0.395495), ([0, 255], 0.239545), ([255, 255], 0)):
-        loss = mean_loss(*label_loss(logits, torch.tensor(labels, dtype=torch.uint8).view(1, 1, 2)))
+        loss = mean_loss(*cross_entropy(logits, torch.tensor(labels, dtype=torch.uint8).view(1, 1, 2)))
         assert loss.item() == pytest.approx(expected, abs=1e-5)
         logits.grad = None
         loss.backward()
@@ -125,9 +125,9 @@ def test_cross_entropy_of_check_13():
 def test_a_mass_below_one_is_no_mass_of_none():
     """Class weights may sum to less than 1; a divisor clamped to 1 would make their mean too small."""
     labels = torch.zeros(1, 1, 1, dtype=torch.uint8)
-    total, mass = label_loss(pixels((2.0, 0, 0)), labels, torch.tensor([0.25, 1, 1]))
+    total, mass = cross_entropy(pixels((2.0, 0, 0)), labels, torch.tensor([0.25, 1, 1]))
     assert mean_loss(total, mass).item() == pytest.approx(0.239545, abs=1e-5)
-    total, mass = label_loss(pixels((2.0, 0, 0)), labels, torch.tensor([0.0, 1, 1]))
+    total, mass = cross_entropy(pixels((2.0, 0, 0)), labels, torch.tensor([0.0, 1, 1]))
     assert mean_loss(total, mass).item() == 0
 
 

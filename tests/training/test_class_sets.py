@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.training.losses.class_sets import SetLosses, class_set_losses, total
+from stages.training.learners.class_set_losses import SetLosses, class_set_losses, weighted_sum
 
 SPEC = (16.0, 8.0, 1.0)
 
@@ -25,7 +25,7 @@ def damped(pair):
 
 def gradient(logits, answers, sets, coefficients=SPEC, **over):
     leaf = logits.detach().clone().requires_grad_()
-    total(class_set_losses(leaf, answers, sets, **over), coefficients).backward()
+    weighted_sum(class_set_losses(leaf, answers, sets, **over), coefficients).backward()
     return leaf.grad
 
 
@@ -56,7 +56,7 @@ def test_numbers_of_the_specification():
     losses = class_set_losses(*example())
     assert [damped(pair) for pair in losses] == pytest.approx([0.34994, 0.10950, 0.57160], abs=1e-5)
     assert [int(count) for _, count in losses] == [2, 2, 2]
-    assert total(losses, SPEC).item() == pytest.approx(7.04666, abs=1e-4)
+    assert weighted_sum(losses, SPEC).item() == pytest.approx(7.04666, abs=1e-4)
 
 
 def test_pixels_that_were_not_asked_change_nothing():
@@ -64,7 +64,8 @@ def test_pixels_that_were_not_asked_change_nothing():
     other = logits.detach().clone()
     other[0, :, 1, 1:] = torch.tensor([[50.0, -3.0], [0.0, 9.0], [torch.nan, torch.inf]])
     assert torch.equal(
-        total(class_set_losses(logits, answers, sets), SPEC), total(class_set_losses(other, answers, sets), SPEC)
+        weighted_sum(class_set_losses(logits, answers, sets), SPEC),
+        weighted_sum(class_set_losses(other, answers, sets), SPEC),
     )
     assert torch.equal(gradient(logits, answers, sets), gradient(other, answers, sets))
     assert not gradient(logits, answers, sets)[0, :, 1, 1:].any()
@@ -74,7 +75,7 @@ def test_pixels_that_were_not_asked_change_nothing():
 def test_nothing_asked_is_exactly_zero(sets):
     logits, answers, _ = example()
     losses = class_set_losses(logits, torch.full_like(answers, -1), sets, "all", "all")
-    total(losses, SPEC).backward()
+    weighted_sum(losses, SPEC).backward()
     assert all(loss.item() == 0 and int(count) == 0 for loss, count in losses)
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
@@ -136,7 +137,7 @@ def test_agrees_with_the_slow_twin(seed, shape, over, ties):
     found, expected = class_set_losses(logits, answers, sets, *over), slow(logits, answers, sets, *over)
     torch.testing.assert_close(tuple(found), tuple(expected))
     if not ties:  # among equal pixels rounding decides which one gets the gradient
-        gradients = [torch.autograd.grad(total(losses, SPEC), logits)[0] for losses in (found, expected)]
+        gradients = [torch.autograd.grad(weighted_sum(losses, SPEC), logits)[0] for losses in (found, expected)]
         torch.testing.assert_close(*gradients)
     torch.testing.assert_close(
         tuple(class_set_losses(logits.float(), answers, sets, *over)),
@@ -169,7 +170,7 @@ def test_extreme_logits_stay_exact_and_finite(dtype):
     sets[0] = torch.tensor([False, True, True, False])
     logits.requires_grad_()
     losses = class_set_losses(logits, answers, sets, "all", "all")
-    total(losses, SPEC).backward()
+    weighted_sum(losses, SPEC).backward()
     assert all(loss.isfinite() and loss > 1e4 for loss, _ in losses)
     assert logits.grad.isfinite().all()
     one = class_set_losses(logits[:1, :, :1, :1], answers[:1, :1, :1], sets)
@@ -210,8 +211,8 @@ def test_counts_can_be_summed_over_processes_first():
     whole = class_set_losses(logits, answers, sets)
     halves = [class_set_losses(logits[i : i + 1], answers[i : i + 1], sets) for i in range(2)]
     counts = torch.stack([torch.stack([count for _, count in half]) for half in halves]).sum(0)
-    shares = [total(SetLosses(*zip((s for s, _ in half), counts, strict=True)), SPEC) for half in halves]
-    torch.testing.assert_close(sum(shares), total(whole, SPEC))
+    shares = [weighted_sum(SetLosses(*zip((s for s, _ in half), counts, strict=True)), SPEC) for half in halves]
+    torch.testing.assert_close(sum(shares), weighted_sum(whole, SPEC))
 
 
 def test_an_answer_without_a_row_is_an_error():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
+from tasks import samples_of
 from worlds import random_masks, random_round, write_dataset
 
 from stages.artifacts.annotations import Annotations
@@ -243,8 +244,8 @@ def test_samples_turn_image_and_labels_by_the_drawn_angle(tmp_path, monkeypatch)
     ledger = random_round(tmp_path, dataset, 0)
     monkeypatch.setattr(Annotations, "label_map", lambda self, image, void=255: codes)
     plain = {"crop": (64, 64), "scale_range": (1, 1), "flip": 0, "jitter": 0, "grey": 0, "blur": 0}
-    still = TrainingSamples(dataset, ledger, TrainSettings(**plain), [0.5] * 3)
-    turned = TrainingSamples(dataset, ledger, TrainSettings(**plain, rotation=45), [0.5] * 3)
+    still = samples_of(dataset, ledger, TrainSettings(**plain))
+    turned = samples_of(dataset, ledger, TrainSettings(**plain, rotation=45))
     inside = (maximum_filter(codes, 5) == minimum_filter(codes, 5)).astype(np.uint8)
     moved = 0
     for epoch in range(6):
@@ -261,6 +262,6 @@ def test_samples_turn_image_and_labels_by_the_drawn_angle(tmp_path, monkeypatch)
 
 def drawn_angle(samples: TrainingSamples, epoch: int) -> int:
     """The angle that the first sample draws in an epoch."""
-    chosen = samples.settings
-    generator = stream(chosen.seed, "augmentation", epoch, samples.ids[0])
+    chosen = samples.augmentation
+    generator = stream(samples.seed, "augmentation", epoch, samples.ids[0])
     return draw_window((64, 64), samples.crop, samples.scales, chosen.flip, generator, chosen.rotation).angle

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.training.losses.support import (
+from stages.training.learners.support_losses import (
     area_loss,
     class_thresholds,
     loss_per_class,

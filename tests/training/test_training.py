@@ -6,6 +6,7 @@ import torch
 import torchvision.transforms.v2.functional as V
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks import training_of
 from worlds import TINY, random_masks, random_round, write_dataset
 
 from stages.artifacts.annotations import Annotations
@@ -14,13 +15,10 @@ from stages.commands import train
 from stages.pixels.resize import source_indices
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
-from stages.runtime.ranks import Ranks
-from stages.settings.train import TrainSettings
-from stages.training.checkpoints import Checkpoints
+from stages.settings.train import AugmentationSettings, TrainSettings
 from stages.training.colour import ColourDraw, augment_colour, draw_colour, gaussian_blur
-from stages.training.loop import Training
-from stages.training.objectives.labels import LabelObjective, label_weights
-from stages.training.samples.maps import TrainingSamples, epoch_batches
+from stages.training.learners.network import label_weights
+from stages.training.samples.maps import epoch_batches
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
 
@@ -91,7 +89,7 @@ def test_colour_augmentation_keeps_range_and_touches_only_its_sample():
 
 def test_colour_draws_have_the_stated_frequencies():
     chosen = TrainSettings(jitter=0.8, grey=0.2, blur=0.5)
-    draws = [draw_colour(chosen, stream(0, "test", number)) for number in range(2000)]
+    draws = [draw_colour(chosen.augmentation, stream(0, "test", number)) for number in range(2000)]
     shares = [np.mean([bool(getattr(draw, name)) for draw in draws]) for name in ("jitter", "grey", "sigma")]
     assert shares == pytest.approx([0.8, 0.2, 0.5], abs=0.04)
     hues = [factor for draw in draws for name, factor in draw.jitter if name == "hue"]
@@ -132,7 +130,7 @@ def test_colour_draws_have_the_stated_frequencies():
 def test_colour_draws_by_default_are_as_before_sigma_and_kernel_could_be_set(seed, jitter, grey, sigma, following):
     """Numbers noted down before, and the stream is where it was left then."""
     generator = stream(seed, "pin colour")
-    assert draw_colour(TrainSettings(), generator) == ColourDraw(jitter, grey, sigma, kernel=0)
+    assert draw_colour(AugmentationSettings(), generator) == ColourDraw(jitter, grey, sigma, kernel=0)
     assert generator.random() == following
 
 
@@ -142,7 +140,7 @@ def test_colour_draws_by_default_are_as_before_sigma_and_kernel_could_be_set(see
 def test_kernel_of_sigma(sigma, side):
     """int(3.3 sigma), one more where even; a side of 1 changes nothing, and a larger one blurs as torchvision does."""
     chosen = TrainSettings(jitter=0, grey=0, blur=1, blur_sigma=(sigma, sigma), blur_kernel="sigma")
-    draw = draw_colour(chosen, stream(0, "test"))
+    draw = draw_colour(chosen.augmentation, stream(0, "test"))
     assert (draw.sigma, draw.kernel) == (sigma, side)
     image = torch.rand(1, 3, 20, 24)
     expected = image if side == 1 else V.gaussian_blur(image, [side, side], [sigma, sigma])
@@ -154,7 +152,7 @@ def test_kernel_of_sigma(sigma, side):
 def test_a_sigma_of_zero_blurs_nothing(kernel):
     chosen = TrainSettings(jitter=0, grey=0, blur=1, blur_sigma=(0, 0), blur_kernel=kernel)
     images = torch.rand(2, 3, 40, 60)
-    draws = [draw_colour(chosen, stream(0, "test", number)) for number in range(2)]
+    draws = [draw_colour(chosen.augmentation, stream(0, "test", number)) for number in range(2)]
     assert torch.equal(augment_colour(images, draws), images)
     other = ColourDraw((), True, 0.0)  # so that the batch is gone through
     assert torch.equal(augment_colour(images, [draws[0], other])[0], images[0])
@@ -207,17 +205,8 @@ def world(tmp_path_factory):
 
 
 def build_training(world, key="key", **changes):
-    from stages.networks.build import build_network
-    from stages.settings.network import NetworkSettings
-
     folder, dataset, ledger = world
-    chosen = TrainSettings(**TINY | changes)
-    torch.manual_seed(0)
-    network = build_network(NetworkSettings(**chosen.model_dump(include=set(NetworkSettings.model_fields))), 3)
-    samples = TrainingSamples(dataset, ledger, chosen, (0.5, 0.5, 0.5))
-    statistics = ((0.5,) * 3, (0.25,) * 3)
-    objective = LabelObjective(network, samples, statistics, chosen, torch.device("cpu"), Ranks())
-    return Training(objective, chosen, Checkpoints(folder / "m.safetensors", key), Ranks())
+    return training_of(folder / "m.safetensors", dataset, ledger, TrainSettings(**TINY | changes), 3, key)
 
 
 def test_a10_a_batch_without_labels_changes_nothing(world, monkeypatch):
@@ -225,7 +214,7 @@ def test_a10_a_batch_without_labels_changes_nothing(world, monkeypatch):
     training = build_training(world, key="unlabelled", epochs=1, patience=0)
     nothing = np.full((32, 32), 255, np.uint8)
     monkeypatch.setattr(Annotations, "label_map", lambda self, image, void=255: nothing)
-    network = training.objective.modules["network"]
+    network = training.learner.modules["network"]
     before = {name: value.clone() for name, value in network.named_parameters()}
     trained = training.run()
     assert all(torch.equal(before[name], value) for name, value in network.named_parameters())
@@ -237,7 +226,7 @@ def test_a10_a_batch_without_labels_changes_nothing(world, monkeypatch):
 def test_early_stop_after_patience_validations_without_better(world, monkeypatch):
     training = build_training(world, key="patience", epochs=50, patience=3)
     results = iter([0.1, 0.3, 0.2, 0.3, 0.29, 0.5])
-    monkeypatch.setattr(training.objective, "validate", lambda: {"miou": next(results), "accuracy": 0.0})
+    monkeypatch.setattr(training.learner, "validate", lambda: {"miou": next(results), "accuracy": 0.0})
     trained = training.run()
     assert len(trained.history) == 5
     assert trained.best_epoch == 2
@@ -259,7 +248,7 @@ def test_best_and_last_weights_are_both_kept(world):
 def test_every_round_starts_from_the_same_weights(world):
     """A12: the initial weights depend on settings and seed, not on any model before."""
     states = [
-        build_training(world, key=f"start{number}").objective.modules["network"].state_dict() for number in range(2)
+        build_training(world, key=f"start{number}").learner.modules["network"].state_dict() for number in range(2)
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -294,7 +283,7 @@ def test_training_learns_its_labels(world, optimiser, schedule):
         epochs=12,
         optimiser=optimiser,
         schedule=schedule,
-        milestones=(8,),
+        **({"milestones": (8,)} if schedule == "milestones" else {}),
         **rates,
         **plain,
     )
@@ -303,10 +292,9 @@ def test_training_learns_its_labels(world, optimiser, schedule):
 
 
 def test_separate_rates_for_backbone_and_head(world):
-    training = build_training(world, backbone_lr=0.0, head_lr=1e-2, epochs=1)
-    network = training.objective.modules["network"]
+    training = build_training(world, backbone_lr=0.0, head_lr=1e-2, epochs=1, weight_decay=0.0)
+    network = training.learner.modules["network"]
     before = {name: value.clone() for name, value in network.named_parameters()}
-    training.settings = training.settings.model_copy(update={"weight_decay": 0.0})
     training.run()
     moved = {name for name, value in network.named_parameters() if not torch.equal(before[name], value)}
     assert moved
@@ -323,7 +311,7 @@ def test_one_labelled_image_is_refused(tmp_path):
 def test_batch_normalisation_learns_its_statistics_at_the_rate_asked_for(world):
     folder, dataset, ledger = world
     slow = TrainSettings(**TINY, epochs=1, crop=(32, 32), norm_momentum=1e-6)
-    usual = slow.model_copy(update={"norm_momentum": None})
+    usual = TrainSettings(**TINY, epochs=1, crop=(32, 32))
     weights = [
         Model(train.run(dataset, ledger, folder / f"{name}.safetensors", settings)).weights("last")
         for name, settings in (("slow", slow), ("usual", usual))

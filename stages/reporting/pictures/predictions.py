@@ -19,11 +19,11 @@ from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import Canvas, axes_of, class_legend, colourise, rgb_text
 from stages.runtime.devices import choose_device
 from stages.scoring.maps import score_terms
-from stages.scoring.measures import MEASURES
-from stages.settings.score import ScoreSettings
+from stages.scoring.measuring import plain_measure
+from stages.settings.score import NetworkScores
 
 CHECKPOINT = "last"
-SCORING = ScoreSettings.model_validate({"measure": "entropy", "maturity": "pixel", "lossiness": True})
+SCORING = NetworkScores.load({"maturity": "pixel", "lossiness": True})
 PANEL = 5.0  # inches wide, of large images too: four of them are what a screen can show
 BAR, PANEL_TITLE, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
 # Okabe and Ito's blue, yellow and vermilion. Mixtures of them differ in brightness and from blue to yellow, which is
@@ -77,15 +77,15 @@ def draw_model(model: Model, data: Dataset, image: str) -> bytes:
 
 def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
     """What the network says about an image (H,W,3) u8."""
-    predictor = load_predictor(model, CHECKPOINT, choose_device("auto"), "auto")
+    predictor, entropy = load_predictor(model, CHECKPOINT, choose_device("auto"), "auto"), plain_measure("entropy")
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(predictor.device)
     with torch.inference_mode():
         if not model.has_support:
             logits = predictor.logits(images)
-            entropy = MEASURES[SCORING.measure](logits[:, :classes])
-            return Prediction(decided(logits), None, [Heat("entropy", array(entropy))])
+            doubt = entropy(logits[:, :classes])
+            return Prediction(decided(logits), None, [Heat("entropy", array(doubt))])
         logits, support = predictor.support_maps(images)
-        terms = score_terms(logits[:, :classes], support, images, SCORING)
+        terms = score_terms(logits[:, :classes], support, images, entropy, SCORING)
     assert terms.maturity is not None
     assert terms.factor is not None
     heats = [

@@ -1,137 +1,42 @@
-"""A segmentation network learning from masks and from images without, with a discriminator (spec als4gan.md 4)."""
+"""Learning from masks and from images without one."""
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from pydantic import Field
 
-from stages.networks.discriminator import Discriminator
-from stages.pixels.void import VOID
-from stages.runtime.devices import forward_precision
-from stages.runtime.randomness import torch_seed
-from stages.training.colour import augment_colour
-from stages.training.losses.adversarial import (
-    accepted,
-    discriminator_loss,
-    feature_matching_loss,
-    known_of,
-    mean_loss,
-    one_hot,
-    pair,
-    self_training_loss,
-    total_loss,
-)
-from stages.training.objectives.labels import LabelObjective, label_loss
-from stages.training.samples.streams import StreamBatch, StreamPart, StreamSamples
+from stages.settings.train import ClassWeightSettings
+from stages.training.objectives import objective
+from stages.training.task import Task
+
+if TYPE_CHECKING:
+    from stages.training.learner import Learner
 
 
-class AdversarialObjective(LabelObjective):
-    """Cross-entropy on masks; on images without, features that a discriminator cannot tell from those of masks, and
-    the network's own predictions where the discriminator believes them.
+class AdversarialSettings(ClassWeightSettings):
+    unlabelled_split: str = Field("train", description="Split whose images without a mask are learned from too.")
+    feature_matching: float = Field(0.1, ge=0, description="Weight of the feature matching loss.")
+    self_training: float = Field(1.0, ge=0, description="Weight of the loss on accepted predictions.")
+    self_training_from: int = Field(1000, ge=0, description="Steps before the loss on accepted predictions counts.")
+    gate: float = Field(
+        0.6, ge=0, le=1, description="Accept a prediction if the discriminator's probability of real exceeds this."
+    )
+    discriminator_lr: float = Field(1e-4, ge=0, description="Peak learning rate of the discriminator.")
+    discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first convolution.")
 
-    The discriminator judges pairs of a label map and its image. Both learn in every step, each with its own optimiser.
-    The history tells their balance: mean scores of real and predicted pairs, and the share of accepted predictions.
-    """
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        assert isinstance(self.samples, StreamSamples)
-        settings = self.settings
-        torch.manual_seed(torch_seed(settings.seed, "discriminator"))
-        self.discriminator = Discriminator(self.classes, settings.discriminator_width).to(self.device)
-        self.modules = {"network": self.network, "discriminator": self.discriminator}
-        self.steps_per_epoch = settings.steps_per_epoch or -(-len(self.samples.unlabelled) // settings.batch)
-        self.step = 0
+@objective("adversarial", labels="masks", settings=AdversarialSettings)
+def adversarial(task: Task, settings: AdversarialSettings) -> "Learner":
+    """Learn from full masks and from images without one, with a discriminator that tells masks from predictions."""
+    from stages.training.learners.adversarial import AdversarialLearner
 
-    def wrapped(self, learner: nn.Module) -> nn.Module:
-        return learner  # see share_gradients
-
-    def train(self) -> None:
-        super().train()
-        self.discriminator.train()
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        """Beside the network's: Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
-        own = {"params": list(self.discriminator.parameters()), "lr": self.settings.discriminator_lr}
-        return super().optimisers() | {"discriminator": torch.optim.Adam([own], betas=(0.9, 0.99))}
-
-    def share_gradients(self, name: str) -> None:
-        """The network runs twice and the discriminator four times a step, which no wrapper for processes allows."""
-        if self.ranks.size > 1:
-            for parameter in self.modules[name].parameters():
-                if parameter.grad is not None:
-                    parameter.grad.copy_(self.ranks.sum(parameter.grad) / self.ranks.size)
-
-    def batches(self, first: int) -> Iterator[StreamBatch]:
-        assert isinstance(self.samples, StreamSamples)
-        self.step = first
-        keys = self.samples.keys(first, self.settings.epochs * self.steps_per_epoch, self.ranks.rank, self.ranks.size)
-        return self.load(keys)
-
-    def images_in(self, batch: Any) -> int:
-        return 2 * len(batch.labelled.images) * self.ranks.size  # those that the network sees
-
-    def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        fake, real, losses = self.generate(batch)
-        yield "network", losses
-        yield "discriminator", self.discriminate(fake, real)
-        self.step += 1
-
-    def generate(self, batch: StreamBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Predicted and real pairs, detached, and the losses of the network (spec 4.2, steps 1 to 5)."""
-        settings = self.settings
-        self.discriminator.requires_grad_(False)
-        labels = batch.labelled.labels.to(self.device, non_blocking=True)
-        with forward_precision(settings.precision, self.device):
-            logits = self.network(self.normalised(self.coloured(batch.labelled)))
-            unlabelled = self.coloured(batch.unlabelled)
-            predicted = self.network(self.normalised(unlabelled)).float()
-        total, mass = label_loss(logits, labels, self.weights)
-        mass = self.ranks.sum(mass.detach().clone())
-        supervised = mean_loss(total * self.ranks.size, mass)
-        valid = batch.unlabelled.valid.to(self.device, non_blocking=True)
-        masks = batch.real.labels.to(self.device, non_blocking=True)
-        inside = batch.real.valid.to(self.device, non_blocking=True)
-        fake = pair(predicted.softmax(1), unlabelled, valid, known_of(masks, inside, len(valid)))
-        real = pair(one_hot(masks, predicted.shape[1]), self.coloured(batch.real), inside, masks != VOID)
-        with forward_precision(settings.precision, self.device):
-            _, fake_features = self.discriminator(fake)
-            with torch.no_grad():
-                _, real_features = self.discriminator(real)
-        matching = feature_matching_loss(real_features, fake_features)
-        believed = accepted(self.judged(fake), settings.gate)
-        share = believed.float().mean()
-        trained = mean_loss(*self_training_loss(predicted, believed, valid))
-        active = self.step >= settings.self_training_from
-        loss = total_loss(
-            supervised, matching, trained, settings.feature_matching, settings.self_training if active else 0.0
-        )
-        parts = {"supervised": supervised, "matching": matching, "self_training": trained, "accepted": share}
-        losses = {"loss": loss} | {name: value.detach() for name, value in parts.items()}
-        return fake.detach(), real, losses
-
-    def judged(self, pairs: Tensor) -> Tensor:
-        """(B,) how real the discriminator, in eval mode, takes each pair for."""
-        self.discriminator.eval()
-        with torch.no_grad(), forward_precision(self.settings.precision, self.device):
-            scores, _ = self.discriminator(pairs)
-        self.discriminator.train()
-        return scores.float().sigmoid().flatten()
-
-    def discriminate(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """The losses of the discriminator (spec 4.2, step 6)."""
-        self.discriminator.requires_grad_(True)
-        with forward_precision(self.settings.precision, self.device):
-            real_scores, _ = self.discriminator(real)
-            fake_scores, _ = self.discriminator(fake)
-        return {
-            "loss": discriminator_loss(real_scores, fake_scores),
-            "real": real_scores.detach().float().sigmoid().mean(),
-            "fake": fake_scores.detach().float().sigmoid().mean(),
-        }
-
-    def coloured(self, part: StreamPart) -> Tensor:
-        """(B,3,H,W) f32 in [0,1], augmented in colour."""
-        return augment_colour(part.images.to(self.device, non_blocking=True).float() / 255, part.colours)
+    return AdversarialLearner(
+        task,
+        class_weights=settings.class_weights,
+        unlabelled_split=settings.unlabelled_split,
+        feature_matching=settings.feature_matching,
+        self_training=settings.self_training,
+        self_training_from=settings.self_training_from,
+        gate=settings.gate,
+        discriminator_lr=settings.discriminator_lr,
+        discriminator_width=settings.discriminator_width,
+    )

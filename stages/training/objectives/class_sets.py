@@ -1,31 +1,33 @@
-"""One segmentation network learning from answers that name classes together."""
+"""Learning from the classes named together for regions."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
-from stages.training.losses.class_sets import SetLosses, class_set_losses, total
-from stages.training.objectives.labels import LabelObjective
-from stages.training.samples.maps import Batch
+from pydantic import Field
+
+from stages.settings.base import PartSettings
+from stages.training.objectives import objective
+from stages.training.task import Task
+
+if TYPE_CHECKING:
+    from stages.training.learner import Learner
 
 
-class ClassSetObjective(LabelObjective):
-    """The objective of label maps with the losses of class sets in place of its cross-entropy."""
+class ClassSetSettings(PartSettings):
+    single_weight: float = Field(16.0, ge=0, description="Weight of the cross-entropy of regions with one class.")
+    merged_weight: float = Field(8.0, ge=0, description="Weight of the merged positive loss.")
+    prototype_weight: float = Field(1.0, ge=0, description="Weight of the prototypical pixel loss.")
+    merged_over: Literal["several", "all"] = Field(
+        "several", description="Regions of the merged positive loss: those with several classes, or all."
+    )
+    prototypes_over: Literal["several", "all"] = Field(
+        "several", description="Regions of the prototypical pixel loss: those with several classes, or all."
+    )
 
-    def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        settings = self.settings
-        assert batch.sets is not None
-        own = class_set_losses(
-            logits,
-            batch.labels.to(self.device, non_blocking=True).long(),
-            batch.sets.to(self.device, non_blocking=True),
-            settings.merged_over,
-            settings.prototypes_over,
-        )
-        # counts of the whole batch, for each process has a share of it; DDP then averages the gradients
-        shared = SetLosses(*((loss, self.ranks.sum(count.clone())) for loss, count in own))
-        weights = (settings.single_weight, settings.merged_weight, settings.prototype_weight)
-        names = ("single", "merged", "prototype")
-        parts = {
-            name: loss.detach() * self.ranks.size / (1 + count)
-            for name, (loss, count) in zip(names, shared, strict=True)
-        }
-        return {"loss": total(shared, weights) * self.ranks.size, **parts}
+
+@objective("class-sets", labels="class-sets", settings=ClassSetSettings)
+def class_sets(task: Task, settings: ClassSetSettings) -> "Learner":
+    """Learn from the set of classes named for each region."""
+    from stages.training.learners.class_sets import ClassSetLearner
+
+    weights = settings.single_weight, settings.merged_weight, settings.prototype_weight
+    return ClassSetLearner(task, weights, settings.merged_over, settings.prototypes_over)

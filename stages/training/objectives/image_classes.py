@@ -1,68 +1,18 @@
-"""A classifier learning the classes of whole images (spec als4gan.md 2.2)."""
+"""Learning the classes of whole images."""
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from stages.artifacts.annotations import Annotations
-from stages.artifacts.labels import Labels
-from stages.datasets.image_labels import classes_present, image_class
-from stages.networks.predictor import image_batches
-from stages.pixels.void import VOID
-from stages.training.objectives.labels import LabelObjective
-from stages.training.samples.images import ImageSamples
-from stages.training.samples.maps import Batch
+from stages.settings.train import ClassWeightSettings
+from stages.training.objectives import objective
+from stages.training.task import Task
 
-PRESENCE_SHARE = 0.05  # of the pixels of a validation image, from which on a class counts as there
+if TYPE_CHECKING:
+    from stages.training.learner import Learner
 
 
-class ImageObjective(LabelObjective):
-    """Cross-entropy with the image's class, or binary cross-entropy with each of the classes named together.
+@objective("image-classes", labels="image-classes", predicts="images", settings=ClassWeightSettings)
+def image_classes(task: Task, settings: ClassWeightSettings) -> "Learner":
+    """Learn the class of each image, or which classes are in it."""
+    from stages.training.learners.image_classes import ImageLearner
 
-    Validation is the share of right classes: of images, or of the yes-or-no questions about all images and classes.
-    """
-
-    criterion, lower_is_better = "accuracy", False
-
-    def count_labels(self, labels: Labels) -> np.ndarray:
-        assert isinstance(labels, Annotations)
-        assert isinstance(self.samples, ImageSamples)
-        self.classes = len(labels.image_classes)
-        targets = list(self.samples.targets.values())
-        return np.sum(targets, 0).astype(np.int64) if self.several else np.bincount(targets, minlength=self.classes)
-
-    def can_validate(self) -> bool:
-        _, labels = self.samples.opened()
-        assert isinstance(labels, Annotations)
-        self.several, split = labels.names_sets, self.settings.validation_split
-        if self.several:
-            return self.dataset.has_masks(split)
-        known = [image for image in self.dataset.all_ids if self.dataset.splits[image] == split]
-        return bool(known) and all(image in self.dataset.labels or f"masks/{image}" in self.dataset for image in known)
-
-    def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        found, targets = logits.flatten(1).float(), batch.labels.to(self.device)
-        count = self.ranks.sum(torch.tensor(len(found), device=self.device))
-        if self.several:
-            total = F.binary_cross_entropy_with_logits(found, targets, reduction="none").mean(1).sum()
-        else:
-            total = F.cross_entropy(found, targets, self.weights, reduction="sum")
-        return {"loss": total * self.ranks.size / count}
-
-    def validate(self) -> dict[str, float] | None:
-        if not self.validates:
-            return None
-        predictor = self.predictor()
-        right = asked = 0
-        mine = self.dataset.ids(self.settings.validation_split)[self.ranks.rank :: self.ranks.size]
-        for batch in image_batches(self.dataset, mine, self.settings.batch):
-            logits = predictor.logits(batch.images).flatten(1).cpu().numpy()
-            for image, row in zip(batch.ids, logits, strict=True):
-                if self.several:
-                    truth = classes_present(self.dataset.mask(image), self.classes, PRESENCE_SHARE)
-                    right, asked = right + int(((row > 0) == truth).sum()), asked + self.classes
-                elif (label := image_class(self.dataset, image)) != VOID:
-                    right, asked = right + int(row.argmax() == label), asked + 1
-        counts = self.ranks.sum(torch.tensor([right, asked], device=self.device)).tolist()
-        return {"accuracy": counts[0] / max(counts[1], 1)}
+    return ImageLearner(task, settings.class_weights)

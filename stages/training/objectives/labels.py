@@ -1,213 +1,25 @@
-"""Learning from label maps, sparse or dense: cross-entropy over the labelled pixels of the whole batch."""
+"""Learning from label maps."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from stages.runtime.parts import LOSSES
+from stages.settings.base import PartSettings, chosen, part_group
+from stages.settings.train import ClassWeightSettings
+from stages.training.objectives import objective
+from stages.training.task import Task
 
-from stages.artifacts.labels import Labels
-from stages.evaluating.confusion import confusion_matrix, mean_iou, pixel_accuracy
-from stages.networks.norms import freeze_norm
-from stages.networks.predictor import Predictor, image_batches, normalise
-from stages.pixels.void import VOID
-from stages.runtime.devices import forward_precision
-from stages.runtime.processes import core_count
-from stages.runtime.ranks import Ranks
-from stages.settings.train import TrainSettings
-from stages.training.colour import augment_colour
-from stages.training.optimisers import build_optimiser
-from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, load_batches, place_in_turns
+if TYPE_CHECKING:
+    from stages.training.learner import Learner
 
 
-def label_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sum of -w_y ln p_y over the labelled pixels, and the sum of their weights (without weights: their number).
-
-    logits (B,C,H,W), computed in f32; labels (B,H,W) u8, 255 = none; weights (C,) f32. The quotient is the mean over
-    all labelled pixels of the batch, however they are spread over its images.
-    """
-    targets = labels.long()
-    total = F.cross_entropy(logits.float(), targets, weights, ignore_index=VOID, reduction="sum")
-    labelled = targets != VOID
-    mass = labelled.sum() if weights is None else weights[targets[labelled]].sum()
-    return total, mass
+class LabelSettings(ClassWeightSettings):
+    loss: str = chosen(LOSSES, "cross-entropy", "Loss over the labelled pixels.")
+    of_loss: PartSettings | None = part_group("loss")
 
 
-def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
-    """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
-    classes present. An absent class weighs 1. None for kind none."""
-    if kind == "none":
-        return None
-    share = counts / counts.sum()
-    if kind == "complement":
-        return np.where(counts > 0, 1 - share, 1.0).astype(np.float32)
-    inverse = np.divide(1.0, share, out=np.zeros(len(counts)), where=counts > 0)
-    return np.where(counts > 0, inverse / inverse[counts > 0].mean(), 1.0).astype(np.float32)
+@objective("labels", labels="maps", settings=LabelSettings)
+def labels(task: Task, settings: LabelSettings) -> "Learner":
+    """Learn one class per pixel from annotations or pseudo-labels, sparse or dense."""
+    from stages.training.learners.labels import LabelLearner
 
-
-def label_counts(labels: Labels, outputs: int, void: int = VOID) -> np.ndarray:
-    """(C,) i64 labelled pixels per class; ``void`` is the number of void where it is a class."""
-    counts = np.zeros(256, dtype=np.int64)
-    for image in labels.labelled_ids(void):
-        counts += np.bincount(labels.label_map(image, void).ravel(), minlength=256)
-    return counts[:outputs]
-
-
-class LabelObjective:
-    """One segmentation network learning from label maps."""
-
-    criterion, lower_is_better = "miou", False
-
-    def __init__(
-        self,
-        network: nn.Module,
-        samples: TrainingSamples,
-        statistics: tuple[Sequence[float], Sequence[float]],
-        settings: TrainSettings,
-        device: torch.device,
-        ranks: Ranks,
-    ):
-        self.network, self.samples, self.settings, self.device, self.ranks = network, samples, settings, device, ranks
-        self.modules = {"network": network}
-        self.mean, self.std = statistics
-        dataset, labels = samples.opened()
-        self.dataset = dataset
-        self.classes = len(dataset.classes)
-        self.validates = self.can_validate()
-        self.label_counts = self.count_labels(labels)
-        weights = label_weights(settings.class_weights, self.label_counts)
-        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
-        self.steps_per_epoch = settings.steps_per_epoch or len(self.epoch(0))
-        self.forward = self.learner() if ranks.size == 1 else self.wrapped(self.learner())
-        default_workers = 0 if device.type == "cpu" else min(8, core_count())
-        self.workers = default_workers if settings.workers is None else settings.workers
-
-    def wrapped(self, learner: nn.Module) -> nn.Module:
-        """``learner`` so that its gradients are averaged over the processes."""
-        return distributed(learner, self.device)
-
-    def can_validate(self) -> bool:
-        return self.dataset.has_masks(self.settings.validation_split)
-
-    def count_labels(self, labels: Labels) -> np.ndarray:
-        """(C,) i64 labels per output."""
-        return label_counts(labels, self.classes + self.settings.learn_void, self.samples.void)
-
-    def learner(self) -> nn.Module:
-        """The part of the network whose parameters are learned."""
-        return self.network
-
-    def train(self) -> None:
-        self.network.train()
-        if self.settings.freeze_norm:
-            freeze_norm(self.network)
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        return {"network": build_optimiser(self.settings, self.parameter_groups())}
-
-    def share_gradients(self, name: str) -> None:
-        """Nothing to do: the network is wrapped for several processes."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and head; the head's biases apart where they learn otherwise."""
-        settings, backbone = self.settings, list(self.network.get_submodule("backbone").parameters())
-        known = {id(parameter) for parameter in backbone}
-        head = [(name, each) for name, each in self.network.named_parameters() if id(each) not in known]
-        groups: list[dict[str, Any]] = [{"params": backbone, "lr": settings.backbone_lr}]
-        if settings.bias_factor == 1:
-            return [*groups, {"params": [each for _, each in head], "lr": settings.head_lr}]
-        biases = [each for name, each in head if name.endswith(".bias")]
-        weights = [each for name, each in head if not name.endswith(".bias")]
-        return [
-            *groups,
-            {"params": weights, "lr": settings.head_lr},
-            {"params": biases, "lr": settings.head_lr * settings.bias_factor, "weight_decay": 0.0},
-        ]
-
-    def epoch(self, number: int) -> list[np.ndarray]:
-        """The batches of an epoch, as sample indices over all processes."""
-        return epoch_batches(len(self.samples), self.settings.batch, self.settings.seed, number, self.ranks.size)
-
-    def batches(self, first: int) -> Iterator[Any]:
-        if self.settings.steps_per_epoch is not None:
-            return self.load(self.keys_of_steps(first))
-
-        def keys() -> Iterator[list[tuple[int, int]]]:
-            """(sample, epoch) pairs per batch, this process's share of each."""
-            for epoch in range(first // self.steps_per_epoch, self.settings.epochs):
-                start = max(0, first - epoch * self.steps_per_epoch)
-                for batch in self.epoch(epoch)[start:]:
-                    yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
-
-        return self.load(keys())
-
-    def keys_of_steps(self, first: int) -> Iterator[list[tuple[int, int]]]:
-        """(sample, turn) pairs per step: the samples in a new random order, again and again."""
-        count, batch = len(self.samples), self.settings.batch
-        for step in range(first, self.settings.epochs * self.steps_per_epoch):
-            places = range(step * batch + self.ranks.rank, (step + 1) * batch, self.ranks.size)
-            yield [place_in_turns(place, count, self.settings.seed) for place in places]
-
-    def load(self, keys: Iterator[list[Any]]) -> Iterator[Any]:
-        return load_batches(self.samples, keys, self.workers, self.device.type == "cuda")
-
-    def images_in(self, batch: Any) -> int:
-        return len(batch.images) * self.ranks.size
-
-    def updates(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        labelled = batch.labelled
-        if self.ranks.size > 1:  # all processes must skip the step together
-            labelled = int(self.ranks.sum(torch.tensor(labelled, device=self.device)))
-        if labelled == 0:
-            return
-        images = batch.images.to(self.device, non_blocking=True).float() / 255
-        yield "network", self.learn(augment_colour(images, batch.colours), batch)
-
-    def learn(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The losses of (B,3,H,W) f32 images in [0,1], augmented."""
-        with forward_precision(self.settings.precision, self.device):
-            logits = self.forward(self.normalised(images))
-        return self.losses(logits, batch)
-
-    def normalised(self, images: Tensor) -> Tensor:
-        return normalise(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-
-    def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss of (B,C,H,W) logits, and what it is made of."""
-        total, mass = label_loss(logits, batch.labels.to(self.device, non_blocking=True), self.weights)
-        mass = self.ranks.sum(mass.detach().clone())
-        # DDP averages gradients over the processes; the factor makes it the mean over all labelled pixels
-        return {"loss": total * self.ranks.size / mass}
-
-    def validate(self) -> dict[str, float] | None:
-        """mIoU and accuracy on the validation split, one scale, full images."""
-        if not self.validates:
-            return None
-        split = self.settings.validation_split
-        predictor = self.predictor()
-        confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
-        mine = self.dataset.ids(split)[self.ranks.rank :: self.ranks.size]
-        for batch in image_batches(self.dataset, mine, self.settings.batch, masks=True):
-            assert batch.masks is not None
-            predicted = predictor.logits(batch.images)[:, : self.classes].argmax(1)
-            confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
-        matrix = self.ranks.sum(confusion).cpu().numpy()
-        return {"miou": mean_iou(matrix), "accuracy": pixel_accuracy(matrix)}
-
-    def predictor(self) -> Predictor:
-        """The network as it is now, in eval mode; `train` sets it back."""
-        self.network.eval()
-        return Predictor(self.network, self.mean, self.std, self.device, self.settings.precision)
-
-
-def distributed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network wrapped for several processes; batch statistics are shared on CUDA (gloo cannot)."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # replaces the layers in place, parameters stay the same
-        return DistributedDataParallel(network, device_ids=[torch.cuda.current_device()])
-    return DistributedDataParallel(network)
+    return LabelLearner(task, LOSSES[settings.loss], settings.of_loss, settings.class_weights)

@@ -1,114 +1,34 @@
-"""Support heads learning beside a frozen segmentation network (spec madbal.md 4.3)."""
+"""Learning support heads."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from stages.networks.dropout import dropout_modules
-from stages.networks.predictor import image_batches
-from stages.pixels.edges import edge_mask
-from stages.pixels.grids import map_on_grid
-from stages.pixels.void import VOID
-from stages.runtime.console import Progress
-from stages.runtime.devices import forward_precision
-from stages.training.losses.support import (
-    area_loss,
-    class_thresholds,
-    loss_per_class,
-    lossy_targets,
-    side_losses,
-    sum_of_means,
-)
-from stages.training.objectives.labels import LabelObjective
-from stages.training.samples.maps import Batch
+from stages.settings.train import ClassWeightSettings
+from stages.training.objectives import objective
+from stages.training.task import Task
+
+if TYPE_CHECKING:
+    from stages.training.learner import Learner
+
+Weight = Annotated[float, Field(ge=0)]
 
 
-class SupportObjective(LabelObjective):
-    """Side classifiers learn the labels; the lossiness head learns where the frozen network's loss is high.
+class SupportSettings(ClassWeightSettings):
+    side_weights: tuple[Weight, Weight, Weight] = Field(
+        (0.1, 0.2, 0.3), description="Weights of the cross-entropies of the three side classifiers."
+    )
+    side_weight: float = Field(0.5, ge=0, description="Weight of their sum beside the loss of the lossiness head.")
+    frozen_dropout: bool = Field(
+        False, description="Keep dropout in the frozen network, as the public code does; its losses are noisy."
+    )
 
-    High is above the mean of the label's class over the labelled pixels of all images, seen as they are. The mixing has
-    no loss of its own: it learns through the lossiness. Validation is the loss of the lossiness head.
-    """
 
-    criterion, lower_is_better = "area", True
+@objective("support", labels="maps", start=True, support=True, settings=SupportSettings)
+def support(task: Task, settings: SupportSettings) -> "Learner":
+    """Train support heads beside the frozen network of --model: side classifiers, their mixing, and its lossiness."""
+    from stages.training.learners.support import SupportLearner
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.thresholds = self.find_thresholds()
-
-    def learner(self) -> nn.Module:
-        return self.network.get_submodule("support")
-
-    def train(self) -> None:
-        self.network.eval()
-        self.learner().train()
-        if self.settings.frozen_dropout:
-            for module in dropout_modules(self.network):
-                module.train()
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(False)
-        learned = list(self.learner().parameters())
-        for parameter in learned:
-            parameter.requires_grad_(True)
-        return [{"params": learned, "lr": self.settings.head_lr}]
-
-    def find_thresholds(self) -> Tensor:
-        """(C,) f64 mean loss per class; infinite for a class without labels."""
-        outputs = len(self.label_counts)
-        sums = torch.zeros(outputs, dtype=torch.float64, device=self.device)
-        counts = torch.zeros(outputs, dtype=torch.int64, device=self.device)
-        _, given = self.samples.opened()
-        predictor = self.predictor()
-        mine = self.samples.ids[self.ranks.rank :: self.ranks.size]
-        with Progress("measuring losses per class", len(mine)) as bar:
-            for batch in image_batches(self.dataset, mine, self.settings.batch):
-                size = (batch.images.shape[-2], batch.images.shape[-1])
-                maps = [map_on_grid(given.label_map(image, self.samples.void), size) for image in batch.ids]
-                labels = torch.from_numpy(np.stack(maps)).to(self.device)
-                found = loss_per_class(predictor.logits(batch.images), labels, outputs)
-                sums, counts = sums + found[0], counts + found[1]
-                bar.advance(len(batch.ids))
-        return class_thresholds(self.ranks.sum(sums), self.ranks.sum(counts))
-
-    def learn(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        labels = batch.labels.to(self.device, non_blocking=True)
-        size = (images.shape[-2], images.shape[-1])
-        with forward_precision(self.settings.precision, self.device):
-            with torch.no_grad():
-                inner = self.network.inner(self.normalised(images))  # type: ignore[operator]
-                logits = self.network.segment(inner, size)  # type: ignore[operator]
-            support = self.forward(inner, size)
-        targets = lossy_targets(logits, labels, self.thresholds)
-        edges = edge_mask((images * 255).round())
-        sums, counts = area_loss(support.lossiness, targets, labels != VOID, edges)
-        area = sum_of_means(sums, self.ranks.sum(counts))
-        side = images.new_zeros(())
-        sides = side_losses(support.sides, labels, self.weights)
-        for weight, (total, mass) in zip(self.settings.side_weights, sides, strict=True):
-            side = side + weight * total / self.ranks.sum(mass.detach().clone())
-        # DDP averages gradients over the processes, and the counts are those of all of them
-        area, side = area * self.ranks.size, side * self.ranks.size
-        loss = area + self.settings.side_weight * side
-        return {"loss": loss, "area": area.detach(), "side": side.detach()}
-
-    def validate(self) -> dict[str, float] | None:
-        """The loss of the lossiness head on the validation split, all of whose pixels are labelled."""
-        if not self.validates:
-            return None
-        predictor = self.predictor()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        counts = torch.zeros(2, dtype=torch.int64, device=self.device)
-        mine = self.dataset.ids(self.settings.validation_split)[self.ranks.rank :: self.ranks.size]
-        for batch in image_batches(self.dataset, mine, self.settings.batch, masks=True):
-            assert batch.masks is not None
-            labels = batch.masks.to(self.device)
-            logits, support = predictor.support_maps(batch.images)
-            targets = lossy_targets(logits, labels, self.thresholds)
-            edges = edge_mask(batch.images.to(self.device))
-            found = area_loss(support.lossiness, targets, labels != VOID, edges)
-            sums, counts = sums + found[0], counts + found[1]
-        return {"area": float(sum_of_means(self.ranks.sum(sums), self.ranks.sum(counts)))}
+    return SupportLearner(
+        task, settings.side_weights, settings.side_weight, settings.frozen_dropout, settings.class_weights
+    )

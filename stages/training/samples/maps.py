@@ -18,7 +18,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.labels import Labels, open_labels
 from stages.pixels.void import VOID
 from stages.runtime.randomness import stream
-from stages.settings.train import TrainSettings
+from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw, draw_colour
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
@@ -45,19 +45,27 @@ MapSample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
 class TrainingSamples(TorchDataset[MapSample]):
     """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
 
-    def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
+    def __init__(
+        self,
+        dataset: Path,
+        labels: Path,
+        augmentation: AugmentationSettings,
+        mean: Sequence[float],
+        seed: int,
+        learn_void: bool = False,
+    ):
         self.paths = (dataset, labels)
-        self.settings = settings
+        self.augmentation, self.seed = augmentation, seed
         self.files: tuple[Dataset, Labels] | None = None
         self.owner = -1
         opened, given = self.opened()
-        self.void = len(opened.classes) if settings.learn_void else VOID
+        self.void = len(opened.classes) if learn_void else VOID
         self.ids = self.labelled(given)
         red, green, blue = (int(255 * value) for value in mean)
         self.padding = (red, green, blue)
         sizes = [opened.sizes[image] for image in self.ids]
-        self.crop = settings.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
-        self.scales = Scales(*settings.scale_range, settings.scale_step)
+        self.crop = augmentation.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
+        self.scales = Scales(*augmentation.scale_range, augmentation.scale_step)
         self.images = cached(opened, self.ids)
 
     @staticmethod
@@ -84,23 +92,32 @@ class TrainingSamples(TorchDataset[MapSample]):
         image = self.ids[index]
         _, given = self.opened()
         crop, colours, window = self.seen(image, epoch)
-        if self.settings.objective != "class-sets":
-            return crop, crop_labels(given.label_map(image, self.void), window), colours, None
-        assert isinstance(given, Annotations)
-        places, sets = given.set_map(image)
-        return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
+        return crop, crop_labels(given.label_map(image, self.void), window), colours, None
 
     def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
         """A random crop of ``image``, its colour draw, and where it lies; ``name`` names the random draw."""
-        generator = stream(self.settings.seed, "augmentation", *name, image)
+        generator = stream(self.seed, "augmentation", *name, image)
         pixels = self.images[image] if image in self.images else self.opened()[0].image(image)
-        flip, rotation = self.settings.flip, self.settings.rotation
+        flip, rotation = self.augmentation.flip, self.augmentation.rotation
         window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
-        return crop_image(pixels, window, self.padding), draw_colour(self.settings, generator), window
+        return crop_image(pixels, window, self.padding), draw_colour(self.augmentation, generator), window
+
+
+class SetSamples(TrainingSamples):
+    """Samples (image id, epoch) -> crop, rows of the image's class sets, colour draw, and the sets."""
+
+    def __getitem__(self, key: Any) -> MapSample:
+        index, epoch = key
+        image = self.ids[index]
+        _, given = self.opened()
+        assert isinstance(given, Annotations)
+        crop, colours, window = self.seen(image, epoch)
+        places, sets = given.set_map(image)
+        return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
 
 
 def cached(data: Dataset, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """The images ``ids`` in memory where they fit, else none of them."""
+    """The images ``ids`` in memory if all of them fit, otherwise none."""
     size = sum(3 * data.sizes[image][0] * data.sizes[image][1] for image in ids)
     return {image: data.image(image) for image in ids} if size <= CACHE_SHARE * free_memory() else {}
 

@@ -13,7 +13,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.labels import Labels
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
-from stages.settings.train import TrainSettings
+from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw
 from stages.training.samples.maps import TrainingSamples, cached, place_in_turns
 from stages.training.window import crop_labels
@@ -44,21 +44,30 @@ class StreamBatch:
 class StreamSamples(TrainingSamples):
     """Samples (stream, image, turn) -> crop, labels, what is no padding, colour draw.
 
-    Without labels are all images of the split ``settings.unlabelled_split`` that have no full mask; whatever masks the
+    Without labels are all images of the split ``unlabelled_split`` that have no full mask; whatever masks the
     dataset holds of them stay closed.
     """
 
-    def __init__(self, dataset: Path, labels: Path, settings: TrainSettings, mean: Sequence[float]):
-        super().__init__(dataset, labels, settings, mean)
+    def __init__(
+        self,
+        dataset: Path,
+        labels: Path,
+        augmentation: AugmentationSettings,
+        mean: Sequence[float],
+        seed: int,
+        learn_void: bool = False,
+        unlabelled_split: str = "train",
+    ):
+        super().__init__(dataset, labels, augmentation, mean, seed, learn_void)
         data, _ = self.opened()
         known = set(self.ids)
-        self.unlabelled = [image for image in data.ids(settings.unlabelled_split) if image not in known]
+        self.unlabelled = [image for image in data.ids(unlabelled_split) if image not in known]
         if not self.unlabelled:
             raise BadInput(
-                f"Every image of split {settings.unlabelled_split!r} has a mask, so none is left to learn from without "
+                f"Every image of split {unlabelled_split!r} has a mask, so none is left to learn from without "
                 "one; set --objective labels."
             )
-        if settings.crop is None:
+        if augmentation.crop is None:
             sizes = [data.sizes[image] for image in [*self.ids, *self.unlabelled]]
             self.crop = (max(h for h, _ in sizes), max(w for _, w in sizes))
         self.images |= cached(data, self.unlabelled)
@@ -84,16 +93,15 @@ class StreamSamples(TrainingSamples):
         labels = given.label_map(image) if name != "unlabelled" else np.full(data.sizes[image], VOID, dtype=np.uint8)
         return crop, crop_labels(labels, window), inside, colours
 
-    def keys(self, first: int, steps: int, rank: int, ranks: int) -> Iterator[list[Key]]:
+    def keys(self, first: int, steps: int, batch: int, rank: int, ranks: int) -> Iterator[list[Key]]:
         """This process's share of the batches of the steps ``first`` to ``steps`` - 1, one stream after the other."""
-        batch = self.settings.batch
         for step in range(first, steps):
             places = range(step * batch + rank, (step + 1) * batch, ranks)
             yield [self.key(name, place) for name in STREAMS for place in places]
 
     def key(self, name: str, place: int) -> Key:
         """What comes at a place of a stream: its images in a new random order, again and again."""
-        index, turn = place_in_turns(place, len(self.ids_of(name)), self.settings.seed, name)
+        index, turn = place_in_turns(place, len(self.ids_of(name)), self.seed, name)
         return name, index, turn
 
 

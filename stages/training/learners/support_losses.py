@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.pixels.void import VOID
-from stages.training.objectives.labels import label_loss
+from stages.training.losses.cross_entropy import cross_entropy
 
 
 def labelled_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,8 +82,8 @@ def sum_of_means(sums: Tensor, counts: Tensor) -> Tensor:
 
 
 def side_losses(sides: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-    """`label_loss`, in f32, of every side prediction: its sum and the mass to divide by, K times.
+    """`cross_entropy` of each side prediction: its sum and the mass to divide by, K times.
 
     sides (B,K,C,H,W) logits; labels (B,H,W) u8, 255 = none; class_weights (C,) f32.
     """
-    return [label_loss(side, labels, class_weights) for side in sides.unbind(1)]
+    return [cross_entropy(side, labels, class_weights) for side in sides.unbind(1)]

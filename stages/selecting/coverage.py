@@ -20,10 +20,3 @@ def mean_coverage(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> float | No
     cuts = np.flatnonzero(np.diff(image[order])) + 1
     groups = np.split(order, cuts)
     return mean_defined([spatial_coverage(y[rows], x[rows]) for rows in groups if len(rows) <= 4096])
-
-
-def split_budget(total: int, images: int, generator: np.random.Generator) -> np.ndarray:
-    """(images,) i64 pixels per image that sum to ``total``: equal shares, the remainder on randomly chosen images."""
-    shares = np.full(images, total // images, dtype=np.int64)
-    shares[generator.choice(images, total % images, replace=False)] += 1
-    return shares

@@ -1,4 +1,4 @@
-"""What an objective gives to the training loop; the loop knows nothing else about what is learned."""
+"""What the training loop asks of a learner; the loop knows nothing else about what is learned."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-class Objective(Protocol):
-    """Networks, data and losses of one kind of supervision.
+class Learner(Protocol):
+    """An objective at work: the networks, data and losses of one training.
 
     The loop saves and restores the state of every module in ``modules``, and keeps that of ``modules["network"]`` as
     last and best weights: best by the validation number ``criterion``.
@@ -18,15 +18,17 @@ class Objective(Protocol):
     steps_per_epoch: int
     criterion: str
     lower_is_better: bool
+    validates: bool
+    """Whether there is anything to validate on."""
 
     def train(self) -> None:
-        """Sets the modules to training mode, but for those that do not learn."""
+        """Sets the modules to training mode, except those that do not learn."""
 
     def optimisers(self) -> dict[str, Optimizer]:
         """The optimisers by name, `network` among them; the ``lr`` of their groups is the peak of the schedule."""
 
     def share_gradients(self, name: str) -> None:
-        """Averages the gradients of an optimiser over the processes, where nothing else does."""
+        """Averages the gradients of an optimiser over the processes, unless something else does."""
 
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, epoch after epoch."""
@@ -41,4 +43,7 @@ class Objective(Protocol):
         """Images of the batch over all processes, for the progress display."""
 
     def validate(self) -> dict[str, float] | None:
-        """Validation numbers, ``criterion`` among them; None where there is nothing to validate on."""
+        """Validation numbers, ``criterion`` among them; None if there is nothing to validate on."""
+
+    def counts(self) -> dict[str, Any]:
+        """What the header of the model counts of the learning, as JSON values: labelled pixels and images, ..."""

@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.selecting import k_centre as module
-from stages.selecting.k_centre import k_centre
+from stages.selecting import farthest as module
+from stages.selecting.farthest import farthest
 
 worlds = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32)).map(
     lambda case: np.random.default_rng(case[2]).integers(-3, 4, case[:2])
 )
+
+
+def k_centre(features, labelled, candidates, count):
+    """Rows among ``candidates`` (N,) bool that are not ``labelled`` (N,) bool, in the order of choice."""
+    rows = np.flatnonzero(candidates & ~labelled)
+    return rows[farthest(features[rows], features[labelled], count)]
 
 
 def slow(features, centres, candidates, count):
@@ -107,13 +113,14 @@ def test_features_of_others_do_not_matter_and_the_input_stays():
 
 
 def test_faults():
-    features, none = np.zeros((3, 2)), marked([], 3)
+    features = np.zeros((3, 2))
     with pytest.raises(ValueError, match="negative"):
-        k_centre(features, none, ~none, -1)
-    for wrong in [(features[0], none, ~none), (features, none[:2], ~none), (features, none, ~none[:2])]:
+        farthest(features, features, -1)
+    for wrong in [(features[0], features), (features, features[0]), (features, features[:, :1])]:
         with pytest.raises(ValueError, match="must be"):
-            k_centre(*wrong, 1)
+            farthest(*wrong, 1)
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="finite"):
-            k_centre(features + bad, none, ~none, 1)
-    assert k_centre(np.zeros((0, 2)), none[:0], none[:0], 3).tolist() == []
+        for wrong in [(features + bad, features), (features, features + bad)]:
+            with pytest.raises(ValueError, match="finite"):
+                farthest(*wrong, 1)
+    assert farthest(features[:0], features, 3).tolist() == []

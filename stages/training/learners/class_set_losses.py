@@ -79,7 +79,7 @@ def prototype_pixels(values: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tens
     return pixels[first], classes[first]
 
 
-def total(losses: SetLosses, coefficients: tuple[float, float, float]) -> Tensor:
+def weighted_sum(losses: SetLosses, coefficients: tuple[float, float, float]) -> Tensor:
     """Sum over (single, merged, prototype) of coefficient * sum / (1 + count), a scalar.
 
     The 1 is part of the method: it keeps a batch without answers at 0 and damps batches with few. With several

@@ -1,0 +1,57 @@
+"""DeepLabV3+."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from stages.networks.architectures import architecture
+from stages.settings.base import Settings, group
+from stages.settings.network import DilatedSettings, Dropout, NetworkSettings, Rate, SupportableSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class CosineSettings(Settings):
+    temperature: float = Field(0.1, gt=0, description="Divisor of the cosines.")
+
+
+class DeepLabV3PlusSettings(DilatedSettings, SupportableSettings):
+    aspp_rates: tuple[Rate, ...] = Field(
+        (6, 12, 18), min_length=1, description="Dilation of each 3x3 branch of the pyramid pooling."
+    )
+    aspp_dropout: Dropout = Field(0.5, description="Dropout after the pyramid pooling.")
+    decoder_dropouts: tuple[Dropout, Dropout] = Field(
+        (0.5, 0.2), description="Dropout after the first and the second 3x3 convolution of the decoder."
+    )
+    head_width: int = Field(256, ge=1, description="Channels of the head.")
+    low_level_width: int = Field(48, ge=1, description="Channels of the stride-4 branch that joins the decoder.")
+    separable: bool = Field(
+        False, description="Split each 3x3 convolution of the head into a depthwise and a pointwise one."
+    )
+    classifier: Literal["linear", "cosine"] = Field(
+        "linear", description="Last layer: linear, or cosines of features and class vectors over temperature."
+    )
+    cosine: CosineSettings | None = group(classifier="cosine")
+
+
+@architecture("deeplabv3plus", support=True, settings=DeepLabV3PlusSettings)
+def deeplabv3plus(settings: NetworkSettings, outputs: int) -> "nn.Module":
+    """DeepLabV3+: pyramid pooling over deep features, and a decoder that adds shallow ones."""
+    from stages.networks.deeplabv3plus import DeepLabV3Plus
+
+    own = settings.of_architecture
+    assert isinstance(own, DeepLabV3PlusSettings)
+    return DeepLabV3Plus(
+        settings.backbone,
+        outputs,
+        output_stride=own.output_stride,
+        aspp_rates=own.aspp_rates,
+        aspp_dropout=own.aspp_dropout,
+        decoder_dropouts=own.decoder_dropouts,
+        head_width=own.head_width,
+        low_level_width=own.low_level_width,
+        separable=own.separable,
+        temperature=None if own.cosine is None else own.cosine.temperature,
+        align_corners=own.align_corners,
+    )

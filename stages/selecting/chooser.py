@@ -1,0 +1,68 @@
+"""A rule applied to pools: with its settings, its random streams, its result checked and put in rank order."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stages.runtime.errors import BadInput
+from stages.runtime.parts import Part
+from stages.runtime.randomness import stream
+from stages.selecting.candidates import Candidates
+from stages.settings.base import PartSettings
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """A rule that is ready to choose in a round.
+
+    legacy: one NumPy stream over all images in order instead of one per image (comparable with published draws).
+    """
+
+    rule: Part
+    settings: PartSettings | None
+    round: int
+    seed: int = 0
+    legacy: bool = False
+
+    @cached_property
+    def _shared(self) -> np.random.RandomState:
+        return np.random.RandomState(self.seed + self.round)
+
+    @property
+    def keeps_to_budget(self) -> bool:
+        return bool(self.rule.facts["budget"])
+
+    def generator(self, name: str) -> np.random.Generator:
+        """The random stream for the image ``name``, or for the whole "dataset"."""
+        if self.legacy:
+            return self._shared  # type: ignore[return-value,unused-ignore]
+        return stream(self.seed, "select", self.round, name)
+
+    def positions(self, pool: Candidates, budget: int, name: str) -> np.ndarray:
+        """(n,) i64 positions in ``pool`` in rank order: score descending, ties by position, or the rule's own order.
+
+        n is the budget, or all of a smaller pool; a rule without a budget decides for itself. BadInput for a rule that
+        chose anything else.
+        """
+        budget = min(budget, len(pool)) if self.keeps_to_budget else len(pool)
+        if not budget:
+            return np.zeros(0, dtype=np.int64)
+        found = np.asarray(self.rule(pool, budget, self.settings, self.generator(name)), dtype=np.int64)
+        once = len(np.unique(found)) == len(found)
+        inside = bool(np.all((found >= 0) & (found < len(pool))))
+        if not (once and inside and (len(found) == budget or not self.keeps_to_budget)):
+            raise BadInput(
+                f"Rule {self.rule.name} chose {len(found)} positions; it must choose {budget} of {len(pool)}, each "
+                "once. Correct the rule."
+            )
+        if self.rule.facts["orders"]:
+            return found
+        found = np.sort(found)
+        return found[np.argsort(-pool.scores[found], kind="stable")]
+
+    def described(self, pool: Candidates, budget: int) -> dict[str, Any]:
+        """What the rule tells the header."""
+        describe = self.rule.facts["describe"]
+        return {} if describe is None else describe(pool, budget, self.settings)

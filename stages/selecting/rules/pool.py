@@ -1,0 +1,16 @@
+"""A draw from the highest-scored share (Shin et al. 2021, PixelPick; spec pixelpick.md)."""
+
+import numpy as np
+
+from stages.selecting.candidates import Candidates
+from stages.selecting.ranking import highest, pool_size
+from stages.selecting.rules import FractionSettings, rule
+
+
+@rule("pool", settings=FractionSettings)
+def draw_from_pool(
+    pool: Candidates, budget: int, settings: FractionSettings, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw from the highest-scored share, uniformly without replacement."""
+    share = highest(pool.scores, max(pool_size(pool.total, settings.fraction), budget))
+    return generator.choice(share, budget, replace=False)

@@ -1,0 +1,37 @@
+"""Trainings without the command `train`, on the CPU, with grey as 0 of the input."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.networks.build import build_network
+from stages.runtime.parts import OBJECTIVES
+from stages.runtime.ranks import Ranks
+from stages.settings.train import TrainSettings
+from stages.training.checkpoints import Checkpoints
+from stages.training.learner import Learner
+from stages.training.loop import Training
+from stages.training.samples.maps import TrainingSamples
+from stages.training.task import Task
+
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+
+
+def samples_of(dataset: Path, ledger: Path, settings: TrainSettings, kind: Any = TrainingSamples, **more: Any) -> Any:
+    """The samples that a training with ``settings`` reads."""
+    return kind(dataset, ledger, settings.augmentation, MEAN, settings.seed, settings.learn_void, **more)
+
+
+def learner_of(dataset: Path, ledger: Path, settings: TrainSettings, outputs: int) -> Learner:
+    """The learner of the objective that ``settings`` name, for a new network."""
+    objective = OBJECTIVES[settings.objective]
+    torch.manual_seed(0)
+    network = build_network(settings.network, outputs, objective.facts["support"])
+    task = Task(network, dataset, ledger, settings, MEAN, STD, torch.device("cpu"), Ranks())
+    return objective(task, settings.of_objective)
+
+
+def training_of(output: Path, dataset: Path, ledger: Path, settings: TrainSettings, outputs: int, key: str) -> Training:
+    """A training that has not begun; its checkpoints lie beside ``output``."""
+    return Training(learner_of(dataset, ledger, settings, outputs), settings, Checkpoints(output, key), Ranks())
