@@ -31,7 +31,7 @@ def commands(page: Path) -> Iterator[list[str]]:
                     if words:
                         yield words
                     words = []
-                else:
+                elif words or word != "do":
                     words.append(word)
 
 
@@ -39,7 +39,6 @@ def alseg_commands(page: Path) -> list[list[str]]:
     """The words after ``alseg`` of each call of the program, also those behind torchrun."""
     found = []
     for words in commands(page):
-        words = words[1:] if words[0] == "do" else words
         if words[0] == "alseg":
             found.append(words[1:])
         elif words[0] == "torchrun":

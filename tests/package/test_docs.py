@@ -19,8 +19,9 @@ from tests.reference.files import PAGES as GENERATED
 from tests.reference.files import ROOT as REPOSITORY
 from tests.reference.files import stale, wanted
 
-PLUG_INS = ROOT / "docs" / "how-to" / "plug-ins.md"
-READ = [page for page in PAGES if page != PLUG_INS and page.stem not in GENERATED]  # the commands of PLUG_INS are run
+PLUG_INS, DEVELOPING = ROOT / "docs" / "how-to" / "plug-ins.md", ROOT / "docs" / "developing.md"
+RUN = (PLUG_INS, DEVELOPING)  # pages with plug-ins, whose commands are run instead of read
+READ = [page for page in PAGES if page not in RUN and page.parent.name != "reference"]
 CALLS = [(name_of(page), " ".join(words)) for page in READ for words in alseg_commands(page)]
 
 
@@ -162,13 +163,17 @@ def run_script(text, folder):
 
 def run_commands(lines, folder):
     """Runs calls of the program one after the other in a process of their own."""
-    text = "\n".join(["from typer.testing import CliRunner", "from alseg_cli.app import app", f"lines = {lines!r}"])
-    body = (
-        "for words in lines:\n    done = CliRunner().invoke(app, words)\n"
-        "    assert done.exit_code == 0, f'{words}: {done.output} {done.exception!r}'\n"
-        "    print(done.output)\n"
-    )
-    return run_script(f"{text}\n{body}", folder)
+    text = f"""
+from typer.testing import CliRunner
+from alseg_cli.app import app
+
+if __name__ == "__main__":
+    for words in {lines!r}:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, f"{{words}}: {{done.output}} {{done.exception!r}}"
+        print(done.output)
+"""
+    return run_script(text, folder)
 
 
 def test_the_page_of_the_library_runs(tmp_path):
@@ -189,6 +194,19 @@ def test_the_page_of_plug_ins_runs(tmp_path):
     (tmp_path / "gini.toml").write_text(recipe)
     run_commands(alseg_commands(PLUG_INS), tmp_path)
     assert "--measure" not in (tmp_path / "gini.mk").read_text().replace("--measure random", "")
+
+
+@pytest.mark.slow
+def test_a_measure_is_added_as_developing_says(tmp_path):
+    (measure,) = blocks(DEVELOPING.read_text(), "python")
+    (recipe,) = blocks(DEVELOPING.read_text(), "toml")
+    (tmp_path / "my_measure.py").write_text(measure)
+    (tmp_path / "my_recipe.toml").write_text(recipe)
+    first, *later = alseg_commands(PLUG_INS)[:5]
+    assert later[-1][-1] == "model.safetensors"
+    lines = [first, *later[:-1], [*later[-1][:-1], "model-0.safetensors"], *alseg_commands(DEVELOPING)]
+    assert len(recipe.splitlines()) == 4
+    assert "wrote mine.h5: gini-squared" in run_commands(lines, tmp_path)
 
 
 @pytest.mark.slow
