@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stages.networks.build import build_network
 from stages.runtime.parts import OBJECTIVES
@@ -16,6 +17,7 @@ from stages.training.samples.maps import TrainingSamples
 from stages.training.task import Task
 
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
+ALONE = Ranks()
 
 
 def samples_of(dataset: Path, ledger: Path, settings: TrainSettings, kind: Any = TrainingSamples, **more: Any) -> Any:
@@ -23,15 +25,21 @@ def samples_of(dataset: Path, ledger: Path, settings: TrainSettings, kind: Any =
     return kind(dataset, ledger, settings.augmentation, MEAN, settings.seed, settings.learn_void, **more)
 
 
-def learner_of(dataset: Path, ledger: Path, settings: TrainSettings, outputs: int) -> Learner:
-    """The learner of the objective that ``settings`` name, for a new network."""
-    objective = OBJECTIVES[settings.objective]
+def network_of(settings: TrainSettings, outputs: int) -> nn.Module:
+    """A new network with random weights, with support heads if the objective trains them."""
     torch.manual_seed(0)
-    network = build_network(settings.network, outputs, objective.facts["support"])
-    task = Task(network, dataset, ledger, settings, MEAN, STD, torch.device("cpu"), Ranks())
-    return objective(task, settings.of_objective)
+    return build_network(settings.network, outputs, OBJECTIVES[settings.objective].facts["support"])
+
+
+def learner_of(
+    dataset: Path, ledger: Path, settings: TrainSettings, network: nn.Module, ranks: Ranks = ALONE
+) -> Learner:
+    """The learner of the objective that ``settings`` name."""
+    task = Task(network, dataset, ledger, settings, MEAN, STD, torch.device("cpu"), ranks)
+    return OBJECTIVES[settings.objective](task, settings.of_objective)
 
 
 def training_of(output: Path, dataset: Path, ledger: Path, settings: TrainSettings, outputs: int, key: str) -> Training:
     """A training that has not begun; its checkpoints lie beside ``output``."""
-    return Training(learner_of(dataset, ledger, settings, outputs), settings, Checkpoints(output, key), Ranks())
+    learner = learner_of(dataset, ledger, settings, network_of(settings, outputs))
+    return Training(learner, settings, Checkpoints(output, key), ALONE)

@@ -28,7 +28,7 @@ class Dataset(Artifact):
         for image in self.all_ids:  # files are named after them
             if {"", ".", ".."} & set(image.split("/")):
                 raise BadInput(
-                    f"{self.path} has an image called {image!r}, which is no name of a file; prepare it again."
+                    f"{self.path} has an image called {image!r}, which is not a valid file name. Prepare it again."
                 )
         splits = self.strings("index/split")
         self.splits = dict(zip(self.all_ids, splits, strict=True))
@@ -87,7 +87,7 @@ class Dataset(Artifact):
         """
         if f"masks/{image}" not in self:
             raise BadInput(
-                f"{self.path} has no mask for image {image}; prepare the dataset with masks, or let people answer."
+                f"{self.path} has no mask for image {image}. Prepare the dataset with masks, or use `alseg annotate`."
             )
         mask = self.read(f"masks/{image}")
         return mask if grid is None else map_on_grid(mask, grid)

@@ -39,8 +39,8 @@ class Queries(Artifact):
     def require_ledger(self, before: Artifact | None) -> None:
         """BadInput unless ``before`` is the ledger these queries were chosen against (None: none, round 0)."""
         if (self.header.inputs.get("annotations") is None) != (before is None):
-            reason = "were chosen against a ledger" if before is None else "start a new ledger"
-            raise BadInput(f"{self.path}: these queries {reason}; give the same --annotations that select was given.")
+            reason = "were selected with a ledger" if before is None else "were selected without a ledger"
+            raise BadInput(f"{self.path}: these queries {reason}. Pass the --annotations that select was run with.")
         if before is not None:
             require_made_from(self, "annotations", before)
 

@@ -79,7 +79,7 @@ class Superpixels(Artifact):
         if self.ids != sorted(ids):
             raise BadInput(
                 f"{self.path} holds the regions of split {self.attributes['split']!r} ({len(self.ids)} images), but "
-                f"split {split!r} has {len(ids)}; run extract-superpixels with --split {split}."
+                f"split {split!r} has {len(ids)}. Run extract-superpixels with --split {split}."
             )
 
 
@@ -90,11 +90,11 @@ def regions_of(path: Path | None, data: Dataset, made: Artifact) -> Superpixels 
     """
     if made.attributes["unit"] != "region":
         if path is not None:
-            raise BadInput(f"{made.path} is about {made.attributes['unit']}s, not regions; leave --superpixels out.")
+            raise BadInput(f"{made.path} refers to {made.attributes['unit']}s, not regions. Omit --superpixels.")
         return None
     recorded = made.header.inputs["superpixels"]
     if path is None:
-        raise BadInput(f"{made.path} is about regions; give --superpixels with the file they are of ({recorded.file}).")
+        raise BadInput(f"{made.path} refers to regions. Pass --superpixels {recorded.file}.")
     regions = Superpixels(path)
     require_made_from(regions, "dataset", data)
     require_made_from(made, "superpixels", regions)

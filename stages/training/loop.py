@@ -134,7 +134,7 @@ class Training:
         return {name: float(self.ranks.sum(total.to(device))) / self.ranks.size for name, total in totals.items()}
 
     def stopped(self) -> Stopped:
-        return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")
+        return Stopped(f"stopped and saved after step {self.state.step}; run the same command to continue")
 
     def descend(self, name: str, loss: Tensor) -> None:
         """One step of an optimiser at the scheduled rate."""

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_artifact(command, right, place, refused):
 @every_input
 def test_an_artifact_of_a_newer_schema(command, right, place, refused):
     has_schema(place / right, "2.0")
-    refused(*put(command, right), says=f"has schema 2.0, newer than the {SCHEMA_VERSION} known here; update alseg.")
+    refused(*put(command, right), says=f"has schema 2.0, newer than the {SCHEMA_VERSION} known here. Update alseg.")
 
 
 @every_input
@@ -165,7 +165,7 @@ def test_first_queries_with_a_ledger(refused):
         "a0.h5",
         "-o",
         "x.h5",
-        says="q0.h5: these queries start a new ledger",
+        says="q0.h5: these queries were selected without a ledger",
     )
 
 
@@ -261,8 +261,8 @@ def test_unknown_options_and_settings(stage, place, refused):
     refused(*words, "--recipe", "mine.toml", says=f"settings.{stage}.no_such_setting: unknown setting")
     (place / "mine.toml").write_text('title = "t"\nsource = "s"\n[settings.no-such-stage]\nseed = 3\n')
     refused(*words, "--recipe", "mine.toml", says="there is no such stage")
-    refused(*words, "--recipe", "no-such-recipe", says="known are")
-    refused(*words, "--recipe", "pixelpick", "--profile", "no-such-profile", says="known are")
+    refused(*words, "--recipe", "no-such-recipe", says="Unknown recipe")
+    refused(*words, "--recipe", "pixelpick", "--profile", "no-such-profile", says="Unknown profile")
     refused(*words, "--profile", "camvid", says="--profile belongs to a recipe")
 
 
@@ -315,7 +315,7 @@ def test_a_faulty_recipe(text, place, refused):
         ("train", ["--device", "tpu"], "device"),
         ("train", ["--seed", "-1"], "seed"),
         ("train", ["--seed", "1" + "0" * 40], "seed"),
-        ("score", ["--measure", "nonsense"], "There is no measure 'nonsense'; known are random"),
+        ("score", ["--measure", "nonsense"], "Unknown measure 'nonsense'"),
         ("score", ["--measure", "random", "--committee", "3"], "committee"),
         ("score", ["--split", "nonsense"], "no images in split 'nonsense'; its splits are test, train, val"),
         ("score", ["--checkpoint", "worst"], "checkpoint"),
@@ -465,9 +465,9 @@ def test_an_empty_split(png, place, refused):
         (["mine.toml", "--root", "nowhere"], "The root nowhere is no folder"),
         (["mine.toml", "--root", "mine.toml"], "The root mine.toml is no folder"),
         (["nothing.toml"], "There is no file nothing.toml"),
-        (["nothing"], "known are camvid"),
+        (["nothing"], "Choose one of camvid"),
         (["d.h5"], "d.h5"),
-        (["png"], "known are camvid"),
+        (["png"], "Choose one of camvid"),
     ],
 )
 def test_a_description_or_root_that_is_none(words, says, png, refused):
@@ -487,5 +487,5 @@ def test_verify_tells_stale_and_damaged_files_together(place, other, preloaded):
     (place / "d.h5").write_bytes(other.read_bytes())
     (place / "cut.h5").write_bytes((place / "q0.h5").read_bytes()[:-1])
     done = preloaded.run("verify", "s0.h5", "cut.h5", "q0.h5", cwd=place)
-    done.expect(2, err="s0.h5 is stale: its dataset d.h5 changed since; run the stage again.")
+    done.expect(2, err="s0.h5 is stale: its dataset d.h5 changed since. Run the stage again.")
     assert "cut.h5" in done.err

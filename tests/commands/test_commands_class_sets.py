@@ -149,7 +149,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(stage, sets_place, sets_worl
     remove(sets_place, step)
     for number in range(2):
         done = preloaded.run(*step.words, cwd=sets_place, signal_at=(6, signal.SIGTERM))
-        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; the same command goes on from there")
+        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; run the same command to continue")
         assert not (sets_place / step.output).exists()
     preloaded.run(*step.words, cwd=sets_place).expect(0, out="wrote")
     assert_undisturbed(sets_place, sets_world, step)
@@ -201,7 +201,7 @@ def test_two_processes_train_one_model(sets_place):
     assert len(losses) == 6
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
     assert losses[-1] < 0.8 * losses[0], "the answers were learned"
-    run("verify", "t.safetensors", cwd=sets_place).expect(0, out="whole and fresh")
+    run("verify", "t.safetensors", cwd=sets_place).expect(0, out="undamaged and up to date")
 
 
 class Threads:

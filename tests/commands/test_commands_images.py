@@ -149,7 +149,7 @@ def test_what_was_learned_is_what_was_asked_for(image_world):
 def test_all_of_it_is_whole_and_fresh_and_stays_as_it_is(image_place, preloaded):
     files = [step.output for step in CHAIN.values()]
     done = preloaded.run("verify", *files, cwd=image_place).expect(0)
-    assert done.out.count("whole and fresh") == len(files)
+    assert done.out.count("undamaged and up to date") == len(files)
     before = listing(image_place)
     for step in CHAIN.values():
         preloaded.run(*step.words, cwd=image_place).expect(0, out=f"{step.output} is up to date\n")

@@ -1,9 +1,7 @@
-"""What every loss, every settings model and every kind of artifact must keep; new ones are picked up by name."""
+"""What every settings model and every kind of artifact must keep; new ones are picked up by name."""
 
 import h5py
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TINY, random_masks, random_round, region_round, write_clusters, write_dataset, write_superpixels
@@ -16,59 +14,13 @@ from stages.commands import pseudo_label, score, select, train
 from stages.registry import SETTINGS
 from stages.reporting.inspection import describe
 from stages.runtime.errors import BadInput
+from stages.settings.base import fields_of
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
+from stages.settings.text import shown
 from stages.settings.train import TrainSettings
-from stages.training.objectives.labels import label_loss
-from stages.training.schedules import build_schedule
-
-# --- the loss of label maps -------------------------------------------------------------------------------------------
-
-
-class TestLabelLoss:
-    def test_void_gives_no_gradient(self):
-        logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-        labels = torch.full((2, 4, 4), 255, dtype=torch.uint8)
-        labels[0, 1, 2] = 2
-        total, mass = label_loss(logits, labels)
-        (total / mass).backward()
-        touched = logits.grad.abs().sum(1) > 0
-        assert touched.sum() == 1
-        assert touched[0, 1, 2]
-
-    def test_mean_over_the_batch_whatever_the_spread_over_images(self):
-        logits = torch.randn(2, 3, 1, 4)
-        labels = torch.tensor([[[0, 1, 2, 255]], [[1, 255, 255, 255]]], dtype=torch.uint8)
-        total, mass = label_loss(logits, labels)
-        moved = torch.cat([logits[:1], logits[1:]], 3), torch.cat([labels[:1], labels[1:]], 2)
-        other, count = label_loss(*moved)
-        assert float(total / mass) == pytest.approx(float(other / count))
-        assert mass == 4
-
-    def test_gradient_against_finite_differences(self):
-        logits = torch.randn(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-        labels = torch.tensor([[[0, 255], [2, 1]]], dtype=torch.uint8)
-        weights = torch.tensor([0.5, 1.0, 2.0])
-
-        def loss(values):
-            total, mass = label_loss(values.float(), labels, weights)
-            return total / mass
-
-        loss(logits).backward()
-        step = 1e-2
-        for index in np.ndindex(1, 3, 2, 2):
-            shift = torch.zeros_like(logits)
-            shift[index] = step
-            numeric = (loss(logits.detach() + shift) - loss(logits.detach() - shift)) / (2 * step)
-            assert float(numeric) == pytest.approx(float(logits.grad[index]), abs=2e-4)
-
-    def test_extreme_logits_stay_finite(self):
-        logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1)
-        total, _ = label_loss(logits, torch.tensor([[[1]]], dtype=torch.uint8))
-        assert torch.isfinite(total)
-
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
@@ -76,16 +28,25 @@ class TestLabelLoss:
 @pytest.mark.parametrize("stage", SETTINGS)
 class TestEverySettingsModel:
     def test_every_field_is_documented_and_has_a_default(self, stage):
-        for name, field in SETTINGS[stage].model_fields.items():
-            assert field.description, name
-            assert not field.is_required(), name
+        for name, uses in fields_of(SETTINGS[stage]).items():
+            for _, field in uses:
+                assert field.description, name
+                assert not field.is_required(), name
 
     def test_text_reads_back_as_the_default(self, stage):
-        from alseg_cli.options import shown
-
         model = SETTINGS[stage]
-        texts = {name: shown(field.default) for name, field in model.model_fields.items()}
+        texts = {name: shown(value) for name, value in model().flat().items()}
         assert model.load(texts) == model()
+
+    def test_flat_names_say_everything(self, stage):
+        model = SETTINGS[stage]
+        assert model.load(model().flat()) == model()
+        assert model().result_settings().keys() <= model().flat().keys() == model().defaults().keys()
+
+    def test_a_name_means_one_thing(self, stage):
+        """Groups that hold the same name are alternatives: never do two of them apply."""
+        for name, uses in fields_of(SETTINGS[stage]).items():
+            assert len({str(field.annotation) for _, field in uses}) == 1, name
 
     def test_frozen_and_no_unknown_keys(self, stage):
         model = SETTINGS[stage]
@@ -93,14 +54,6 @@ class TestEverySettingsModel:
             model.load({"no_such_setting": 1})
         with pytest.raises(Exception, match="frozen"):
             model().seed = 3
-
-
-@pytest.mark.parametrize("schedule", ["constant", "poly", "milestones", "one-cycle"])
-def test_every_schedule_stays_between_zero_and_the_peak(schedule):
-    factor = build_schedule(TrainSettings(schedule=schedule, epochs=50), 7)
-    values = [factor(step) for step in range(350)]
-    assert all(0 <= value <= 1 for value in values)
-    assert max(values) == pytest.approx(1)
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tasks import learner_of, network_of
 from torch import Tensor, nn
 from worlds import (
     TINY,
@@ -27,38 +28,22 @@ from worlds import (
     write_superpixels,
 )
 
-from stages.commands import annotate_simulate, score, select, train
-from stages.networks.build import build_network
+from stages.commands import annotate_simulate, score, select
 from stages.pixels.void import VOID
 from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
-from stages.training.objectives.adversarial import AdversarialObjective
-from stages.training.objectives.class_sets import ClassSetObjective
-from stages.training.objectives.image_classes import ImageObjective
-from stages.training.objectives.labels import LabelObjective
-from stages.training.objectives.support import SupportObjective
-from stages.training.samples.images import ImageSamples
-from stages.training.samples.maps import TrainingSamples
-from stages.training.samples.streams import StreamSamples
+from stages.training.learners.network import NetworkLearner
 
 CLASSES, SIZE = 3, (32, 32)
 IMAGES = [f"image{number}" for number in range(8)]
 LABELLED = 5  # images in a batch, so that one process has three of them and the other two
 PATIENCE = 60  # seconds
-CPU = torch.device("cpu")
-STATISTICS = (0.5,) * 3, (0.25,) * 3
 
-LEARNING: dict[str, tuple[type[LabelObjective], type[TrainingSamples]]] = {
-    "labels": (LabelObjective, TrainingSamples),
-    "class-sets": (ClassSetObjective, TrainingSamples),
-    "support": (SupportObjective, TrainingSamples),
-    "image-classes": (ImageObjective, ImageSamples),
-    "adversarial": (AdversarialObjective, StreamSamples),
-}
 CLASSIFIER = {"objective": "image-classes", "architecture": "classifier"}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "labels": ("mask", {"objective": "labels"}),
     "labels, weighted": ("mask", {"objective": "labels", "class_weights": "inverse"}),
+    "labels, focal": ("mask", {"objective": "labels", "loss": "focal", "class_weights": "inverse"}),
     "class-sets": ("class-set", {"objective": "class-sets"}),
     "class-sets, all regions": (
         "class-set",
@@ -145,6 +130,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+@pytest.fixture(autouse=True)
+def _nothing_wraps_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch.distributed there is nothing to wrap it in; the gradients are averaged below."""
+    monkeypatch.setattr(NetworkLearner, "wrapped", lambda self, module: module)
+
+
 def learned(
     paths: tuple[Path, Path],
     settings: TrainSettings,
@@ -153,20 +144,16 @@ def learned(
     changed: Callable[[Any], Any] = lambda batch: batch,
 ) -> Learned:
     """One step of ``network`` with this process's share of the first batch."""
-    objective_kind, samples_kind = LEARNING[settings.objective]
-    # without torch.distributed there is nothing to wrap the network in; the gradients are averaged below
-    kind = type("Unwrapped", (objective_kind,), {"wrapped": lambda self, learner: learner})
     own = copy.deepcopy(network)
-    samples = samples_kind(*paths, settings, STATISTICS[0])
-    objective = kind(own, samples, STATISTICS, settings, CPU, ranks)
-    objective.optimisers()
+    learner = learner_of(*paths, settings, own, ranks)
+    learner.optimisers()
     own.eval()  # dropout and batch normalisation would tell a share from the whole
-    batch = changed(next(iter(objective.batches(0))))
-    step = next(iter(objective.updates(batch)), None)
+    batch = changed(next(iter(learner.batches(0))))
+    step = next(iter(learner.updates(batch)), None)
     assert step is not None, f"process {ranks.rank} skipped the step"
     name, losses = step
     losses["loss"].backward()
-    objective.share_gradients(name)
+    learner.share_gradients(name)
     gradients = {name: each.grad for name, each in own.named_parameters() if each.grad is not None}
     labelled = batch.labelled if isinstance(batch.labelled, int) else int((batch.labelled.labels != VOID).sum())
     return Learned({name: float(value.detach()) for name, value in losses.items()}, gradients, labelled)
@@ -204,12 +191,9 @@ def assert_mean(halves: list[Learned], whole: Learned, names: set[str]) -> None:
 
 def prepared(case: str, world: dict[str, Path]) -> tuple[tuple[Path, Path], TrainSettings, nn.Module]:
     labels, values = CASES[case]
-    settings = TrainSettings(**TINY | {"batch": LABELLED, "epochs": 1} | values)
-    torch.manual_seed(0)
-    network = build_network(train.network_settings(settings, None), CLASSES, settings.objective == "support")
-    if settings.objective == "adversarial":  # there each process takes as many
-        settings = settings.model_copy(update={"batch": 4})
-    return (world["dataset"], world[labels]), settings, network
+    batch = 4 if case == "adversarial" else LABELLED  # there each process takes as many
+    settings = TrainSettings.load(values, offered=TINY | {"batch": batch, "epochs": 1})
+    return (world["dataset"], world[labels]), settings, network_of(settings, CLASSES)
 
 
 @pytest.mark.parametrize("case", CASES)
