@@ -83,14 +83,14 @@ def random_masks(names: list[str], size: tuple[int, int], classes: int, void: fl
 
 def write_superpixels(folder: Path, dataset: Path, **settings: object) -> Path:
     """Regions of the training images, squares of 64 pixels where nothing else is said."""
-    values = {"method": "grid", "region_pixels": 64, "workers": 1} | settings
-    return extract_superpixels.run(dataset, folder / f"{values['method']}.h5", ExtractSettings(**values))
+    values = ExtractSettings.load(settings, offered={"method": "grid", "region_pixels": 64, "workers": 1})
+    return extract_superpixels.run(dataset, folder / f"{values.method}.h5", values)
 
 
 def write_clusters(folder: Path, dataset: Path, superpixels: Path, **settings: object) -> Path:
     """Clusters of regions, by a small encoder with random weights where nothing else is said."""
     small = {"encoder": TINY["backbone"], "weights": "none", "clusters": 3, "device": "cpu", "workers": 1}
-    values = ClusterSettings(**small | settings)
+    values = ClusterSettings.load(settings, offered=small)
     return cluster_regions.run(dataset, superpixels, folder / f"clusters-{superpixels.stem}.h5", values)
 
 
@@ -121,15 +121,48 @@ def random_round(
     before: Path | None = None,
     select_settings: Mapping[str, object] | None = None,
     annotate_settings: Mapping[str, object] | None = None,
+    score_settings: Mapping[str, object] | None = None,
 ) -> Path:
     """One round on random scores: the ledger it ends with."""
-    scores = score.run(dataset, folder / f"scores{number}.h5", ScoreSettings(measure="random", seed=number))
+    scored = ScoreSettings(**{"measure": "random", "seed": number} | dict(score_settings or {}))
+    scores = score.run(dataset, folder / f"scores{number}.h5", scored)
     queries = select.run(
         dataset, scores, folder / f"queries{number}.h5", SelectSettings(**(select_settings or {})), before
     )
     return annotate_simulate.run(
         dataset, queries, folder / f"ledger{number}.h5", AnnotateSettings(**(annotate_settings or {})), before
     )
+
+
+def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **network: object) -> Path:
+    """A model with random weights instead of trained ones, in a second; its dropout drops."""
+    import torch
+
+    from stages.artifacts.dataset import Dataset
+    from stages.artifacts.model import write_model
+    from stages.networks.build import build_network
+    from stages.settings.network import NetworkSettings
+
+    small = {name: value for name, value in TINY.items() if name not in ("batch", "device")}
+    settings = NetworkSettings.load(network, offered=small)
+    with Dataset(dataset) as data:
+        attributes = {
+            "network": settings.recorded(),
+            "classes": data.classes,
+            "outputs": len(data.classes),
+            "support": False,
+            "of_images": settings.architecture == "classifier",
+            "of_sets": of_sets,
+            "discriminator": False,
+            "mean": [0.5] * 3,
+            "std": [0.25] * 3,
+            "best_epoch": None,
+        }
+    torch.manual_seed(0)
+    built = build_network(settings, len(attributes["classes"]))
+    header = Header("model", "train", {}, {}, 0, attributes=attributes, versions=recorded_versions(), created=now())
+    write_model(path, header, built.state_dict(), None)
+    return path
 
 
 @dataclass(frozen=True)
