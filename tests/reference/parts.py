@@ -25,8 +25,9 @@ def parts_page() -> str:
 def section(registry: Registry) -> str:
     shipped = [part for part in registry.parts() if part.origin is None]
     where = f"Files: `{registry.package.replace('.', '/')}/`. Entry points of packages: `{registry.group}`."
+    facts = [name for name in registry.facts if not any(callable(part.facts[name]) for part in shipped)]
     rows = [
-        (code(part.name), first_sentence(part.about), *(fact(part.facts[name]) for name in registry.facts), own(part))
+        (code(part.name), first_sentence(part.about), *(fact(part.facts[name]) for name in facts), own(part))
         for part in shipped
     ]
     return page(
@@ -34,7 +35,7 @@ def section(registry: Registry) -> str:
             f"## {registry.kind}{chosen_by(registry)}",
             declared().get(registry.kind, ""),
             where,
-            table((registry.kind, "description", *registry.facts, "own settings"), rows),
+            table((registry.kind, "description", *facts, "own settings"), rows),
         ]
     )
 
@@ -70,7 +71,7 @@ def declared() -> dict[str, str]:
 
 def fact(value: Any) -> str:
     """What a decorator says, in words; "" for no, none and nothing."""
-    if isinstance(value, bool) or callable(value):
+    if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(str, value)))
