@@ -135,7 +135,7 @@ def random_round(
 
 
 def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **network: object) -> Path:
-    """A model with random weights instead of trained ones, in a second; its dropout drops."""
+    """A model with random weights instead of trained ones, in a second; large ones last, so that classes differ."""
     import torch
 
     from stages.artifacts.dataset import Dataset
@@ -160,6 +160,8 @@ def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **netw
         }
     torch.manual_seed(0)
     built = build_network(settings, len(attributes["classes"]))
+    *_, last = (weights for weights in built.parameters() if weights.ndim > 1)
+    last.data *= 100
     header = Header("model", "train", {}, {}, 0, attributes=attributes, versions=recorded_versions(), created=now())
     write_model(path, header, built.state_dict(), None)
     return path

@@ -113,7 +113,7 @@ def publish_file(output: Path, content: bytes) -> bool:
     if output.exists():
         if output.is_file() and output.read_bytes() == content:
             return False
-        raise BadInput(f"{output} exists and may hold answers. Remove it or choose another output.")
+        raise BadInput(f"{output} exists and may contain answers. Remove it, or choose another output.")
     publish_bytes(output, content)
     return True
 

@@ -125,8 +125,7 @@ class DatasetDescription(Table):
             for key in keys:
                 if table[key] is None:
                     del table[key]
-        if not self.defaults:
-            del values["defaults"]
+        del values["defaults"]  # they suit the dataset, but change nothing in it
         return values
 
     @property

@@ -172,7 +172,7 @@ def test_first_queries_with_a_ledger(refused):
 def test_a_ledger_without_a_label(place, refused):
     with h5py.File(place / "a0.h5", "r+") as file:
         file["answers/class"][...] = 255
-    refused(*TRAIN, "-o", "x.safetensors", says="holds no label (every answer is void); annotate more")
+    refused(*TRAIN, "-o", "x.safetensors", says="has no labels: every answer is void. Annotate more")
 
 
 def test_a_ledger_with_labels_in_one_image(place, refused):
@@ -245,12 +245,12 @@ def test_an_output_that_is_an_input(stage, place, refused):
     inputs = [word for word in CHAIN[stage].words[1:-2] if (place / word).is_file()]
     assert inputs
     for name in inputs:
-        says = "call the output" if stage == "train" else "this stage reads; choose another output."
+        says = "a model is a safetensors file" if stage == "train" else "this stage reads; choose another output."
         refused(*CHAIN[stage].to(name), says=says)
 
 
 def test_a_model_under_a_name_that_is_none(refused):
-    refused(*TRAIN, "-o", "m.h5", says="call the output m.safetensors")
+    refused(*TRAIN, "-o", "m.h5", says="m.h5: a model is a safetensors file. Pass -o m.safetensors.")
 
 
 @every_stage
@@ -327,7 +327,11 @@ def test_a_faulty_recipe(text, place, refused):
         ("select", ["--rule", "best"], "rule"),
         ("select", ["--budget", "-1"], "budget"),
         ("select", ["--budget", "0"], "budget"),
-        ("select", ["--budget", "4000"], "The budget of 24000 pixels is larger than the 18414 left in the pool"),
+        (
+            "select",
+            ["--budget", "4000"],
+            "--budget 4000 (24000 pixels in 6 images) exceeds the 18414 pixels left in the pool",
+        ),
         ("select", ["--seed", "1" + "0" * 40], "seed"),
         ("select", ["--seed", "5000000000", "--stream", "legacy"], "seed"),
         ("annotate-simulate", ["--error-rate", "2"], "error_rate"),
@@ -352,32 +356,32 @@ def test_all_wrong_values_at_once(refused):
     ]
 
 
-def test_weights_that_would_run_code_are_refused_unread(place, refused):
+def test_weights_that_would_run_code_are_not_loaded(place, refused):
     class Poison:
         def __reduce__(self):
             return Path.touch, (place / "canary",)
 
     for name in ("weights.pth", "weights.safetensors", "weights.bin"):
         (place / name).write_bytes(pickle.dumps({"state_dict": Poison()}))
-        refused(*TRAIN, "--weights", name, "-o", "x.safetensors", says="refused unread")
+        refused(*TRAIN, "--weights", name, "-o", "x.safetensors", says="were not loaded")
     assert not (place / "canary").exists()
     pickle.loads((place / "weights.pth").read_bytes())
     assert (place / "canary").exists(), "the poison is none"
 
 
-@pytest.mark.parametrize("unit, budget, all_of_it", [("pixel", 3072, "pixels"), ("image", 0, "images")])
-def test_nothing_left_to_ask(unit, budget, all_of_it, place, preloaded, refused):
+@pytest.mark.parametrize("unit, budget", [("pixel", 3072), ("image", 0)])
+def test_nothing_left_to_query(unit, budget, place, preloaded, refused):
     words = ["score", "d.h5", "--measure", "random", "--unit", unit, "-o", "s.h5"]
     preloaded.run(*words, cwd=place).expect(0)
     preloaded.run("select", "d.h5", "s.h5", "--budget", budget, "-o", "q.h5", cwd=place).expect(0)
     preloaded.run("annotate-simulate", "d.h5", "q.h5", "-o", "a.h5", cwd=place).expect(0)
     more = ["select", "d.h5", "s.h5", "--annotations", "a.h5", "-o", "x.h5"]
-    refused(*more, says=f"There are no {all_of_it} left to ask about")
+    refused(*more, says="Nothing left to query: the ledger covers the whole pool.")
 
 
 def test_a_model_without_best_weights(place, preloaded, refused):
     words = [*TRAIN, "--validation-split", "none", "--epochs", "1", "-o", "n.safetensors"]
-    preloaded.run(*words, cwd=place).expect(0, out="without validation, as split 'none' has not")
+    preloaded.run(*words, cwd=place).expect(0, out="No validation: split 'none' has no ground truth")
     refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
     refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
 
@@ -396,7 +400,7 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
     preloaded.run(*words, cwd=place).expect(0, out="wrote")
     preloaded.run(*words, cwd=place).expect(0, out="up to date")
     (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
-    refused(*words, says="q1.csv exists and may hold answers")
+    refused(*words, says="q1.csv exists and may contain answers")
     refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says="d.h5 has no known format")
 
 

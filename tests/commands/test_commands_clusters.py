@@ -234,7 +234,7 @@ def test_a_file_that_is_not_the_right_one(command, right, cluster_place, refused
     [
         (["--weights", "missing.safetensors"], "'missing.safetensors' cannot be read"),
         (["--weights", "tiny.toml"], "'tiny.toml' are damaged, or hold more than plain tensors"),
-        (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3': did you mean"),
+        (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3'. Did you mean"),
         (["--encoder", "vit_tiny_patch16_224"], "choose a convolutional --encoder"),
         (["--clusters", "200"], "regions for 200 clusters; give fewer --clusters, or cut the images finer."),
         (["--batch", "3"], "A batch of 3 regions cannot start 4 clusters; give --batch 4 or more."),

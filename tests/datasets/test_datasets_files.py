@@ -102,10 +102,10 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         f"The list {root}/none.txt cannot be read ([Errno 2] No such file or directory: '{root}/none.txt'). "
         "Check --root and the key list.",
         f"The list {root}/void.txt is empty. Write one id per line.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/train/y/1.png (split train); "
-        "ids must be unique in the dataset.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/test/1.png (split test); "
-        "ids must be unique in the dataset.",
+        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/train/y/1.png (split train). "
+        "Make ids unique in the dataset.",
+        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/test/1.png (split test). "
+        "Make ids unique in the dataset.",
     ]
     assert [sample.id for sample in samples] == ["1", "1", "2", "3", "1", "7", "8"]
 

@@ -132,7 +132,10 @@ def test_without_any_polygon_file_nothing_changes(root: Path, tmp_path: Path) ->
 
 
 def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
-    """Of a description without polygons, image labels and division: by the keys it had before there were any."""
+    """Of a description without polygons, image labels and division: by the keys it had before there were any.
+
+    Default settings are not part of it: they change nothing in the prepared dataset.
+    """
     from stages.artifacts.header import digest_of
 
     description = load_description("camvid")
@@ -140,6 +143,7 @@ def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     for split in values["splits"].values():
         assert split.pop("polygons") is None
         assert set(split) == {"images", "masks", "list"}
+    assert values.pop("defaults") == {}
     assert values.pop("image_labels") is values.pop("division") is values["masks"].pop("binarise") is None
     assert set(values["masks"]) == {"encoding", "ignore"}
     assert prepare.source_digest(description, []) == digest_of([values])
