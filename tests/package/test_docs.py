@@ -206,7 +206,7 @@ def test_a_measure_is_added_as_developing_says(tmp_path):
     assert later[-1][-1] == "model.safetensors"
     lines = [first, *later[:-1], [*later[-1][:-1], "model-0.safetensors"], *alseg_commands(DEVELOPING)]
     assert len(recipe.splitlines()) == 4
-    assert "wrote mine.h5: gini-squared" in run_commands(lines, tmp_path)
+    assert "wrote mine.h5: gini" in run_commands(lines, tmp_path)
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         name, comma, limits = kind(inside[0]).partition(", ")
         many = "" if inside[-1] is Ellipsis else f"{len(inside)} "
         return f"{many}{name}s separated by commas" + (f", each {limits}" if comma else "")
-    return NAMES[annotation] + span(metadata)
+    return NAMES.get(annotation, getattr(annotation, "__name__", "text")) + span(metadata)
 
 
 def span(metadata: Iterable[Any]) -> str:
