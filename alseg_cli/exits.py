@@ -38,7 +38,7 @@ def exit_codes() -> Iterator[None]:
         tell(f"failed: {error.strerror} ({error.filename or 'no file named'}); nothing was published.")
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
-        tell("interrupted; nothing half-written was published, run it again to go on")
+        tell("interrupted; nothing half-written was published; run the same command to continue")
         raise SystemExit(130) from None
 
 

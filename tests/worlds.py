@@ -121,15 +121,50 @@ def random_round(
     before: Path | None = None,
     select_settings: Mapping[str, object] | None = None,
     annotate_settings: Mapping[str, object] | None = None,
+    score_settings: Mapping[str, object] | None = None,
 ) -> Path:
     """One round on random scores: the ledger it ends with."""
-    scores = score.run(dataset, folder / f"scores{number}.h5", ScoreSettings(measure="random", seed=number))
+    scored = ScoreSettings(**{"measure": "random", "seed": number} | dict(score_settings or {}))
+    scores = score.run(dataset, folder / f"scores{number}.h5", scored)
     queries = select.run(
         dataset, scores, folder / f"queries{number}.h5", SelectSettings(**(select_settings or {})), before
     )
     return annotate_simulate.run(
         dataset, queries, folder / f"ledger{number}.h5", AnnotateSettings(**(annotate_settings or {})), before
     )
+
+
+def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **network: object) -> Path:
+    """A model with random weights instead of trained ones, in a second; large ones last, so that classes differ."""
+    import torch
+
+    from stages.artifacts.dataset import Dataset
+    from stages.artifacts.model import write_model
+    from stages.networks.build import build_network
+    from stages.settings.network import NetworkSettings
+
+    small = {name: value for name, value in TINY.items() if name not in ("batch", "device")}
+    settings = NetworkSettings.load(network, offered=small)
+    with Dataset(dataset) as data:
+        attributes = {
+            "network": settings.recorded(),
+            "classes": data.classes,
+            "outputs": len(data.classes),
+            "support": False,
+            "of_images": settings.architecture == "classifier",
+            "of_sets": of_sets,
+            "discriminator": False,
+            "mean": [0.5] * 3,
+            "std": [0.25] * 3,
+            "best_epoch": None,
+        }
+    torch.manual_seed(0)
+    built = build_network(settings, len(attributes["classes"]))
+    *_, last = (weights for weights in built.parameters() if weights.ndim > 1)
+    last.data *= 100
+    header = Header("model", "train", {}, {}, 0, attributes=attributes, versions=recorded_versions(), created=now())
+    write_model(path, header, built.state_dict(), None)
+    return path
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def check_schema(path: Path, header: Header) -> None:
     """BadInput when ``header`` was written by a newer major version of the contract."""
     if int(header.schema_version.split(".")[0]) > int(SCHEMA_VERSION.split(".")[0]):
         raise BadInput(
-            f"{path} has schema {header.schema_version}, newer than the {SCHEMA_VERSION} known here; update alseg."
+            f"{path} has schema {header.schema_version}, newer than the {SCHEMA_VERSION} known here. Update alseg."
         )
 
 
@@ -134,7 +134,7 @@ class Artifact:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         if not self.path.is_file():
-            raise BadInput(f"There is no file {self.path}; run the stage that writes it first.")
+            raise BadInput(f"There is no file {self.path}. Run the stage that writes it first.")
         try:
             # published files never change, so reading needs no lock (which some network file systems refuse)
             self.file = h5py.File(self.path, "r", locking=False)
@@ -142,18 +142,18 @@ class Artifact:
             raise BadInput(not_an_artifact(self.path)) from error
         try:
             if "alseg_kind" not in self.file.attrs:
-                raise BadInput(f"{self.path} is HDF5 but not an alseg artifact; give a file written by an alseg stage.")
+                raise BadInput(f"{self.path} is HDF5 but not an alseg artifact. Pass a file written by alseg.")
             self.header = read_header(self.file)
         except DAMAGE as error:
             self.file.close()
-            raise BadInput(f"{self.path} is damaged (its header does not match); build it again.") from error
+            raise BadInput(f"{self.path} is damaged: its header does not match. Rebuild it.") from error
         except BadInput:
             self.file.close()
             raise
         check_schema(self.path, self.header)
         if self.kind and self.header.kind != self.kind:
             self.file.close()
-            raise BadInput(f"{self.path} holds {self.header.kind}, but {self.kind} is needed here.")
+            raise BadInput(f"{self.path} holds {self.header.kind}, not {self.kind}.")
 
     @property
     def digest(self) -> str:
@@ -191,7 +191,7 @@ class Artifact:
                     f"{self.path} has no {path}: it was written under schema {header.schema_version}, and this is "
                     f"{SCHEMA_VERSION}; run {header.stage} again."
                 )
-        return BadInput(f"{self.path} is damaged at {path}; check it with `alseg verify` and build it again.")
+        return BadInput(f"{self.path} is damaged at {path}. Check it with `alseg verify` and rebuild it.")
 
     def strings(self, path: str) -> list[str]:
         return [value.decode() for value in self.read(path)]
@@ -212,7 +212,7 @@ class Artifact:
 
 
 def not_an_artifact(path: Path) -> str:
-    return f"{path} is not a readable HDF5 file (truncated, damaged or of another format); build it again."
+    return f"{path} is not a readable HDF5 file (truncated, damaged or of another format). Rebuild it."
 
 
 def require_made_from(artifact: Any, role: str, given: Any) -> None:
@@ -221,7 +221,7 @@ def require_made_from(artifact: Any, role: str, given: Any) -> None:
     if recorded is not None and recorded.digest != given.header.digest:
         raise BadInput(
             f"{artifact.path} was made from another {role} ({recorded.file}, digest {recorded.digest[:12]}) than "
-            f"{given.path} (digest {given.header.digest[:12]}); give the one it was made from, or build it again."
+            f"{given.path} (digest {given.header.digest[:12]}). Pass the one it was made from, or rebuild it."
         )
 
 

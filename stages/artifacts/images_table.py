@@ -29,8 +29,8 @@ def require_same_grid(artifact: Artifact, before: Mapping[str, Size], sizes: Map
         if before[image] != sizes[image]:
             old, new = (f"{height} x {width}" for height, width in (before[image], sizes[image]))
             raise BadInput(
-                f"{artifact.path} was asked about image {image} on a grid of {old} pixels, and this would be one of "
-                f"{new}; score on the same grid (--grid-scale, --superpixels) in all rounds."
+                f"{artifact.path} queried image {image} on a grid of {old} pixels, and these scores have "
+                f"{new}. Score on the same grid in all rounds (--grid-scale, --superpixels)."
             )
 
 

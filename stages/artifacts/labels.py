@@ -14,5 +14,5 @@ def open_labels(path: Path) -> Labels:
     """The labels in ``path``; BadInput when it holds another kind of artifact."""
     artifact = open_any(path)
     if not isinstance(artifact, Labels):
-        raise BadInput(f"{path} holds {artifact.header.kind}, but annotations or pseudo_labels are needed here.")
+        raise BadInput(f"{path} holds {artifact.header.kind}, not annotations or pseudo_labels.")
     return artifact

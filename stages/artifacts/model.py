@@ -1,8 +1,8 @@
-"""The model artifact: one safetensors file with the last and, where validation ran, the best weights.
+"""The model artifact: one safetensors file with the last weights and, if there was validation, the best.
 
-Tensors are called ``last.<parameter>`` and ``best.<parameter>``, those of a discriminator that was trained beside the
-network ``discriminator.<parameter>`` (its last weights); the metadata entry ``alseg`` holds the header as JSON,
-whose attributes name the network, the classes and the input normalisation, so that no later stage needs a flag.
+Tensors are called ``last.<parameter>`` and ``best.<parameter>``. A discriminator that was trained with the network is
+``discriminator.<parameter>`` (its last weights). The metadata entry ``alseg`` contains the header as JSON. Its
+attributes name the network, the classes and the input normalisation, so no later stage needs an option.
 """
 
 import hashlib
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 def read_model_header(path: Path) -> Header:
     """The header of a model file, read without torch; BadInput when it is none, damaged or too new."""
     if not path.is_file():
-        raise BadInput(f"There is no file {path}; run `alseg train` first.")
+        raise BadInput(f"There is no file {path}. Run `alseg train` first.")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a readable safetensors file (truncated or damaged); train it again.") from error
+        raise BadInput(f"{path} is not a readable safetensors file (truncated or damaged). Train it again.") from error
     if "alseg" not in metadata:
-        raise BadInput(f"{path} is a safetensors file but not an alseg model; give one written by `alseg train`.")
+        raise BadInput(f"{path} is a safetensors file but not an alseg model. Pass one written by `alseg train`.")
     try:
         values = json.loads(metadata["alseg"])
         if metadata.get("header_sha256") != digest_of(values):
             raise ValueError("header checksum")
         header = Header.from_json(values)
     except (ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"{path} is damaged (its header does not match); train it again.") from error
+        raise BadInput(f"{path} is damaged: its header does not match. Train it again.") from error
     check_schema(path, header)
     return header
 
@@ -98,7 +98,7 @@ class Model:
     def require_checkpoint(self, checkpoint: str) -> None:
         """BadInput when the file has no such weights."""
         if checkpoint not in self.checkpoints():
-            raise BadInput(f"{self.path} has no {checkpoint} weights (it was trained without validation); use last.")
+            raise BadInput(f"{self.path} has no {checkpoint} weights: it was trained without validation. Use last.")
 
     def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
         """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""
@@ -109,7 +109,7 @@ class Model:
         """The tensors called ``<prefix>.<name>``, by name, on the CPU; BadInput when damaged."""
         tensors = self.tensors()
         if tensor_digest(self.header.attributes, tensors) != self.header.digest:
-            raise BadInput(f"{self.path} is damaged (its tensors do not match their digest); train it again.")
+            raise BadInput(f"{self.path} is damaged: its tensors do not match their digest. Train it again.")
         prefix = f"{prefix}."
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
@@ -119,18 +119,18 @@ class Model:
         try:
             return load_file(self.path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise BadInput(f"{self.path} is damaged or truncated; train it again.") from error
+            raise BadInput(f"{self.path} is damaged or truncated. Train it again.") from error
 
 
 def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -> None:
     """BadInput unless ``model`` predicts the classes of the pixels of ``data``, or, if ``of_images``, of its images."""
     if model.of_images and not of_images:
-        raise BadInput(f"{model.path} predicts classes of whole images, but a segmentation model is needed here.")
+        raise BadInput(f"{model.path} predicts classes of whole images. Pass a segmentation model.")
     known = [data.image_level_classes, data.classes] if model.of_images else [data.classes]
     if model.attributes["classes"] not in known:
         raise BadInput(
             f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
-            f"{data.path} has {', '.join(known[0][:4])}, ...; give a model trained on this class table."
+            f"{data.path} has {', '.join(known[0][:4])}, ... Pass a model trained on these classes."
         )
 
 

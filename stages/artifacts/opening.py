@@ -40,11 +40,11 @@ def open_any(path: Path) -> Artifact | Model:
     if not is_hdf5(path):
         if path.suffix == ".safetensors":
             return Model(path)
-        raise BadInput(f"{path} is neither HDF5 nor a model; give a file written by an alseg stage.")
+        raise BadInput(f"{path} is neither HDF5 nor a model. Pass a file written by alseg.")
     with Artifact(path) as artifact:
         kind = artifact.header.kind
     if kind not in KINDS:
-        raise BadInput(f"{path} holds {kind!r}, a kind this alseg does not know; update alseg.")
+        raise BadInput(f"{path} holds {kind!r}, an unknown kind. Update alseg.")
     return KINDS[kind](path)
 
 
@@ -63,11 +63,11 @@ def open_input(artifact: Artifact | Model, role: str, kind: type[Kind]) -> Kind:
     """
     recorded = artifact.header.inputs.get(role)
     if recorded is None:
-        raise BadInput(f"{artifact.path} names no {role} among its inputs; give the {artifact.header.kind} of a stage.")
+        raise BadInput(f"{artifact.path} names no {role} among its inputs. Pass the {artifact.header.kind} of a stage.")
     path = artifact.path.parent / recorded.file
     if not path.is_file():
         raise BadInput(
-            f"{artifact.path} was made from the {role} {path}, which is gone; put it back or build it again."
+            f"{artifact.path} was made from the {role} {path}, which no longer exists. Restore or rebuild it."
         )
     found = kind(path)
     require_made_from(artifact, role, found)

@@ -25,7 +25,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     if free < needed + MARGIN_BYTES:
         raise StageFailed(
             f"{what} needs about {(needed + MARGIN_BYTES) / 1e6:.0f} MB, but {folder} has only {free / 1e6:.0f} MB "
-            "free; make room and run the same command again."
+            "free. Free some space and run the same command again."
         )
 
 
@@ -86,8 +86,8 @@ def make_folder(folder: Path) -> None:
 def refusal(what: str, error: OSError) -> BadInput | StageFailed:
     """What to raise when a place refuses to be written to: a full disk is no fault of the user's choice."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StageFailed(f"{what}: {error.strerror}; make room and run the same command again.")
-    return BadInput(f"{what}: {error.strerror}; choose another output.")
+        return StageFailed(f"{what}: {error.strerror}. Free some space and run the same command again.")
+    return BadInput(f"{what}: {error.strerror}. Choose another output.")
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
                     file.flush()
                     os.fsync(file.fileno())
     except OSError as error:
-        raise StageFailed(f"Could not write {last}: {error.strerror}; nothing was published.") from error
+        raise StageFailed(f"Could not write {last}: {error.strerror}. Nothing was published.") from error
 
 
 def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
@@ -147,11 +147,11 @@ def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
         if path.exists():
             if path.is_dir() and bytes_digest(path) == bytes_digest(partial):
                 return False
-            raise BadInput(f"{path} exists and may hold answers; remove it or choose another output.")
+            raise BadInput(f"{path} exists and may hold answers. Remove it or choose another output.")
         os.rename(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StageFailed(f"Could not write {path}: {error.strerror}; nothing was published.") from error
+        raise StageFailed(f"Could not write {path}: {error.strerror}. Nothing was published.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
@@ -188,7 +188,7 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise StageFailed(f"{path} is being written by {holder}; wait for it to end, then run again.") from None
+            raise StageFailed(f"{path} is being written by {holder}. Wait for it to end, then run again.") from None
         try:
             same = os.stat(lock).st_ino == os.fstat(file.fileno()).st_ino
         except FileNotFoundError:

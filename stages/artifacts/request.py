@@ -86,18 +86,20 @@ class Request:
         """BadInput when writing would destroy an input, another kind of artifact, or a file that is none."""
         for role, ref in self.inputs.items():
             if (self.output.parent / ref.file).resolve() == self.output.resolve():
-                raise BadInput(f"{self.output} is the {role} this stage reads; choose another output.")
+                raise BadInput(f"{self.output} is the {role} input of this stage. Choose another output.")
         if self.output.is_dir():
-            raise BadInput(f"{self.output} is a folder; choose a file name for the output.")
+            raise BadInput(f"{self.output} is a folder. Choose a file name for the output.")
         if self.output.is_file():
             if not is_artifact(self.output):
-                raise BadInput(f"{self.output} exists and is no alseg artifact; remove it or choose another output.")
+                raise BadInput(
+                    f"{self.output} exists and is not an alseg artifact. Remove it or choose another output."
+                )
             try:
                 kind = read_any_header(self.output).kind
             except BadInput:
                 return  # a damaged artifact may be built again
             if kind != self.kind:
-                raise BadInput(f"{self.output} holds {kind}, not {self.kind}; remove it or choose another output.")
+                raise BadInput(f"{self.output} holds {kind}, not {self.kind}. Remove it or choose another output.")
 
     def differences(self) -> list[str] | None:
         """What of an existing output no longer fits the request, in words; empty: up to date; None: no output."""
@@ -170,7 +172,7 @@ def require_replaceable(request: Request) -> None:
         return  # a damaged file may be built again
     if stage == "annotate":
         raise BadInput(
-            f"{request.output} holds answers of people, which no command could make again; move it away or choose "
+            f"{request.output} holds answers given by people, which no command can recreate. Move it or choose "
             "another output."
         )
 
@@ -178,7 +180,7 @@ def require_replaceable(request: Request) -> None:
 def publish_extra(path: Path, content: bytes) -> None:
     """Publishes what is no artifact (a picture, a Makefile); BadInput when that would destroy an artifact."""
     if path.is_dir() or (path.is_file() and is_artifact(path)):
-        raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'an artifact'}; choose another output.")
+        raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'an artifact'}. Choose another output.")
     make_folder(path.parent)
     publish_bytes(path, content)
 

@@ -83,7 +83,7 @@ def build_shards(
 
         def obey() -> None:
             if stop:
-                raise Stopped(f"stopped after {bar.done} of {len(items)} images; the same command goes on from there")
+                raise Stopped(f"stopped after {bar.done} of {len(items)} images; run the same command to continue")
 
         def pairs(part: Sequence[Any], results: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
             for pair in zip(part, results, strict=False):
@@ -169,6 +169,8 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
     except (OSError, RuntimeError) as error:
         cause = re.search(r"error message = '(.*?)'", str(error))  # what the system said, amid what HDF5 makes of it
         reason = cause[1] if cause else str(error)
-        raise StageFailed(f"Could not write {output}: {reason}; the finished shards are kept, run it again.") from error
+        raise StageFailed(
+            f"Could not write {output}: {reason}. Finished shards are kept; run the same command again."
+        ) from error
     shutil.rmtree(shards.folder)
     return Header.from_json(header.to_json() | {"digest": digest})

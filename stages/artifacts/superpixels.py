@@ -1,11 +1,11 @@
-"""The superpixels artifact: every image of a split cut into regions.
+"""The superpixels artifact: each image of a split cut into regions.
 
 `/labels/<id>` (H,W) i32, ids 0..K-1 without gaps, -1 = no region (void, oracle regions only).
 `/regions/{image,label,size,y0,x0,y1,x1}` (R,): one row per region, images in order, boxes inclusive. The global index
 of a region, its row here, is `first_region[image] + label`. `/images/{id,height,width,first_region,num_regions}` (N,).
 `/adjacency/{offsets,neighbours}`: CSR over the R regions, neighbours as global indices, 4-neighbourhood of pixels.
-Merged regions (method adaptive) also have `/regions/root` (R,), the base region each grew from, and `/base/region`
-(base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
+Merged regions (method adaptive) also have `/regions/root` (R,), the base region that each grew from, and
+`/base/region` (base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
 """
 
 from functools import cached_property
@@ -79,7 +79,7 @@ class Superpixels(Artifact):
         if self.ids != sorted(ids):
             raise BadInput(
                 f"{self.path} holds the regions of split {self.attributes['split']!r} ({len(self.ids)} images), but "
-                f"split {split!r} has {len(ids)}; run extract-superpixels with --split {split}."
+                f"split {split!r} has {len(ids)}. Run extract-superpixels with --split {split}."
             )
 
 
@@ -90,11 +90,11 @@ def regions_of(path: Path | None, data: Dataset, made: Artifact) -> Superpixels 
     """
     if made.attributes["unit"] != "region":
         if path is not None:
-            raise BadInput(f"{made.path} is about {made.attributes['unit']}s, not regions; leave --superpixels out.")
+            raise BadInput(f"{made.path} refers to {made.attributes['unit']}s, not regions. Omit --superpixels.")
         return None
     recorded = made.header.inputs["superpixels"]
     if path is None:
-        raise BadInput(f"{made.path} is about regions; give --superpixels with the file they are of ({recorded.file}).")
+        raise BadInput(f"{made.path} refers to regions. Pass --superpixels {recorded.file}.")
     regions = Superpixels(path)
     require_made_from(regions, "dataset", data)
     require_made_from(made, "superpixels", regions)

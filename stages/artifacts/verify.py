@@ -25,7 +25,7 @@ def verify_files(paths: Sequence[Path]) -> None:
             found, notes = error.faults, []
         faults += found
         if not found:
-            say(f"{path}: whole" + (f"; {'; '.join(notes)}" if notes else " and fresh"))
+            say(f"{path}: undamaged" + (f"; {'; '.join(notes)}" if notes else " and up to date"))
     if faults:
         raise BadInput(faults)
 
@@ -53,15 +53,15 @@ def content_faults(artifact: Artifact) -> list[str]:
             values = np.ascontiguousarray(artifact.read(name))
             checksum = hashlib.sha256(values.tobytes()).hexdigest()
             if checksum != dataset.attrs["sha256"]:
-                faults.append(f"{artifact.path} is damaged at {name}: its checksum does not match; build it again.")
+                faults.append(f"{artifact.path} is damaged at {name}: its checksum does not match. Rebuild it.")
             arrays[name] = (dataset.dtype.str, dataset.shape, checksum)
     except BadInput as error:
         return error.faults
     except DAMAGE:
-        return [f"{artifact.path} is damaged: its list of arrays cannot be read; build it again."]
+        return [f"{artifact.path} is damaged: its list of arrays cannot be read. Rebuild it."]
     header = artifact.header
     if not faults and content_digest(header.kind, header.attributes, arrays) != header.digest:
-        faults.append(f"{artifact.path} was changed: its arrays are not those its digest names; build it again.")
+        faults.append(f"{artifact.path} was changed: its arrays do not match its digest. Rebuild it.")
     return faults
 
 
@@ -71,12 +71,12 @@ def freshness(path: Path) -> tuple[list[str], list[str]]:
     for role, ref in read_any_header(path).inputs.items():
         source = path.parent / ref.file
         if not (source.is_file() or (role == "answers" and source.is_dir())):  # a dataset's folder is too much to read
-            notes.append(f"{role} {ref.file} is not there to compare")
+            notes.append(f"{role} {ref.file} is missing, so it cannot be compared")
             continue
         try:
             digest = read_any_header(source).digest
         except BadInput:
             digest = bytes_digest(source)  # weights of other origin, answers from elsewhere
         if digest != ref.digest:
-            faults.append(f"{path} is stale: its {role} {ref.file} changed since; run the stage again.")
+            faults.append(f"{path} is stale: its {role} {ref.file} changed since. Run the stage again.")
     return faults, notes

@@ -95,7 +95,7 @@ def require_labels(labels: Labels, objective: Part) -> None:
             f"{labels.path} holds {labels.kind}, but objective {objective.name} learns from annotations. Pass a ledger."
         )
     if learns == "class-sets" and not labels.answers.class_sets.any():
-        raise BadInput(f"{labels.path} has no answers with several classes. Set --objective labels.")
+        raise BadInput(f"{labels.path} has no class sets. Set --objective labels.")
     if learns == "masks" and not labels.mask_ids:
         raise BadInput(
             f"{labels.path} has no full masks, which objective {objective.name} learns from. Query them with "

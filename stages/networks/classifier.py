@@ -10,25 +10,25 @@ from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
 
 PROBE = (33, 47)
-"""Height and width of the image that shows whether a model takes any size, and what it gives."""
+"""Height and width of the image that tests whether a model takes any size, and how many values it returns."""
 
 
 class ImageClassifier(nn.Module):
     """A classifier of whole images on a timm model (spec als4gan.md 2.2; published on resnet50, resnet101 and vgg16).
 
-    Maps float images (B, 3, H, W), H and W at least 32, to logits (B, C, 1, 1), so that whatever reduces the classes of
-    (B, C, H, W) takes them. ``backbone`` is timm's model at its own output stride, undilated whatever the settings say,
-    with its own pooling and whatever it has before its classifier, such as the ``conv_head`` of EfficientNets; its
-    tensors have the names that files of ImageNet weights have. All other parameters, ``classifier``, are the head.
+    Maps float images (B, 3, H, W), H and W at least 32, to logits (B, C, 1, 1), the shape of a map of one pixel.
+    ``backbone`` is timm's model at its own output stride, undilated, with its own pooling and all layers before its
+    classifier, such as the ``conv_head`` of EfficientNets; its tensors have the names that files of ImageNet weights
+    have. All other parameters, ``classifier``, are the head.
 
-    With ``reference_head``, as published, the backbone keeps its own classifier of 1000 classes and the head reads that
-    one's logits; ``load_weights`` then insists on weights for it. Otherwise the head reads the features.
+    With ``reference_head``, as published, the backbone keeps its own classifier of 1000 classes and the head reads its
+    logits; ``load_weights`` then requires weights for it. Otherwise the head reads the features.
 
     A batch of one image can be trained on as far as the backbone allows. There is no dropout and no support head.
 
     Raises:
         BadInput: the backbone is unknown, or takes images of one size alone (most transformers), or has no classifier
-            of its own where ``reference_head`` is to keep it.
+            of its own although ``reference_head`` is set.
     """
 
     pad_multiple = 1
@@ -44,26 +44,26 @@ class ImageClassifier(nn.Module):
         self.classifier = nn.Linear(inputs, num_classes)
         kept = set(model.get_classifier().parameters()) if reference_head else set()
         self.needed_tensors = tuple(tensor for tensor, value in model.named_parameters() if value in kept)
-        """Tensors of the backbone that weights must have, whatever else they lack."""
+        """Tensors of the backbone that a file of weights must contain."""
 
     @staticmethod
     def _probed(name: str, options: dict[str, Any]) -> int:
-        """The number of values per image that the model gives, found without spending random numbers on weights."""
+        """The number of values per image that the model returns, found without spending random numbers on weights."""
         with torch.device("meta"):
             model: Any = timm.create_model(name, **options).eval()
             if not options and not model.num_classes:
-                raise BadInput(f"Backbone {name} has no classifier of its own: leave reference_head out.")
+                raise BadInput(f"Backbone {name} has no classifier of its own. Leave out --reference-head.")
             try:
                 _, values = model(torch.empty(1, 3, *PROBE)).shape
-            except Exception as error:  # a model refuses a size, or pools nothing, with whatever exception comes first
+            except Exception as error:  # models raise any kind of exception for a size they do not take
                 raise BadInput(
-                    f"Backbone {name} cannot classify images of any size: choose a convolutional one such as "
+                    f"Backbone {name} cannot classify images of any size. Choose a convolutional one such as "
                     "mobilenetv2_100 or resnet50."
                 ) from error
         return int(values)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the backbone's own classifier sees or would see: (B, 3, H, W) to (B, D)."""
+        """The input of the backbone's own classifier, kept or not: (B, 3, H, W) to (B, D)."""
         return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
 
     def forward(self, images: Tensor) -> Tensor:

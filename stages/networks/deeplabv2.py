@@ -9,7 +9,7 @@ from stages.networks.layers import resize_to
 from stages.networks.timm_backbone import build_backbone
 
 INITIAL_DEVIATION = 0.01
-"""Standard deviation of the first weights of the head."""
+"""Standard deviation of the initial weights of the head."""
 
 
 class SummedPyramid(nn.ModuleList):
@@ -32,14 +32,14 @@ class DeepLabV2(nn.Module):
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W), in the dtype of the images. The
     parameters of ``backbone`` are the backbone; the head is ``classifier.<branch>.weight`` and ``.bias``, which the
-    published training gives learning rates of their own. There is neither dropout nor BatchNorm in the head, so that a
-    batch of one image can be trained on as far as the backbone allows, and there are no support heads.
+    published training gives learning rates of their own. There is neither dropout nor BatchNorm in the head, so that
+    it can train on a batch of one image, and there are no support heads.
 
     As published, the max-pool of a ResNet rounds its size up, so that 320 pixels become 41 features and 256 become 33;
-    a backbone without such a pool has one in ``output_stride`` pixels. The rest of the ResNet is timm's, with the
-    published number of parameters. Where the reference reduces in the first 1x1 convolution of a block, timm does in
-    the 3x3, and so keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before: this is
-    what ImageNet weights of timm and torchvision were trained for.
+    a backbone without such a pool has one feature per ``output_stride`` pixels. The rest of the ResNet is timm's, with
+    the published number of parameters. The reference reduces the size in the first 1x1 convolution of a block; timm
+    does so in the 3x3 and keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before,
+    which the ImageNet weights of timm and torchvision were trained with.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.

@@ -11,7 +11,7 @@ from stages.networks.timm_backbone import build_backbone
 
 
 class PyramidHead(DeepLabHead):
-    """torchvision's DeepLabHead, (B, K, h, w) to (B, outputs, h, w), with a dropout of one's own choice."""
+    """torchvision's DeepLabHead, (B, K, h, w) to (B, outputs, h, w), with a dropout of any probability."""
 
     def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...], dropout: float):
         super().__init__(inputs, outputs, rates)

@@ -18,7 +18,7 @@ from stages.networks.timm_backbone import build_backbone
 
 
 class ImagePooling(nn.Module):
-    """The mean of each feature map, transformed and spread again over the map: (B, K, h, w) to (B, width, h, w)."""
+    """The mean of each feature map, transformed and repeated over the map: (B, K, h, w) to (B, width, h, w)."""
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
@@ -53,11 +53,11 @@ class DeepLabV3Plus(InnerNetwork):
     """DeepLabV3+ on a timm backbone, as PixelPick trains it (spec pixelpick.md 3.1).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
-    the backbone, all others the head; ``classifier`` maps the features of the decoder to logits and may be exchanged.
+    the backbone, all others the head; ``classifier`` maps the features of the decoder to logits and may be replaced.
     It is linear without a ``temperature``, and compares directions with one.
 
-    One difference from the reference: on MobileNetV2 at output stride 16 timm dilates the second and third block of the
-    160-channel stage by 2, which the reference leaves undilated; parameters and sizes are the same.
+    One difference from the reference: on MobileNetV2 at output stride 16, timm dilates the second and third block of
+    the 160-channel stage by 2, and the reference does not; parameters and sizes are the same.
 
     In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
     two values per channel; with that BatchNorm in eval mode one image is fine.
@@ -101,11 +101,11 @@ class DeepLabV3Plus(InnerNetwork):
         shallow, deep = maps
         deep = resize(self.pyramid(deep), shallow, self.align_corners)
         joined = torch.cat([deep, self.low_level(shallow)], dim=1)
-        # The pyramid output again, as a view: keeping the tensor itself as well would cost its memory twice.
+        # The pyramid output again, as a view: keeping the tensor as well would take its memory twice.
         return (joined,), (joined[:, : deep.shape[1]],)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier sees: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
+        """The input of the classifier: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
         return self.decoder(*self.inner(images).head)
 
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:

@@ -21,8 +21,8 @@ def load_direction_predictor(model: Model, checkpoint: str, device: torch.device
     network = predictor.network
     if not (isinstance(network, DeepLabV3Plus) and isinstance(network.classifier, CosineClassifier)):
         raise BadInput(
-            f"Prototypes are compared by cosines, and the network of {model.path} has none; train one with "
-            "--architecture deeplabv3plus --classifier cosine."
+            f"{model.path} has no cosine classifier, which prototypes need. Train a model with --architecture "
+            "deeplabv3plus --classifier cosine."
         )
     return predictor
 
@@ -37,7 +37,7 @@ def directions(
     """(3,H,W) u8 -> features (D,H,W) f32 and cosines (C,H,W) f32, averaged over ``scales`` and mirrored views.
 
     With ``grid`` (h,w) they are of that size.
-    The features of a view have unit length before they are brought to the size of the image, and at most that after.
+    The features of a view have unit length before they are resized to the image, and at most that afterwards.
     """
     network = predictor.network
     assert isinstance(network, DeepLabV3Plus)

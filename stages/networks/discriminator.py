@@ -1,9 +1,9 @@
-"""Tells label maps that belong to an image from predicted ones, an image and its map at a time."""
+"""The discriminator: tells real label maps from predicted ones, given with their images."""
 
 from torch import Tensor, nn
 
 SLOPE = 0.2
-"""Of the LeakyReLU below zero."""
+"""Slope of the LeakyReLU below zero."""
 
 DROPOUT = 0.5
 """Probability that a channel is dropped after each convolution but the last."""
@@ -13,12 +13,12 @@ class Discriminator(nn.Module):
     """Real or predicted, for whole pairs of a label map and an image (spec als4gan.md 3.2).
 
     Maps float pairs (B, C + 3, H, W), H and W at least 32, to a logit per pair (B, 1), whose sigmoid is the probability
-    that the pair is real, and to features (B, 8 * ``width``) to be matched. The first C channels are class
+    that the pair is real, and to features (B, 8 * ``width``) for feature matching. The first C channels are class
     probabilities or a one-hot label map, the last three the image in 0..1.
 
-    The mean over the whole map stands in place of the published pool of 20x20, which takes inputs of about 320 pixels
-    alone; parameters are the same. Weights are torch's own first ones: the same seed of torch gives the same. In
-    training mode channels are dropped, so scores that gate anything are had in eval mode.
+    The mean over the whole map replaces the published pool of 20x20, which only takes inputs of about 320 pixels; the
+    parameters are the same. Weights are initialised by torch: the same seed of torch gives the same. Training mode
+    drops channels, so compute scores for a gate in eval mode.
 
     Args:
         classes: C, at least 1, without the channel of any ignored label.

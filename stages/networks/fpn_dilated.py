@@ -1,4 +1,4 @@
-"""A feature pyramid on a dilated backbone whose levels all grow back to the input size before they are summed."""
+"""A feature pyramid on a dilated backbone whose levels are all upsampled to the input size before they are summed."""
 
 import functools
 
@@ -16,26 +16,26 @@ GROUPS = 32
 class DilatedFPN(nn.Module):
     """The FPN of PixelPick on a timm backbone (spec pixelpick.md 3.2; published at output stride 8 on resnet50).
 
-    Maps float images (B, 3, H, W) to logits (B, C, H, W); H and W must be multiples of ``pad_multiple``, else
-    ValueError. The parameters of ``backbone`` are the backbone, all others the head. There is no dropout, and no
-    BatchNorm in the head, so that a batch of one image can be trained on as far as the backbone allows.
+    Maps float images (B, 3, H, W) to logits (B, C, H, W); ValueError unless H and W are multiples of ``pad_multiple``.
+    The parameters of ``backbone`` are the backbone, all others the head. There is no dropout, and no BatchNorm in the
+    head, so that it can train on a batch of one image.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride, or half of ``head_width`` does not
-            fall into 32 groups.
+            divide into 32 groups.
     """
 
     def __init__(self, backbone: str, num_classes: int, output_stride: int, head_width: int, align_corners: bool):
         super().__init__()
         width = head_width // 2
         if head_width % (2 * GROUPS):
-            raise BadInput(f"head_width must be a multiple of {2 * GROUPS} for fpn-dilated, not {head_width}.")
+            raise BadInput(f"--head-width must be a multiple of {2 * GROUPS} for fpn-dilated, not {head_width}.")
         self.align_corners = align_corners
         self.pad_multiple: int = output_stride
         self.support = None
         self.backbone, channels, strides = build_backbone(backbone, output_stride, between=True)
         self.laterals = nn.ModuleList(nn.Conv2d(inputs, head_width, 1) for inputs in channels)
-        # One doubling per factor of two in the stride: two at stride 4, three at stride 8, so all end at input size.
+        # One doubling per factor of two in the stride: two at stride 4, three at stride 8, up to the input size.
         self.levels = nn.ModuleList(
             self._growing(head_width, width, doublings=stride.bit_length() - 1) for stride in strides
         )
@@ -56,12 +56,12 @@ class DilatedFPN(nn.Module):
         return nn.Sequential(*layers)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier sees: (B, 3, H, W) to (B, head_width / 2, H, W)."""
+        """The input of the classifier: (B, 3, H, W) to (B, head_width / 2, H, W)."""
         height, width = images.shape[-2:]
         if height % self.pad_multiple or width % self.pad_multiple:
             raise ValueError(
-                f"fpn-dilated needs height and width to be multiples of {self.pad_multiple}, not {height}x{width}: "
-                "pad the images."
+                f"fpn-dilated needs height and width to be multiples of {self.pad_multiple}, not {height}x{width}. "
+                "Pad the images."
             )
         maps = [lateral(level) for lateral, level in zip(self.laterals, self.backbone(images), strict=True)]
         for finer in reversed(range(len(maps) - 1)):

@@ -1,4 +1,4 @@
-"""Networks whose inside can be had: one pass through the backbone for the segmentation head and for support heads."""
+"""Networks that expose their features: one pass through the backbone serves the segmentation and the support heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from stages.networks.side_taps import run_with_taps
 
 
 class Inner(NamedTuple):
-    """What one pass over a batch leaves for the heads; every map is (B, K, h, w) with its own K, h and w.
+    """The features of a batch that heads read; each map is (B, K, h, w) with its own K, h and w.
 
-    ``sides`` are the feature maps of the three side heads from fine to coarse, none without support heads; ``head`` is
-    what the segmentation head reads; ``deep`` is what the prediction of lossiness reads beside the side logits, the
-    deepest last.
+    ``sides`` are the inputs of the three side heads from fine to coarse, empty without support heads; ``head`` are
+    those of the segmentation head; ``deep`` are those of the lossiness head besides the side logits, the deepest last.
     """
 
     sides: tuple[Tensor, ...]
@@ -24,10 +23,10 @@ class Inner(NamedTuple):
 
 @dataclass(frozen=True)
 class SupportPlan:
-    """What support heads have to know of an architecture (spec madbal.md 4.1).
+    """How support heads are attached to an architecture (spec madbal.md 4.1).
 
-    ``deep_channels`` are those of ``Inner.deep``; a convolution divides the last of them by ``reduction`` first, and
-    there is none where that is 1. ``mixing_mode`` is how the mixing head's output grows to the size of the side logits.
+    ``deep_channels`` are those of ``Inner.deep``; a convolution first divides the last of them by ``reduction``, unless
+    that is 1. ``mixing_mode`` is the interpolation of the mixing head's output to the size of the side logits.
     """
 
     deep_channels: tuple[int, ...]
@@ -56,7 +55,7 @@ class InnerNetwork(nn.Module):
         self.support = None
 
     def inner(self, images: Tensor) -> Inner:
-        """(B, 3, H, W) to what ``segment`` and ``support`` read."""
+        """(B, 3, H, W) to the inputs of ``segment`` and ``support``."""
         maps, sides = run_with_taps(self.backbone, images, self.side_taps)
         return Inner(sides, *self.head_inputs(maps))
 

@@ -1,4 +1,4 @@
-"""The pieces that the heads of our own networks share."""
+"""Layers that the heads of our own networks share."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class CosineClassifier(nn.Conv2d):
     """(B, inputs, h, w) to (B, outputs, h, w): the cosine of each feature and each class vector, over ``temperature``.
 
     Both are scaled to unit length, so only directions count (spec multi_class_query.md 8). In float32 under autocast
-    too: divided by a temperature of 0.1, the rounding of bfloat16 would be larger than what tells classes apart.
+    too: divided by a temperature of 0.1, the rounding of bfloat16 would exceed the differences between classes.
     """
 
     def __init__(self, inputs: int, outputs: int, temperature: float):
@@ -42,26 +42,26 @@ class CosineClassifier(nn.Conv2d):
 
 
 def initialise_convolutions(module: nn.Module) -> None:
-    """Draw every convolution kernel in ``module`` Kaiming normal (fan-in, gain sqrt(2)); biases stay as they are."""
+    """Draw each convolution kernel in ``module`` Kaiming normal (fan-in, gain sqrt(2)); biases stay as they are."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
 
 def resize(features: Tensor, like: Tensor, align_corners: bool) -> Tensor:
-    """``features`` (B, K, h, w), bilinearly brought to the height and width of ``like`` (B, L, H, W)."""
+    """``features`` (B, K, h, w), resized bilinearly to the height and width of ``like`` (B, L, H, W)."""
     return resize_to(features, like.shape[-2:], align_corners)
 
 
 def resize_to(features: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """``features`` (B, K, h, w), bilinearly brought to the height and width ``size``."""
+    """``features`` (B, K, h, w), resized bilinearly to the height and width ``size``."""
     return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def refuse_single_image(norm: nn.Module, features: Tensor, architecture: str) -> None:
-    """Raise ValueError where ``norm``, over one pooled value per image, is to train on a batch of one image."""
+    """Raise ValueError if ``norm``, over one pooled value per image, is in training mode on a batch of one image."""
     if norm.training and features.shape[0] == 1:
         raise ValueError(
-            f"{architecture} cannot train on a batch of one image, for the BatchNorm of its pooling branch needs two "
-            "values per channel: use a batch size of 2 or more and drop an incomplete last batch of one."
+            f"{architecture} cannot train on a batch of one image: the BatchNorm of its pooling branch needs two "
+            "values per channel. Use a batch size of 2 or more and drop an incomplete last batch of one."
         )

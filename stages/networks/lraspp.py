@@ -1,4 +1,4 @@
-"""LR-ASPP: a light head that weighs the deep features by their mean and adds a classifier of shallow ones."""
+"""LR-ASPP: a light head that weights deep features by their mean and adds a classifier of shallow ones."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class LRASPP(InnerNetwork):
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
     the backbone; ``classifier`` is torchvision's head with its own initialisation. There is no BatchNorm after its
-    pooling, so that a batch of one image can be trained on as far as the backbone allows.
+    pooling, so that the head can train on a batch of one image.
 
     Two differences from torchvision on MobileNetV3-Large, neither of them in parameters or sizes: the shallow features
     are the output of the whole 40-channel stage, not of its first block, and timm leaves the first block of the
@@ -54,5 +54,5 @@ class LRASPP(InnerNetwork):
         return LiteHead(self.low, self.high, outputs, HEAD_WIDTH)
 
     def support_plan(self, lossiness_width: int) -> SupportPlan:
-        # Published with 256 channels where the other two architectures have 512.
+        # Published with 256 channels; the other two architectures have 512.
         return SupportPlan((self.low, self.high), 2, max(1, lossiness_width // 2))

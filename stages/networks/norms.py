@@ -1,13 +1,13 @@
-"""BatchNorm that keeps the statistics it has."""
+"""BatchNorm with fixed statistics."""
 
 from torch import nn
 
 
 def freeze_norm(network: nn.Module) -> None:
-    """Put every BatchNorm of ``network`` into eval mode, which normalises by the running statistics and leaves them.
+    """Put every BatchNorm of ``network`` into eval mode, so that it uses its running statistics and keeps them.
 
     For training from pretrained statistics with batches too small for their own (spec als4gan.md 7, D5; check 24).
-    ``network.train()`` undoes it, so it is called after each. Scales and shifts go on learning unless an optimiser
+    ``network.train()`` undoes it, so call it after each ``train()``. Scales and shifts still learn unless an optimiser
     leaves them out.
     """
     for module in network.modules():

@@ -33,16 +33,16 @@ def scaled_images(images: Tensor, scale: float) -> Tensor:
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on ``device``, its convolutions in the layout that is fastest there."""
+    """The network on ``device``, with its convolutions in the layout that is fastest there."""
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def in_parts(images: Tensor) -> Sequence[Tensor]:
-    """What of a batch goes through a network together: all of it, on a CPU one by one.
+    """The parts of a batch that go through a network together: all of it, or on a CPU each image alone.
 
-    There the last bits of a small convolution depend on the batch, and batching gains next to nothing.
+    On a CPU the last bits of a small convolution depend on the batch, and batching saves almost no time.
     """
     return images.split(1) if images.device.type == "cpu" else [images]
 
@@ -58,7 +58,7 @@ class Predictor:
     precision: str = "auto"
 
     def prepared(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) u8 or f32 in 0..255 -> normalised f32 on the device, as the network takes them.
+        """(B,3,H,W) u8 or f32 in 0..255 -> normalised f32 on the device, the input of the network.
 
         Padded at the bottom and right by reflection to the network's multiple.
         """
@@ -72,7 +72,7 @@ class Predictor:
         return images.contiguous(memory_format=torch.channels_last)
 
     def logits(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits; the pad is cut off again."""
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, with the padding cut off."""
         height, width = images.shape[-2:]
         images = self.prepared(images)
         with torch.inference_mode(), forward_precision(self.precision, self.device):
@@ -80,7 +80,7 @@ class Predictor:
         return out[..., :height, :width].float().contiguous()
 
     def support_maps(self, images: Tensor) -> tuple[Tensor, SupportMaps]:
-        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and what the support heads say, of the same size."""
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and the maps of the support heads at the same size."""
         height, width = images.shape[-2:]
         prepared = self.prepared(images)
         found: list[list[Tensor]] = []
@@ -132,7 +132,7 @@ def load_predictor(model: Model, checkpoint: str, device: torch.device, precisio
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of one size: ids, (B,3,H,W) u8, and (B,H,W) u8 masks where asked for."""
+    """Images of one size: ids, (B,3,H,W) u8, and (B,H,W) u8 masks if they were requested."""
 
     ids: list[str]
     images: Tensor
@@ -140,7 +140,7 @@ class ImageBatch:
 
 
 def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool = False) -> Iterator[ImageBatch]:
-    """Batches of consecutive images of equal size, the next one read while the current one is worked on."""
+    """Batches of consecutive images of equal size; the next one is read while the current one is processed."""
 
     def read(batch: list[str]) -> ImageBatch:
         images = torch.from_numpy(np.stack([dataset.image(image) for image in batch])).permute(0, 3, 1, 2)
@@ -167,7 +167,7 @@ def image_logits(
 
 
 def equal_size_groups(ids: Sequence[str], sizes: dict[str, Size], most: int) -> list[list[str]]:
-    """``ids`` in order, cut where the size changes or ``most`` are together."""
+    """``ids`` in order, in groups of equal size with at most ``most`` images."""
     groups: list[list[str]] = []
     for image in ids:
         if groups and len(groups[-1]) < most and sizes[groups[-1][0]] == sizes[image]:

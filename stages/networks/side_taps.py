@@ -10,16 +10,16 @@ from stages.networks.timm_backbone import weightless_backbone
 from stages.runtime.errors import BadInput
 
 COUNT = 3
-"""Side heads there are."""
+"""Number of side heads."""
 
 FINEST = 4
-"""Stride that taps are chosen from on where none are named."""
+"""Finest stride of the default taps."""
 
 PROBED = 256
-"""Side of the image that the strides are measured on, a multiple of all of them."""
+"""Side in pixels of the image that strides are measured on, a multiple of all of them."""
 
 CONTAINERS = ("body.", "model.")
-"""What timm puts before a module's name where it wraps the model to get at its feature maps."""
+"""Prefixes that timm adds to a module's name if it wraps the model to get its feature maps."""
 
 TAPS_REMEDY = "Pass three modules of the backbone with --side-taps"
 
@@ -35,10 +35,10 @@ class SideTaps(NamedTuple):
 def run_with_taps(
     backbone: nn.Module, images: Tensor, modules: Iterable[str]
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """The feature maps that ``backbone`` gives, and the outputs of the named ``modules`` within it in their order.
+    """The feature maps that ``backbone`` returns, and the outputs of the named ``modules`` within it in their order.
 
-    The hooks live only as long as the call: nothing keeps a tensor afterwards, and copies of the network carry none. A
-    layer that works in place on a module's output shows in it. Not for one network in several threads at a time.
+    The hooks live only as long as the call: nothing keeps a tensor afterwards, and copies of the network have none. A
+    layer that works in place on a module's output changes it here too. Not for one network in several threads at once.
     """
     found: dict[str, Tensor] = {}
     handles = []
@@ -66,7 +66,7 @@ def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = (
     spellings = {plain_module_name(name): name for name in shapes}
     if names:
         if len(set(names)) != COUNT or len(names) != COUNT:
-            raise BadInput(f"side_taps must name {COUNT} different modules, not {', '.join(names)}.")
+            raise BadInput(f"--side-taps must name {COUNT} different modules, not {', '.join(names)}.")
     else:
         tapped = [tap["module"] for tap in probe.feature_info.info[:-1] if tap["reduction"] >= FINEST]
         names = tuple(name for name in tapped[-COUNT:] if plain_module_name(name) in spellings)
@@ -86,8 +86,8 @@ def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = (
     strides = tuple(shapes[module][1] for module in modules)
     if list(strides) != sorted(strides):
         raise BadInput(
-            f"side_taps must go from fine to coarse; the strides of {', '.join(names)} are "
-            f"{', '.join(map(str, strides))}: name them in the order of their strides."
+            f"--side-taps must go from fine to coarse, but the strides of {', '.join(names)} are "
+            f"{', '.join(map(str, strides))}. Pass them in the order of their strides."
         )
     return SideTaps(modules, channels, strides)
 
@@ -100,7 +100,7 @@ def _keeper(found: dict[str, Tensor], name: str) -> Any:
 
 
 def _map_shapes(probe: nn.Module) -> dict[str, tuple[int, int]]:
-    """Channels and stride of every module within the backbone ``probe`` that puts out one square map of features."""
+    """Channels and stride of each module within the backbone ``probe`` that returns one square map of features."""
     outputs: dict[str, Any] = {}
     for name, module in probe.named_modules():
         if name:
@@ -118,14 +118,14 @@ def _map_shapes(probe: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def plain_module_name(name: str) -> str:
-    """A module's name alike whether timm nests it or flattens it: ``stages.0`` and ``stages_0``."""
+    """A module's name, the same whether timm nests it or flattens it: ``stages.0`` and ``stages_0``."""
     for container in CONTAINERS:
         name = name.removeprefix(container)
     return name.replace(".", "_")
 
 
 def _candidates(shapes: dict[str, tuple[int, int]]) -> str:
-    """The blocks and stages with their channels and strides; what lies deeper within them is too much to list."""
+    """The blocks and stages with their channels and strides, without the modules inside blocks."""
     return ", ".join(
         f"{name} ({channels}@{stride})"
         for name, (channels, stride) in shapes.items()

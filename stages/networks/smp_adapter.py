@@ -1,4 +1,4 @@
-"""Every other architecture, by name, from segmentation-models-pytorch."""
+"""The networks of segmentation-models-pytorch, by name."""
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class SmpNetwork(nn.Module):
     of ``backbone`` (its encoder) are the backbone, all others the head.
 
     Raises:
-        BadInput: the architecture or the encoder is unknown (with close names), or the two do not go together.
+        BadInput: the encoder is unknown (the message names close ones), or the two do not go together.
     """
 
     def __init__(self, architecture: str, encoder: str, num_classes: int):
@@ -22,9 +22,9 @@ class SmpNetwork(nn.Module):
         check_encoder(encoder)
         try:
             self.model = smp.create_model(architecture, encoder, encoder_weights=None, classes=num_classes)
-        except Exception as error:  # smp and timm refuse a pair with whatever exception comes first
+        except Exception as error:  # smp and timm raise any kind of exception for a pair that does not fit
             raise BadInput(
-                f"Architecture {architecture} cannot be built on the backbone {encoder} ({error}): choose another one."
+                f"Architecture {architecture} cannot be built on backbone {encoder} ({error}). Choose another backbone."
             ) from error
         self.support = None
         strides = getattr(self.backbone, "output_strides", None) or [self.backbone.output_stride]
@@ -46,5 +46,5 @@ def check_encoder(name: str) -> None:
     elif name not in smp.encoders.encoders:
         prefixed = [TIMM_PREFIX + name] if is_timm_name(name) else []
         if prefixed:
-            raise BadInput(f"Unknown encoder {name!r}: for the timm model of that name write {prefixed[0]}.")
+            raise BadInput(f"Unknown encoder {name!r}. Pass {prefixed[0]} for the timm model of that name.")
         raise unknown_name("encoder", name, smp.encoders.encoders)

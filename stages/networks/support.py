@@ -1,7 +1,7 @@
-"""Support heads: what the intermediate features would predict, where to trust which, and where the loss is high.
+"""Support heads: predictions of intermediate features, weights to mix them, and a prediction of where the loss is high.
 
-They read a segmentation network from outside (spec madbal.md 4.1): its parameters and theirs are disjoint, and without
-them it computes the same.
+They read a segmentation network from outside (spec madbal.md 4.1): its parameters and theirs are disjoint, and the
+network computes the same without them.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from stages.networks.side_taps import SideTaps, find_side_taps
 from stages.settings.network import SupportHeadSettings
 
 KERNEL = 5
-"""Of the transposed convolutions of the coarser side heads."""
+"""Side of the transposed convolutions of the coarser side heads."""
 
 LOSSINESS_CHANNELS = 64
 """Channels after the second convolution of the lossiness head."""
 
 SQUEEZED_CHANNELS = 4
-"""Channels that its squeeze-excitation goes through."""
+"""Channels of the bottleneck of its squeeze-excitation."""
 
 
 class SupportMaps(NamedTuple):
@@ -38,10 +38,10 @@ class SupportMaps(NamedTuple):
 
 
 class SupportHeads(nn.Module):
-    """Side classifiers at three depths, a map of how to mix them, and a prediction of where the loss is high.
+    """Side classifiers at three depths, a map of weights to mix them, and a prediction of where the loss is high.
 
-    ``mixer`` is a segmentation head with three outputs that reads ``Inner.head``. Weights are drawn by ``reset``. Where
-    the head pools into a BatchNorm, training on a batch of one image raises ValueError as for the network.
+    ``mixer`` is a segmentation head with three outputs that reads ``Inner.head``. ``reset`` draws the weights. If the
+    head pools into a BatchNorm, training on a batch of one image raises ValueError as it does for the network.
     """
 
     def __init__(self, mixer: nn.Module, plan: SupportPlan, taps: SideTaps, num_classes: int):
@@ -62,7 +62,7 @@ class SupportHeads(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Draw all weights anew (spec madbal.md 4.3): convolutions Kaiming normal, linear layers N(0, 1e-4).
+        """Draw all weights again (spec madbal.md 4.3): convolutions Kaiming normal, linear layers N(0, 1e-4).
 
         BatchNorm starts at weight 1, bias 1e-4 and fresh statistics; transposed convolutions and the biases of
         convolutions start as torch has them.
@@ -91,14 +91,14 @@ class SupportHeads(nn.Module):
         return SupportMaps(sides, mixing, lossiness.float())
 
     def forward(self, inner: Inner, size: Sequence[int]) -> SupportMaps:
-        """The maps at the height and width ``size``; ``mixing`` is a softmax before it grows, not after."""
+        """The maps at the height and width ``size``; the softmax of ``mixing`` is taken before it is resized."""
         maps = self.coarse(inner)
         sides = brought_to(maps.sides.flatten(1, 2), size).unflatten(1, maps.sides.shape[1:3])
         return SupportMaps(sides, brought_to(maps.mixing, size), brought_to(maps.lossiness, size))
 
 
 class Residual(nn.Module):
-    """(B, K, h, w) plus what two convolutions with a ReLU between make of it."""
+    """(B, K, h, w) plus the output of two convolutions with a ReLU between them."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -113,7 +113,7 @@ class Residual(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """(B, K, h, w) times one factor in 0..1 per image and channel, drawn from the means of all channels."""
+    """(B, K, h, w) times one factor in 0..1 per image and channel, computed from the means of all channels."""
 
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
@@ -129,7 +129,7 @@ class SqueezeExcite(nn.Module):
 
 
 def lossiness_head(inputs: int, width: int) -> nn.Sequential:
-    """(B, inputs, h, w) to logits (B, 2, h, w); as published, nothing lies between the first two convolutions."""
+    """(B, inputs, h, w) to logits (B, 2, h, w); as published, without a layer between the first two convolutions."""
     return nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1),
         nn.Conv2d(width, LOSSINESS_CHANNELS, 3, padding=1),
@@ -142,7 +142,7 @@ def lossiness_head(inputs: int, width: int) -> nn.Sequential:
 def growing_classifier(channels: int, num_classes: int, stride: int) -> nn.ConvTranspose2d:
     """(B, channels, h, w) to (B, num_classes, stride * h, stride * w).
 
-    With the least padding that can do it: 2 for a stride of 2 and 1 for 4, as published.
+    With the least padding that allows it: 2 for a stride of 2 and 1 for 4, as published.
     """
     padding = max(0, -((stride - KERNEL) // 2))
     return nn.ConvTranspose2d(
@@ -151,13 +151,13 @@ def growing_classifier(channels: int, num_classes: int, stride: int) -> nn.ConvT
 
 
 def cut_to(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """``logits`` without what reaches beyond ``size``; odd sizes, rounded up at each stride, grow back too far."""
+    """``logits`` cropped to ``size``: odd sizes, rounded up at each stride, become too large when upsampled."""
     height, width = size
     return brought_to(logits[..., :height, :width], size)
 
 
 def brought_to(features: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """``features`` (B, K, h, w) at the height and width ``size``, corners not aligned; as they are if they have it."""
+    """``features`` (B, K, h, w) resized to height and width ``size``, corners not aligned."""
     if features.shape[-2:] == tuple(size):
         return features
     if mode == "nearest":
@@ -169,7 +169,7 @@ def add_support(network: InnerNetwork, settings: SupportHeadSettings) -> None:
     """Add support heads for the classes of ``network``, on torch's default device; its other weights stay.
 
     Raises:
-        BadInput: the side taps are not there (see ``find_side_taps``).
+        BadInput: the side taps do not exist (see ``find_side_taps``).
     """
     taps = find_side_taps(network.backbone_name, network.output_stride, settings.side_taps)
     mixer = network.new_head(len(taps.modules))

@@ -13,13 +13,13 @@ from stages.runtime.errors import BadInput
 def build_backbone(
     name: str, output_stride: int, finest: int | None = 4, between: bool = False
 ) -> tuple[nn.Module, list[int], list[int]]:
-    """A timm backbone with random weights that gives its feature maps at stride ``finest`` and at ``output_stride``.
+    """A timm backbone with random weights that returns its feature maps at stride ``finest`` and ``output_stride``.
 
     Args:
         name: timm name, with or without ``tu-``.
         output_stride: input size over size of the last feature map; coarser stages are dilated instead of strided.
         finest: stride of the first feature map, the first one of that stride; None: the last feature map alone.
-        between: also give the feature maps between those two.
+        between: also return the feature maps between those two.
 
     Returns:
         The module, mapping (B, 3, H, W) to a list of feature maps from fine to coarse; their channels; their strides.
@@ -30,7 +30,7 @@ def build_backbone(
     name = timm_name(name)
     try:
         probe = weightless_backbone(name, output_stride)
-    except Exception as error:  # a timm model refuses an option with whatever exception comes first
+    except Exception as error:  # timm models raise any kind of exception for an option they do not take
         raise _unsuitable(name, output_stride, finest) from error
     strides = [tap["reduction"] for tap in probe.feature_info.info]
     last = len(strides) - 1
@@ -45,8 +45,8 @@ def build_backbone(
 def weightless_backbone(name: str, output_stride: int) -> Any:
     """The timm backbone ``name`` with all of its feature maps, on the meta device.
 
-    It tells what maps there are without spending time or random numbers on weights; its modules have the names that
-    those of ``build_backbone`` have. Raises what timm raises, which is any exception.
+    It shows which maps there are without spending time or random numbers on weights; its modules have the same names
+    as those of ``build_backbone``. Raises whatever timm raises.
     """
     with torch.device("meta"):
         return timm.create_model(timm_name(name), features_only=True, output_stride=output_stride)
@@ -55,7 +55,7 @@ def weightless_backbone(name: str, output_stride: int) -> Any:
 def _unsuitable(name: str, output_stride: int, finest: int | None) -> BadInput:
     maps = "a feature map" if finest is None else f"feature maps at stride {finest} and"
     return BadInput(
-        f"Backbone {name} cannot give {maps} at output stride {output_stride}: choose another "
-        "output stride, a dilatable convolutional backbone such as mobilenetv2_100 or resnet50, or an architecture of "
-        "segmentation-models-pytorch such as unet with the backbone tu-" + name + "."
+        f"Backbone {name} cannot give {maps} at output stride {output_stride}. Choose another output stride, a "
+        "dilatable convolutional backbone such as mobilenetv2_100 or resnet50, or an architecture of "
+        f"segmentation-models-pytorch such as unet with the backbone tu-{name}."
     )

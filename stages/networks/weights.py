@@ -18,15 +18,15 @@ from stages.networks.smp_adapter import SmpNetwork
 from stages.runtime.errors import BadInput
 
 NEEDED_SHARE = 0.95
-"""Share of the backbone's tensors that a file must hold by name and shape."""
+"""Share of the backbone's tensors that a file must contain by name and shape."""
 
 NESTINGS = ("model", "model_state_dict", "state_dict")
-"""Keys under which training scripts keep the tensors of a network."""
+"""Keys under which training scripts store the tensors of a network."""
 
 WRAPPERS = ("module.", "encoder.", "encoder_q.", "backbone.", "model.")
-"""Prefixes that wrappers put before the names of a backbone; MoCo files (pixelpick.md 3.2) have ``encoder_q.``."""
+"""Prefixes that wrappers add to the names of a backbone; MoCo files (pixelpick.md 3.2) have ``encoder_q.``."""
 
-WEIGHTS_REMEDY = "give the file of weights with --weights, or --weights none for random ones."
+WEIGHTS_REMEDY = "Pass a file with --weights, or --weights none for random weights."
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,7 +37,7 @@ class WeightsReport:
     """Where the weights of a backbone came from and how much of it they cover.
 
     ``matched`` of ``total`` tensors were set, not counting BatchNorm's ``num_batches_tracked``; ``sha256`` is that of
-    the file, or None where there was none.
+    the file, or None without a file.
     """
 
     source: str
@@ -50,8 +50,8 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
     """Set the backbone of ``network`` to pretrained weights; the head stays as it is.
 
     A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
-    Tensors are matched by name and shape, whatever wrapper prefixes either side has and whatever else the file holds
-    (classifiers, other heads); the values are converted to the dtype of the network. The backbone is left untouched
+    Tensors are matched by name and shape; wrapper prefixes on either side and other tensors in the file (classifiers,
+    other heads) are ignored, and values are converted to the dtype of the network. The backbone is left untouched
     unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; the few others
     keep their random values. (PixelPick check A12.)
 
@@ -85,7 +85,7 @@ def backbone_statistics(backbone_name: str) -> tuple[tuple[float, ...], tuple[fl
     ``inceptionresnetv2`` were trained otherwise, and timm has both under ``tu-inception_...``.)
 
     Raises:
-        BadInput: neither library has the name; close matches are named.
+        BadInput: neither library has the name; the message names close matches.
     """
     if not backbone_name.startswith(TIMM_PREFIX) and not is_timm_name(backbone_name):
         if backbone_name in smp.encoders.encoders:
@@ -96,7 +96,7 @@ def backbone_statistics(backbone_name: str) -> tuple[tuple[float, ...], tuple[fl
 
 
 def _timm_config(name: str) -> Any:
-    """What timm knows of the pretrained weights of ``name``, which without a tag are those of the default tag."""
+    """timm's configuration of the pretrained weights of ``name``; without a tag those of the default tag."""
     return timm.models.get_pretrained_cfg(name, allow_unregistered=False)
 
 
@@ -105,7 +105,7 @@ def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Ten
     smp_encoder = from_smp and not backbone_name.startswith(TIMM_PREFIX)
     name = backbone_name if smp_encoder else timm_name(backbone_name)
     try:
-        # Building the model that carries the weights draws random ones first; nobody else may notice.
+        # Building the model that has the weights draws random ones first, which must not move the global stream.
         with torch.random.fork_rng(devices=[]):
             if smp_encoder:
                 return f"smp {name} imagenet", smp.encoders.get_encoder(name, weights="imagenet").state_dict()
@@ -113,37 +113,37 @@ def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Ten
             return f"timm {config.architecture}.{config.tag}", timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub clients raise a dozen kinds, some of them from libraries of their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadInput(f"No ImageNet weights for {backbone_name} could be had ({reason}): {WEIGHTS_REMEDY}") from error
+        raise BadInput(f"Cannot download ImageNet weights for {backbone_name}: {reason}. {WEIGHTS_REMEDY}") from error
 
 
 def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
-    """The tensors of a file by name, and the SHA-256 of the very bytes that they were read from."""
+    """The tensors of a file by name, and the SHA-256 of the bytes that they were read from."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"Weights {str(path)!r} cannot be read ({error.strerror}): {WEIGHTS_REMEDY}") from error
+        raise BadInput(f"Weights {str(path)!r} cannot be read: {error.strerror}. {WEIGHTS_REMEDY}") from error
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load(data)
         else:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes can make the readers fail in any way; none of them is ours to mend
+    except Exception as error:  # damaged bytes can make the readers fail in any way
         raise BadInput(
-            f"Weights {str(path)!r} are damaged, or hold more than plain tensors, which is refused unread: "
+            f"Weights {str(path)!r} were not loaded: the file is damaged or contains more than plain tensors. "
             f"{WEIGHTS_REMEDY}"
         ) from error
-    # Each key is looked for once, so that a file that nests itself in itself comes to an end too.
+    # Each key is looked up once, so that a file nested in itself ends as well.
     for key in NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise BadInput(f"Weights {str(path)!r} hold no tensors by name: {WEIGHTS_REMEDY}")
+        raise BadInput(f"Weights {str(path)!r} contain no tensors by name. {WEIGHTS_REMEDY}")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     return tensors, hashlib.sha256(data).hexdigest()
 
 
-def _plain(name: str) -> str:
-    """A tensor's name without wrappers, and alike whether timm nests a module or flattens it for feature maps.
+def plain_tensor_name(name: str) -> str:
+    """A tensor's name without wrappers, the same whether timm nests a module or flattens it for feature maps.
 
     ``module.stages.0.conv.weight`` and ``stages_0.conv.weight`` are the same tensor.
     """
@@ -153,24 +153,24 @@ def _plain(name: str) -> str:
 
 
 def _counted(backbone: nn.Module) -> list[str]:
-    """The names of the backbone's tensors that carry something learnt."""
+    """The names of the backbone's tensors that are learned or measured."""
     return [name for name in backbone.state_dict() if not name.endswith("num_batches_tracked")]
 
 
 def _fill(
     backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backbone_name: str, needed: tuple[str, ...]
 ) -> tuple[int, int]:
-    """Copy ``tensors`` into the backbone; how many of how many counted ones there were."""
+    """Copy ``tensors`` into the backbone; returns how many of its counted tensors matched, and how many it has."""
     targets = backbone.state_dict()
-    wanted = {_plain(name) for name in targets}
+    wanted = {plain_tensor_name(name) for name in targets}
     origins: dict[str, str] = {}
     for name in tensors:
-        if (plain := _plain(name)) in wanted and origins.setdefault(plain, name) != name:
+        if (plain := plain_tensor_name(name)) in wanted and origins.setdefault(plain, name) != name:
             raise BadInput(
-                f"Weights {source!r} hold the same tensor twice, as {origins[plain]} and as {name}: "
-                "keep one of the two networks in the file."
+                f"Weights {source!r} contain the same tensor twice, as {origins[plain]} and as {name}. "
+                "Keep one of the two networks in the file."
             )
-    found = {name: tensors[origins[_plain(name)]] for name in targets if _plain(name) in origins}
+    found = {name: tensors[origins[plain_tensor_name(name)]] for name in targets if plain_tensor_name(name) in origins}
     fitting = {name: tensor for name, tensor in found.items() if tensor.shape == targets[name].shape}
 
     counted = _counted(backbone)
@@ -184,13 +184,13 @@ def _fill(
         ]
         raise BadInput(
             f"Weights {source!r} fit only {matched / len(counted):.1%} of the backbone {backbone_name} "
-            f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed); missing: {_first(missing)}; "
-            f"of another shape: {_first(unlike)}. Give the weights of this very backbone, or --weights none."
+            f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed). Missing: {_first(missing)}; "
+            f"of another shape: {_first(unlike)}. Pass weights of this backbone, or --weights none."
         )
     if lacking := [name for name in needed if name not in fitting]:
         raise BadInput(
-            f"Weights {source!r} lack the pretrained head of the backbone {backbone_name}, or have another one "
-            f"({_first(lacking)}): give weights that have it, or leave reference_head out."
+            f"Weights {source!r} lack the pretrained head of the backbone {backbone_name}, or have a different one "
+            f"({_first(lacking)}). Pass weights that have it, or leave out --reference-head."
         )
     with torch.no_grad():
         for name, tensor in fitting.items():

@@ -17,7 +17,7 @@ def compare_runs(
 ) -> None:
     """Prints a table (round, answers per image, clicks, mIoU per run) and draws mIoU over clicks."""
     if checkpoint not in ("last", "best"):
-        raise BadInput(f"--checkpoint is last or best, not {checkpoint!r}.")
+        raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
     found = {name: read_run(path, checkpoint, evaluation) for name, path in zip(run_names(runs), runs, strict=True)}
     reached = None if full is None else read_run(full, checkpoint)[-1]
     splits = {entry["split"] for entries in found.values() for entry in entries}
@@ -25,7 +25,8 @@ def compare_runs(
         splits.add(reached["split"])
     if len(splits) > 1:
         raise BadInput(
-            f"The runs were evaluated on different splits ({', '.join(sorted(splits))}); evaluate them alike."
+            f"The runs were evaluated on different splits ({', '.join(sorted(splits))}). Evaluate all on the "
+            "same split."
         )
     title = f"mIoU (%) on {splits.pop()}, {checkpoint} epoch"
     table = Table("round", "asked/image", "clicks", *found, title=title, title_justify="left")
@@ -74,7 +75,7 @@ def read_run(folder: Path, checkpoint: str, evaluation: str = "evaluation") -> l
                     entry = {"asked": asked, "clicks": cost["clicks"], "miou": 100 * model["miou"]}
                     entries.append(entry | {"split": report["split"]})
         except (KeyError, ValueError, TypeError) as error:
-            raise BadInput(f"{path} is not an evaluation written by alseg; remove it or evaluate again.") from error
+            raise BadInput(f"{path} is not an evaluation written by alseg. Remove it or evaluate again.") from error
     if not entries:
-        raise BadInput(f"There is no {evaluation}.json with {checkpoint} weights below {folder}; run its rounds first.")
+        raise BadInput(f"There is no {evaluation}.json with {checkpoint} weights below {folder}. Run its rounds first.")
     return sorted(entries, key=lambda entry: entry["clicks"])

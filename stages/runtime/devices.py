@@ -10,7 +10,7 @@ from stages.runtime.errors import BadInput
 def choose_device(name: str) -> torch.device:
     """The device called ``name`` (auto, cpu, cuda); BadInput when CUDA is asked for and absent."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("There is no CUDA device here; use --device auto or --device cpu.")
+        raise BadInput("No CUDA device is available. Use --device auto or --device cpu.")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True

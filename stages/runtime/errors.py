@@ -19,4 +19,4 @@ class StageFailed(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked the stage to stop; its state is saved and the same command goes on from there: exit code 75."""
+    """A signal asked the stage to stop; its state is saved and run the same command to continue: exit code 75."""

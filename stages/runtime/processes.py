@@ -58,10 +58,10 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise StageFailed(
-            "A worker process ended without an answer, most likely for lack of memory: give fewer --workers."
+            "A worker process ended without an answer, most likely for lack of memory. Lower --workers."
         ) from None
     except MemoryError as error:
-        raise StageFailed(f"Not enough memory for {workers} processes: give fewer --workers. ({error})") from error
+        raise StageFailed(f"Not enough memory for {workers} processes ({error}). Lower --workers.") from error
     finally:
         # First the leash: without it the executor would wait for what the workers are doing, and after the death of
         # one for the others, whom it sends a SIGTERM that they do not hear.

@@ -1,5 +1,6 @@
 """Where the shipped descriptions and recipes lie: inside the package once installed, beside it in a checkout."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from stages.runtime.errors import BadInput
@@ -21,11 +22,13 @@ def find_toml(kind: str, name_or_path: str) -> Path:
         path = Path(name_or_path)
         if path.is_file():
             return path
-        raise BadInput(f"There is no file {path}; give the path of a TOML file or a shipped name.")
+        raise BadInput(f"There is no file {path}. Pass the path of a TOML file or a shipped name.")
     path = data_folder(kind) / f"{name_or_path}.toml"
     if path.is_file():
         return path
-    known = ", ".join(sorted(file.stem for file in data_folder(kind).glob("*.toml")))
+    names = sorted(file.stem for file in data_folder(kind).glob("*.toml"))
+    close = get_close_matches(name_or_path, names, n=3)
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
     raise BadInput(
-        f"There is no shipped {kind[:-1]} called {name_or_path!r}; known are {known} (or give a .toml file)."
+        f"Unknown {kind[:-1]} {name_or_path!r}. {hint}Choose one of {', '.join(names)}, or pass a TOML file."
     )

@@ -13,7 +13,7 @@ KEEP = 2
 
 
 class Checkpoints:
-    """The checkpoints of one training; the name holds the request's key, so another's is never taken for ours."""
+    """The checkpoints of one training; file names contain the request's key, so that others are never loaded."""
 
     def __init__(self, output: Path, key: str):
         self.folder = work_folder(output)
@@ -24,7 +24,7 @@ class Checkpoints:
         return sorted(self.folder.glob(f"step-*-{self.key[:16]}.pt"))
 
     def remove_others(self) -> None:
-        """Removes what other requests and dead processes left."""
+        """Removes the files of other requests and of dead processes."""
         if self.folder.is_dir():
             for path in set(self.folder.iterdir()) - set(self.paths()):
                 path.unlink(missing_ok=True)
@@ -42,7 +42,7 @@ class Checkpoints:
         for path in reversed(self.paths()):
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # a damaged checkpoint costs the time since the one before, not the run
+            except Exception:  # a damaged checkpoint only costs the steps since the previous one
                 continue
             if content.get("key") == self.key:
                 return content["state"]

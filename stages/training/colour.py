@@ -1,4 +1,4 @@
-"""Colour augmentation on the device: jitter, grey, blur, with draws made per sample beforehand."""
+"""Colour augmentation on the device: jitter, grey, blur; each sample's draws are made beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from stages.settings.train import AugmentationSettings
 
 @dataclass(frozen=True)
 class ColourDraw:
-    """What happens to one sample: jitter operations in their order with factors, grey or not, blur sigma or 0.
+    """The augmentation of one sample: jitter operations in order with factors, grey or not, blur sigma or 0.
 
-    ``kernel`` is the side of the blur's kernel; 0: the one of the image's size, 1: nothing is blurred.
+    ``kernel`` is the side of the blur's kernel; 0: from the image's size, 1: no blur.
     """
 
     jitter: tuple[tuple[str, float], ...]
@@ -54,7 +54,7 @@ def draw_colour(settings: AugmentationSettings, generator: np.random.Generator) 
 
 
 def sigma_kernel_size(sigma: float) -> int:
-    """floor(3.3 sigma), up to odd: 1 below 0.607, where nothing happens, then 3, from 1.213 on 5."""
+    """floor(3.3 sigma), up to odd: 1 below 0.607 (no blur), then 3, from 1.213 on 5."""
     return int(3.3 * sigma) // 2 * 2 + 1
 
 
@@ -64,7 +64,7 @@ def blur_kernel_size(height: int, width: int) -> int:
 
 
 def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
-    """Separable Gaussian blur of (3,H,W) f32 with reflected borders; torchvision's, at 2k instead of k² products."""
+    """Separable Gaussian blur of (3,H,W) f32 with reflected borders, as in torchvision at 2k instead of k² products."""
     positions = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
     kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, -1)
@@ -75,11 +75,11 @@ def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
 
 
 def augment_colour(images: Tensor, draws: Sequence[ColourDraw]) -> Tensor:
-    """(B,3,H,W) f32 in [0,1] -> the same, augmented sample by sample."""
+    """(B,3,H,W) f32 in [0,1] -> the same shape, each sample augmented by its own draw."""
     if not any(draw.jitter or draw.grey or draw.sigma for draw in draws):
         return images
     of_image = blur_kernel_size(*images.shape[-2:])
-    widest = 2 * min(images.shape[-2:]) - 1  # reflection reaches no further
+    widest = 2 * min(images.shape[-2:]) - 1  # the widest that reflection allows
     done = []
     for image, draw in zip(images, draws, strict=True):
         for name, factor in draw.jitter:

@@ -1,4 +1,4 @@
-"""What the training loop asks of a learner; the loop knows nothing else about what is learned."""
+"""The interface between the training loop and what is learned."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -31,12 +31,12 @@ class Learner(Protocol):
         """Averages the gradients of an optimiser over the processes, unless something else does."""
 
     def batches(self, first: int) -> Iterator[Any]:
-        """This process's batches from step ``first`` of the training on, epoch after epoch."""
+        """This process's batches from step ``first`` of the training on, over all epochs."""
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is descended.
 
-        Yields nothing for a batch that teaches nothing; the parameters then stay as they are.
+        Yields nothing for a batch without labels; the parameters then stay as they are.
         """
 
     def images_in(self, batch: Any) -> int:
@@ -46,4 +46,4 @@ class Learner(Protocol):
         """Validation numbers, ``criterion`` among them; None if there is nothing to validate on."""
 
     def counts(self) -> dict[str, Any]:
-        """What the header of the model counts of the learning, as JSON values: labelled pixels and images, ..."""
+        """Counts for the header of the model as JSON values: ``labelled_pixels``, ``labelled_images`` and others."""

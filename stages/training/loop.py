@@ -21,12 +21,12 @@ from stages.training.learner import Learner
 from stages.training.schedules import build_schedule
 
 HistoryRow = dict[str, float]
-MAIN = "network"  # the optimiser whose losses stand in the history under their own names
+MAIN = "network"  # the optimiser whose losses are columns of the history without a prefix
 
 
 @dataclass
 class State:
-    """Where a training stands; with the modules and optimisers all that a checkpoint holds."""
+    """The progress of a training; a checkpoint holds it with the modules and optimisers."""
 
     step: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class State:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives: last and best weights (best None without validation) and one row per epoch.
+    """The result of a training: last and best weights (best None without validation) and one row per epoch.
 
     ``others`` are the last weights of the learner's other modules by name.
     """
@@ -54,15 +54,15 @@ class Trained:
 
 
 def criterion_text(criterion: str, value: float) -> str:
-    """A validation number as people read it: mIoU in %, anything else as it is."""
+    """A validation number for messages: mIoU in %, any other as it is."""
     return f"mIoU {100 * value:.2f}" if criterion == "miou" else f"{criterion} {value:.4f}"
 
 
 class Training:
-    """One training from its last checkpoint, if there is one, to its end.
+    """One training, from its last checkpoint if there is one, to its end.
 
-    Every draw depends on (seed, epoch, image) or (seed, step), so a run that continues from a checkpoint takes the
-    same steps as one that was never stopped; on a CPU it ends with the same bytes.
+    Each random draw depends on (seed, epoch, image) or (seed, step), so a run that continues from a checkpoint takes
+    the same steps as one that was never stopped; on a CPU it ends with the same bytes.
     """
 
     def __init__(self, learner: Learner, settings: TrainSettings, checkpoints: Checkpoints, ranks: Ranks):
@@ -102,7 +102,7 @@ class Training:
         learner, state = self.learner, self.state
         learner.train()
         began, images, loss = time.monotonic(), 0, None
-        # the sums stay on the device: reading one would wait for it
+        # the sums stay on the device: reading them would wait for it
         totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
         for batch in itertools.islice(batches, learner.steps_per_epoch - state.step % learner.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
@@ -119,7 +119,7 @@ class Training:
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
             if state.step % learner.steps_per_epoch == 0:
-                continue  # what ends an epoch belongs to it: a state saved here would go on without it
+                continue  # the end of the epoch comes first: a state saved here would resume without it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
                 state.loss_sums = self.over_ranks(totals)
@@ -129,12 +129,12 @@ class Training:
         state.loss_sums = self.over_ranks(totals)
 
     def over_ranks(self, totals: dict[str, Tensor]) -> dict[str, float]:
-        """Mean over the processes of what each of them summed up."""
+        """Mean over the processes of their sums."""
         device = next(self.learner.modules["network"].parameters()).device
         return {name: float(self.ranks.sum(total.to(device))) / self.ranks.size for name, total in totals.items()}
 
     def stopped(self) -> Stopped:
-        return Stopped(f"stopped and saved after step {self.state.step}; the same command goes on from there")
+        return Stopped(f"stopped and saved after step {self.state.step}; run the same command to continue")
 
     def descend(self, name: str, loss: Tensor) -> None:
         """One step of an optimiser at the scheduled rate."""
@@ -147,14 +147,14 @@ class Training:
         optimiser.step()
 
     def end_epoch(self) -> None:
-        """Validates where it is due, keeps the best weights, decides whether the training is over."""
+        """Validates if it is due, keeps the best weights, decides whether the training is finished."""
         state, validation = self.state, self.settings.validation
         epoch = state.step // self.learner.steps_per_epoch
         row: HistoryRow = {
             "epoch": epoch,
             "step": state.step,
             "lr_factor": self.factor(state.step - 1),
-            "loss": 0.0,  # of an epoch that teaches nothing
+            "loss": 0.0,  # of an epoch without labels
             **{name: value / max(self.updates_of(name), 1) for name, value in state.loss_sums.items()},
             "updates": state.updates.get(MAIN, 0),
             "images_per_second": round(state.images_per_second, 2),
@@ -178,33 +178,33 @@ class Training:
         state.history.append(row)
 
     def updates_of(self, column: str) -> int:
-        """Steps of this epoch of the optimiser that a column of the history is about."""
+        """Steps in this epoch of the optimiser that a column of the history belongs to."""
         name = next((name for name in self.optimisers if column.startswith(f"{name}_")), MAIN)
         return self.state.updates.get(name, 0)
 
     def better(self, value: float) -> bool:
-        """Whether a validation is the best so far; one that is no number never is."""
+        """Whether a validation is the best so far; NaN never is."""
         best = self.state.best_value
         if math.isnan(best):
             return not math.isnan(value)
         return value < best if self.learner.lower_is_better else value > best
 
     def note(self, loss: Tensor | None) -> str:
-        """What the progress display tells besides the steps."""
+        """The text of the progress display beside the steps."""
         parts = [] if loss is None else [f"loss {float(loss):.3f}"]
         if self.state.best_epoch:
             parts.append(f"best val {criterion_text(self.learner.criterion, self.state.best_value)}")
         return ", ".join([*parts, f"{self.state.images_per_second:.1f} images/s"])
 
     def agreed(self, mine: bool) -> bool:
-        """Whether any process was asked to stop; all stop after the same step."""
+        """Whether ``mine`` is true in any process, so that all stop or save after the same step."""
         if self.ranks.size == 1:
             return mine
         device = next(self.learner.modules["network"].parameters()).device
         return bool(self.ranks.sum(torch.tensor(int(mine), device=device)))
 
     def checkpoint_due(self) -> bool:
-        """Decided by the main process's clock."""
+        """Whether it is time for a checkpoint, by the clock of the main process."""
         return bool(
             self.agreed(
                 self.ranks.is_main and time.monotonic() - self.saved_at > self.settings.execution.checkpoint_seconds

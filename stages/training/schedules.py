@@ -18,7 +18,7 @@ def poly(steps: int, power: float) -> Factor:
 
 
 def milestones(steps_per_epoch: int, epochs: tuple[int, ...], factor: float) -> Factor:
-    """``factor`` to the number of ``epochs`` that lie behind: with (21, 41) epochs 1 to 21 run at the full rate."""
+    """``factor`` to the power of the number of ``epochs`` passed: with (21, 41), epochs 1 to 21 have the full rate."""
     return lambda step: factor ** sum(step // steps_per_epoch >= epoch for epoch in epochs)
 
 

@@ -1,7 +1,7 @@
-"""Random scale, rotation, crop and flip: one window per sample, through which image and labels both are read.
+"""Random scale, rotation, crop and flip: one window per sample, through which both image and labels are read.
 
 The window defines one index map from crop pixels to source pixels (pixel centres). Labels are read through it by
-nearest neighbour, the image by bilinear interpolation; there is no second mask that could get out of step.
+nearest neighbour, the image by bilinear interpolation.
 """
 
 import math
@@ -19,11 +19,11 @@ from stages.pixels.void import VOID
 
 @dataclass(frozen=True)
 class Window:
-    """A crop of (height, width) at (top, left) of the source scaled to (scaled_height, scaled_width), maybe mirrored.
+    """A crop of (height, width) at (top, left) of the source scaled to (scaled_height, scaled_width), mirrored or not.
 
-    Before the crop, the scaled source is rotated by ``angle`` degrees about its centre, anticlockwise as `np.rot90`. It
-    keeps its rectangle: corners that it leaves show it reflected about its edge, the edge pixel twice (numpy's
-    "symmetric"). Where the crop reaches beyond that rectangle (bottom and right only), it is padding.
+    Before the crop, the scaled source is rotated by ``angle`` degrees about its centre, anticlockwise as `np.rot90`,
+    within its rectangle: corners that it leaves show it reflected about its edge, the edge pixel twice (numpy's
+    "symmetric"). The part of the crop outside that rectangle (bottom and right only) is padding.
     """
 
     scaled_height: int
@@ -43,14 +43,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Scales:
-    """Scales from ``low`` to ``high``: any of them, or those a multiple of ``step`` above ``low`` (0: any)."""
+    """Scales from ``low`` to ``high``, only those a multiple of ``step`` above ``low`` unless that is 0."""
 
     low: float
     high: float
     step: float = 0.0
 
     def choices(self) -> list[float]:
-        """The scales of a positive step: 0.5 to 2 in steps of 0.25 are 7."""
+        """The scales of a positive step: 7 from 0.5 to 2 in steps of 0.25."""
         return [self.low + self.step * number for number in range(int((self.high - self.low) / self.step + 1e-9) + 1)]
 
     def draw(self, generator: np.random.Generator) -> float:
@@ -67,7 +67,7 @@ def draw_window(
 ) -> Window:
     """A random window: both sides scaled by one random s, rounded down; uniform offsets; mirrored with ``flip``.
 
-    The angle is uniform over the whole degrees -rotation..rotation. It is drawn last, and not at all without rotation.
+    The angle is uniform over the whole degrees -rotation..rotation. It is drawn last, and only if ``rotation`` is set.
     """
     scale = scales.draw(generator)
     scaled = grid_size(size, scale)
@@ -80,7 +80,7 @@ def draw_window(
 def rotated_positions(window: Window) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) f64 each: y and x in the scaled source of the visible crop pixels' centres, not yet reflected.
 
-    Pixel i reaches from i to i + 1, so that positions scale with the grid; outside 0..scaled they are to be reflected.
+    Pixel i spans i to i + 1, so that positions scale with the grid; those outside 0..scaled must be reflected.
     """
     rows, columns = window.visible
     middle_y, middle_x = window.scaled_height / 2, window.scaled_width / 2
@@ -92,7 +92,7 @@ def rotated_positions(window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reflected(first: int, last: int, size: int) -> np.ndarray:
-    """(last - first + 1,) i64: the pixels seen at first..last when 0..size-1 go on as their mirror images."""
+    """(last - first + 1,) i64: the pixels at first..last if 0..size-1 continues as its mirror image on both sides."""
     folded = np.arange(first, last + 1, dtype=np.int64) % (2 * size)
     return np.minimum(folded, 2 * size - 1 - folded)
 
@@ -120,7 +120,7 @@ def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.n
 
 
 def scaled_part(image: np.ndarray, scaled: Size, top: int, left: int, rows: int, columns: int) -> np.ndarray:
-    """(rows, columns, 3) u8 of the image (H,W,3) u8 resized to ``scaled``; only that part is computed."""
+    """(rows, columns, 3) u8 of the image (H,W,3) u8 resized to ``scaled``; computes only that part."""
     height, width = image.shape[:2]
     if scaled == (height, width):
         return image[top : top + rows, left : left + columns]
@@ -130,10 +130,10 @@ def scaled_part(image: np.ndarray, scaled: Size, top: int, left: int, rows: int,
 
 
 def rotated_part(image: np.ndarray, window: Window) -> np.ndarray:
-    """(rows, columns, 3) u8: what is visible of a rotated window, from the image (H,W,3) u8.
+    """(rows, columns, 3) u8: the visible part of a rotated window, from the image (H,W,3) u8.
 
-    The image is resized first, as without rotation, but only as far as the rotated crop reaches; then one bilinear
-    sampling turns it. Pillow's own rotation rounds down, which would darken the picture by half a grey level.
+    The image is resized first, as without rotation, but only the part that the rotated crop needs; then one bilinear
+    sampling rotates it. Pillow's own rotation rounds down, which would darken the image by half a grey level.
     """
     scaled = window.scaled_height, window.scaled_width
     positions, tables = rotated_positions(window), []

@@ -34,8 +34,8 @@ from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
-from stages.settings.train import TrainSettings
-from stages.training.objectives.labels import label_loss
+from stages.settings.train import OptimisationSettings, TrainSettings
+from stages.training.losses.cross_entropy import cross_entropy
 from stages.training.schedules import build_schedule
 from stages.training.window import Scales
 
@@ -191,7 +191,7 @@ def test_check_12_shares_and_scores(world, tmp_path, scale, by):
     assert (np.diff(queries.read("queries/score")) <= 0).all()
     assert (Superpixels(world["base"]).images_of(queries.region) == queries.image).all()
     too_many = SelectSettings(rule="top", budget=10_000)
-    with pytest.raises(BadInput, match="larger than the"):
+    with pytest.raises(BadInput, match="--budget 10000 exceeds the"):
         select.run(world["dataset"], path, tmp_path / "t.h5", too_many, superpixels=world["base"])
 
 
@@ -271,14 +271,14 @@ def test_check_19_loss_schedule_and_scales():
     logits = torch.randn(2, CLASSES, 2, 2, requires_grad=True)
     labels = torch.full((2, 2, 2), VOID, dtype=torch.uint8)
     labels[0, 0, 0], labels[1, 0, 1], labels[1, 1, 1] = 0, 1, 2
-    total, mass = label_loss(logits, labels)
+    total, mass = cross_entropy(logits, labels)
     each = -torch.log_softmax(logits, 1)
     mean = (each[0, 0, 0, 0] + each[1, 1, 0, 1] + each[1, 2, 1, 1]) / 3
     assert float((total / mass).detach()) == pytest.approx(float(mean.detach()), rel=1e-5)
-    nothing, none = label_loss(logits, torch.full_like(labels, VOID))
+    nothing, none = cross_entropy(logits, torch.full_like(labels, VOID))
     nothing.backward()
     assert (float(nothing.detach()), int(none), float(logits.grad.abs().sum())) == (0, 0, 0)
-    factor = build_schedule(TrainSettings(schedule="poly", poly_power=0.9, epochs=60), 1000)
+    factor = build_schedule(OptimisationSettings(schedule="poly", poly_power=0.9, epochs=60), 1000)
     assert 0.007 * factor(30_000) == pytest.approx(0.003751, abs=5e-7)
     assert Scales(0.5, 2.0, 0.25).choices() == [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
     generator = stream(0, "scales")

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import tasks
 import torch
 from PIL import Image
 from torch import nn
@@ -42,7 +43,6 @@ from stages.commands import (
 )
 from stages.datasets.description import load_description
 from stages.evaluating.confusion import mean_iou
-from stages.networks.build import build_network
 from stages.networks.classifier import ImageClassifier
 from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import Predictor, load_predictor
@@ -52,8 +52,9 @@ from stages.recipes.recipe import load_recipe
 from stages.registry import SETTINGS
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, Stopped
+from stages.runtime.parts import RULES
 from stages.runtime.randomness import stream
-from stages.runtime.ranks import Ranks
+from stages.selecting.chooser import Chooser
 from stages.selecting.image_budget import image_budget
 from stages.selecting.images import choose_images
 from stages.settings.annotate_simulate import AnnotateSettings
@@ -64,10 +65,8 @@ from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
-from stages.training.checkpoints import Checkpoints
-from stages.training.loop import Training
-from stages.training.losses.adversarial import total_loss
-from stages.training.objectives.adversarial import AdversarialObjective
+from stages.training.learners.adversarial import AdversarialLearner
+from stages.training.learners.adversarial_losses import total_loss
 from stages.training.samples.images import ImageSamples, image_targets
 from stages.training.samples.streams import STREAMS, StreamBatch, StreamSamples, collate_part
 from stages.training.window import Scales, Window, crop_image, crop_labels
@@ -98,7 +97,7 @@ def settings_of(name, number=0, recipe="als4gan", **own):
         each for each in found.steps if each.name == name and (each.rounds == "end" or takes_place(each, number))
     )
     values = found.stage_values(step.stage, None) | found.step_values(step, None, {})
-    return SETTINGS[step.stage].load(values | SMALL.get(name, {}) | own)
+    return SETTINGS[step.stage].load(own, offered=values | SMALL.get(name, {}))
 
 
 def patchwork(number):
@@ -248,7 +247,7 @@ def test_check_6_the_chosen_are_what_was_asked_after_the_seed_set(world):
     assert len(set(chosen)) == len(chosen) == BUDGET
     assert not set(chosen) & set(names(world["queries0"]))
     assert ledger.mask_ids == set(chosen) == set(ledger.labelled_ids())
-    samples = StreamSamples(world["dataset"], world["masks"], settings_of("model"), (0.5,) * 3)
+    samples = tasks.samples_of(world["dataset"], world["masks"], settings_of("model"), StreamSamples)
     with Dataset(world["dataset"]) as data:
         assert sorted(samples.ids + samples.unlabelled) == data.ids("train")
     assert samples.ids == sorted(chosen)
@@ -275,7 +274,7 @@ def test_check_6_the_seed_set_counts_if_asked_for_and_a_spent_budget_is_refused(
         ledger = annotate_simulate.run(dataset, queries, tmp_path / f"l{number}.h5", AnnotateSettings(), ledger)
         asked.append(names(queries))
     assert [len(each) for each in asked] == sizes
-    with pytest.raises(BadInput, match="budget of 7 images is spent; ask for their masks with --rule answered"):
+    with pytest.raises(BadInput, match=r"budget of 7 images is spent\. Query their masks with --rule answered"):
         select.run(dataset, scores, tmp_path / "more.h5", settings_of("queries", 9, **shares), ledger)
     found = names(select.run(dataset, scores, tmp_path / "c.h5", settings_of("chosen", **shares), ledger))
     assert found == [image for each in asked[0 if counts else 1 :] for image in each]
@@ -307,26 +306,30 @@ def ledger_of(ids, rounds):
     return Known(ids=ids, answers=answers, image_rows=np.arange(len(image)), mask_ids=set())
 
 
+def choose(scores, ledger, number, **values):
+    settings = SelectSettings.load(values).settled("scores", unit="image")
+    rule = Chooser(RULES[settings.rule], settings.of_rule, number)
+    return choose_images(scores, ledger, settings.image, settings.budget, rule)
+
+
 def test_check_6_rounds_of_642_images():
     """DeepGlobe at 5 %: 16 rounds of two and one of one, where the reference queries 34 and drops one."""
     ids, generator = [f"{number:03}" for number in range(642)], stream(0, "642")
-    settings = SelectSettings(rule="top", image_answer="class", ratio=0.05, seed_share=0.1, query_share=0.5)
+    spend = {"ratio": 0.05, "seed_share": 0.1, "query_share": 0.5}
     asked = []
     for number in range(18):
         values = generator.random(642)
         scores = Known(ids=ids, image_scores=lambda values=values: values)
         ledger = ledger_of(ids, asked) if asked else None
-        found, counts = choose_images(scores, ledger, settings, number, generator)
+        found, counts = choose(scores, ledger, number, rule="top", image_answer="class", **spend)
         asked.append(found["image"].tolist())
         assert (counts["budget"], counts["seed"], counts["rounds"]) == (33, 3, 17)
     assert [len(each) for each in asked] == [3, *[2] * 16, 1]
     with pytest.raises(BadInput, match="spent"):
-        choose_images(scores, ledger_of(ids, asked), settings, 18, generator)
-    final = settings.model_copy(update={"rule": "answered", "image_answer": "mask"})
-    found, _ = choose_images(scores, ledger_of(ids, asked), final, 18, generator)
+        choose(scores, ledger_of(ids, asked), 18, rule="top", image_answer="class", **spend)
+    found, _ = choose(scores, ledger_of(ids, asked), 18, rule="answered", **spend)
     assert found["image"].tolist() == [image for each in asked[1:] for image in each]
-    drawn = SelectSettings(rule="uniform", image_answer="mask", ratio=0.05)
-    assert len(choose_images(scores, None, drawn, 0, generator)[0]["image"]) == 33
+    assert len(choose(scores, None, 0, rule="uniform", ratio=0.05)[0]["image"]) == 33
 
 
 def test_masks_can_be_asked_for_round_by_round_too(world, tmp_path):
@@ -461,7 +464,7 @@ def test_check_8_the_majority_is_the_class_and_an_unknown_image_teaches_nothing(
     alone = write_dataset(tmp_path / "u.h5", {"unknown": MASKS["unknown"]}, 6)
     (tmp_path / "alone").mkdir()
     nothing = answered(tmp_path / "alone", alone, "one", image_answer="class")
-    with pytest.raises(BadInput, match="names no class of any image"):
+    with pytest.raises(BadInput, match="has no classes of images: every answer is void"):
         train.run(alone, nothing, tmp_path / "m.safetensors", settings_of("classifier"))
 
 
@@ -528,8 +531,8 @@ def coded(tmp_path_factory):
 
 
 def samples_of(kind, coded, **own):
-    chosen = settings_of("classifier" if kind is ImageSamples else "model", crop=(80, 80), scale_step=0.1, **own)
-    return kind(*coded, chosen.model_copy(update={"scale_range": (0.5, 1.6)}), (0.5,) * 3)
+    own |= {"crop": (80, 80), "scale_step": 0.1, "scale_range": (0.5, 1.6)}
+    return tasks.samples_of(*coded, settings_of("classifier" if kind is ImageSamples else "model", **own), kind)
 
 
 def keys_of(samples):
@@ -540,9 +543,9 @@ def keys_of(samples):
 
 
 def test_check_11_scales_are_those_of_the_recipe():
-    fit = settings_of("classifier")
+    fit = settings_of("classifier").augmentation
     assert Scales(*fit.scale_range, fit.scale_step).choices() == pytest.approx(FACTORS)
-    model = settings_of("model")  # mirrored, not scaled
+    model = settings_of("model").augmentation  # mirrored, not scaled
     assert (model.scale_range, model.flip) == ((1, 1), 0.5)
 
 
@@ -606,29 +609,24 @@ def test_check_11_images_of_the_classifier_are_scaled_and_their_class_is_not(cod
 def adversary(world, folder, key="key", classes=CLASSES, **own):
     """A training with a discriminator, not yet begun."""
     chosen = settings_of("model", **own)
-    torch.manual_seed(0)
-    network = build_network(train.network_settings(chosen, None), classes)
-    samples = StreamSamples(world["dataset"], world["masks"], chosen, (0.5,) * 3)
-    statistics = (0.5,) * 3, (0.25,) * 3
-    objective = AdversarialObjective(network, samples, statistics, chosen, torch.device("cpu"), Ranks())
-    return Training(objective, chosen, Checkpoints(folder / "a.safetensors", key), Ranks())
+    return tasks.training_of(folder / "a.safetensors", world["dataset"], world["masks"], chosen, classes, key)
 
 
-def generated(objective, batch, iteration):
+def generated(learner, batch, iteration):
     """The losses of the network in an iteration, counted from 1."""
-    objective.step = iteration - 1
+    learner.step = iteration - 1
     torch.manual_seed(0)
-    return {name: float(value.detach()) for name, value in objective.generate(batch)[2].items()}
+    return {name: float(value.detach()) for name, value in learner.generate(batch)[2].items()}
 
 
 def test_check_12_self_training_begins_after_iteration_1000(world, tmp_path):
     """Iterations count from 1 as in the specification; the steps of the loop count from 0."""
-    assert TrainSettings().self_training_from == 1000
-    objective = adversary(world, tmp_path, self_training_from=1000, gate=0.0).objective
-    batch = next(objective.batches(0))
-    assert objective.step == 0
+    assert TrainSettings(objective="adversarial").of_objective.self_training_from == 1000
+    learner = adversary(world, tmp_path, self_training_from=1000, gate=0.0).learner
+    batch = next(learner.batches(0))
+    assert learner.step == 0
     for iteration in (1, 1000, 1001, 20000):
-        losses = generated(objective, batch, iteration)
+        losses = generated(learner, batch, iteration)
         assert losses["accepted"] == 1
         assert losses["self_training"] > 0
         counted = losses["self_training"] if iteration > 1000 else 0
@@ -637,48 +635,48 @@ def test_check_12_self_training_begins_after_iteration_1000(world, tmp_path):
 
 def test_check_12_the_objective_counts_the_steps_of_the_loop(world, tmp_path):
     training = adversary(world, tmp_path, self_training_from=2)
-    seen, objective = [], training.objective
-    original = objective.generate
+    seen, learner = [], training.learner
+    original = learner.generate
 
     def generate(batch):
-        seen.append((objective.step, training.state.step))
+        seen.append((learner.step, training.state.step))
         return original(batch)
 
-    objective.generate = generate
+    learner.generate = generate
     training.run()
     assert seen == [(number, number) for number in range(6)]
-    objective.batches(4)
-    assert objective.step == 4  # where a training that was stopped goes on
+    learner.batches(4)
+    assert learner.step == 4  # where a training that was stopped goes on
 
 
 def test_check_12_a_new_discriminator_believes_nothing(world, tmp_path):
-    objective = adversary(world, tmp_path, gate=0.6, self_training_from=0).objective
-    objective.train()
-    fake, real, losses = objective.generate(next(objective.batches(0)))
+    learner = adversary(world, tmp_path, gate=0.6, self_training_from=0).learner
+    learner.train()
+    fake, real, losses = learner.generate(next(learner.batches(0)))
     for pairs in (fake, real):
-        assert ((objective.judged(pairs) - 0.5).abs() < 0.05).all()
+        assert ((learner.judged(pairs) - 0.5).abs() < 0.05).all()
     assert (float(losses["accepted"]), float(losses["self_training"].detach())) == (0, 0)
     losses["loss"].backward()
     assert all(
-        parameter.grad.isfinite().all() for parameter in objective.network.parameters() if parameter.grad is not None
+        parameter.grad.isfinite().all() for parameter in learner.network.parameters() if parameter.grad is not None
     )
 
 
 def test_check_12_the_gate_is_a_judgement_without_dropout(world, tmp_path):
     """The same score twice, the discriminator learning before and after."""
-    objective = adversary(world, tmp_path).objective
-    objective.train()
-    fake, _, _ = objective.generate(next(objective.batches(0)))
-    assert torch.equal(objective.judged(fake), objective.judged(fake))
-    assert objective.discriminator.training
-    assert not torch.equal(objective.discriminator(fake)[0], objective.discriminator(fake)[0])
+    learner = adversary(world, tmp_path).learner
+    learner.train()
+    fake, _, _ = learner.generate(next(learner.batches(0)))
+    assert torch.equal(learner.judged(fake), learner.judged(fake))
+    assert learner.discriminator.training
+    assert not torch.equal(learner.discriminator(fake)[0], learner.discriminator(fake)[0])
 
 
 def test_checks_15_and_16_each_player_learns_from_its_own_loss_alone(world, tmp_path):
-    objective = adversary(world, tmp_path, gate=0.0, self_training_from=0).objective
-    objective.train()
-    network, judge = (list(objective.modules[name].parameters()) for name in ("network", "discriminator"))
-    updates = objective.updates(next(objective.batches(0)))
+    learner = adversary(world, tmp_path, gate=0.0, self_training_from=0).learner
+    learner.train()
+    network, judge = (list(learner.modules[name].parameters()) for name in ("network", "discriminator"))
+    updates = learner.updates(next(learner.batches(0)))
     name, losses = next(updates)
     assert name == "network"
     losses["loss"].backward()
@@ -694,9 +692,9 @@ def test_checks_15_and_16_each_player_learns_from_its_own_loss_alone(world, tmp_
     assert all(parameter.grad is None for parameter in network)
     assert next(updates, None) is None
     for part in ("matching", "self_training"):  # both reach the network, through its logits
-        _, _, losses = objective.generate(next(objective.batches(0)))
+        _, _, losses = learner.generate(next(learner.batches(0)))
         assert not losses[part].requires_grad  # told, not learned from
-    only = adversary(world, tmp_path, key="fm", feature_matching=1.0).objective
+    only = adversary(world, tmp_path, key="fm", feature_matching=1.0).learner
     only.train()
     batch = next(only.batches(0))
     batch.labelled.labels.fill_(VOID)  # check 13: no label costs nothing
@@ -709,7 +707,7 @@ def test_checks_15_and_16_each_player_learns_from_its_own_loss_alone(world, tmp_
 
 def test_check_17_the_history_adds_up(world):
     """In the first epoch self-training does not count yet; all there is to tell is told, and is finite."""
-    rows, chosen = history(world["model"]), settings_of("model")
+    rows, chosen = history(world["model"]), settings_of("model").of_objective
     assert [row["step"] for row in rows] == [3, 6]
     for row, active in zip(rows, (False, True), strict=True):
         parts = {"supervised", "matching", "self_training", "accepted"}
@@ -728,17 +726,17 @@ def test_check_17_the_history_adds_up(world):
     assert model.has_discriminator
     assert (
         model.part("discriminator").keys()
-        == adversary(world, world["folder"]).objective.discriminator.state_dict().keys()
+        == adversary(world, world["folder"]).learner.discriminator.state_dict().keys()
     )
 
 
 def test_check_19_rates_of_all_groups_follow_the_schedule(world, tmp_path):
     """Backbone, weights and biases of the head as 1 to 10 to 20; biases without weight decay; 20 000 steps."""
     training = adversary(world, tmp_path, epochs=200, steps_per_epoch=100)
-    objective, optimisers = training.objective, training.optimisers
+    learner, optimisers = training.learner, training.optimisers
     groups = optimisers["network"].param_groups
     owner = {id(parameter): number for number, group in enumerate(groups) for parameter in group["params"]}
-    for name, parameter in objective.network.named_parameters():
+    for name, parameter in learner.network.named_parameters():
         expected = 0 if name.startswith("backbone.") else 2 if name.endswith(".bias") else 1
         assert owner.pop(id(parameter)) == expected, name
     assert not owner
@@ -753,7 +751,7 @@ def test_check_19_rates_of_all_groups_follow_the_schedule(world, tmp_path):
         (20000, 0, 0),
     ):
         training.state.step = step
-        for name, module in objective.modules.items():
+        for name, module in learner.modules.items():
             training.descend(name, sum(parameter.sum() for parameter in module.parameters()) * 0)
         assert [group["lr"] for group in groups] == pytest.approx([rate, 10 * rate, 20 * rate], rel=1e-6, abs=1e-12)
         assert judge["lr"] == pytest.approx(of_judge, rel=1e-6, abs=1e-12)
@@ -773,15 +771,15 @@ class Told(nn.Module):
 
 def test_check_20_what_is_predicted_rightly_looks_real(world, tmp_path):
     """With padding, with void in the masks and other images' void in the predictions."""
-    objective = adversary(world, tmp_path, crop=(80, 88), flip=0.5).objective
-    objective.discriminator.eval()
-    part = collate_part([objective.samples[("real", index, 0)] for index in range(4)])
+    learner = adversary(world, tmp_path, crop=(80, 88), flip=0.5).learner
+    learner.discriminator.eval()
+    part = collate_part([learner.samples[("real", index, 0)] for index in range(4)])
     assert (part.labels[part.valid] == VOID).any()
     assert not part.valid.all()
-    objective.network = Told(part.labels, CLASSES)
-    hidden = collate_part([objective.samples[("real", index, 0)] for index in range(4)])
+    learner.network = Told(part.labels, CLASSES)
+    hidden = collate_part([learner.samples[("real", index, 0)] for index in range(4)])
     hidden.labels.fill_(VOID)
-    fake, real, losses = objective.generate(StreamBatch(part, hidden, part))
+    fake, real, losses = learner.generate(StreamBatch(part, hidden, part))
     assert fake.shape == (4, CLASSES + 3, 80, 88)
     assert torch.equal(fake, real)
     outside = ~part.valid[:, None].expand_as(fake)
@@ -934,7 +932,7 @@ def test_check_25_smoke(tmp_path, monkeypatch):
     dataset = made_of(tmp_path / "d.h5", pairs, 2)
     masks = answered(tmp_path, dataset, "masks", image_answer="mask", ratio=0.2)
     assert len(Annotations(masks).mask_ids) == 4
-    settings = TrainSettings(**TOY)
+    settings = TrainSettings.load({}, offered=TOY)
     whole = train.run(dataset, masks, tmp_path / "whole.safetensors", settings)
     rows = history(whole)
     assert [row["step"] for row in rows] == [40, 80, 120, 160, 200]
@@ -942,14 +940,14 @@ def test_check_25_smoke(tmp_path, monkeypatch):
         assert np.isfinite(list(row.values())).all()
     assert rows[-1]["val_miou"] > 0.9  # 0.958 when this was written
     assert 0 < np.mean([row["accepted"] for row in rows]) < 1
-    original = AdversarialObjective.images_in
+    original = AdversarialLearner.images_in
 
-    def images_in(objective, batch):
-        if objective.step == 100:
+    def images_in(learner, batch):
+        if learner.step == 100:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(objective, batch)
+        return original(learner, batch)
 
-    monkeypatch.setattr(AdversarialObjective, "images_in", images_in)
+    monkeypatch.setattr(AdversarialLearner, "images_in", images_in)
     with pytest.raises(Stopped, match="after step 100"):
         train.run(dataset, masks, tmp_path / "parts.safetensors", settings)
     monkeypatch.undo()
@@ -985,11 +983,11 @@ def test_rounds_start_from_the_classifier_before_unless_they_are_to_start_anew(w
 def test_a_training_starts_from_a_network_like_its_own_only(world, tmp_path):
     dataset, output = world["dataset"], tmp_path / "m.safetensors"
     other = settings_of("classifier", backbone="test_efficientnet")
-    with pytest.raises(BadInput, match="has another network; to start from it, set backbone mobilenetv3_small_050"):
+    with pytest.raises(BadInput, match=r"has another network\. To start from it, set backbone mobilenetv3_small_050"):
         train.run(dataset, world["ledger1"], output, other, world["classifier0"])
-    with pytest.raises(BadInput, match="predicts a class per pixel; start from a model of the same kind"):
+    with pytest.raises(BadInput, match=r"predicts a class per pixel\. Start from a model of the same kind"):
         train.run(dataset, world["ledger1"], output, settings_of("classifier"), world["model"])
-    with pytest.raises(BadInput, match="predicts classes of whole images; start from a model of the same kind"):
+    with pytest.raises(BadInput, match=r"predicts classes of whole images\. Start from a model of the same kind"):
         train.run(dataset, world["masks"], output, settings_of("model"), world["classifier0"])
     assert not output.exists()
 
@@ -1100,7 +1098,7 @@ def test_a_classifier_of_other_classes_is_no_start(named):
     before = train.run(dataset, ledger, folder / "scenes.safetensors", settings_of("classifier"))
     (folder / "sets").mkdir()
     sets = answered(folder / "sets", dataset, "sets", image_answer="classes")
-    with pytest.raises(BadInput, match=r"predicts other classes than .*; set --cold-start"):
+    with pytest.raises(BadInput, match=r"predicts other classes than .*\. Set --cold-start"):
         train.run(dataset, sets, folder / "sets.safetensors", settings_of("classifier"), before)
     cold = settings_of("classifier", cold_start=True)
     assert Model(train.run(dataset, sets, folder / "sets.safetensors", cold, before)).outputs == 2
@@ -1139,7 +1137,7 @@ def refused(world, tmp_path, what):
         case "answered twice":
             select.run(dataset, world["scores1"], output, settings_of("chosen"), world["masks"])
         case "clusters of images":
-            asked = SelectSettings(rule="clusters", answer="pixel", image_answer="class")
+            asked = SelectSettings(rule="clusters")
             select.run(dataset, world["scores1"], output, asked, world["ledger0"])
         case "an objective without its architecture":
             TrainSettings.load({"objective": "image-classes"})
@@ -1177,19 +1175,19 @@ def refused(world, tmp_path, what):
         ("labels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("regions of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
         ("pixels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("a committee of a classifier", "set --committee 0 for a classifier"),
-        ("k-centre without a choice", r"may choose among the 1 most uncertain ones .*raise --fraction"),
-        ("k-centre without features", "holds no features of the images; score with"),
-        ("answered without a ledger", "give the --annotations with them"),
-        ("answered for classes", "set --image-answer mask"),
-        ("answered twice", "have masks by now"),
-        ("clusters of images", "are about regions"),
-        ("an objective without its architecture", "belong together; set both"),
-        ("an architecture without its objective", "belong together; set both"),
+        ("a committee of a classifier", "a classifier of images, which has no committee"),
+        ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
+        ("k-centre without features", r"has no features of images\. Score with"),
+        ("answered without a ledger", "Pass --annotations with answers about classes of images"),
+        ("answered for classes", "Set --image-answer mask"),
+        ("answered twice", "every image with an answered class already has a mask"),
+        ("clusters of images", r"Rule clusters serves regions, and .* has images\. Use answered, k-centre, pool"),
+        ("an objective without its architecture", "set an architecture that predicts classes of images"),
+        ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
         ("a classifier of masks", "ask for them with --image-answer class"),
-        ("masks of classes", "has no full mask, of which the objective adversarial learns; ask for masks"),
-        ("labels of classes", "holds no label"),
-        ("no image without a mask", "set --objective labels"),
+        ("masks of classes", "has no full masks, which objective adversarial learns from"),
+        ("labels of classes", "has no labels"),
+        ("no image without a mask", "Set --objective labels"),
         ("no discriminator", "train it with --objective adversarial"),
         ("no masks beside", "has no full mask"),
         ("errors in masks", "where one class is named"),

@@ -20,8 +20,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from tasks import samples_of
 from typer.testing import CliRunner
-from worlds import TINY, write_dataset, write_superpixels
+from worlds import TINY, changed, write_dataset, write_superpixels
 
 import stages
 from alseg_cli.app import app
@@ -64,13 +65,13 @@ from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
-from stages.settings.network import NetworkSettings
+from stages.settings.network import recorded_network
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
-from stages.training.objectives.labels import label_loss, label_weights
-from stages.training.samples.maps import TrainingSamples
+from stages.training.learners.network import label_weights
+from stages.training.losses.cross_entropy import cross_entropy
 from stages.training.schedules import build_schedule
 from stages.training.window import Window, crop_labels
 
@@ -93,7 +94,7 @@ def settings_of(name, number=0, recipe="madbal", **own):
     found = load_recipe(recipe)
     step = next(step for step in found.steps if step.name == name and takes_place(step, number))
     values = found.stage_values(step.stage, "scenes") | found.step_values(step, "scenes", {})
-    return SETTINGS[step.stage].load(values | SMALL.get(step.stage, {}) | own)
+    return SETTINGS[step.stage].load(own, offered=values | SMALL.get(step.stage, {}))
 
 
 def patchwork(number, size=(64, 96), classes=CLASSES):
@@ -559,8 +560,8 @@ def test_check_15_class_weights_are_one_less_the_share():
     assert label_weights("complement", np.array([60, 30, 10])).tolist() == pytest.approx([0.4, 0.7, 0.9])
     assert label_weights("complement", np.array([60, 30, 10, 0])).tolist() == pytest.approx([0.4, 0.7, 0.9, 1])
     for name in RECIPES:
-        assert settings_of("model", recipe=name).class_weights == "complement"
-        assert settings_of("support", recipe=name).class_weights == "complement"
+        assert settings_of("model", recipe=name).of_objective.class_weights == "complement"
+        assert settings_of("support", recipe=name).of_objective.class_weights == "complement"
 
 
 def test_check_15_a_label_of_the_grid_is_sixteen_of_the_image(tmp_path):
@@ -578,7 +579,7 @@ def test_check_15_a_label_of_the_grid_is_sixteen_of_the_image(tmp_path):
     assert ledger.label_map("a").shape == (256, 512)
     plain = {"scale_range": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0}
     for crop in (None, (1100, 2200)):
-        _, labels, _, _ = TrainingSamples(dataset, path, TrainSettings(**plain, crop=crop), (0.5, 0.5, 0.5))[0, 0]
+        _, labels, _, _ = samples_of(dataset, path, TrainSettings(**plain, crop=crop))[0, 0]
         assert labels.shape == (crop or (1024, 2048))
         assert (labels != VOID).sum() == 16 * given
         y, x = np.nonzero(labels != VOID)
@@ -591,7 +592,7 @@ def test_check_15_padding_and_void_have_no_gradient():
     assert (labels[4:] == VOID).all()
     assert (labels[:, 4:] == VOID).all()
     logits = torch.randn(1, 3, 6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    total, mass = label_loss(logits, torch.from_numpy(labels)[None], torch.tensor([0.4, 0.7, 0.9]))
+    total, mass = cross_entropy(logits, torch.from_numpy(labels)[None], torch.tensor([0.4, 0.7, 0.9]))
     (total / mass).backward()
     assert torch.equal(logits.grad[0].any(0), torch.from_numpy(labels != VOID))
 
@@ -601,19 +602,21 @@ def test_check_15_learning_rates(world):
     recipe = load_recipe("madbal")
     for profile in (None, "cityscapes", "voc2012", "camvid"):
         model, support = (
-            TrainSettings(**recipe.stage_values("train", profile) | recipe.step_values(step, profile, {}))
+            TrainSettings.load(
+                {}, offered=recipe.stage_values("train", profile) | recipe.step_values(step, profile, {})
+            ).optimisation
             for name in ("model", "support")
             for step in recipe.steps
             if step.name == name
         )
-        assert (model.schedule, model.optimiser, model.momentum, model.weight_decay) == ("poly", "sgd", 0.9, 1e-4)
+        assert (model.schedule, model.optimiser, model.sgd.momentum, model.weight_decay) == ("poly", "sgd", 0.9, 1e-4)
         assert model.head_lr == model.backbone_lr == support.head_lr == 0.01
-        factor = build_schedule(model.model_copy(update={"epochs": 150}), 100)
+        factor = build_schedule(changed(model, {"epochs": 150}), 100)
         assert model.head_lr * factor(0) == 0.01
         assert model.head_lr * factor(7500) == pytest.approx(0.00535887, abs=5e-9)
         factor = build_schedule(support, 7)
         assert {factor(step) for step in range(7 * support.epochs)} == {1}
-        poly = build_schedule(support.model_copy(update={"schedule": "poly"}), 10)
+        poly = build_schedule(changed(support, {"schedule": "poly"}), 10)
         assert 0.01 * poly(5 * support.epochs) == pytest.approx(0.00535887, abs=5e-9)
     assert [row["lr_factor"] for row in history(world["support0"])] == [1, 1]
 
@@ -631,7 +634,7 @@ def test_check_15_phase_two_leaves_the_network_bit_by_bit(world, tmp_path):
             assert frozen.keys() == network.keys()
             assert all(torch.equal(network[name], tensor) for name, tensor in frozen.items())
         torch.manual_seed(torch_seed(0, "initialisation"))
-        untrained = build_network(NetworkSettings(**support.attributes["network"]), CLASSES, support=True)
+        untrained = build_network(recorded_network(support.attributes["network"]), CLASSES, support=True)
         learned = support.weights("last")
         for name, parameter in untrained.support.named_parameters():
             assert not torch.equal(parameter, learned[f"support.{name}"]), name
@@ -890,8 +893,6 @@ def refused(world, tmp_path, what):
         case "no clusters for the rule":
             found = made("s", support, base, best_pixel=True)
             select.run(dataset, found, output, SelectSettings(answer="pixel", rule="clusters"), None, base)
-        case "another rule":
-            select.run(dataset, world["scores1"], output, SelectSettings(answer="pixel", rule="pool"), ledger, base)
         case "scores without the ledger":
             found = made("s", support, base, clusters, best_pixel=True)
             select.run(dataset, found, output, chosen, ledger, base)
@@ -917,18 +918,17 @@ def refused(world, tmp_path, what):
     [
         ("no support heads for maturity", "train them with --objective support"),
         ("no support heads for lossiness", "train them with --objective support"),
-        ("no clusters for the balance", "needs --clusters; give the file that cluster-regions wrote"),
+        ("no clusters for the balance", "--class-balance cluster requires --clusters"),
         ("clusters of other regions", "made from another superpixels"),
-        ("clusters without a prediction", "leave it out"),
+        ("clusters without a prediction", "--clusters has nothing to count. Omit it"),
         ("a ledger of another grid", "on the same grid"),
-        ("pixels with clusters", "give --superpixels and --unit region too"),
-        ("no best pixels", "score with --best-pixel"),
-        ("no clusters for the rule", "score with --clusters"),
-        ("another rule", "set top or clusters"),
-        ("scores without the ledger", "score with the same --annotations"),
-        ("scores with a ledger that is not given", "give it to select as --annotations too"),
+        ("pixels with clusters", "require --unit region with --superpixels"),
+        ("no best pixels", "Score with --best-pixel"),
+        ("no clusters for the rule", "Score with --clusters"),
+        ("scores without the ledger", "Score with the same --annotations"),
+        ("scores with a ledger that is not given", "Pass the same --annotations to select"),
         ("scores with another ledger", "made from another annotations"),
-        ("scores of pixels", "are about regions"),
+        ("scores of pixels", "answer does not apply to unit pixel; it is for unit region"),
         ("support without a model", "give --model"),
         ("support without the best weights", "use last"),
         ("the same regions without superpixels", "give --superpixels"),

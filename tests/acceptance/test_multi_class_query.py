@@ -7,7 +7,8 @@ tests/regions/test_prototypes.py; A15 (kills) in tests/commands.
 import numpy as np
 import pytest
 import torch
-from worlds import TINY, random_masks, region_round, write_dataset, write_superpixels
+from tasks import samples_of
+from worlds import TINY, changed, random_masks, region_round, write_dataset, write_superpixels
 
 from stages.answering.simulated.answered import within_budget
 from stages.answering.simulated.trimming import evidence, inside
@@ -37,7 +38,7 @@ from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.loop import Training
-from stages.training.samples.maps import TrainingSamples
+from stages.training.samples.maps import SetSamples, collate
 from stages.training.schedules import build_schedule
 from stages.training.window import Window, crop_image, crop_labels
 
@@ -147,11 +148,11 @@ def test_a6_budget():
 
 def test_a11_schedule_with_a_floor():
     settings = TrainSettings(schedule="poly", poly_power=0.9, epochs=80)
-    factor = build_schedule(settings, 1000)
+    factor = build_schedule(settings.optimisation, 1000)
     assert 2e-5 * factor(40_000) == pytest.approx(1.07177e-5, rel=1e-5)
     floored = next(step for step in range(77_000, 80_000) if 2e-5 * factor(step) <= 1e-6)
     assert floored == 77_133
-    factor = build_schedule(settings.model_copy(update={"epochs": 30}), 1000)
+    factor = build_schedule(changed(settings.optimisation, {"epochs": 30}), 1000)
     assert next(step for step in range(27_000, 30_000) if 1e-5 * factor(step) <= 1e-6) == 27_678
 
 
@@ -224,7 +225,7 @@ def world(tmp_path_factory):
 
 def settings_of_stage_1(**changes):
     values = TINY | COSINE | {"objective": "class-sets", "epochs": 3, "batch": 4, "crop": (48, 64)}
-    return TrainSettings(**values | changes)
+    return TrainSettings.load(changes, offered=values)
 
 
 def test_sets_are_the_classes_inside_and_cost_a_click_each(world):
@@ -298,9 +299,7 @@ class TestStage1:
 
     def test_answers_reach_the_loss_as_they_are_in_the_ledger(self, world):
         _, dataset, _, path = world
-        samples = TrainingSamples(dataset, path, settings_of_stage_1(scale_range=(1, 1), flip=0), (0.5, 0.5, 0.5))
-        from stages.training.samples.maps import collate
-
+        samples = samples_of(dataset, path, settings_of_stage_1(scale_range=(1, 1), flip=0), SetSamples)
         batch = collate([samples[(index, 0)] for index in range(len(samples))])
         ledger = Annotations(path)
         assert batch.sets.shape[1] == CLASSES
@@ -410,7 +409,7 @@ class TestStage2:
         dominant = region_round(tmp_path, dataset, 0, regions)
         with pytest.raises(BadInput, match="name classes together"):
             pseudo_label.run(dataset, dominant, model, tmp_path / "p.h5", prototypes, regions)
-        with pytest.raises(BadInput, match="name classes together"):
+        with pytest.raises(BadInput, match="has no class sets"):
             train.run(dataset, dominant, tmp_path / "m.safetensors", settings_of_stage_1())
         labels = pseudo_label.run(dataset, path, model, tmp_path / "good.h5", prototypes, regions)
         with pytest.raises(BadInput, match="learns from annotations"):

@@ -35,7 +35,7 @@ from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.colour import blur_kernel_size
-from stages.training.objectives.labels import label_loss
+from stages.training.losses.cross_entropy import cross_entropy
 from stages.training.schedules import build_schedule, milestones, poly
 from stages.training.window import Scales, crop_labels, draw_window
 
@@ -230,7 +230,7 @@ def test_a10_loss():
     logits = torch.zeros(1, 2, 1, 5)
     logits[0, :, 0, 0] = torch.tensor([2.0, 0.0])
     labels = torch.tensor([[[0, 1, 255, 255, 255]]], dtype=torch.uint8)
-    total, mass = label_loss(logits, labels)
+    total, mass = cross_entropy(logits, labels)
     assert float(total / mass) == pytest.approx(0.410038, abs=1e-6)
 
 
@@ -250,8 +250,8 @@ def test_a11_schedules():
 def test_a11_the_backbone_learns_at_a_tenth(profile):
     settings = gather("train", {}, "pixelpick", profile)
     assert isinstance(settings, TrainSettings)
-    assert settings.backbone_lr == pytest.approx(settings.head_lr / 10)
-    assert build_schedule(settings, 92)(0) == 1
+    assert settings.optimisation.backbone_lr == pytest.approx(settings.optimisation.head_lr / 10)
+    assert build_schedule(settings.optimisation, 92)(0) == 1
 
 
 def test_a13_miou():

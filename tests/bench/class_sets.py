@@ -140,7 +140,6 @@ def pseudo_labels(folder: Path) -> Work:
 def losses(folder: Path) -> Work:
     """Regions of 32x32 pixels, every tenth of them answered."""
     import torch
-
     from stages.training.losses.class_sets import class_set_losses, total
 
     torch.set_num_threads(1)

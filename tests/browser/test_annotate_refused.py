@@ -214,7 +214,7 @@ def test_a_request_to_become_a_websocket_is_none(client, server):
         (("p.h5", "--host", "203.0.113.7"), "Cannot listen on 203.0.113.7"),
         (("r.h5",), "give --superpixels"),
         (("p.h5", "--superpixels", "regions.h5"), "leave --superpixels out"),
-        (("p.h5", "--annotations", "p-simulated.h5"), "start a new ledger"),
+        (("p.h5", "--annotations", "p-simulated.h5"), "were selected without a ledger"),
         (("p.h5", "-o", "d.h5"), "is the dataset this stage reads"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

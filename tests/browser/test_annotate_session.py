@@ -8,11 +8,11 @@ from annotate_support import Truth
 from hypothesis import given as sampled
 from hypothesis import strategies as st
 
+from stages.answering.answer import Answer
 from stages.answering.browser.guard import is_ours, name_in
 from stages.answering.browser.journal import Journal
-from stages.answering.browser.session import Conflict, Session
-from stages.answering.answer import Answer
 from stages.answering.browser.refused import Refused
+from stages.answering.browser.session import Conflict, Session
 from stages.answering.order import short_path
 from stages.answering.questions import Questions
 from stages.runtime.errors import BadInput, StageFailed

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_artifact(command, right, place, refused):
 @every_input
 def test_an_artifact_of_a_newer_schema(command, right, place, refused):
     has_schema(place / right, "2.0")
-    refused(*put(command, right), says=f"has schema 2.0, newer than the {SCHEMA_VERSION} known here; update alseg.")
+    refused(*put(command, right), says=f"has schema 2.0, newer than the {SCHEMA_VERSION} known here. Update alseg.")
 
 
 @every_input
@@ -165,14 +165,14 @@ def test_first_queries_with_a_ledger(refused):
         "a0.h5",
         "-o",
         "x.h5",
-        says="q0.h5: these queries start a new ledger",
+        says="q0.h5: these queries were selected without a ledger",
     )
 
 
 def test_a_ledger_without_a_label(place, refused):
     with h5py.File(place / "a0.h5", "r+") as file:
         file["answers/class"][...] = 255
-    refused(*TRAIN, "-o", "x.safetensors", says="holds no label (every answer is void); annotate more")
+    refused(*TRAIN, "-o", "x.safetensors", says="has no labels: every answer is void. Annotate more")
 
 
 def test_a_ledger_with_labels_in_one_image(place, refused):
@@ -245,12 +245,12 @@ def test_an_output_that_is_an_input(stage, place, refused):
     inputs = [word for word in CHAIN[stage].words[1:-2] if (place / word).is_file()]
     assert inputs
     for name in inputs:
-        says = "call the output" if stage == "train" else "this stage reads; choose another output."
+        says = "a model is a safetensors file" if stage == "train" else "this stage reads; choose another output."
         refused(*CHAIN[stage].to(name), says=says)
 
 
 def test_a_model_under_a_name_that_is_none(refused):
-    refused(*TRAIN, "-o", "m.h5", says="call the output m.safetensors")
+    refused(*TRAIN, "-o", "m.h5", says="m.h5: a model is a safetensors file. Pass -o m.safetensors.")
 
 
 @every_stage
@@ -261,8 +261,8 @@ def test_unknown_options_and_settings(stage, place, refused):
     refused(*words, "--recipe", "mine.toml", says=f"settings.{stage}.no_such_setting: unknown setting")
     (place / "mine.toml").write_text('title = "t"\nsource = "s"\n[settings.no-such-stage]\nseed = 3\n')
     refused(*words, "--recipe", "mine.toml", says="there is no such stage")
-    refused(*words, "--recipe", "no-such-recipe", says="known are")
-    refused(*words, "--recipe", "pixelpick", "--profile", "no-such-profile", says="known are")
+    refused(*words, "--recipe", "no-such-recipe", says="Unknown recipe")
+    refused(*words, "--recipe", "pixelpick", "--profile", "no-such-profile", says="Unknown profile")
     refused(*words, "--profile", "camvid", says="--profile belongs to a recipe")
 
 
@@ -315,7 +315,7 @@ def test_a_faulty_recipe(text, place, refused):
         ("train", ["--device", "tpu"], "device"),
         ("train", ["--seed", "-1"], "seed"),
         ("train", ["--seed", "1" + "0" * 40], "seed"),
-        ("score", ["--measure", "nonsense"], "There is no measure 'nonsense'; known are random"),
+        ("score", ["--measure", "nonsense"], "Unknown measure 'nonsense'"),
         ("score", ["--measure", "random", "--committee", "3"], "committee"),
         ("score", ["--split", "nonsense"], "no images in split 'nonsense'; its splits are test, train, val"),
         ("score", ["--checkpoint", "worst"], "checkpoint"),
@@ -327,7 +327,11 @@ def test_a_faulty_recipe(text, place, refused):
         ("select", ["--rule", "best"], "rule"),
         ("select", ["--budget", "-1"], "budget"),
         ("select", ["--budget", "0"], "budget"),
-        ("select", ["--budget", "4000"], "The budget of 24000 pixels is larger than the 18414 left in the pool"),
+        (
+            "select",
+            ["--budget", "4000"],
+            "--budget 4000 (24000 pixels in 6 images) exceeds the 18414 pixels left in the pool",
+        ),
         ("select", ["--seed", "1" + "0" * 40], "seed"),
         ("select", ["--seed", "5000000000", "--stream", "legacy"], "seed"),
         ("annotate-simulate", ["--error-rate", "2"], "error_rate"),
@@ -352,32 +356,32 @@ def test_all_wrong_values_at_once(refused):
     ]
 
 
-def test_weights_that_would_run_code_are_refused_unread(place, refused):
+def test_weights_that_would_run_code_are_not_loaded(place, refused):
     class Poison:
         def __reduce__(self):
             return Path.touch, (place / "canary",)
 
     for name in ("weights.pth", "weights.safetensors", "weights.bin"):
         (place / name).write_bytes(pickle.dumps({"state_dict": Poison()}))
-        refused(*TRAIN, "--weights", name, "-o", "x.safetensors", says="refused unread")
+        refused(*TRAIN, "--weights", name, "-o", "x.safetensors", says="were not loaded")
     assert not (place / "canary").exists()
     pickle.loads((place / "weights.pth").read_bytes())
     assert (place / "canary").exists(), "the poison is none"
 
 
-@pytest.mark.parametrize("unit, budget, all_of_it", [("pixel", 3072, "pixels"), ("image", 0, "images")])
-def test_nothing_left_to_ask(unit, budget, all_of_it, place, preloaded, refused):
+@pytest.mark.parametrize("unit, budget", [("pixel", 3072), ("image", 0)])
+def test_nothing_left_to_query(unit, budget, place, preloaded, refused):
     words = ["score", "d.h5", "--measure", "random", "--unit", unit, "-o", "s.h5"]
     preloaded.run(*words, cwd=place).expect(0)
     preloaded.run("select", "d.h5", "s.h5", "--budget", budget, "-o", "q.h5", cwd=place).expect(0)
     preloaded.run("annotate-simulate", "d.h5", "q.h5", "-o", "a.h5", cwd=place).expect(0)
     more = ["select", "d.h5", "s.h5", "--annotations", "a.h5", "-o", "x.h5"]
-    refused(*more, says=f"There are no {all_of_it} left to ask about")
+    refused(*more, says="Nothing left to query: the ledger covers the whole pool.")
 
 
 def test_a_model_without_best_weights(place, preloaded, refused):
     words = [*TRAIN, "--validation-split", "none", "--epochs", "1", "-o", "n.safetensors"]
-    preloaded.run(*words, cwd=place).expect(0, out="without validation, as split 'none' has not")
+    preloaded.run(*words, cwd=place).expect(0, out="No validation: split 'none' has no ground truth")
     refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
     refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
 
@@ -465,9 +469,9 @@ def test_an_empty_split(png, place, refused):
         (["mine.toml", "--root", "nowhere"], "The root nowhere is no folder"),
         (["mine.toml", "--root", "mine.toml"], "The root mine.toml is no folder"),
         (["nothing.toml"], "There is no file nothing.toml"),
-        (["nothing"], "known are camvid"),
+        (["nothing"], "Choose one of camvid"),
         (["d.h5"], "d.h5"),
-        (["png"], "known are camvid"),
+        (["png"], "Choose one of camvid"),
     ],
 )
 def test_a_description_or_root_that_is_none(words, says, png, refused):
@@ -487,5 +491,5 @@ def test_verify_tells_stale_and_damaged_files_together(place, other, preloaded):
     (place / "d.h5").write_bytes(other.read_bytes())
     (place / "cut.h5").write_bytes((place / "q0.h5").read_bytes()[:-1])
     done = preloaded.run("verify", "s0.h5", "cut.h5", "q0.h5", cwd=place)
-    done.expect(2, err="s0.h5 is stale: its dataset d.h5 changed since; run the stage again.")
+    done.expect(2, err="s0.h5 is stale: its dataset d.h5 changed since. Run the stage again.")
     assert "cut.h5" in done.err

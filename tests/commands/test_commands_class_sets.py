@@ -37,8 +37,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.scores import Scores
 from stages.pixels.void import VOID
-from stages.settings.train import TrainSettings
-from stages.training.objectives.class_sets import ClassSetObjective
+from stages.training.learners.class_sets import ClassSetLearner
 from stages.training.samples.maps import Batch
 
 CLASSES = 9
@@ -149,7 +148,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(stage, sets_place, sets_worl
     remove(sets_place, step)
     for number in range(2):
         done = preloaded.run(*step.words, cwd=sets_place, signal_at=(6, signal.SIGTERM))
-        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; the same command goes on from there")
+        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; run the same command to continue")
         assert not (sets_place / step.output).exists()
     preloaded.run(*step.words, cwd=sets_place).expect(0, out="wrote")
     assert_undisturbed(sets_place, sets_world, step)
@@ -201,7 +200,7 @@ def test_two_processes_train_one_model(sets_place):
     assert len(losses) == 6
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
     assert losses[-1] < 0.8 * losses[0], "the answers were learned"
-    run("verify", "t.safetensors", cwd=sets_place).expect(0, out="whole and fresh")
+    run("verify", "t.safetensors", cwd=sets_place).expect(0, out="undamaged and up to date")
 
 
 class Threads:
@@ -233,8 +232,9 @@ def test_two_shares_of_a_batch_teach_what_the_whole_batch_does():
 
     def gradient(part, ranks, into):
         leaf = logits[part].clone().requires_grad_()
-        objective = SimpleNamespace(settings=TrainSettings(), device=torch.device("cpu"), ranks=ranks)
-        losses = ClassSetObjective.losses(objective, leaf, Batch(images[part], answers[part], [], 1, sets))
+        over = {"merged_over": "several", "prototypes_over": "several"}
+        learner = SimpleNamespace(device=torch.device("cpu"), ranks=ranks, loss_factors=(16.0, 8.0, 1.0), **over)
+        losses = ClassSetLearner.losses(learner, leaf, Batch(images[part], answers[part], [], 1, sets))
         losses["loss"].backward()
         into[part.start] = (leaf.grad / ranks.size, losses["loss"].item() / ranks.size)
 
@@ -305,7 +305,7 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--prototype-temperature", "0"], "prototype_temperature"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, "--superpixels", "rs0.h5", *LEARNED], "rs0.h5 holds scores"),
         ([*TRAIN[:2], "cp.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "cp.h5 holds pseudo_lab"),
-        ([*TRAIN[:2], "a1.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "set --objective labels"),
+        ([*TRAIN[:2], "a1.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "Set --objective labels"),
         ([*TRAIN[:2], "ca1.h5", *COSINE, "--temperature", "0", "-o", "x.safetensors"], "temperature"),
         ([*TRAIN[:2], "ca1.h5", *COSINE, "--merged-weight", "-1", "-o", "x.safetensors"], "merged_weight"),
         ([*ANNOTATE, "--trim", "4"], "trim must be odd"),
@@ -338,7 +338,7 @@ def test_a_ledger_of_dominant_classes_names_no_sets(sets_place, preloaded):
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
     refuse(preloaded, sets_place, *LABEL, "da.h5", *PROTOTYPES, *BASE, *LEARNED, says="set --method sieve")
     words = [*TRAIN[:2], "da.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"]
-    refuse(preloaded, sets_place, *words, says="da.h5 has no answers that name classes together")
+    refuse(preloaded, sets_place, *words, says="da.h5 has no class sets. Set --objective labels")
 
 
 def test_sets_of_nothing_but_void_teach_nothing(sets_place, preloaded):
@@ -348,4 +348,4 @@ def test_sets_of_nothing_but_void_teach_nothing(sets_place, preloaded):
             mask.attrs["sha256"] = hashlib.sha256(mask[()].tobytes()).hexdigest()
     preloaded.run(*ANNOTATE, cwd=sets_place).expect(0, out="48 new answers (48 void), 48 clicks")
     words = [*TRAIN[:2], "x.h5", *COSINE, "--no-learn-void", "--objective", "class-sets", "-o", "x.safetensors"]
-    refuse(preloaded, sets_place, *words, says="x.h5 holds no label (every answer is void)")
+    refuse(preloaded, sets_place, *words, says="x.h5 has no labels: every answer is void")

@@ -122,7 +122,7 @@ def test_other_regions_and_other_features_are_named_and_rebuild(cluster_place, p
     done.expect(0, out="rebuilding c.h5: input superpixels changed (r.h5)\n")
     done = preloaded.run(*AGAIN.words, cwd=cluster_place)
     done.expect(0, out="rebuilding f.h5: input features changed (c.h5); input superpixels changed (r.h5)\n")
-    preloaded.run("verify", "c.h5", "f.h5", cwd=cluster_place).expect(0, out="whole and fresh")
+    preloaded.run("verify", "c.h5", "f.h5", cwd=cluster_place).expect(0, out="undamaged and up to date")
 
 
 def test_a_changed_file_of_weights_rebuilds(cluster_place, preloaded):
@@ -193,7 +193,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(cluster_place, cluster_world
     saved: dict = {}
     for number in range(2):
         done = preloaded.run(*CLUSTER.words, cwd=cluster_place, signal_at=(6, signal.SIGTERM))
-        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; the same command goes on from there")
+        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; run the same command to continue")
         found = parts(cluster_place)
         assert len(found) == number + 1
         assert saved.items() <= found.items(), "finished shards are not built again"
@@ -234,7 +234,7 @@ def test_a_file_that_is_not_the_right_one(command, right, cluster_place, refused
     [
         (["--weights", "missing.safetensors"], "'missing.safetensors' cannot be read"),
         (["--weights", "tiny.toml"], "'tiny.toml' are damaged, or hold more than plain tensors"),
-        (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3': did you mean"),
+        (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3'. Did you mean"),
         (["--encoder", "vit_tiny_patch16_224"], "choose a convolutional --encoder"),
         (["--clusters", "200"], "regions for 200 clusters; give fewer --clusters, or cut the images finer."),
         (["--batch", "3"], "A batch of 3 regions cannot start 4 clusters; give --batch 4 or more."),

@@ -149,7 +149,7 @@ def test_what_was_learned_is_what_was_asked_for(image_world):
 def test_all_of_it_is_whole_and_fresh_and_stays_as_it_is(image_place, preloaded):
     files = [step.output for step in CHAIN.values()]
     done = preloaded.run("verify", *files, cwd=image_place).expect(0)
-    assert done.out.count("whole and fresh") == len(files)
+    assert done.out.count("undamaged and up to date") == len(files)
     before = listing(image_place)
     for step in CHAIN.values():
         preloaded.run(*step.words, cwd=image_place).expect(0, out=f"{step.output} is up to date\n")
@@ -294,26 +294,26 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         (("inspect", "ic.safetensors", "--png", "x.png"), "ic.safetensors predicts classes of whole images"),
         (
             (*OF_IMAGES, "--model", "ic.safetensors", "--measure", "entropy", *OUT),
-            "names all classes of an image, which entropy does not measure; choose another, such as binary-entropy",
+            "names all classes of an image, which entropy does not measure. Use binary-entropy, binary-margin.",
         ),
         ((*GATED, "masks.h5", "--model", "ic.safetensors"), "ic.safetensors predicts classes of whole images"),
         ((*GATED, "masks.h5", "--model", "m.safetensors"), "m.safetensors has no discriminator"),
         ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 has no full mask"),
-        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 has no full mask"),
-        (("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL), "a0.h5 has no full mask"),
+        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 has no full masks"),
+        (("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL), "a0.h5 has no full masks"),
         (("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL), "ip.h5 holds pseudo_labels"),
-        (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 holds no label"),
-        (("train", "d.h5", "a0.h5", *LEARN, *OUT_MODEL), "a0.h5 names no classes of images"),
-        (("train", "d.h5", "ia0.h5", *LEARN, "--architecture", "lraspp", *OUT_MODEL), "belong together"),
+        (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 has no labels"),
+        (("train", "d.h5", "a0.h5", *LEARN, *OUT_MODEL), "a0.h5 has no classes of images"),
+        (("train", "d.h5", "ia0.h5", *LEARN, "--architecture", "lraspp", *OUT_MODEL), "predicts classes of pixels"),
         (("train", "d.h5", "ia0.h5", *LEARN, "--model", "m.safetensors", *OUT_MODEL), "a model of the same kind"),
         (("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL), "of the same kind"),
         ((*AGAIN, "--annotations", "ia2.h5"), "The budget of 3 images is spent"),
         ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "The budget of 3 images is spent"),
-        ((*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"), "is1.h5 holds no features of the images"),
+        ((*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"), "is1.h5 has no features of images. Score with"),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "reverse"), "rule"),
-        ((*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"), "set --image-answer mask"),
-        ((*AGAIN, "--rule", "answered", "--image-answer", "mask"), "give the --annotations with them"),
-        ((*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"), "have masks by now"),
+        ((*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"), "Set --image-answer mask"),
+        ((*AGAIN, "--rule", "answered", "--image-answer", "mask"), "Pass --annotations with answers about"),
+        ((*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"), "already has a mask"),
         ((*AGAIN, "--ratio", "0.9", "--seed-share", "1"), "images"),
         (("annotate-simulate", "d.h5", "iq1.h5", *OUT), "give the same --annotations"),
         (("annotate-simulate", "d.h5", "iq0.h5", "--error-rate", "0.5", *OUT), "answers of kind image-classes"),

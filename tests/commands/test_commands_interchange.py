@@ -40,7 +40,7 @@ def test_the_round_goes_on_with_answers_from_elsewhere(name, region_place, prelo
     assert people.labelled_ids() == simulated.labelled_ids()
     for image in simulated.ids:
         assert np.array_equal(people.label_map(image), simulated.label_map(image))
-    preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="whole and fresh")
+    preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="undamaged and up to date")
     words = ("select", "d.h5", "rs1.h5", "--superpixels", "g.h5", "--annotations", "people.h5", "--budget", "8")
     told = preloaded.run(*words, "--rule", "top", "-o", "next.h5", cwd=region_place)
     told.expect(0, out="round 1, 8 region queries")
@@ -89,9 +89,9 @@ def test_an_import_killed_at_any_change_on_disk_is_whole_or_absent(name, region_
             break
         assert done.code == -signal.SIGKILL, done
         if (region_place / "people.h5").exists():
-            preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="whole and fresh")
+            preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="undamaged and up to date")
     assert point > 2
-    preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="whole and fresh")
+    preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="undamaged and up to date")
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
         ((*IMPORT, "absent", "-o", "x.h5"), "Cannot read absent"),
         ((*IMPORT, "rq0.h5", "-o", "x.h5"), "is not a CSV table"),
         ((*IMPORT, ".", "-o", "x.h5"), "m.curve.png is no image of the dataset"),
-        ((*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"), "these queries start a new ledger"),
+        ((*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"), "these queries were selected without a ledger"),
         ((*IMPORT, "answers", "-o", "x.h5", "--resize", "7"), "7"),
     ],
 )

@@ -98,7 +98,7 @@ def test_sigterm_at_every_change_on_disk_saves_and_the_same_command_goes_on(stag
             break
         if done.code == -signal.SIGTERM:  # there was nothing to save yet, or nothing but clearing up was left
             continue
-        done.expect(75, err="the same command goes on from there")
+        done.expect(75, err="run the same command to continue")
         assert not (place / step.output).exists()
         stops += 1
     assert stops > 1
@@ -131,7 +131,7 @@ def test_sigterm_from_outside_stops_a_training_with_its_state_saved(place):
     process = start(*step.words, "--epochs", "1000", cwd=place)
     wait_until(lambda: any((place / "m.safetensors.work").glob("step*.pt")), "a checkpoint")
     process.terminate()
-    finish(process).expect(75, err="the same command goes on from there")
+    finish(process).expect(75, err="run the same command to continue")
     assert not (place / step.output).exists()
 
 

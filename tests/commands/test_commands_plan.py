@@ -120,7 +120,7 @@ def test_a_stage_that_fails_leaves_no_target(planned):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["plan", "no-such-recipe", "d.h5"], "known are"),
+        (["plan", "no-such-recipe", "d.h5"], "Unknown recipe"),
         (["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"], "has no profile"),
         (["plan", "pixelpick", "d.h5", "--rounds", "0"], "--rounds"),
         (["plan", "pixelpick", "d.h5", "--set", "train.no_such=1"], "--set train.no_such=1"),

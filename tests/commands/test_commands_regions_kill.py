@@ -116,7 +116,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(stage, region_place, region_
     saved: dict = {}
     for number in range(2):
         done = preloaded.run(*step.words, cwd=region_place, signal_at=(6, signal.SIGTERM))
-        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; the same command goes on from there")
+        done.expect(75, err=f"stopped after {2 * number + 2} of 6 images; run the same command to continue")
         assert not (region_place / step.output).exists()
         found = parts(region_place, step)
         assert len(found) == number + 1
@@ -138,7 +138,7 @@ def test_a_signal_from_outside_ends_command_and_workers_soon(to_all, number, reg
     else:
         process.send_signal(number)
     began = time.monotonic()
-    finish(process).expect(75, err="of 6 images; the same command goes on from there")
+    finish(process).expect(75, err="of 6 images; run the same command to continue")
     assert_nobody_left(region_place)
     assert time.monotonic() - began < 60
     assert len(parts(region_place, SEEDS)) < 2, "it did not wait for the end"
@@ -228,5 +228,5 @@ def test_a_disk_without_room_fails_cleanly_wherever_that_is(stage, region_place,
         assert options != how[0]
         assert leftovers() == [step.output]
         assert_same(disk / step.output, region_world / step.output)
-        preloaded.run("verify", disk / step.output, cwd=region_place).expect(0, out="whole")
+        preloaded.run("verify", disk / step.output, cwd=region_place).expect(0, out="undamaged")
         (disk / step.output).unlink()

@@ -63,7 +63,7 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
         ([*ADAPT, *MODEL], "give --superpixels and --model."),
         ([*ADAPT, *BASE], "give --superpixels and --model."),
         ([*ADAPT, *MERGED, *MODEL], "g.h5 was merged already; give the base regions it came from (r.h5)"),
-        ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "There is no measure 'nonsense'; known are"),
+        ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
         ([*ADAPT, *BASE, *MODEL, "--epsilon", "-1"], "epsilon"),
         ([*ADAPT, *BASE, *MODEL, "--split", "val"], "run extract-superpixels with --split val."),
         (["extract-superpixels", "d.h5", *BASE, "-o", "x.h5"], "takes neither --superpixels nor --model"),
@@ -72,17 +72,22 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
         (["extract-superpixels", "d.h5", "--split", "nonsense", "-o", "x.h5"], "no images in split 'nonsense'"),
         (["extract-superpixels", "d.h5", "-o", "s1.h5"], "s1.h5 holds scores, not superpixels"),
         ([*ADAPT, *BASE, *MODEL, "-o", "r.h5"], "r.h5 is the superpixels this stage reads"),
-        ([*SCORE, *MODEL], "--unit region and --superpixels belong together"),
-        (["score", "d.h5", *MODEL, *MERGED, "-o", "x.h5"], "--unit region and --superpixels belong together"),
-        ([*SCORE, *MERGED], "The measure bvsb needs --model"),
-        ([*SCORE, *MODEL, *MERGED, "--measure", "nonsense"], "There is no measure 'nonsense'; known are random"),
+        ([*SCORE, *MODEL], "--unit region requires --superpixels, and vice versa."),
+        (["score", "d.h5", *MODEL, *MERGED, "-o", "x.h5"], "--unit region requires --superpixels, and vice versa."),
+        ([*SCORE, *MERGED], "--measure bvsb requires --model"),
+        ([*SCORE, *MODEL, *MERGED, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
         ([*SCORE, *MODEL, *MERGED, "--split", "val"], "run extract-superpixels with --split val."),
-        ([*SCORE, *MODEL, *MERGED, "--committee", "3"], "a committee scores pixels or images, not regions"),
-        (["score", "d.h5", *MODEL, "--class-balance", "pixels", "-o", "x.h5"], "set unit region, or balance none"),
-        ([*SCORE, *BASE, "--measure", "random", "--class-balance", "pixels"], "set unit region, or balance none"),
+        (
+            ["score", "d.h5", *MODEL, "--class-balance", "pixels", "-o", "x.h5"],
+            "class-balance does not apply to unit pixel",
+        ),
+        (
+            [*SCORE, *BASE, "--measure", "random", "--class-balance", "pixels"],
+            "class-balance does not apply to measure random",
+        ),
         ([*SELECT], "rs1.h5 is about regions; give --superpixels with the file they are of (g.h5)."),
         ([*SELECT, *BASE], "rs1.h5 was made from another superpixels (g.h5"),
-        ([*SELECT, *MERGED, "--budget", "1000"], "The budget of 1000 regions is larger than the"),
+        ([*SELECT, *MERGED, "--budget", "1000"], "--budget 1000 exceeds the"),
         ([*SELECT, *MERGED, "--answer", "polygon"], "answer"),
         ([*ANNOTATE, *LEDGER], "rq1.h5 is about regions; give --superpixels with the file they are of (g.h5)."),
         ([*ANNOTATE, *LEDGER, *BASE], "rq1.h5 was made from another superpixels (g.h5"),
@@ -134,14 +139,14 @@ def test_images_too_small_for_so_many_regions(workers, refused):
     refused(*words, says="ask for fewer with --count or --region-pixels")
 
 
-def test_nothing_left_to_ask(region_place, preloaded, refused):
+def test_nothing_left_to_query(region_place, preloaded, refused):
     everything = ["select", "d.h5", "rs0.h5", *BASE, "--budget", "0", "-o", "q.h5"]
     preloaded.run(*everything, cwd=region_place).expect(0, out="round 0, 96 region queries")
     words = ["annotate-simulate", "d.h5", "q.h5", *BASE, "-o", "a.h5"]
     preloaded.run(*words, cwd=region_place).expect(0, out="96 new answers")
     for scores, regions in (("rs0.h5", BASE), ("rs1.h5", MERGED)):
         words = ["select", "d.h5", scores, *regions, "--annotations", "a.h5", "-o", "x.h5"]
-        refused(*words, says="There are no regions left to ask about")
+        refused(*words, says="Nothing left to query: the ledger covers the whole pool.")
 
 
 @pytest.mark.slow

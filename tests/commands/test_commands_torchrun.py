@@ -63,7 +63,7 @@ def test_two_processes_train_one_model(trained):
     assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, 9)]
     assert all(row["val_miou"] for row in rows)
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"]), "the labels were learned"
-    run("verify", "t.safetensors", cwd=folder).expect(0, out="whole and fresh")
+    run("verify", "t.safetensors", cwd=folder).expect(0, out="undamaged and up to date")
     assert not [path for path in folder.iterdir() if path.name.startswith(".") or path.is_dir()]
 
 

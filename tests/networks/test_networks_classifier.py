@@ -172,7 +172,7 @@ def test_weights_of_other_names_are_refused(tmp_path):
         ({"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "any size", "resnet50"]),
         ({"backbone": "resnet51"}, ["'resnet51'", "resnet50"]),
         ({"backbone": "vit_tiny_patch16_224", "reference_head": True}, ["any size"]),
-        ({"backbone": "convnext_tiny.dinov3_lvd1689m", "reference_head": True}, ["no classifier", "reference_head"]),
+        ({"backbone": "convnext_tiny.dinov3_lvd1689m", "reference_head": True}, ["no classifier", "--reference-head"]),
     ],
 )
 def test_what_cannot_be_built_is_named_with_its_remedy(change, words):

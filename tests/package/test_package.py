@@ -31,17 +31,32 @@ def test_the_wheel_works_from_any_folder_and_ships_its_data(tmp_path):
     zipfile.ZipFile(wheel).extractall(installed)
     where = run("-c", "import stages; print(stages.__file__)", cwd=elsewhere, PYTHONPATH=str(installed))
     assert where.stdout.startswith(str(installed))
+    prepared = run(
+        "-m",
+        "alseg_cli",
+        "prepare",
+        "scenes",
+        "--scale",
+        "0.25",
+        "-o",
+        "d.h5",
+        cwd=elsewhere,
+        PYTHONPATH=str(installed),
+    )
+    assert prepared.returncode == 0, prepared.stderr
     made = run(
-        "-m", "alseg_cli", "plan", "pixelpick", "d.h5", "--profile", "camvid", cwd=elsewhere, PYTHONPATH=str(installed)
+        "-m", "alseg_cli", "plan", "pixelpick", "d.h5", "--profile", "scenes", cwd=elsewhere, PYTHONPATH=str(installed)
     )
     assert made.returncode == 0, made.stderr
     assert ".DELETE_ON_ERROR" in made.stdout
-    names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
-    shipped = {path.name for path in (ROOT / "data").rglob("*.toml")}
-    shipped |= {path.name for path in (ROOT / "stages" / "people" / "page").iterdir()}
-    assert shipped
+    names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {f"stages/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "data").rglob("*.toml")}
+    files = [path for room in ("stages", "alseg_cli") for path in (ROOT / room).rglob("*") if path.is_file()]
+    shipped |= {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
+    assert {"stages/py.typed", "stages/data/profiles/scenes.toml"} <= shipped
+    assert any(name.endswith(".html") for name in shipped)
     assert shipped <= names
-    assert not any("tests" in name for name in zipfile.ZipFile(wheel).namelist())
+    assert not any(name.startswith("tests") for name in names)
 
 
 def test_help_imports_neither_torch_nor_cv2(tmp_path):

@@ -103,7 +103,7 @@ def test_real_weights_tell_patches_apart(shared):
         ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
         ({"encoder": "vit_small_patch16_224"}, "has no feature maps for patches of 16 x 16 pixels. Choose a convol"),
         ({"encoder": "convnext_tiny", "patch": 3}, "no feature map with a stride of 3 or less .*Raise --patch to 4"),
-        ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read .*--weights none"),
+        ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read: .*--weights none"),
     ],
 )
 def test_refusals_name_the_remedy(values, says):

@@ -169,7 +169,7 @@ def test_a_changed_plug_in_makes_the_model_stale(world, tmp_path, text, name, se
     [
         ('labels="masks"', "has no full masks, which objective squared learns from"),
         ('labels="image-classes"', "has no classes of images"),
-        ('labels="class-sets"', "has no answers with several classes"),
+        ('labels="class-sets"', "has no class sets"),
         ('labels="dreams"', "Objective squared declares labels 'dreams'; declare maps, class-sets, masks or image-cl"),
         ('labels="maps", start=True', "Objective squared starts from a trained model"),
         ('labels="maps", predicts="images"', "set an architecture that predicts classes of images"),

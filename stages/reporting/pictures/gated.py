@@ -82,7 +82,7 @@ def draw_many(pseudo: PseudoLabels, data: Dataset) -> bytes:
     falling = np.argsort(-scores, kind="stable")  # NaN last
     falling = falling[~np.isnan(scores[falling])]
     if not len(falling):
-        raise BadInput(f"{pseudo.path} judged no prediction, for every image has a full mask; name an --image.")
+        raise BadInput(f"{pseudo.path} judged no prediction: each image has a full mask. Pass --image.")
     gate = pseudo.header.settings["gate"]
     sections, present, pictures = [], [np.zeros(0, dtype=np.uint8)], 2
     for name, rows in (

@@ -39,7 +39,7 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
     if isinstance(artifact, Dataset):
         return draw_dataset(artifact, picked(image, artifact.all_ids))
     if not isinstance(artifact, DRAWN):
-        raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has no picture per image.")
+        raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has nothing to draw per image.")
     if data is None:
         data = open_input(artifact, "dataset", Dataset)
     require_made_from(artifact, "dataset", data)
@@ -79,11 +79,11 @@ def named_image(image: str | None, ids: list[str]) -> str | None:
 def picked(image: str | None, ids: list[str]) -> str:
     """``image`` if it is among ``ids``, the first one for None."""
     if not ids:
-        raise BadInput("The artifact holds nothing for any image.")
+        raise BadInput("The file has no data for any image.")
     if image is None:
         return ids[0]
     if image not in ids:
-        raise BadInput(f"The artifact holds nothing for image {image!r}; it has for example {', '.join(ids[:3])}.")
+        raise BadInput(f"No data for image {image!r} in this file. It contains {', '.join(ids[:3])}, ...")
     return image
 
 
@@ -97,7 +97,7 @@ def draw_predictions(model: Model, data: Dataset | None, image: str | None) -> b
     if image is None:
         image = next((name for name in sorted(data.all_ids) if data.splits[name] == "val"), None)
     if image is not None and image not in data.all_ids:
-        raise BadInput(f"{data.path} has no image {image!r}; it has for example {', '.join(data.all_ids[:3])}.")
+        raise BadInput(f"{data.path} has no image {image!r}. It contains {', '.join(data.all_ids[:3])}, ...")
     return draw_model(model, data, picked(image, data.all_ids))
 
 

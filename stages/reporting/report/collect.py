@@ -137,7 +137,7 @@ class Run:
 def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[Run]:
     """The runs in ``folders``; BadInput for those that are none."""
     if checkpoint not in CHECKPOINTS:
-        raise BadInput(f"--checkpoint is last or best, not {checkpoint!r}.")
+        raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
     faults: list[str] = []
     runs: list[Run] = []
     for name, folder in zip(unique(run_names(folders)), folders, strict=True):
@@ -164,21 +164,23 @@ def require_one_split(runs: list[Run]) -> None:
     """BadInput where the runs were evaluated on different splits: their numbers could not be compared."""
     splits = sorted({entry.split for run in runs for entry in run.measured})
     if len(splits) > 1:
-        raise BadInput(f"The runs were evaluated on different splits ({', '.join(splits)}); evaluate them alike.")
+        raise BadInput(
+            f"The runs were evaluated on different splits ({', '.join(splits)}). Evaluate all on the same split."
+        )
 
 
 def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Run:
     """What there is of a run, even if it is still going on; BadInput for a folder that holds nothing of one."""
     if not folder.is_dir():
-        raise BadInput(f"There is no folder {folder}; give the folder of a run, where its round-0, round-1, ... are.")
+        raise BadInput(f"There is no folder {folder}. Pass the folder of a run, which contains round-0, round-1, ...")
     notes: list[str] = []
     nodes = list(read_nodes(folder, notes))
     measured = list(read_measured(folder, checkpoint, evaluation, notes))
     if not nodes and not measured:
         raise BadInput(
             [
-                f"{folder} is no run: neither it nor a folder round-0, round-1, ... in it holds a readable artifact of "
-                "alseg; give the folder that a Makefile of `alseg plan` writes to.",
+                f"{folder} is no run: neither it nor a folder round-0, round-1, ... in it has a readable artifact of "
+                "alseg. Pass the folder that a Makefile of `alseg plan` writes to.",
                 *notes,
             ]
         )

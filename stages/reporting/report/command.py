@@ -21,7 +21,7 @@ def write_report(
 ) -> None:
     """Publishes the page as ``output`` and says what of the runs is not in it."""
     if output.is_dir() or (output.is_file() and is_artifact(output)):  # as `publish_extra`, before all the work
-        raise BadInput(f"{output} is {'a folder' if output.is_dir() else 'an artifact'}; choose another output.")
+        raise BadInput(f"{output} is {'a folder' if output.is_dir() else 'an artifact'}. Choose another output.")
     current_digest.cache_clear()
     runs = collect_runs(folders, checkpoint, evaluation)
     reached = None if full is None else full_supervision(full, checkpoint)
@@ -51,7 +51,7 @@ def full_supervision(folder: Path, checkpoint: str) -> Run:
     """The run on full masks; BadInput where it was not evaluated."""
     found = collect_run(folder, folder.resolve().name, checkpoint, "evaluation")
     if not found.measured:
-        raise BadInput(f"There is no evaluation.json with {checkpoint} weights below {folder}; run its rounds first.")
+        raise BadInput(f"There is no evaluation.json with {checkpoint} weights below {folder}. Run its rounds first.")
     return found
 
 

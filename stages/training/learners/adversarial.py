@@ -1,4 +1,4 @@
-"""A segmentation network learning from masks and from images without, with a discriminator (spec als4gan.md 4)."""
+"""A segmentation network learning from masks and unlabelled images, with a discriminator (spec als4gan.md 4)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +30,11 @@ from stages.training.task import Task
 
 
 class AdversarialLearner(NetworkLearner):
-    """Cross-entropy on masks; on images without, features that a discriminator cannot tell from those of masks, and
-    the network's own predictions where the discriminator believes them.
+    """Cross-entropy on masks; on unlabelled images feature matching, and self-training on accepted predictions.
 
-    The discriminator judges pairs of a label map and its image. Both learn in every step, each with its own optimiser.
-    The history tells their balance: mean scores of real and predicted pairs, and the share of accepted predictions.
+    The discriminator scores pairs of a label map and its image; a prediction is accepted if its score exceeds the gate.
+    Both networks learn in each step, each with its own optimiser. The history shows their balance: mean scores of real
+    and predicted pairs, and the share of accepted predictions.
     """
 
     samples_kind = StreamSamples
@@ -81,7 +81,7 @@ class AdversarialLearner(NetworkLearner):
         return super().optimisers() | {"discriminator": torch.optim.Adam([own], betas=(0.9, 0.99))}
 
     def share_gradients(self, name: str) -> None:
-        """The network runs twice and the discriminator four times a step, which no wrapper for processes allows."""
+        """Averages them here: DDP does not allow the network to run twice and the discriminator four times a step."""
         if self.ranks.size > 1:
             for parameter in self.modules[name].parameters():
                 if parameter.grad is not None:
@@ -134,7 +134,7 @@ class AdversarialLearner(NetworkLearner):
         return fake.detach(), real, losses
 
     def judged(self, pairs: Tensor) -> Tensor:
-        """(B,) how real the discriminator, in eval mode, takes each pair for."""
+        """(B,) probability of real of each pair, by the discriminator in eval mode."""
         self.discriminator.eval()
         with torch.no_grad(), self.precise():
             scores, _ = self.discriminator(pairs)

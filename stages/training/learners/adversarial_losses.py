@@ -1,11 +1,11 @@
-"""Learning from images without labels by a discriminator of (class map, image) pairs: its inputs, gate and losses.
+"""Learning from unlabelled images with a discriminator of (class map, image) pairs: its inputs, gate and losses.
 
 After Mittal, Tatarchenko & Brox (TPAMI 2021) and Desai & Ghose (WACV 2022); spec als4gan.md section 4, with the
 recommended behaviour of its section 7. Real pairs are label maps with their images, fake pairs predictions with theirs.
 Losses are computed in f32 at least (f64 stays).
 
-D is the discriminator, G the segmentation network. Nothing here detaches what D sees or freezes D: in the step of G the
-caller switches requires_grad of D's parameters off, in the step of D it detaches the fake pairs.
+D is the discriminator, G the segmentation network. Nothing here detaches the input of D or freezes D: in the step of G
+the caller sets requires_grad of D's parameters to False, in the step of D it detaches the fake pairs.
 """
 
 import torch
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from stages.pixels.void import VOID
 
-# --- what the discriminator sees --------------------------------------------------------------------------------------
+# --- input of the discriminator ---------------------------------------------------------------------------------------
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(B,C,H,W) f32 of labels (B,H,W), whole numbers; 255 = none, and all classes are 0 there.
+    """(B,C,H,W) f32 of labels (B,H,W), integers; 255 = none, with 0 for all classes.
 
-    ValueError for another label of C or more.
+    Raises ValueError for any other label of C or more.
     """
-    if bool(((labels >= classes) & (labels != VOID)).any()):  # they would pass for pixels without a label
+    if bool(((labels >= classes) & (labels != VOID)).any()):  # they would look like pixels without a label
         raise ValueError(f"A label is {classes} or more, but there are only {classes} classes.")
     numbers = torch.arange(classes, dtype=labels.dtype, device=labels.device)
     return (labels.unsqueeze(1) == numbers.view(1, -1, 1, 1)).float()
@@ -31,23 +31,23 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def pair(classes: Tensor, images: Tensor, valid: Tensor, known: Tensor | None = None) -> Tensor:
     """(B,C+3,H,W) f32 discriminator input: the class map, then the image, both 0 outside the valid area.
 
-    classes (B,C,H,W): probabilities, through which the gradient goes, or `one_hot`; images (B,3,H,W) f32 in [0,1], not
-    normalised by a batch (section 7 D8); valid (B,H,W) bool, False in padding, where a softmax would otherwise give
-    fakes away (D7). known (B,H,W) bool: where the class map is shown at all, see `known_of`.
+    classes (B,C,H,W): probabilities, which pass the gradient on, or `one_hot`; images (B,3,H,W) f32 in [0,1], not
+    normalised by a batch (section 7 D8); valid (B,H,W) bool, False in padding, whose softmax would otherwise reveal
+    fakes (D7). known (B,H,W) bool: where the class map is shown at all, see `known_of`.
     """
     shown = valid if known is None else valid & known
-    # not a product: 0 times a prediction that is not finite would not be 0
+    # not a product: 0 times a prediction that is not finite is not 0
     visible = torch.where(shown.unsqueeze(1), classes.float(), 0)
     return torch.cat([visible, torch.where(valid.unsqueeze(1), images.float(), 0)], 1)
 
 
 def known_of(labels: Tensor, valid: Tensor, count: int) -> Tensor:
-    """(count,H,W) bool ``known`` for the fakes of a batch: False where a real one has no label inside its image.
+    """(count,H,W) bool ``known`` for the fakes of a batch: False where a real pair has no label inside its image.
 
-    labels (B,H,W), 255 = none, and valid (B,H,W) bool of the real pairs, B >= 1; fake i takes the holes of real one
-    i mod B. A pixel without a label inside a real image shows the image but no class, and which pixels of a fake would
-    be like that nobody knows. Without holes of the same shapes in fakes, the discriminator could tell them from real
-    ones by the holes alone, whatever is predicted. G gets no adversarial gradient in them.
+    labels (B,H,W), 255 = none, and valid (B,H,W) bool of the real pairs, B >= 1; fake i takes the holes of real pair
+    i mod B. A pixel without a label inside a real image shows the image but no class. Without holes of the same shapes
+    in fakes, the discriminator could tell them from real pairs by the holes alone, whatever the prediction. G gets no
+    adversarial gradient in them.
     """
     return ((labels != VOID) | ~valid)[torch.arange(count, device=labels.device) % len(labels)]
 
@@ -58,8 +58,8 @@ def known_of(labels: Tensor, valid: Tensor, count: int) -> Tensor:
 def accepted(z: Tensor, threshold: float) -> Tensor:
     """(B,) bool: the images whose score z (B,) or (B,1) is above the threshold, strictly.
 
-    z is the discriminator's probability of real, the sigmoid of what `discriminator_loss` takes, from a pass in eval
-    mode without gradient (section 7 D9).
+    z is the discriminator's probability of real, the sigmoid of its score, from a pass in eval mode without gradient
+    (section 7 D9).
     """
     return z.reshape(len(z)) > threshold
 
@@ -68,8 +68,8 @@ def accepted(z: Tensor, threshold: float) -> Tensor:
 
 
 def mean_loss(total: Tensor, mass: Tensor) -> Tensor:
-    """total / mass, scalars; 0 with a gradient of 0 where the mass is 0, and so the total (section 4.2)."""
-    # the divisor is replaced, not the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen
+    """total / mass, scalars; 0 with a gradient of 0 if the mass, and so the total, is 0 (section 4.2)."""
+    # replaces the divisor and not the quotient: the gradient of 0 / 0 would be NaN even if it is not chosen
     return total / torch.where(mass > 0, mass, 1)
 
 
@@ -88,11 +88,11 @@ def self_training_loss(logits: Tensor, accepted: Tensor, valid: Tensor) -> tuple
 def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Mean over the features of |mean of real - mean of fake|, a scalar; real (R,D), fake (F,D), R and F at least 1.
 
-    The gradient goes to ``fake`` only. It passes through D's parameters on the way to G, so the caller must have frozen
-    them. ValueError for no rows.
+    The gradient goes to ``fake`` only. It passes through D's parameters on the way to G, so the caller must freeze
+    them. Raises ValueError for no rows.
     """
     if not len(real) or not len(fake):
-        raise ValueError("feature matching needs real and fake ones")
+        raise ValueError("feature matching needs real and fake pairs")
     real, fake = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (real.detach(), fake))
     return (real.mean(0) - fake.mean(0)).abs().mean()
 
@@ -100,16 +100,16 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """(mean of -ln z over real + mean of -ln(1 - z) over fake) / 2, z = sigmoid(score), a scalar; ln 2 is chance.
 
-    Both of any shape with at least one number; logits, so that a decided discriminator stays finite. ValueError for
-    none.
+    Both of any shape with at least one number; logits, so that the loss of a confident discriminator is finite. Raises
+    ValueError for no numbers.
     """
     if not real_scores.numel() or not fake_scores.numel():
-        raise ValueError("the discriminator needs real and fake ones")
+        raise ValueError("the discriminator needs real and fake pairs")
     real, fake = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (real_scores, fake_scores))
     on_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
     return (on_real + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))) / 2
 
 
 def total_loss(ce: Tensor, fm: Tensor, st: Tensor, fm_weight: float, st_weight: float) -> Tensor:
-    """What G minimises, of scalars: cross-entropy + fm_weight * feature matching + st_weight * self-training."""
+    """The loss of G, of scalars: cross-entropy + fm_weight * feature matching + st_weight * self-training."""
     return ce + fm_weight * fm + st_weight * st

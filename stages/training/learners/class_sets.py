@@ -1,4 +1,4 @@
-"""A network learning from answers that name classes together."""
+"""A network learning from the sets of classes of regions."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from stages.training.task import Task
 
 
 class ClassSetLearner(NetworkLearner):
-    """``loss_factors`` weigh the losses of single classes, of merged ones, and of prototypes."""
+    """``loss_factors`` are the weights of the losses of single classes, of merged ones, and of prototypes."""
 
     samples_kind = SetSamples
 

@@ -14,13 +14,13 @@ from stages.training.learners.network import NetworkLearner
 from stages.training.samples.images import ImageSamples
 from stages.training.samples.maps import Batch
 
-PRESENCE_SHARE = 0.05  # of the pixels of a validation image, from which on a class counts as there
+PRESENCE_SHARE = 0.05  # smallest share of the pixels of a validation image with which a class counts as present
 
 
 class ImageLearner(NetworkLearner):
-    """Cross-entropy with the image's class, or binary cross-entropy with each of the classes named together.
+    """Cross-entropy with the image's class, or binary cross-entropy with each class if all classes are named.
 
-    Validation is the share of right classes: of images, or of the yes-or-no questions about all images and classes.
+    Validation measures the share of correct classes: per image, or per image and class if all classes are named.
     """
 
     criterion, lower_is_better = "accuracy", False

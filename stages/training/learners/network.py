@@ -1,4 +1,4 @@
-"""One network learning from samples: what all learners share but their losses."""
+"""One network learning from samples: what all learners share except their losses."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from stages.training.task import Task
 
 def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
-    classes present. An absent class weighs 1. None for kind none."""
+    classes present. An absent class has weight 1. None for kind none."""
     if kind == "none":
         return None
     share = counts / counts.sum()
@@ -60,7 +60,7 @@ class NetworkLearner:
         self.samples = self.open_samples(task)
         if len(self.samples) < self.fewest_images * self.ranks.size:
             raise BadInput(
-                f"{task.labels}: {len(self.samples)} labelled image(s), but batch normalisation needs at least "
+                f"{task.labels} has labels in {len(self.samples)} images, but batch normalisation needs at least "
                 f"{self.fewest_images} per process. Annotate more images."
             )
         self.dataset, labels = self.samples.opened()
@@ -76,14 +76,14 @@ class NetworkLearner:
         self.workers = default_workers if workers is None else workers
 
     def open_samples(self, task: Task, **more: Any) -> TrainingSamples:
-        """The samples that are learned from; ``more`` is what their kind reads beside the usual."""
+        """The training samples; ``more`` are further arguments of their class."""
         settings = task.settings
         return self.samples_kind(
             task.dataset, task.labels, settings.augmentation, task.mean, settings.seed, settings.learn_void, **more
         )
 
     def wrapped(self, module: nn.Module) -> nn.Module:
-        """``module`` so that its gradients are averaged over the processes."""
+        """``module`` wrapped so that its gradients are averaged over the processes."""
         return distributed(module, self.device)
 
     def can_validate(self) -> bool:
@@ -112,7 +112,7 @@ class NetworkLearner:
         """Nothing to do: the network is wrapped for several processes."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and head; the head's biases apart if they learn otherwise."""
+        """Backbone and head; the head's biases in a group of their own if their learning rate differs."""
         settings, backbone = self.settings.optimisation, list(self.network.get_submodule("backbone").parameters())
         known = {id(parameter) for parameter in backbone}
         head = [(name, each) for name, each in self.network.named_parameters() if id(each) not in known]
@@ -146,7 +146,7 @@ class NetworkLearner:
         return self.load(keys())
 
     def keys_of_steps(self, first: int) -> Iterator[list[tuple[int, int]]]:
-        """(sample, turn) pairs per step: the samples in a new random order, again and again."""
+        """(sample, turn) pairs per step: the samples repeated, each turn in a new random order."""
         count, batch = len(self.samples), self.settings.optimisation.batch
         for step in range(first, self.settings.optimisation.epochs * self.steps_per_epoch):
             places = range(step * batch + self.ranks.rank, (step + 1) * batch, self.ranks.size)
@@ -160,7 +160,7 @@ class NetworkLearner:
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         labelled = batch.labelled
-        if self.ranks.size > 1:  # all processes must skip the step together
+        if self.ranks.size > 1:  # all processes must skip a step together
             labelled = int(self.ranks.sum(torch.tensor(labelled, device=self.device)))
         if labelled == 0:
             return
@@ -181,9 +181,9 @@ class NetworkLearner:
         return normalise(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The ``loss`` of (B,C,H,W) logits, and what else the history tells of it, as scalars.
+        """The ``loss`` of (B,C,H,W) logits, and any other scalars for the history.
 
-        Of several processes each returns its own; the gradients are averaged over them.
+        With several processes each returns its own; the gradients are averaged over them.
         """
         raise NotImplementedError
 
@@ -205,7 +205,7 @@ class NetworkLearner:
         return self.dataset.ids(self.settings.validation.validation_split)[self.ranks.rank :: self.ranks.size]
 
     def predictor(self) -> Predictor:
-        """The network as it is now, in eval mode; `train` sets it back."""
+        """The current network in eval mode; `train` returns it to training mode."""
         self.network.eval()
         return Predictor(self.network, self.mean, self.std, self.device, self.settings.execution.precision)
 

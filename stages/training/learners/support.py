@@ -29,8 +29,8 @@ from stages.training.task import Task
 class SupportLearner(NetworkLearner):
     """Side classifiers learn the labels; the lossiness head learns where the frozen network's loss is high.
 
-    High is above the mean of the label's class over the labelled pixels of all images, seen as they are. The mixing has
-    no loss of its own: it learns through the lossiness. Validation is the loss of the lossiness head.
+    High is above the mean loss of the label's class over the labelled pixels of all images, without augmentation. The
+    mixing has no loss of its own: it learns through the lossiness. Validation measures the loss of the lossiness head.
     """
 
     criterion, lower_is_better = "area", True
@@ -48,7 +48,7 @@ class SupportLearner(NetworkLearner):
         self.thresholds = self.find_thresholds()
 
     def counts(self) -> dict[str, Any]:
-        """The thresholds too, by class; None for a class without labels."""
+        """Also the thresholds by class; None for a class without labels."""
         means = zip(self.dataset.classes, self.thresholds.tolist(), strict=False)
         return super().counts() | {
             "class_thresholds": {name: None if math.isinf(value) else value for name, value in means}

@@ -1,4 +1,4 @@
-"""What support heads learn beside a finished segmentation network: where its loss is high, and side predictions.
+"""Losses of support heads beside a frozen segmentation network: of side predictions, and of where its loss is high.
 
 After the MADBAL specification, section 4.3. Losses come as sums and what they count, so that several processes can
 share the counts before they divide. Logits are computed in f32 at least (f64 stays), under autocast too. Pixels without
@@ -14,13 +14,13 @@ from stages.training.losses.cross_entropy import cross_entropy
 
 
 def labelled_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where there are labels, (B,H,W) bool, and there in scan order the classes (P,) i64 and -ln p_y (P,).
+    """The labelled pixels, (B,H,W) bool, and in scan order their classes (P,) i64 and -ln p_y (P,).
 
-    logits (B,C,H,W), labels (B,H,W) whole numbers, 255 = none. A label of C or more is torch's own error.
+    logits (B,C,H,W), labels (B,H,W) integers, 255 = none. torch raises an error for a label of C or more.
     """
     labelled = labels != VOID
     classes = labels[labelled].long()
-    # labels are few: picking their pixels first spares the softmax of all others
+    # few pixels are labelled: picking them first saves the softmax of all others
     picked = logits.permute(0, 2, 3, 1)[labelled]
     picked = picked.to(torch.promote_types(picked.dtype, torch.float32))
     return labelled, classes, F.cross_entropy(picked, classes, reduction="none")
@@ -30,20 +30,20 @@ def labelled_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Ten
 def loss_per_class(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Sums of the unweighted cross-entropy (C,) f64 and labelled pixels (C,) i64 per class, to be added up over images.
 
-    logits (B,C,H,W); labels (B,H,W), 255 = none. A ValueError for a label of `classes` or more.
+    logits (B,C,H,W); labels (B,H,W), 255 = none. Raises ValueError for a label of `classes` or more.
     """
     _, found, losses = labelled_losses(logits, labels)
     counts = torch.bincount(found, minlength=classes)
     if len(counts) > classes:
         raise ValueError(f"A label is {len(counts) - 1}, but there are only {classes} classes.")
-    # not bincount with weights, which forgets their dtype where there are none
+    # not bincount with weights, which ignores their dtype if there are none
     sums = torch.zeros(classes, dtype=torch.float64, device=losses.device)
     return sums.index_add_(0, found, losses.double()), counts
 
 
 def class_thresholds(sums: Tensor, counts: Tensor) -> Tensor:
-    """Mean loss of every class, (C,) f64, from sums (C,) f64 and counts (C,) i64; infinite for a class without labels,
-    so that nothing lies above it."""
+    """Mean loss of each class, (C,) f64, from sums (C,) f64 and counts (C,) i64; infinite for a class without labels,
+    so that nothing is above it."""
     return torch.where(counts > 0, sums.double() / counts.clamp(min=1), torch.inf)
 
 
@@ -54,7 +54,7 @@ def lossy_targets(logits: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
     logits (B,C,H,W); labels (B,H,W), 255 = none; thresholds (C,) on the same device.
     """
     labelled, classes, losses = labelled_losses(logits, labels)
-    # compared as rounded as the losses are: of equal losses none is above their mean, whose f64 may lie a hair below
+    # compared in the dtype of the losses: equal losses must not be above their mean, which may be smaller in f64
     lossy = losses > thresholds.to(losses.dtype)[classes]
     targets = torch.zeros(labels.shape, device=logits.device)
     targets[labelled] = lossy.float()
@@ -62,7 +62,7 @@ def lossy_targets(logits: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def area_loss(lossiness_logits: Tensor, targets: Tensor, labelled: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums (2,) of the binary cross-entropy with targets and the pixels they count, (2,) i64: on edges, elsewhere.
+    """Sums (2,) of the binary cross-entropy with targets and the numbers of pixels (2,) i64: on edges, elsewhere.
 
     lossiness_logits (B,2,H,W): channel 0 learns the labelled pixels on edges, channel 1 the other labelled ones;
     targets (B,H,W) of 0 and 1; labelled and edges (B,H,W) bool.
@@ -77,7 +77,7 @@ def area_loss(lossiness_logits: Tensor, targets: Tensor, labelled: Tensor, edges
 
 
 def sum_of_means(sums: Tensor, counts: Tensor) -> Tensor:
-    """The loss of sums (N,) and counts (N,), a scalar; a term without pixels is 0, its gradient too."""
+    """The sum of the quotients of sums (N,) and counts (N,), a scalar; 0 with gradient 0 for a term without pixels."""
     return (sums / counts.clamp(min=1)).sum()
 
 

@@ -1,4 +1,4 @@
-"""Training samples whose label is of the whole image: its class, or the classes in it."""
+"""Training samples labelled as a whole: with the class of the image, or the classes in it."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ ImageSample = tuple[np.ndarray, np.ndarray, ColourDraw]
 
 
 class ImageSamples(TrainingSamples):
-    """Samples (image id, epoch) -> crop, the image's class (i64) or classes (C,) f32, colour draw."""
+    """Samples (index, epoch) -> crop, the image's class () i64 or classes (C,) f32, colour draw."""
 
     def labelled(self, labels: Labels) -> list[str]:
         assert isinstance(labels, Annotations)
         self.targets = image_targets(labels)
         if not self.targets:
-            raise BadInput(f"{labels.path} names no class of any image (every answer is void); annotate more.")
+            raise BadInput(f"{labels.path} has no classes of images: every answer is void. Annotate more.")
         return sorted(self.targets)
 
     @staticmethod
@@ -39,9 +39,10 @@ class ImageSamples(TrainingSamples):
 
 
 def image_targets(ledger: Annotations) -> dict[str, np.ndarray]:
-    """Image id -> its class () i64, or where classes were named together (C,) f32; the last answer counts.
+    """Image id -> its class () i64, or (C,) f32 if classes were named together; the last answer counts.
 
-    Where some answers name all classes, those that name one alone do not say which others are there, and count not.
+    If some answers name all classes in an image, answers that name one class are ignored: they do not say which other
+    classes are absent.
     """
     answers, targets = ledger.answers, {}
     sets = answers.class_sets[:, :-1].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Training samples: images in memory where they fit, labels per crop, every draw from a stream of its own."""
+"""Training samples: images in memory if they fit, labels per crop, one random stream per draw."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,14 +22,14 @@ from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw, draw_colour
 from stages.training.window import Scales, Window, crop_image, crop_labels, draw_window
 
-CACHE_SHARE = 0.5  # of the free memory; beyond it images are read from the file for every crop
+CACHE_SHARE = 0.5  # of the free memory; images that need more are read from the file for each crop
 
 
 @dataclass(frozen=True)
 class Batch:
     """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels.
 
-    With classes named together, labels (B,H,W) i32 are rows of ``sets`` (R,C) bool, -1 = none.
+    For class sets, labels (B,H,W) i32 are rows of ``sets`` (R,C) bool, -1 = none.
     """
 
     images: Tensor
@@ -43,7 +43,7 @@ MapSample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
 
 
 class TrainingSamples(TorchDataset[MapSample]):
-    """Samples (image id, epoch) -> crop, labels, colour draw; equal for any number of loader processes."""
+    """Samples (index, epoch) -> crop, labels, colour draw, None; the same for any number of loader processes."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class TrainingSamples(TorchDataset[MapSample]):
         return collate(samples)
 
     def labelled(self, labels: Labels) -> list[str]:
-        """Ids of the images that carry a label."""
+        """Ids of the images with a label."""
         return labels.labelled_ids(self.void)
 
     def opened(self) -> tuple[Dataset, Labels]:
@@ -95,7 +95,7 @@ class TrainingSamples(TorchDataset[MapSample]):
         return crop, crop_labels(given.label_map(image, self.void), window), colours, None
 
     def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
-        """A random crop of ``image``, its colour draw, and where it lies; ``name`` names the random draw."""
+        """A random crop of ``image``, its colour draw and its window; ``name`` names the random stream."""
         generator = stream(self.seed, "augmentation", *name, image)
         pixels = self.images[image] if image in self.images else self.opened()[0].image(image)
         flip, rotation = self.augmentation.flip, self.augmentation.rotation
@@ -104,7 +104,7 @@ class TrainingSamples(TorchDataset[MapSample]):
 
 
 class SetSamples(TrainingSamples):
-    """Samples (image id, epoch) -> crop, rows of the image's class sets, colour draw, and the sets."""
+    """Samples (index, epoch) -> crop, (H,W) i32 rows of the image's class sets, colour draw, the sets (R,C) bool."""
 
     def __getitem__(self, key: Any) -> MapSample:
         index, epoch = key
@@ -123,7 +123,7 @@ def cached(data: Dataset, ids: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def free_memory() -> int:
-    """Bytes of memory the system can still give."""
+    """Free memory in bytes."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -142,9 +142,9 @@ def collate(samples: list[MapSample]) -> Batch:
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:
-    """The shuffled sample indices of an epoch in batches; the last one is short.
+    """The shuffled sample indices of an epoch in batches; the last one may be short.
 
-    It is dropped if it holds less than two images per process, which batch normalisation needs.
+    It is dropped if it has less than two images per process, which batch normalisation needs.
     """
     order = stream(seed, "order", epoch).permutation(count)
     batches = [order[start : start + batch] for start in range(0, count, batch)]
@@ -152,19 +152,19 @@ def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1)
 
 
 def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, int]:
-    """(index, turn) of what comes at ``place`` when ``count`` things come in a new random order, again and again."""
+    """(index, turn) at ``place`` of a sequence that repeats ``count`` things, each turn in a new random order."""
     turn, number = divmod(place, count)
     return int(order_of(count, seed, *name, turn)[number]), turn
 
 
-@lru_cache(maxsize=8)  # the places of a batch lie in one turn, seldom two, of each stream
+@lru_cache(maxsize=8)  # the places of a batch lie in one turn of each stream, rarely in two
 def order_of(count: int, seed: int, *name: str | int) -> np.ndarray:
     """(count,) i64 permutation drawn for ``name``."""
     return stream(seed, "order", *name).permutation(count)
 
 
 def ignore_signals(worker: int) -> None:
-    """Loader processes leave signals to the main process, which saves before it stops."""
+    """Loader processes ignore signals; the main process saves before it stops."""
     import signal
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -172,7 +172,7 @@ def ignore_signals(worker: int) -> None:
 
 
 def load_batches(samples: TrainingSamples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
-    """Loads the batches named by ``keys`` in order; one loader for a whole training, since starting workers is slow."""
+    """Loads the batches that ``keys`` name, in order; one loader per training, since workers start slowly."""
     yield from DataLoader(
         samples,
         batch_sampler=keys,

@@ -1,4 +1,4 @@
-"""Three streams of images side by side: with masks, without, and with masks again as what is real."""
+"""Three parallel streams of images: with masks to learn from, without masks, and with masks as real examples."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from stages.training.samples.maps import TrainingSamples, cached, place_in_turns
 from stages.training.window import crop_labels
 
 STREAMS = ("labelled", "unlabelled", "real")
-Key = tuple[str, int, int]  # stream, index of the image in it, how often it came before
+StreamKey = tuple[str, int, int]  # stream, index of the image in it, how often it was drawn before
 
 
 @dataclass(frozen=True)
 class StreamPart:
-    """(B,3,H,W) u8 images, (B,H,W) u8 labels (255 = none), (B,H,W) bool what is no padding, colour draws."""
+    """(B,3,H,W) u8 images, (B,H,W) u8 labels (255 = none), (B,H,W) bool False in padding, colour draws."""
 
     images: Tensor
     labels: Tensor
@@ -42,10 +42,10 @@ class StreamBatch:
 
 
 class StreamSamples(TrainingSamples):
-    """Samples (stream, image, turn) -> crop, labels, what is no padding, colour draw.
+    """Samples (stream, image, turn) -> crop, labels, (H,W) bool False in padding, colour draw.
 
-    Without labels are all images of the split ``unlabelled_split`` that have no full mask; whatever masks the
-    dataset holds of them stay closed.
+    The unlabelled images are those of the split ``unlabelled_split`` without a full mask in the ledger. Masks that the
+    dataset has of them are not read.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class StreamSamples(TrainingSamples):
         self.unlabelled = [image for image in data.ids(unlabelled_split) if image not in known]
         if not self.unlabelled:
             raise BadInput(
-                f"Every image of split {unlabelled_split!r} has a mask, so none is left to learn from without "
-                "one; set --objective labels."
+                f"Split {unlabelled_split!r} has no unlabelled images left: every image has a mask. Set --objective "
+                "labels."
             )
         if augmentation.crop is None:
             sizes = [data.sizes[image] for image in [*self.ids, *self.unlabelled]]
@@ -93,14 +93,14 @@ class StreamSamples(TrainingSamples):
         labels = given.label_map(image) if name != "unlabelled" else np.full(data.sizes[image], VOID, dtype=np.uint8)
         return crop, crop_labels(labels, window), inside, colours
 
-    def keys(self, first: int, steps: int, batch: int, rank: int, ranks: int) -> Iterator[list[Key]]:
-        """This process's share of the batches of the steps ``first`` to ``steps`` - 1, one stream after the other."""
+    def keys(self, first: int, steps: int, batch: int, rank: int, ranks: int) -> Iterator[list[StreamKey]]:
+        """This process's share of the batches of steps ``first`` to ``steps`` - 1, one stream after the other."""
         for step in range(first, steps):
             places = range(step * batch + rank, (step + 1) * batch, ranks)
             yield [self.key(name, place) for name in STREAMS for place in places]
 
-    def key(self, name: str, place: int) -> Key:
-        """What comes at a place of a stream: its images in a new random order, again and again."""
+    def key(self, name: str, place: int) -> StreamKey:
+        """The sample at a place of a stream, which repeats its images, each time in a new random order."""
         index, turn = place_in_turns(place, len(self.ids_of(name)), self.seed, name)
         return name, index, turn
 
