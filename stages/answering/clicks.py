@@ -1,32 +1,32 @@
-"""What it costs to label a rectangle precisely with polygons, in clicks (adaptive_superpixel.md 4).
+"""Clicks that it takes to label a rectangle exactly with polygons (adaptive_superpixel.md 4).
 
 A rectangle costs its polygon vertices, the places where a boundary between labels meets its sides, and one click per
-connected part for the class.
+connected component for the class.
 """
 
 import numpy as np
 
 from stages.pixels.void import VOID
-from stages.regions.parts import connected_parts
+from stages.regions.components import connected_components
 
 
-def count_parts(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
-    """Number of 8-connected parts of equal mask value in each region, void being a value like others: (count,) i64.
+def count_components(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
+    """Number of 8-connected components of equal mask value in each region: (count,) i64. Void is a value like others.
 
     labels (H,W) i32 region ids, 0 to count - 1 or negative for none; mask (H,W) u8.
     """
     inside = labels >= 0
-    parts = connected_parts(np.where(inside, labels.astype(np.int64) * 256 + mask, -1), 8)
-    region_of_part = np.empty(int(parts.max(initial=-1)) + 1, np.int64)
-    region_of_part[parts[inside]] = labels[inside]  # all pixels of a part lie in one region
-    return np.bincount(region_of_part, minlength=count)
+    components = connected_components(np.where(inside, labels.astype(np.int64) * 256 + mask, -1), 8)
+    region = np.empty(int(components.max(initial=-1)) + 1, np.int64)
+    region[components[inside]] = labels[inside]  # all pixels of a component lie in one region
+    return np.bincount(region, minlength=count)
 
 
 def side_crossings(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
     """How often the mask changes down the left and the right column of each rectangle: (count,) i64.
 
     labels and mask as in `polygon_clicks`. A change is counted at the upper of its two pixels, unless that is a corner,
-    as the source defines it. A rectangle one pixel wide has two sides all the same.
+    as the source defines it. A rectangle one pixel wide has two sides, too.
     """
     here, above, below = labels[1:-1], labels[:-2], labels[2:]  # the image's first and last row are never inner ones
     changes = (here >= 0) & (here == above) & (here == below) & (mask[1:-1] != mask[2:])
@@ -37,9 +37,9 @@ def side_crossings(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarr
 
 
 def inner_vertices(labels: np.ndarray, count: int, vertices: np.ndarray) -> np.ndarray:
-    """Number of vertices in each region without those on pixels that have a 4-neighbour elsewhere: (count,) i64.
+    """Number of vertices in each region, without those on pixels with a 4-neighbour in another: (count,) i64.
 
-    labels (H,W) i32, vertices (V,2) int (y,x); those outside the image are left out, equal ones all count.
+    labels (H,W) i32, vertices (V,2) int (y,x); vertices outside the image do not count, equal ones all do.
     """
     height, width = labels.shape
     y, x = vertices[:, 0], vertices[:, 1]
@@ -58,20 +58,21 @@ def inner_vertices(labels: np.ndarray, count: int, vertices: np.ndarray) -> np.n
 
 
 def polygon_clicks(mask: np.ndarray, labels: np.ndarray, count: int, vertices: np.ndarray) -> np.ndarray:
-    """Clicks for labelling each rectangle precisely: vertices + crossings of its sides + connected parts, (count,) i64.
+    """Clicks for labelling each rectangle exactly: vertices + crossings of its sides + components, (count,) i64.
 
-    mask (H,W) u8; labels (H,W) i32 rectangle ids 0 to count - 1, negative where there is none; vertices (V,2) int
-    (y,x) of the polygons that make up the mask. Absent ids cost 0. The sides of a rectangle are where its pixels
-    border on something else, so regions of another shape get a number too, if not one that the source defines.
+    mask (H,W) u8; labels (H,W) i32 rectangle ids 0 to count - 1, negative = none; vertices (V,2) int (y,x) of the
+    polygons that make up the mask. Absent ids cost 0. The sides of a rectangle are where its pixels border on others,
+    so regions of another shape get a number too, although the source defines none for them.
     """
     crossings = side_crossings(labels, mask, count) + side_crossings(labels.T, mask.T, count)
-    return inner_vertices(labels, count, vertices) + crossings + count_parts(labels, mask, count)
+    return inner_vertices(labels, count, vertices) + crossings + count_components(labels, mask, count)
 
 
 def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, vertices: np.ndarray | None) -> np.ndarray:
-    """(Q,) clicks of outlining everything inside the regions ``wanted`` with polygons (Cai et al. 2021).
+    """(Q,) clicks of outlining all classes inside the regions ``wanted`` (Q,) with polygons (Cai et al. 2021).
 
-    vertices (V,2) i32 (y,x) of the polygons people drew, as the source counts them; None: estimated from the mask.
+    vertices (V,2) i32 (y,x) of the polygons that people drew, as the source counts them; None: estimated from the
+    mask.
     """
     if vertices is None:
         vertices = mask_vertices(mask)
@@ -81,16 +82,16 @@ def precise_clicks(mask: np.ndarray, labels: np.ndarray, wanted: np.ndarray, ver
 def mask_vertices(mask: np.ndarray) -> np.ndarray:
     """The vertices that a polygon annotator would click for a mask, (V,2) i32 (y,x): an ESTIMATE.
 
-    For datasets whose polygon files are not at hand. mask (H,W) u8. The outer contour of every 8-connected part of
-    every class is simplified until it would stray from the mask by more than 2 pixels; void is not outlined, holes
-    are not either, since what lies in them is. A border between two classes counts for both, parts of up to about 2
-    pixels are one or two vertices, and nothing is known of what people draw behind an object.
+    For datasets without polygon files. mask (H,W) u8. The outer contour of each 8-connected component of each class is
+    simplified as long as it stays within 2 pixels of the mask. Void and holes are not outlined, but what lies in a hole
+    is. A border between two classes counts for both, components of up to about 2 pixels are one or two vertices, and
+    what people draw behind an object is not known.
     """
     import cv2
 
     found = [np.zeros((0, 2), np.int32)]
     for value in np.unique(mask[mask != VOID]):
-        # Two levels, because the external contours alone leave out a part that lies in a hole of another one.
+        # Two levels, because the external contours alone leave out a component in a hole of another one.
         contours, hierarchy = cv2.findContours((mask == value).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         outer = np.flatnonzero(hierarchy[0][:, 3] < 0)
         found += [cv2.approxPolyDP(contours[i], 2, True)[:, 0, ::-1] for i in outer]

@@ -1,4 +1,4 @@
-"""In which order people are asked: image by image, and inside an image along a short path, so the eye does not jump."""
+"""The order in which people answer queries: image by image, and within an image along a short path."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def asking_order(rows: Mapping[str, np.ndarray], y: np.ndarray, x: np.ndarray) -> list[int]:
-    """Every query once; ``rows`` maps image to its queries, which lie at y, x (Q,).
+    """All queries, each once; ``rows`` maps an image to its queries, which lie at y, x (Q,).
 
-    Ranks play no part: they decide what is asked, not when.
+    Ranks do not matter here: they decide which queries there are.
     """
     return [int(query) for group in rows.values() for query in group[short_path(y[group], x[group])]]
 
 
 def short_path(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The order (n,) i64 of visiting the points y, x (n,) int: from the one at the top always to the nearest left."""
+    """The order (n,) i64 of visiting the points y, x (n,) int: from the topmost always to the nearest one left."""
     left = np.lexsort((x, y))
     y, x = y.astype(np.int64), x.astype(np.int64)
     path = []

@@ -1,4 +1,4 @@
-"""What the page is told about a query: the image, what is marked in it, and which classes an answer may name."""
+"""Queries as people see them: the image, what is marked in it, and the classes that an answer may name."""
 
 from functools import cache, lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from stages.pixels.grids import read_place
 from stages.pixels.runs import Areas, areas_of, joined
 from stages.runtime.errors import BadInput
 
-ASKED = {
+TEXTS = {
     "class": "Which class is the marked pixel?",
     "dominant": "Which class covers most of the region?",
     "class-set": "Which classes are in the region?",
@@ -24,16 +24,16 @@ ASKED = {
     "mask": "Which file is the finished mask of the image?",
 }
 SETS = ("class-set", "image-classes")
-EXACT = ("precise", "mask")  # answers that label every pixel
+EXACT = ("precise", "mask")  # answers that label each pixel
 KEPT_IMAGES = 6
 
 
 class Questions:
-    """The queries of one file with what is needed to show them."""
+    """The queries of one file with all that is needed to show them; BadInput if there are none."""
 
     def __init__(self, data: Dataset, queries: Queries, regions: Superpixels | None):
         if not len(queries):
-            raise BadInput(f"{queries.path} asks nothing, so there is nothing to answer; select with a larger budget.")
+            raise BadInput(f"{queries.path} contains no queries. Select with a larger --budget.")
         self.data, self.queries, self.regions = data, queries, regions
         self.rows = rows_by_image(queries.image, queries.ids)
         self.boxes = np.stack([queries.y, queries.x, queries.y, queries.x], 1)
@@ -42,29 +42,29 @@ class Questions:
             self.boxes = np.stack(list(corners), 1)
         middle = self.boxes[:, :2] + self.boxes[:, 2:]
         self.order = asking_order(self.rows, middle[:, 0], middle[:, 1])
-        self.areas = cache(self.read_areas)  # runs of what is asked about, as the ledger will hold them
+        self.areas = cache(self.read_areas)  # runs of the queried pixels, as the ledger stores them
         self.picture = lru_cache(KEPT_IMAGES)(self.encode_picture)
 
     @property
     def classes(self) -> list[str]:
-        """The classes that answers name."""
+        """The classes that answers may name."""
         return self.data.image_level_classes if self.queries.answer == "image-class" else self.data.classes
 
     @property
     def colours(self) -> list[list[int] | None]:
-        """Red, green and blue of every class; classes of images have no colours of their own."""
+        """Red, green and blue of each class; classes of images have no colours."""
         return self.data.palette.tolist() if self.classes == self.data.classes else [None] * len(self.classes)
 
     @property
     def of_sets(self) -> bool:
-        """Whether an answer names all classes there are, and not one."""
+        """Whether an answer names all classes present, and not one."""
         return self.queries.answer in SETS
 
     def image(self, query: int) -> str:
         return self.queries.ids[self.queries.image[query]]
 
     def place(self, query: int) -> dict[str, Any]:
-        """What identifies a query beside its number; an answer must repeat it unchanged."""
+        """What identifies a query beside its number; its answer must repeat it."""
         queries = self.queries
         region = int(queries.region[query]) if self.regions is not None else -1
         return {"image": self.image(query), "y": int(queries.y[query]), "x": int(queries.x[query]), "region": region}
@@ -72,25 +72,25 @@ class Questions:
     def shown(self, query: int) -> dict[str, Any]:
         """The query for the page.
 
-        ``size`` and ``grid`` are (height, width) of the image and of the grid that y and x are on, ``pixel`` is the
-        (y, x) of the image that the pixel of the grid stands for, ``runs`` are the (start, length) of the region's
-        pixels over the flat grid, ``box`` its outermost pixels (y0, x0, y1, x1).
+        ``size`` and ``grid`` are (height, width) of the image and of the grid that y and x are on. ``pixel`` is the
+        (y, x) in the image of a queried pixel of the grid. ``runs`` are the (start, length) of a region's pixels over
+        the flat grid, ``box`` is its bounding box (y0, x0, y1, x1), inclusive.
         """
         image, place = self.image(query), self.place(query)
         size, grid = self.data.sizes[image], self.queries.sizes[image]
-        told: dict[str, Any] = {"query": query, **place, "size": size, "grid": grid}
+        question: dict[str, Any] = {"query": query, **place, "size": size, "grid": grid}
         if self.regions is not None:
             area = self.areas(image).taken(np.flatnonzero(self.rows[image] == query))
-            told |= {
+            question |= {
                 "runs": np.stack([area.start, area.length], 1).tolist(),
                 "box": self.boxes[query].tolist(),
             }
         elif self.queries.unit == "pixel":
-            told["pixel"] = [read_place(place["y"], grid[0], size[0]), read_place(place["x"], grid[1], size[1])]
-        return told
+            question["pixel"] = [read_place(place["y"], grid[0], size[0]), read_place(place["x"], grid[1], size[1])]
+        return question
 
     def read_areas(self, image: str) -> Areas:
-        """The pixels on the grid that the queries of an image are about, in the order of ``rows``."""
+        """The queried pixels of an image on the grid, one area per query in the order of ``rows``."""
         rows, (height, width) = self.rows[image], self.queries.sizes[image]
         if self.regions is not None:
             wanted = self.queries.region[rows] - np.int32(self.regions.rows[image].start)
@@ -103,10 +103,10 @@ class Questions:
         return Areas(np.arange(len(rows) + 1), start, length)
 
     def every_area(self) -> Areas:
-        """The regions of all queries, in their order."""
-        place = np.argsort(np.concatenate(list(self.rows.values())))  # of each query among those that go by image
+        """The queried pixels of all queries, in their order."""
+        place = np.argsort(np.concatenate(list(self.rows.values())))  # of each query among those sorted by image
         return joined([self.areas(image) for image in self.rows]).taken(place)
 
     def encode_picture(self, image: str) -> bytes:
-        """The image as PNG, every pixel as it is; hardly compressed, for the way to the page is short."""
+        """The image as PNG, lossless but hardly compressed, because the way to the page is short."""
         return png_bytes(self.data.image(image), level=FAST)

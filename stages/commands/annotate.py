@@ -1,4 +1,4 @@
-"""The stage `annotate`: people answer queries in a browser; the ledger is what `annotate-simulate` would write."""
+"""The stage `annotate`: people answer queries in a browser."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import numpy as np
 from stages.answering.browser.journal import Journal, journal_path, open_journal
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.browser.session import Session
-from stages.answering.outcome import ledger_rows, mask_rows, publish_answers
-from stages.answering.questions import ASKED, Questions
+from stages.answering.questions import TEXTS, Questions
+from stages.answering.rows import ledger_rows, mask_rows, publish_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
@@ -21,6 +21,7 @@ from stages.artifacts.superpixels import regions_of
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, Stopped
 from stages.settings.annotate import PeopleSettings
+from stages.settings.base import existing
 from stages.settings.keys import class_keys
 
 
@@ -35,50 +36,52 @@ def run(
 ) -> Path:
     """Serves a page where people answer ``queries``; publishes the ledger ``annotations`` with the answers appended.
 
-    Every answer is in a journal beside the output before the next query is shown; the same command goes on after any
-    end. What is open when somebody finishes early stays open. Raises Stopped when a signal comes before the end.
+    Each answer is in a journal beside the output before the next query is shown, so that the same command resumes after
+    any end. Queries without an answer stay open when somebody finishes early. Raises Stopped if a signal arrives before
+    the end, and BadInput for settings that do not apply to the answer that is queried.
     """
-    with Dataset(dataset) as data, Queries(queries) as asked:
-        require_made_from(asked, "dataset", data)
-        before = None if annotations is None else Annotations(annotations)
-        asked.require_ledger(before)
-        if asked.answer not in ASKED:
+    with Dataset(dataset) as data, Queries(queries) as queried:
+        settings = settings.settled(str(queries), answer=queried.answer)
+        require_made_from(queried, "dataset", data)
+        ledger = None if annotations is None else Annotations(annotations)
+        queried.require_ledger(ledger)
+        if queried.answer not in TEXTS:
             raise BadInput(
-                f"{asked.path} asks for exact labels of regions, which the page does not take; paint them with another "
-                "tool (export-queries, import-answers)."
+                f"{queried.path} contains queries of exact labels of regions, which the page does not offer. Paint "
+                "them in another tool (export-queries, import-answers)."
             )
-        regions = regions_of(superpixels, data, asked)
-        inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
+        regions = regions_of(superpixels, data, queried)
+        inputs = {"dataset": data, "queries": queried, "annotations": ledger, "superpixels": regions}
         request = Request("annotate", "annotations", output, settings, refer(output, inputs))
-        if before is not None:  # now, and not when everything is answered
-            require_same_grid(before, before.sizes, asked.sizes)
-        questions = Questions(data, asked, regions)
-        if asked.answer != "mask":
-            class_keys(settings.keys, settings.commands(), questions.classes)
-        return produce(request, lambda: build(request, questions, before, settings), force)
+        if ledger is not None:  # now, and not when everything is answered
+            require_same_grid(ledger, ledger.sizes, queried.sizes)
+        questions = Questions(data, queried, regions)
+        if settings.naming is not None:
+            class_keys(settings.naming.keys, settings.commands(), questions.classes)
+        return produce(request, lambda: build(request, questions, ledger, settings), force)
 
 
-def build(request: Request, questions: Questions, before: Annotations | None, settings: PeopleSettings) -> str:
+def build(request: Request, questions: Questions, ledger: Annotations | None, settings: PeopleSettings) -> str:
     from stages.answering.browser.serving import serve
 
     path = journal_path(request.output, request.key())
-    with open_journal(path, questions) as journal, brought_masks(path.with_suffix(".masks"), journal) as masks:
-        session = Session(questions, journal, settings, before.annotators if before is not None else (), masks)
-        if session.given:
-            say(f"{len(session.given)} of {len(session.order)} queries are answered already")
+    with open_journal(path, questions) as journal, uploaded_masks(path.with_suffix(".masks"), journal) as masks:
+        session = Session(questions, journal, settings, ledger.annotators if ledger is not None else (), masks)
+        if session.answers:
+            say(f"{len(session.answers)} of {len(session.order)} queries were answered before")
         summary = ""
 
         def finish() -> str:
             nonlocal summary
-            summary = publish(request, session, before)
+            summary = publish(request, session, ledger)
             return summary
 
         if session.complete:  # stopped between the last answer and the ledger
             finish()
-        elif not serve(session, settings, finish):
-            done, count = len(session.given), len(session.order)
+        elif not serve(session, settings.host, settings.port, finish):
+            done, count = len(session.answers), len(session.order)
             raise Stopped(
-                f"stopped with {done} of {count} queries answered; {count - done} are open, run it again to go on"
+                f"stopped: {done} of {count} queries answered, {count - done} open; run the command again to resume"
             )
         if masks is not None:
             masks.remove()
@@ -87,8 +90,8 @@ def build(request: Request, questions: Questions, before: Annotations | None, se
 
 
 @contextlib.contextmanager
-def brought_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
-    """Where masks are asked for, those that were brought; without an answer they leave nothing behind."""
+def uploaded_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
+    """The uploaded masks, if masks are queried; they are removed at the end if there is no answer."""
     if journal.questions.queries.answer != "mask":
         yield None
         return
@@ -101,14 +104,15 @@ def brought_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
             masks.remove()
 
 
-def publish(request: Request, session: Session, before: Annotations | None) -> str:
+def publish(request: Request, session: Session, ledger: Annotations | None) -> str:
+    """Publishes the ledger with the answers of a session; returns a summary."""
     questions = session.questions
     masks: dict[str, np.ndarray] = {}
     if session.masks is None:
-        new, people = ledger_rows(questions, session.given, session.seconds)
+        new, people = ledger_rows(questions, session.answers, session.seconds)
     else:
-        settings = session.settings
-        new, people = mask_rows(questions, session.given, settings.clicks_per_mask, settings.seconds_per_mask)
-        for query, given in session.given.items():
-            masks[questions.image(query)] = session.masks.read(query, given.mask)
-    return publish_answers(request, questions, before, new, people, masks)
+        cost = existing(session.settings.mask)
+        new, people = mask_rows(questions, session.answers, cost.clicks_per_mask, cost.seconds_per_mask)
+        for query, answer in session.answers.items():
+            masks[questions.image(query)] = session.masks.read(query, answer.mask)
+    return publish_answers(request, questions, ledger, new, people, masks)

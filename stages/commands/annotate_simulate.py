@@ -1,9 +1,9 @@
-"""The stage `annotate-simulate`: answers queries from the ground truth. The only stage that opens the pool's masks."""
+"""The stage `annotate-simulate`: answer queries from the ground truth. The only stage that opens the pool's masks."""
 
 from pathlib import Path
 
 from stages.answering.ledger import append_answers, ledger_counts, publish_ledger
-from stages.answering.simulated.answered import ANNOTATORS, IN_ERROR
+from stages.answering.simulated.answered import ANNOTATORS, IN_ERROR, Answered
 from stages.answering.simulated.images import class_answers, classes_answers, mask_answers
 from stages.answering.simulated.pixels import pixel_answers
 from stages.answering.simulated.regions import region_answers
@@ -13,15 +13,8 @@ from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import Superpixels, regions_of
-from stages.runtime.errors import BadInput
 from stages.settings.annotate_simulate import AnnotateSettings
-
-ANSWERING = {
-    "class": pixel_answers,
-    "mask": mask_answers,
-    "image-class": class_answers,
-    "image-classes": classes_answers,
-}
+from stages.settings.base import existing
 
 
 def run(
@@ -35,19 +28,44 @@ def run(
 ) -> Path:
     """Publishes the ledger ``annotations`` with the answers to ``queries`` appended.
 
-    Queries of regions need the ``superpixels`` they are of. Raises BadInput when the queries were not chosen against
-    this ledger or among these regions, and for a dataset without masks.
+    Queries of regions need the ``superpixels`` they were selected from. Raises BadInput if the queries were selected
+    with another ledger or from other regions, for settings that do not apply to the answer that is queried, and for a
+    dataset without masks.
     """
-    with Dataset(dataset) as data, Queries(queries) as asked:
-        require_made_from(asked, "dataset", data)
-        before = None if annotations is None else Annotations(annotations)
-        asked.require_ledger(before)
-        if settings.error_rate and asked.answer not in ("class", "dominant", "image-class"):
-            raise BadInput(f"Errors are simulated where one class is named, not for answers of kind {asked.answer}.")
-        regions = regions_of(superpixels, data, asked)
-        inputs = {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions}
+    with Dataset(dataset) as data, Queries(queries) as queried:
+        settings = settings.settled(str(queries), answer=queried.answer)
+        require_made_from(queried, "dataset", data)
+        ledger = None if annotations is None else Annotations(annotations)
+        queried.require_ledger(ledger)
+        regions = regions_of(superpixels, data, queried)
+        inputs = {"dataset": data, "queries": queried, "annotations": ledger, "superpixels": regions}
         request = Request("annotate-simulate", "annotations", output, settings, refer(output, inputs))
-        return produce(request, lambda: build(request, data, asked, before, regions, settings), force)
+        return produce(request, lambda: build(request, data, queried, ledger, regions, settings), force)
+
+
+def simulated_answers(
+    data: Dataset,
+    queries: Queries,
+    ledger: Annotations | None,
+    regions: Superpixels | None,
+    settings: AnnotateSettings,
+) -> Answered:
+    """The answers to ``queries``; ``settings`` are settled for their answer."""
+    budget, seed = settings.click_budget, settings.seed
+    if regions is not None:
+        click, stop = existing(settings.click), existing(settings.stop)
+        errors, void, sight = settings.errors, settings.void, settings.sight
+        return region_answers(data, queries, regions, ledger, click, stop, errors, void, sight, budget, seed)
+    match queries.answer:
+        case "mask":
+            return mask_answers(data, queries, existing(settings.mask), budget)
+        case "image-classes":
+            stop, presence = existing(settings.stop), existing(settings.presence)
+            return classes_answers(data, queries, existing(settings.click), stop, presence, budget)
+        case "image-class":
+            return class_answers(data, queries, existing(settings.click), existing(settings.errors), budget, seed)
+        case _:
+            return pixel_answers(data, queries, existing(settings.click), existing(settings.errors), budget, seed)
 
 
 def build(
@@ -58,10 +76,7 @@ def build(
     regions: Superpixels | None,
     settings: AnnotateSettings,
 ) -> str:
-    if regions is not None:
-        answered = region_answers(data, queries, regions, before, settings)
-    else:
-        answered = ANSWERING[queries.answer](data, queries, settings)
+    answered = simulated_answers(data, queries, before, regions, settings)
     new = answered.answers
     ledger = append_answers(before, queries.ids, queries.sizes, new, ANNOTATORS, answered.masks, regions)
     of_images = queries.answer in ("image-class", "image-classes")

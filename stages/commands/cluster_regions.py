@@ -1,4 +1,4 @@
-"""The stage `cluster-regions`: every region put into one of a few clusters of what it looks like, once and for all."""
+"""The stage `cluster-regions`: cluster regions by pretrained-network features."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import ClusterSettings, KMeansSettings
 
 if TYPE_CHECKING:
     from stages.regions.features import PatchEncoder
@@ -37,23 +37,23 @@ def run(
     features: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes a cluster for every region of ``superpixels``.
+    """Publishes a cluster for each region of ``superpixels``.
 
-    ``features`` are other clusters of the same regions whose stored features are used again instead of computing them.
+    ``features`` are other clusters of the same regions, whose stored features are reused instead of computing them.
     Raises BadInput for regions of another dataset, for features of other regions or another encoder, for fewer regions
-    than clusters, and for an encoder or weights that cannot be had.
+    than clusters, and for an encoder or weights that cannot be loaded.
     """
     if launched_processes() > 1:
-        raise BadInput("cluster-regions starts its own processes (--workers); run it without torchrun.")
+        raise BadInput("cluster-regions starts its own processes (--workers). Run it without torchrun.")
     with Dataset(dataset) as data, Superpixels(superpixels) as regions:
         require_made_from(regions, "dataset", data)
         inputs: dict[str, Any] = {"dataset": data, "superpixels": regions}
         weights: dict[str, InputRef] = {}
-        if settings.method == "kmeans":
-            weights = weights_ref(output, settings.weights)
+        if settings.kmeans is not None:
+            weights = weights_ref(output, settings.kmeans.weights)
         stored = None if features is None else Clusters(features)
         if stored is not None:
-            require_features(stored, regions, settings, weights)
+            require_features(stored, regions, settings.kmeans, settings.seed, weights)
             inputs["features"] = stored
         references = refer(output, inputs) | weights
         request = Request("cluster-regions", "clusters", output, settings, references)
@@ -61,53 +61,50 @@ def run(
 
 
 def require_features(
-    stored: Clusters, regions: Superpixels, settings: ClusterSettings, weights: dict[str, InputRef]
+    stored: Clusters, regions: Superpixels, kmeans: KMeansSettings | None, seed: int, weights: dict[str, InputRef]
 ) -> None:
-    """BadInput unless ``stored`` has the features that ``settings`` would give for ``regions``."""
-    if settings.method == "random":
-        raise BadInput("Random clusters need no features; leave --features out for the method random.")
+    """BadInput unless ``stored`` has the features that ``kmeans`` and ``seed`` give for ``regions``."""
+    if kmeans is None:
+        raise BadInput("Method random uses no features. Leave --features out.")
     if not stored.has_features:
-        raise BadInput(f"{stored.path} has no features; give clusters that were built with --keep-features.")
+        raise BadInput(f"{stored.path} contains no features. Pass clusters that were written with --keep-features.")
     require_made_from(stored, "superpixels", regions)
-    made = stored.header.settings
+    wanted, made = kmeans.flat(), stored.header.settings
     compared = ["encoder", "patch"]
     was, given = stored.input_ref("weights"), weights.get("weights")
-    if was is None or given is None or was.digest != given.digest:  # else the same file, wherever it lies
+    if was is None or given is None or was.digest != given.digest:  # otherwise the same file, wherever it lies
         compared.append("weights")
-    differences = [
-        f"{name} {made[name]} instead of {getattr(settings, name)}"
-        for name in compared
-        if made[name] != getattr(settings, name)
-    ]
+    differences = [f"{name} {made[name]} instead of {wanted[name]}" for name in compared if made[name] != wanted[name]]
     if not differences and "weights" in compared and (was or given):
-        differences.append(f"another content of the weights {settings.weights}")
-    if settings.weights == "none" and stored.header.seed != settings.seed:
-        differences.append(f"random weights of seed {stored.header.seed} instead of {settings.seed}")
+        differences.append(f"another content of the weights {kmeans.weights}")
+    if kmeans.weights == "none" and stored.header.seed != seed:
+        differences.append(f"random weights of seed {stored.header.seed} instead of {seed}")
     if differences:
         raise BadInput(
-            f"{stored.path} has other features: {', '.join(differences)}; give the same settings or leave --features "
-            "out."
+            f"{stored.path} contains other features: {', '.join(differences)}. Use the same settings, or leave "
+            "--features out."
         )
 
 
 def build(
     request: Request, data: Dataset, regions: Superpixels, stored: Clusters | None, settings: ClusterSettings
 ) -> str:
-    """Describes the regions in shards where nobody else did, and clusters them when all are described."""
+    """Computes features of the regions in shards, unless ``stored`` has them, then clusters all regions."""
     from stages.regions.clustering import random_clusters, require_enough
 
     ids = regions.ids
     numbers = np.array([regions.number(image) for image in ids], dtype=np.int64)
-    if settings.method == "kmeans":
-        require_enough(numbers, settings)
+    kmeans = settings.kmeans
+    if kmeans is not None:
+        require_enough(numbers, settings.clusters, kmeans)
     encoder: PatchEncoder | None = None
     source = "none"
     if stored is not None:
         source = stored.header.counts["encoder_weights"]
-    elif settings.method == "kmeans":
+    elif kmeans is not None:
         from stages.regions.features import load_encoder
 
-        encoder = load_encoder(settings)
+        encoder = load_encoder(kmeans, settings.seed)
         source = Path(encoder.source).name
 
     def fill(writer: Writer, part: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
@@ -115,21 +112,21 @@ def build(
             writer.rows("features", features)
         return {}
 
-    if encoder is None:  # nothing to do ahead of the join
-        shards = build_shards(request, [], SHARD_IMAGES, fill, "describing regions")
+    if encoder is None or kmeans is None:  # nothing to do ahead of the join
+        shards = build_shards(request, [], SHARD_IMAGES, fill, "computing features")
     else:
-        work = partial(described, data, regions, encoder, settings)
-        shards = build_shards(request, ids, SHARD_IMAGES, fill, "describing regions", work=work)
+        work = partial(region_features, data, regions, encoder, kmeans.patch, kmeans.workers)
+        shards = build_shards(request, ids, SHARD_IMAGES, fill, "computing features", work=work)
 
     def finish(writer: Writer, parts: Parts) -> Header:
         counts: dict[str, Any] = {}
-        if settings.method == "random":
-            clusters = random_clusters(ids, numbers, settings)
+        if kmeans is None:
+            clusters = random_clusters(ids, numbers, settings.clusters, settings.seed)
         else:
             features = joined_features(parts, regions.count) if stored is None else stored.features()
-            clusters, centroids, inertia = clustered(features, numbers, settings)
+            clusters, centroids, inertia = clustered(features, numbers, settings.clusters, kmeans, settings.seed)
             writer.array("centroids", centroids)
-            if settings.keep_features:
+            if kmeans.keep_features:
                 writer.array("features", features)
             counts = {"encoder_weights": source, "features": features.shape[1], "inertia": inertia}
         write_images(writer, ids, regions.sizes)
@@ -137,7 +134,7 @@ def build(
         attributes = {
             "method": settings.method,
             "clusters": settings.clusters,
-            "encoder": "none" if settings.method == "random" else settings.encoder,
+            "encoder": "none" if kmeans is None else kmeans.encoder,
             "split": regions.attributes["split"],
             "oracle_privilege": regions.attributes["oracle_privilege"],
         }
@@ -149,28 +146,28 @@ def build(
         f"{counts['regions']} regions of {len(ids)} images in {settings.clusters} clusters of {min(found)} to "
         f"{max(found)} regions"
     )
-    return text if settings.method == "random" else f"{text}, mean squared distance {counts['inertia']:.4g}"
+    return text if kmeans is None else f"{text}, mean squared distance {counts['inertia']:.4g}"
 
 
-def described(
-    data: Dataset, regions: Superpixels, encoder: "PatchEncoder", settings: ClusterSettings, ids: Sequence[str]
+def region_features(
+    data: Dataset, regions: Superpixels, encoder: "PatchEncoder", side: int, workers: int, ids: Sequence[str]
 ) -> Iterator[np.ndarray]:
-    """The features (K,D) f16 of the regions of each image; patches are cut in processes while the encoder works."""
+    """The features (K,D) f16 of the regions of each image; processes cut patches while the encoder works."""
     tasks = (
         PatchTask(
             data.image(image, regions.sizes[image]),
             regions.labels(image),
             {name: regions.read(f"regions/{name}", regions.rows[image]) for name in BOX},
-            settings.patch,
+            side,
         )
         for image in ids
     )
-    for patches in map_in_processes(cut_task, tasks, settings.workers or core_count()):
+    for patches in map_in_processes(cut_task, tasks, workers or core_count()):
         yield encoder.features(patches)
 
 
 def joined_features(parts: Parts, count: int) -> np.ndarray:
-    """(R,D) f16 of all shards, one after the other into the one array that memory has room for."""
+    """(R,D) f16 of all shards, read one after the other into one array, since memory has no room for two."""
     features = np.zeros((count, 0), dtype=np.float16)
     start = 0
     for path in parts.paths:
@@ -183,19 +180,19 @@ def joined_features(parts: Parts, count: int) -> np.ndarray:
 
 
 def clustered(
-    features: np.ndarray, numbers: np.ndarray, settings: ClusterSettings
+    features: np.ndarray, numbers: np.ndarray, number: int, settings: KMeansSettings, seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Clusters (R,) u8, centroids (K,D) f32, and the mean squared distance between the two."""
+    """Clusters (R,) u8, centroids (K,D) f32, and the mean squared distance of a region to its centroid."""
     from stages.regions.clustering import kmeans, nearest_centroids
 
     with Progress("clustering regions", len(features) * (settings.passes + 1)) as bar:
-        centroids = kmeans(features, numbers, settings, bar.advance)
+        centroids = kmeans(features, numbers, number, settings, seed, bar.advance)
         clusters, squared = nearest_centroids(features, centroids, bar.advance)
     return clusters, centroids, float(squared.mean(dtype=np.float64))
 
 
 def cluster_counts(clusters: np.ndarray, sizes: np.ndarray, number: int) -> dict[str, Any]:
-    """What became of the regions: how many, and how many pixels, in each cluster. clusters (R,) u8, sizes (R,) i32."""
+    """Number of regions and of pixels in each cluster. clusters (R,) u8, sizes (R,) i32."""
     return {
         "regions": len(clusters),
         "clusters": number,

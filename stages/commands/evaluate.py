@@ -1,10 +1,10 @@
-"""The stage `evaluate`: how well models segment a split."""
+"""The stage `evaluate`: mIoU, IoU per class, accuracy and confusion of models on a split."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
+from stages.settings.common import Checkpoint, NetworkUse
 from stages.settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
 
 
 def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateSettings, force: bool = False) -> Path:
-    """Publishes the confusion matrices of ``models`` on a split and what is read off them, as HDF5 and JSON.
+    """Publishes the confusion matrices of ``models`` on a split and the measures derived from them, as HDF5 and JSON.
 
-    Raises BadInput without masks in the split, and for a model of another class table.
+    Raises BadInput for a split without masks, for a model of other classes, and for a model that is passed twice.
     """
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         if not data.has_masks(settings.split):
-            raise BadInput(f"{dataset} has no masks in split {settings.split!r}, so nothing can be evaluated on it.")
+            raise BadInput(f"{dataset} has no masks in split {settings.split!r}. Choose another --split.")
         if settings.choose_on is not None and not data.has_masks(settings.choose_on):
-            raise BadInput(f"{dataset} has no masks in split {settings.choose_on!r}, so nothing can be chosen on it.")
+            raise BadInput(f"{dataset} has no masks in split {settings.choose_on!r}. Choose another --choose-on.")
         opened = [Model(path) for path in models]
         if len({model.digest for model in opened}) < len(opened):
-            raise BadInput("Two of the models are the same; give each once.")
+            raise BadInput("Two of the models are the same. Pass each model once.")
         for model in opened:
             require_same_classes(model, data)
         names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
@@ -45,7 +46,7 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         return produce(request, lambda: build(request, data, ids, opened, settings), force)
 
 
-# What a model's labels cost: answers (pixels or masks) in how many images, usable labels, clicks, seconds
+# Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
 COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
 
 
@@ -70,9 +71,10 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
         pixel_accuracy,
     )
 
-    weights, chosen = every_checkpoint(models, settings), None
+    how = settings.flip, settings.scales, settings.use
+    weights, chosen = all_checkpoints(models, settings.checkpoint), None
     if settings.choose_on is not None:
-        candidates = evaluate_models(data, data.ids(settings.choose_on), weights, settings)
+        candidates = evaluate_models(data, data.ids(settings.choose_on), weights, *how)
         found = [mean_iou(entry.confusion) for entry in candidates]
         best = first_best(found)
         chosen = {
@@ -84,7 +86,7 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
             ],
         }
         weights = [weights[best]]
-    entries = evaluate_models(data, ids, weights, settings)
+    entries = evaluate_models(data, ids, weights, *how)
     iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
     miou = np.array([mean_iou(entry.confusion) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
@@ -136,28 +138,33 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
     return f"mIoU on {settings.split} ({len(ids)} images): {shown}"
 
 
-def every_checkpoint(models: Sequence[Model], settings: EvaluateSettings) -> list[tuple[Model, str]]:
+def all_checkpoints(models: Sequence[Model], chosen: Checkpoint | Literal["both"]) -> list[tuple[Model, str]]:
     """The sets of weights to evaluate."""
     return [
         (model, checkpoint)
         for model in models
-        for checkpoint in (model.checkpoints() if settings.checkpoint == "both" else [settings.checkpoint])
+        for checkpoint in (model.checkpoints() if chosen == "both" else [chosen])
     ]
 
 
 def first_best(found: Sequence[float]) -> int:
-    """Place of the highest number, of equal ones the first; what is no number is lower than all."""
+    """Index of the highest number, of equal ones the first; NaN is lower than all."""
     return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
 
 
 def evaluate_models(
-    data: Dataset, ids: list[str], wanted: Sequence[tuple[Model, str]], settings: EvaluateSettings
+    data: Dataset,
+    ids: list[str],
+    wanted: Sequence[tuple[Model, str]],
+    flip: bool,
+    scales: tuple[float, ...],
+    use: NetworkUse,
 ) -> list[Entry]:
-    """One pass over ``ids`` per set of weights; a best epoch that is the last is not run twice."""
+    """One pass over ``ids`` per set of weights; a best epoch that is also the last one is run once."""
     from stages.networks.predictor import load_predictor
     from stages.runtime.devices import choose_device
 
-    device = choose_device(settings.device)
+    device = choose_device(use.device)
     entries: list[Entry] = []
     with Progress("evaluating", len(wanted) * len(ids)) as bar:
         for model, checkpoint in wanted:
@@ -166,16 +173,22 @@ def evaluate_models(
                 entries.append(Entry(model, checkpoint, best, entries[-1].confusion))
                 bar.advance(len(ids))
                 continue
-            predictor = load_predictor(model, checkpoint, device, settings.precision)
-            confusion = evaluate_one(predictor, data, ids, settings, bar)
+            predictor = load_predictor(model, checkpoint, device, use.precision)
+            confusion = evaluate_one(predictor, data, ids, flip, scales, use.batch, bar)
             entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
     return entries
 
 
 def evaluate_one(
-    predictor: "Predictor", data: Dataset, ids: list[str], settings: EvaluateSettings, bar: Progress
+    predictor: "Predictor",
+    data: Dataset,
+    ids: list[str],
+    flip: bool,
+    scales: tuple[float, ...],
+    size: int,
+    bar: Progress,
 ) -> np.ndarray:
-    """(C,C) i64 confusion of one network over ``ids``."""
+    """(C,C) i64 confusion of one network over ``ids``, ``size`` images at a time."""
     import torch
 
     from stages.evaluating.confusion import confusion_matrix
@@ -183,14 +196,11 @@ def evaluate_one(
 
     classes = len(data.classes)
     total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
-    plain = not settings.flip and settings.scales == (1.0,)
-    for batch in image_batches(data, ids, settings.batch, masks=True):
+    plain = not flip and scales == (1.0,)
+    for batch in image_batches(data, ids, size, masks=True):
         assert batch.masks is not None
-        if plain:
-            scores = predictor.logits(batch.images)
-        else:
-            scores = predictor.probabilities(batch.images, settings.flip, settings.scales)
-        predicted = scores[:, :classes].argmax(1)  # an output for void does not compete
+        scores = predictor.logits(batch.images) if plain else predictor.probabilities(batch.images, flip, scales)
+        predicted = scores[:, :classes].argmax(1)  # without the output for void
         total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
         bar.advance(len(batch.ids))
     return total.cpu().numpy()

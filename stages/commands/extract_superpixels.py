@@ -1,4 +1,4 @@
-"""The stage `extract-superpixels`: every image cut into regions, or base regions merged with a model's predictions."""
+"""The stage `extract-superpixels`: cut images into regions, or merge base regions where a model predicts alike."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,12 +15,13 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
-from stages.regions.cut import Graph, MergeTask, cut, merge_image
-from stages.regions.segmentation import require_ximgproc
+from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
 from stages.runtime.errors import BadInput
+from stages.runtime.parts import CUTTERS, MEASURES, PLUGINS
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
-from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.base import existing
+from stages.settings.extract_superpixels import ExtractSettings, MergeSettings
 
 SHARD_IMAGES = 16
 Found = dict[str, Any]
@@ -34,50 +35,60 @@ def run(
     model: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes the regions of every image of the split.
+    """Publishes the regions of each image of the split.
 
-    Method adaptive merges the regions of ``superpixels`` where ``model`` predicts alike; it alone takes these two.
-    Raises BadInput where they are missing or do not fit, for regions that were merged already, for method oracle
-    without masks, and when OpenCV lacks its contributed modules.
+    Method adaptive merges the regions of ``superpixels`` where ``model`` predicts alike; no other method takes these
+    two. Raises BadInput if they are missing or do not fit, for regions that were merged before, for cutters that read
+    masks in a split without masks, and for images that the cutter cannot cut.
     """
     if launched_processes() > 1:
-        raise BadInput("extract-superpixels starts its own processes (--workers); run it without torchrun.")
-    adaptive = settings.method == "adaptive"
+        raise BadInput("extract-superpixels starts its own processes (--workers). Run it without torchrun.")
+    adaptive = settings.merge is not None
     if adaptive and (superpixels is None or model is None):
-        raise BadInput("The method adaptive merges base regions with a model; give --superpixels and --model.")
-    if adaptive and settings.grid_scale != 1:
-        raise BadInput("Merged regions live on the grid of their base; leave --grid-scale out for the method adaptive.")
+        raise BadInput(
+            "Method adaptive merges base regions where a model predicts alike. Pass --superpixels and --model."
+        )
     if not adaptive and (superpixels is not None or model is not None):
-        raise BadInput(f"The method {settings.method} takes neither --superpixels nor --model; leave them out.")
-    if settings.method in ("seeds", "slic", "lsc"):
-        require_ximgproc()
+        raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Leave them out.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         inputs: dict[str, Any] = {"dataset": data}
-        if superpixels is not None and model is not None:
+        if settings.merge is not None and superpixels is not None and model is not None:
+            require_measure(settings.merge.measure)
             base, trained = Superpixels(superpixels), Model(model)
-            require_base(base, data, ids, settings)
+            require_base(base, data, ids, settings.split)
             require_same_classes(trained, data)
             inputs |= {"superpixels": base, "model": trained}
-        elif settings.method == "oracle" and not data.has_masks(settings.split):
-            raise BadInput(f"{dataset} has no masks in split {settings.split!r}, and oracle regions are made of them.")
+        elif reads_masks(settings) and not data.has_masks(settings.split):
+            raise BadInput(
+                f"{dataset} has no masks in split {settings.split!r}, but method {settings.method} cuts them. Choose "
+                "another --method or --split."
+            )
         request = Request("extract-superpixels", "superpixels", output, settings, refer(output, inputs))
         return produce(request, lambda: build(request, ids, settings, **inputs), force)
 
 
-def require_base(base: Superpixels, data: Dataset, ids: list[str], settings: ExtractSettings) -> None:
-    """BadInput for regions of other images, and for merged ones: every round starts from the base."""
+def reads_masks(settings: ExtractSettings) -> bool:
+    """Whether the regions are cut from the ground truth."""
+    return settings.merge is None and CUTTERS[settings.method].facts["reads"] == "mask"
+
+
+def require_measure(name: str) -> None:
+    """BadInput unless the measure takes exclusive classes and a single pass."""
+    plain = [part.name for part in MEASURES.parts() if part.facts["of"] == "classes" and not part.facts["passes"]]
+    if MEASURES[name].name not in plain:
+        raise BadInput(f"Measure {name} cannot order regions by one prediction. Choose one of {', '.join(plain)}.")
+
+
+def require_base(base: Superpixels, data: Dataset, ids: list[str], split: str) -> None:
+    """BadInput for regions of other images, and for merged regions: each round starts from the base."""
     require_made_from(base, "dataset", data)
-    base.require_images(ids, settings.split)
+    base.require_images(ids, split)
     if base.method == "adaptive":
         raise BadInput(
-            f"{base.path} was merged already; give the base regions it came from "
-            f"({base.header.inputs['superpixels'].file}), for every round starts from those."
+            f"{base.path} contains merged regions. Pass the base regions they were merged from "
+            f"({base.header.inputs['superpixels'].file}): each round starts from those."
         )
-    from stages.scoring.measures import MEASURES
-
-    if settings.measure not in MEASURES:
-        raise BadInput(f"There is no measure {settings.measure!r}; known are {', '.join(MEASURES)}.")
 
 
 def build(
@@ -88,17 +99,19 @@ def build(
     superpixels: Superpixels | None = None,
     model: Model | None = None,
 ) -> str:
+    workers = settings.workers or core_count()
+
     def work(missing: Sequence[str]) -> Iterator[Found]:
-        if superpixels is not None and model is not None:
-            return merged(dataset, superpixels, model, settings, missing)
-        return segmented(dataset, settings, missing)
+        if settings.merge is not None and superpixels is not None and model is not None:
+            return merge_images(dataset, superpixels, model, settings.merge, settings.seed, workers, missing)
+        return cut_images(dataset, settings, workers, missing)
 
     def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
-        """Label maps go to the file; tables are put together over all images at the join."""
+        """Writes label maps; tables are put together over all images at the join."""
         numbers: dict[str, int] = {}
         for image, found in part:
             writer.array(f"labels/{image}", found.pop("labels"))
-            graph: Graph = found.pop("graph")
+            graph: RegionGraph = found.pop("graph")
             columns = graph.table | {"degree": np.diff(graph.offsets), "neighbours": graph.neighbours} | found
             for name, values in columns.items():
                 writer.rows(name, values)
@@ -106,7 +119,7 @@ def build(
         return {"regions": numbers}
 
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "cutting into regions", work=work)
-    grids = grids_of(dataset, ids, settings) if superpixels is None else superpixels.sizes
+    grids = superpixels.sizes if superpixels is not None else cut_grids(dataset, ids, settings)
 
     def finish(writer: Writer, parts: Parts) -> Header:
         regions = parts.merged("regions")
@@ -124,7 +137,7 @@ def build(
         neighbours = parts.column("neighbours")  # in place and in 32 bits: Cityscapes has 140 million of them
         neighbours += np.repeat(np.repeat(first.astype(np.int32), numbers), degree)
         writer.array("adjacency/neighbours", neighbours)
-        privilege = "oracle regions" if settings.method == "oracle" else "none"
+        privilege = "oracle regions" if reads_masks(settings) else "none"
         if superpixels is not None:
             privilege = superpixels.attributes["oracle_privilege"]
             base_numbers = [superpixels.number(image) for image in ids]
@@ -158,57 +171,60 @@ def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def grids_of(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> dict[str, Size]:
+def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> dict[str, Size]:
     """The grid that each image is cut on."""
-    return {image: grid_size(data.sizes[image], settings.grid_scale) for image in ids}
+    scale = existing(settings.cut).grid_scale
+    return {image: grid_size(data.sizes[image], scale) for image in ids}
 
 
-def process_count(settings: ExtractSettings) -> int:
-    return settings.workers or core_count()
-
-
-def segmented(data: Dataset, settings: ExtractSettings, ids: Sequence[str]) -> Iterator[Found]:
+def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequence[str]) -> Iterator[Found]:
     """The regions of the images ``ids``, several images at a time in processes of their own."""
-    read, grids = data.mask if settings.method == "oracle" else data.image, grids_of(data, ids, settings)
-    tasks = ((read(image, grids[image]), settings) for image in ids)
-    for labels, graph in map_in_processes(cut, tasks, process_count(settings)):
+    read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
+    split_parts = existing(settings.cut).split_parts
+    own = {} if settings.of_method is None else settings.of_method.flat()
+    plugins = tuple(PLUGINS)
+    tasks = (CutTask(read(image, grids[image]), settings.method, split_parts, own, plugins) for image in ids)
+    for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
 
 
-def merged(
-    data: Dataset, base: Superpixels, model: Model, settings: ExtractSettings, ids: Sequence[str]
+def merge_images(
+    data: Dataset,
+    base: Superpixels,
+    model: Model,
+    settings: MergeSettings,
+    seed: int,
+    workers: int,
+    ids: Sequence[str],
 ) -> Iterator[Found]:
     """The merged regions of the images ``ids``: predictions reduced on the device, merging in processes."""
-    tasks = merge_tasks(data, base, model, settings, ids)
-    for image, (group, root, graph) in zip(
-        ids, map_in_processes(merge_image, tasks, process_count(settings)), strict=True
-    ):
-        labels = base.labels(image)
-        merged_labels = np.append(group, np.int32(-1))[labels]  # -1, no region, stays -1
-        yield {"labels": merged_labels, "graph": graph, "group": group, "root": root}
+    tasks = merge_tasks(data, base, model, settings, seed, ids)
+    for image, (group, root, graph) in zip(ids, map_in_processes(merge_image, tasks, workers), strict=True):
+        labels = np.append(group, np.int32(-1))[base.labels(image)]  # -1, no region, stays -1
+        yield {"labels": labels, "graph": graph, "group": group, "root": root}
 
 
 def merge_tasks(
-    data: Dataset, base: Superpixels, model: Model, settings: ExtractSettings, ids: Sequence[str]
+    data: Dataset, base: Superpixels, model: Model, settings: MergeSettings, seed: int, ids: Sequence[str]
 ) -> Iterator[MergeTask]:
-    """Mean class probabilities and mean uncertainty of every base region (spec adaptive_superpixel.md 2.5)."""
+    """Mean class probabilities and mean uncertainty of each base region (adaptive_superpixel.md 2.5)."""
     import torch
 
     from stages.networks.predictor import image_logits, load_predictor
     from stages.pixels.maps import lookup
     from stages.regions.reductions import region_means
     from stages.runtime.devices import choose_device
-    from stages.scoring.measures import MEASURES
+    from stages.scoring.measuring import plain_measure
 
-    device = choose_device(settings.device)
-    predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
-    measure = MEASURES[settings.measure]
-    for image, logits in image_logits(predictor, data, ids, settings.batch, settings.input_scale):
+    device = choose_device(settings.use.device)
+    predictor = load_predictor(model, settings.checkpoint, device, settings.use.precision)
+    measure = plain_measure(settings.measure)
+    for image, logits in image_logits(predictor, data, ids, settings.use.batch, settings.input_scale):
         count, size = base.number(image), base.sizes[image]
         labels = torch.from_numpy(base.labels(image)).to(device).long()
         with torch.inference_mode():
             uncertainty = region_means(lookup(measure(logits[None])[0], size), labels, count)
             probabilities = region_means(lookup(logits.softmax(0), size), labels, count).T
         table = {name: base.read(f"regions/{name}", base.rows[image]) for name in TABLE}
-        graph = Graph(table, *base.adjacency(image))
-        yield MergeTask(image, probabilities.cpu().numpy(), uncertainty.cpu().numpy(), graph, settings)
+        graph = RegionGraph(table, *base.adjacency(image))
+        yield MergeTask(image, probabilities.cpu().numpy(), uncertainty.cpu().numpy(), graph, settings, seed)

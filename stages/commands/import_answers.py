@@ -1,17 +1,17 @@
-"""The stage `import-answers`: answers given with other tools -> the ledger, as `annotate-simulate` would write it."""
+"""The stage `import-answers`: add answers from other tools to the ledger."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from stages.answering.answer import name_fault
 from stages.answering.exchange.coco import read_coco
 from stages.answering.exchange.indexed_png import read_png
-from stages.answering.exchange.painted import Outcome, Painting, painted_answers
-from stages.answering.exchange.tables import csv_rows, json_rows, read_table_answers
-from stages.answering.given import name_fault
-from stages.answering.outcome import ledger_rows, publish_answers
+from stages.answering.exchange.painted import Imported, Painting, painted_answers
+from stages.answering.exchange.tables import csv_rows, json_rows, read_table_answers, require_table
 from stages.answering.questions import Questions
+from stages.answering.rows import ledger_rows, publish_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
@@ -22,6 +22,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import regions_of
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
+from stages.settings.base import existing
 from stages.settings.import_answers import ImportSettings
 
 
@@ -35,76 +36,82 @@ def run(
     superpixels: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes the ledger ``annotations`` with what ``answers`` says about ``queries`` appended.
+    """Publishes the ledger ``annotations`` with the answers to ``queries`` in ``answers`` appended.
 
     ``answers`` is a table (CSV, or JSON as `export-queries` writes it), a COCO document, a PNG mask or a folder of
-    them. What is not answered stays open: it labels nothing, costs nothing, and may be asked again. Raises BadInput
-    with everything that is unknown, answered twice, or was moved.
+    masks. Unanswered queries stay open: they label nothing, cost nothing, and may be queried again. Raises BadInput
+    with everything that is unknown, answered twice or out of place, and for settings that do not apply to the answer
+    that is queried.
     """
-    with Dataset(dataset) as data, Queries(queries) as asked:
-        require_made_from(asked, "dataset", data)
-        before = None if annotations is None else Annotations(annotations)
-        asked.require_ledger(before)
-        regions = regions_of(superpixels, data, asked)
-        questions = Questions(data, asked, regions)
+    with Dataset(dataset) as data, Queries(queries) as queried:
+        settings = settings.settled(str(queries), answer=queried.answer)
+        require_made_from(queried, "dataset", data)
+        ledger = None if annotations is None else Annotations(annotations)
+        queried.require_ledger(ledger)
+        regions = regions_of(superpixels, data, queried)
+        questions = Questions(data, queried, regions)
         if wrong := name_fault(settings.annotator):
             raise BadInput(f"--annotator {settings.annotator!r}: {wrong}")
-        inputs = refer(output, {"dataset": data, "queries": asked, "annotations": before, "superpixels": regions})
+        inputs = refer(output, {"dataset": data, "queries": queried, "annotations": ledger, "superpixels": regions})
         try:
             digest = bytes_digest(answers)
         except OSError as error:
-            raise BadInput(f"Cannot read {answers}: {error.strerror}; give the file or folder with them.") from error
+            raise BadInput(
+                f"Cannot read {answers}: {error.strerror}. Pass the file or folder with the answers."
+            ) from error
         inputs["answers"] = InputRef(os.path.relpath(answers, output.parent), digest)
         request = Request("import-answers", "annotations", output, settings, inputs)
-        return produce(request, lambda: build(request, answers, questions, before, settings), force)
+        return produce(request, lambda: build(request, answers, questions, ledger, settings), force)
 
 
-def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Outcome, list[str]]:
-    """The answers in ``path``, and the annotators that they number."""
+def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Imported, list[str]]:
+    """The answers in ``path``, and the annotators that they refer to."""
     data = questions.data
     if path.is_dir() or path.suffix.lower() == ".png":
         painted = read_png(path, data.classes, data.palette, data.sizes)
-        return painted_outcome(path, painted, questions, settings), [settings.annotator]
+        return read_painted(path, painted, questions, settings), [settings.annotator]
     content = path.read_bytes()
     document = parsed(path, content)
     if document is not None and "annotations" in document:
         painted = read_coco(path, document, data.classes, data.sizes)
-        return painted_outcome(path, painted, questions, settings), [settings.annotator]
+        return read_painted(path, painted, questions, settings), [settings.annotator]
     rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
-    given = read_table_answers(path, rows, questions, settings)
-    new, people = ledger_rows(questions, given, {query: answer.seconds for query, answer in given.items()})
-    return Outcome(new, {}), people
+    require_table(questions)
+    found = read_table_answers(path, rows, questions, settings.annotator, existing(settings.click).seconds_per_click)
+    new, people = ledger_rows(questions, found, {query: answer.seconds for query, answer in found.items()})
+    return Imported(new, {}), people
 
 
 def parsed(path: Path, content: bytes) -> dict[str, Any] | None:
-    """What a JSON file holds; None for files that do not call themselves JSON."""
+    """The content of a JSON file; None for files with another ending."""
     if path.suffix.lower() != ".json":
         return None
     try:
         document = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is no JSON ({error}); export it again.") from error
+        raise BadInput(f"{path} is not valid JSON ({error}). Export it again.") from error
     if not isinstance(document, dict):
-        raise BadInput(f"{path} is neither a table of queries nor a COCO document; fill in a fresh export.")
+        raise BadInput(f"{path} is neither a table of queries nor a COCO document. Fill in a new export.")
     return document
 
 
-def painted_outcome(
-    path: Path, painted: dict[str, Painting], questions: Questions, settings: ImportSettings
-) -> Outcome:
+def read_painted(path: Path, painted: dict[str, Painting], questions: Questions, settings: ImportSettings) -> Imported:
+    """The answers in painted images; BadInput if there are none."""
     queries = questions.queries
-    outcome = painted_answers(questions, painted, settings)
-    if not len(outcome.answers):
-        raise BadInput(f"{path} answers none of {queries.path}; paint the queries of these images, then export again.")
+    found = painted_answers(questions, painted, settings.click, settings.mask, settings.resize)
+    if not len(found.answers):
+        raise BadInput(
+            f"{path} answers no query of {queries.path}. Paint the queries of these images, then export again."
+        )
     if beside := len(painted.keys() - questions.rows.keys()):
-        say(f"{path}: {beside} images were not asked about; what is said about them is left out")
-    if outcome.unfinished:
-        say(f"{path}: {outcome.unfinished} queries are painted in part and stay open")
-    return outcome
+        say(f"{path}: ignored {beside} images without queries")
+    if found.unfinished:
+        say(f"{path}: {found.unfinished} queries are painted in part and stay open")
+    return found
 
 
 def build(
-    request: Request, path: Path, questions: Questions, before: Annotations | None, settings: ImportSettings
+    request: Request, path: Path, questions: Questions, ledger: Annotations | None, settings: ImportSettings
 ) -> str:
-    outcome, people = read(path, questions, settings)
-    return publish_answers(request, questions, before, outcome.answers, people, outcome.masks)
+    found, people = read(path, questions, settings)
+    return publish_answers(request, questions, ledger, found.answers, people, found.masks)

@@ -1,4 +1,4 @@
-"""The stage `prepare`: a dataset as its owner distributes it -> one HDF5 file, after checking all of it."""
+"""The stage `prepare`: check a dataset and pack it into one HDF5 file."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.scenes import generate_scene, scene_id
+from stages.pixels.grids import Size
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
 from stages.runtime.console import say
@@ -33,9 +34,9 @@ Loaded = tuple[Sample, LoadedSample | list[str]]
 
 
 def run(description: str, root: Path | None, output: Path, settings: PrepareSettings, force: bool = False) -> Path:
-    """Publishes the dataset called ``description`` (shipped name or TOML file) below ``root``.
+    """Publishes the dataset ``description`` (shipped name or TOML file) with the files below ``root``.
 
-    Raises BadInput with every fault of the description, the file layout and the files themselves.
+    Raises BadInput with all faults of the description, the file layout and the files.
     """
     described = load_description(description)
     if described.generator is not None:
@@ -43,7 +44,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
         source = InputRef(described.name, digest_of(described.meaning()))
     else:
         if root is None:
-            raise BadInput(f"{described.name} is read from files; give the folder it was unpacked in with --root.")
+            raise BadInput(f"{described.name} is read from files. Pass the folder that contains them with --root.")
         samples, faults = find_samples(described, root)
         if faults:
             raise BadInput(faults + file_faults(samples, described, settings))
@@ -62,9 +63,9 @@ def generated_samples(description: DatasetDescription) -> list[Sample]:
 
 
 def source_digest(description: DatasetDescription, samples: Sequence[Sample]) -> str:
-    """What tells that the same would be made: the description and the files' stamps.
+    """Identifies the content without reading it: the description and the files' stamps.
 
-    The key ``polygons`` counts where there are such files: a split without them is made as if it were not there.
+    The key ``polygons`` counts only for splits that have such files.
     """
     described = description.meaning()
     outlined = {sample.split for sample in samples if sample.polygons is not None}
@@ -74,21 +75,21 @@ def source_digest(description: DatasetDescription, samples: Sequence[Sample]) ->
 
 
 def stamp(sample: Sample) -> list[Any]:
-    """What tells a changed file without reading it: names, sizes, times; and the label it was given."""
-    given = [] if sample.label == NO_LABEL else [sample.label]
+    """Names, sizes and times of a sample's files, by which a changed file is noticed without reading it; its label."""
+    label = [] if sample.label == NO_LABEL else [sample.label]
     files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
-    return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files), *given]
+    return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files), *label]
 
 
 def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
-    """The faults inside the files, so that those of the layout are not mended only to meet these."""
+    """The faults inside the files, to report them together with those of the layout."""
     return [
         fault for _, found in load_all(samples, description, settings) if isinstance(found, list) for fault in found
     ]
 
 
 def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
-    """Samples with their decoded and resized arrays and their labels, or their faults, in order."""
+    """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
     lookup = class_lookup(description)
     generator = description.generator
 
@@ -99,16 +100,20 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
             found: LoadedSample | list[str] = LoadedSample(image, mask)
         else:
             found = load_sample(sample, lookup)
-        return found if isinstance(found, list) else labelled(sample, resized(found, settings), description)
+        return (
+            found
+            if isinstance(found, list)
+            else labelled(sample, resized(found, settings.scale, settings.long_side, settings.size), description)
+        )
 
     with ThreadPoolExecutor(settings.workers or None) as pool:
         yield from zip(samples, pool.map(load, samples), strict=True)
 
 
-def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
-    """``sample`` at the size to be stored, its vertices placed in the pixels of that size."""
+def resized(sample: LoadedSample, scale: float | None, long_side: int | None, exact: Size | None) -> LoadedSample:
+    """``sample`` at the size to store, with its vertices in pixels of that size; see `target_size`."""
     height, width = sample.image.shape[:2]
-    size = target_size(height, width, settings.scale, settings.long_side, settings.size)
+    size = target_size(height, width, scale, long_side, exact)
     vertices = None if sample.vertices is None else place_vertices(sample.vertices, (height, width), size)
     if size == (height, width):
         return replace(sample, vertices=vertices)
@@ -117,14 +122,15 @@ def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
 
 
 def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
-    """``loaded`` with its image-level class: the one given, or that of most pixels of its mask as it is stored."""
+    """``loaded`` with its image-level class: that of ``sample``, or that of most pixels of the mask as stored."""
     if description.image_labels is None or description.image_labels.source != "majority" or loaded.mask is None:
         return replace(loaded, label=sample.label)
     label = majority_label(loaded.mask, len(description.classes))
     if label == NO_LABEL:
         name = sample.mask or f"The mask of image {sample.id}"
-        what = "as stored it has no pixel of a class to label the image by; mend it or remove the image."
-        return [f"{name} is rejected: {what}"]
+        return [
+            f"{name}: no pixel has a class at the stored size to label the image by. Correct it or remove the image."
+        ]
     return replace(loaded, label=label)
 
 
@@ -149,14 +155,15 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]
             table.append(asdict(ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
-        if faults:  # look at the rest too, so that all can be mended at once
+        if faults:  # check the rest too, to report all faults at once
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table}
 
     shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
-        shard_rows = divided([[ImageRow(**row) for row in part["table"]] for part in parts.sums], description, settings)
+        shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
+        shard_rows = divided(shard_rows, description, settings.seed)
         rows = [row for part in shard_rows for row in part]
         if description.division is not None:
             rows.sort(key=lambda row: (description.split_names.index(row.split), row.id))
@@ -189,7 +196,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
 
 @dataclass(frozen=True)
 class ImageRow:
-    """What a shard keeps of an image for the tables and statistics of the whole; ``sums``, ``squares`` see `levels`."""
+    """What a shard keeps of an image for the tables and statistics; ``sums`` and ``squares`` as of `levels`."""
 
     id: str
     split: str
@@ -201,23 +208,21 @@ class ImageRow:
 
 
 def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
-    """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, levels as 0..1."""
+    """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, values scaled to 0..1."""
     histogram = np.array(Image.fromarray(image).histogram(), dtype=np.float64).reshape(3, 256)
     return (histogram @ GREY_LEVELS).tolist(), (histogram @ GREY_LEVELS**2).tolist()
 
 
-def divided(
-    parts: list[list[ImageRow]], description: DatasetDescription, settings: PrepareSettings
-) -> list[list[ImageRow]]:
-    """The rows of each shard, those of the split that the description divides with the splits they get.
+def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: int) -> list[list[ImageRow]]:
+    """The rows of each shard, with new splits for the images of the split that the description divides.
 
-    Only here, when every image was decoded: the division is stratified by labels, which masks may have to tell.
+    Called when all images are decoded, because the division is stratified by labels, which may come from masks.
     """
     division = description.division
     if division is None:
         return parts
     labels = {row.id: row.label for part in parts for row in part if row.split == division.split}
-    splits = divide(labels, division.shares, settings.seed)
+    splits = divide(labels, division.shares, seed)
     return [[replace(row, split=splits.get(row.id, row.split)) for row in part] for part in parts]
 
 
@@ -235,8 +240,8 @@ def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.
 
 
 def announce(request: Request, first: LoadedSample, count: int) -> None:
-    """Says how large the file will be, and refuses at once when it cannot fit."""
-    # shards and the joined file lie on the disk together for a moment
+    """Says how large the file will be; StageFailed if it does not fit on the disk."""
+    # shards and the joined file are on the disk together for a moment
     size = int((first.image.nbytes + (0 if first.mask is None else first.mask.nbytes // 8)) * count)
     say(f"{request.output} will take about {size / 1e6:.0f} MB")
     require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

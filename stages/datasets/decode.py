@@ -17,17 +17,17 @@ from stages.runtime.errors import BadInput
 
 Encoding = Literal["index", "color"]
 
-_STRETCH = {"L;2": 85, "L;4": 17}  # by which Pillow stretches grey values of 2 and 4 bits to 0..255
-_NAMED_VALUES = 5  # of a mask with many unknown values, how many are told apart
-_NAMED_FAULTS = 5  # of a polygon file with many faults, how many are told
+_STRETCH = {"L;2": 85, "L;4": 17}  # factors by which Pillow stretches grey values of 2 and 4 bits to 0..255
+_NAMED_VALUES = 5  # unknown values of one mask that are named
+_NAMED_FAULTS = 5  # faults of one polygon file that are named
 
 
 @dataclass(frozen=True)
 class ClassLookup:
-    """The class of every mask value.
+    """The class of each mask value.
 
-    ``table`` is u8, indexed by value (65536,) or by packed colour r<<16 | g<<8 | b (2**24,), and holds 255 for what
-    is no class. ``ignored`` lists the values (i64) that are meant to be ignored; None means all that are no class.
+    ``table`` is u8, indexed by value (65536,) or by packed colour r<<16 | g<<8 | b (2**24,), and contains 255 for
+    values of no class. ``ignored`` lists the values (i64) to ignore; None: all values of no class.
     """
 
     encoding: Encoding
@@ -38,11 +38,10 @@ class ClassLookup:
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """A decoded sample: ``image`` (H, W, 3) u8 and, where there is one, ``mask`` (H, W) u8 with 255 = ignore.
+    """A decoded sample: ``image`` (H, W, 3) u8 and, if there is one, ``mask`` (H, W) u8 with 255 = ignore.
 
-    ``vertices`` (V, 2) (y, x), where there is a polygon file: f64 as the file has them, anywhere; i32 and inside the
-    image once they are placed in it (``stages.pixels.resize.place_vertices``). ``label``: the class of the whole
-    image, -1 for none.
+    ``vertices`` (V, 2) (y, x), if there is a polygon file: f64 as in the file, anywhere; i32 and inside the image once
+    they are placed in it (``stages.pixels.resize.place_vertices``). ``label``: the class of the whole image, -1 = none.
     """
 
     image: np.ndarray
@@ -60,7 +59,7 @@ class PolygonObject(BaseModel):
 
 
 class PolygonFile(BaseModel):
-    """What is read of a polygon file of Cityscapes; what else it says, the labels too, is left unread."""
+    """The keys that are read from a polygon file of Cityscapes; all others, also the labels, are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -83,7 +82,7 @@ def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]
             if image is not None and raw.shape[:2] != image.shape[:2]:
                 faults.append(
                     f"{sample.mask} ({raw.shape[1]}x{raw.shape[0]}) and {sample.image} "
-                    f"({image.shape[1]}x{image.shape[0]}) are of unequal size; give both the same width and height."
+                    f"({image.shape[1]}x{image.shape[0]}) differ in size. Use files of the same width and height."
                 )
             mask = decode_mask(raw, lookup, str(sample.mask))
         except BadInput as error:
@@ -94,7 +93,7 @@ def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]
             if image is not None and size != image.shape[:2]:
                 faults.append(
                     f"{sample.polygons} is for an image of {size[1]}x{size[0]}, but {sample.image} is "
-                    f"{image.shape[1]}x{image.shape[0]}; give the polygons of this image."
+                    f"{image.shape[1]}x{image.shape[0]}. Use the polygons of this image."
                 )
         except BadInput as error:
             faults += error.faults
@@ -119,39 +118,41 @@ def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
     """
     image, rawmode = _open(path, deep=encoding == "index")
     if image.format == "JPEG":
-        raise BadInput(f"{path} is a JPEG, whose compression changes class values; store masks as PNG.")
+        raise BadInput(f"{path} is a JPEG, whose compression changes class values. Store masks as PNG.")
     if encoding == "color":
         return np.array(image.convert("RGB"))
     pixels = np.array(image)
     if image.mode in ("RGB", "RGBA"):
         if (pixels[..., :3] != pixels[..., :1]).any():
-            raise BadInput(f'{path} holds colours, not class values; set masks.encoding = "color" or give index files.')
+            raise BadInput(
+                f'{path} contains colours, not class values. Set masks.encoding = "color", or use index files.'
+            )
         return np.ascontiguousarray(pixels[..., 0])
     if image.mode in ("1", "L", "P"):
         return pixels.astype(np.uint8) // np.uint8(_STRETCH.get(rawmode, 1))
     if image.mode.startswith("I") and pixels.min() >= 0 and pixels.max() <= 65535:
         return pixels.astype(np.uint16)
-    raise BadInput(f"{path} (mode {image.mode}) holds no class values; store masks as grey or palette PNG.")
+    raise BadInput(f"{path} (mode {image.mode}) contains no class values. Store masks as grey or palette PNG.")
 
 
 def read_polygons(path: Path) -> tuple[tuple[int, int], np.ndarray]:
     """The (height, width) of the image and the vertices (V, 2) f64 (y, x) of all its polygons, in the file's order.
 
     The form is that of Cityscapes, ``<id>_gtFine_polygons.json``: {"imgHeight": 1024, "imgWidth": 2048, "objects":
-    [{"label": "road", "polygon": [[x, y], ...]}, ...]}. Every object counts, whatever its label.
+    [{"label": "road", "polygon": [[x, y], ...]}, ...]}. All objects count, whatever their labels.
     Raises BadInput with the file's first faults, one sentence each.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); replace it.") from error
+        raise BadInput(f"{path} cannot be read ({error.strerror}). Replace it.") from error
     try:
         file = PolygonFile.model_validate_json(content)
     except ValidationError as error:
         found = [_polygon_fault(path, item) for item in error.errors(include_url=False)]
         rest = len(found) - _NAMED_FAULTS
         if rest > 0:
-            found[_NAMED_FAULTS:] = [f"{path} has {rest} more faults of this kind; write the file again."]
+            found[_NAMED_FAULTS:] = [f"{path} has {rest} more faults of this kind. Write the file again."]
         raise BadInput(found) from error
     corners = [corner for item in file.objects for corner in item.polygon]
     vertices = np.array(corners, np.float64).reshape(-1, 2)[:, ::-1]
@@ -163,17 +164,17 @@ def _polygon_fault(path: Path, item: Any) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
     match item["type"]:
         case "json_invalid":
-            return f"{path} is not valid JSON ({item['ctx']['error']}); replace it."
+            return f"{path} is not valid JSON ({item['ctx']['error']}). Replace it."
         case "missing" if isinstance(item["loc"][-1], int):
-            return f"{path}: {place} is missing; write every vertex as two numbers [x, y]."
+            return f"{path}: {place} is missing. Write each vertex as two numbers [x, y]."
         case "missing":
-            return f"{path}: {place} is missing; give polygons in the form of Cityscapes."
+            return f"{path}: {place} is missing. Use the format of Cityscapes."
         case "float_type" | "finite_number" | "tuple_type" | "too_long":
-            given = reprlib.repr(item["input"])
-            return f"{path}: {place} = {given} is no number or pair; write every vertex as two numbers [x, y]."
-    given = reprlib.repr(item["input"])
+            found = reprlib.repr(item["input"])
+            return f"{path}: {place} = {found} is not a number or a pair. Write each vertex as two numbers [x, y]."
+    found = reprlib.repr(item["input"])
     reason = item["msg"][0].lower() + item["msg"][1:]
-    return f"{path}: {place or 'the file'} = {given}: {reason}; give polygons in the form of Cityscapes."
+    return f"{path}: {place or 'the file'} = {found}: {reason}. Use the format of Cityscapes."
 
 
 def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
@@ -182,16 +183,16 @@ def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
     Raises BadInput when that fails, and for more than 8 bits per channel, which ``deep`` permits for grey pixels.
     """
     if not path.is_file():
-        raise BadInput(f"There is no file {path}.")
+        raise BadInput(f"{path} does not exist. Check --root and the description.")
     try:
         with Image.open(path) as image:
             rawmode = str(image.tile[0].args) if image.tile else ""  # load() forgets it
             image.load()
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-        raise BadInput(f"{path} cannot be decoded ({error}); the file is damaged or no image: replace it.") from error
+        raise BadInput(f"{path} cannot be decoded ({error}): it is damaged or not an image. Replace it.") from error
     grey = image.mode[0] in "IF"
     if (grey and not deep) or (not grey and ";16" in rawmode):
-        raise BadInput(f"{path} has more than 8 bits per channel (mode {image.mode}, {rawmode}); convert it to 8 bits.")
+        raise BadInput(f"{path} has more than 8 bits per channel (mode {image.mode}, {rawmode}). Convert it to 8 bits.")
     return image, rawmode
 
 
@@ -208,9 +209,9 @@ def class_lookup(description: DatasetDescription) -> ClassLookup:
 
 
 def decode_mask(raw: np.ndarray, lookup: ClassLookup, name: str = "The mask") -> np.ndarray:
-    """The classes (H, W) u8, 255 = ignore, of a mask (called ``name`` in messages) as ``read_mask`` gives it.
+    """The classes (H, W) u8, 255 = ignore, of a mask (called ``name`` in messages) as ``read_mask`` returns it.
 
-    Raises BadInput for values that are neither a class nor to be ignored.
+    Raises BadInput for values that are neither a class nor ignored.
     """
     if lookup.binarise is not None:
         raw = np.where(raw >= lookup.binarise, np.uint8(255), np.uint8(0))
@@ -241,8 +242,9 @@ def _unknown_faults(unknown: np.ndarray, encoding: Encoding, name: str) -> list[
     for value, count in zip(values[order[:_NAMED_VALUES]].tolist(), counts[order].tolist(), strict=False):
         what = f"value {value}" if encoding == "index" else f"colour {list(value.to_bytes(3))}"
         faults.append(
-            f"{name} holds {count} pixels of {what}, which is not in the class table; add it to a class or to ignore."
+            f"{name} contains {count} pixels of {what}, which is not in the class table. Add it to a "
+            "class or to ignore."
         )
     if len(order) > _NAMED_VALUES:
-        faults.append(f"{name} holds {len(order) - _NAMED_VALUES} more values that are not in the class table.")
+        faults.append(f"{name} contains {len(order) - _NAMED_VALUES} more values that are not in the class table.")
     return faults

@@ -1,4 +1,4 @@
-"""What a dataset is: classes, mask values and file layout, read from a TOML file."""
+"""The description of a dataset: classes, mask values and file layout, read from a TOML file."""
 
 import reprlib
 import tomllib
@@ -17,7 +17,7 @@ from stages.runtime.resources import find_toml
 
 
 class DatasetClass(Table):
-    """One class; its place in the list is its index in every artifact."""
+    """One class; its place in the list is its index in all artifacts."""
 
     name: str = Field(min_length=1)
     color: Color
@@ -28,7 +28,7 @@ class DatasetClass(Table):
 class Masks(Table):
     """How mask files spell classes: as grey values or palette indices ("index"), or as RGB ("color").
 
-    With ``binarise`` every channel of a colour that is at least that value counts as 255, and as 0 below it.
+    With ``binarise`` each channel of a colour counts as 255 from that value on, and as 0 below it.
     """
 
     encoding: Literal["index", "color"] = "index"
@@ -42,7 +42,7 @@ class Masks(Table):
             kind = "integers" if self.encoding == "index" else "[r, g, b] colours"
             raise ValueError(f'with encoding = "{self.encoding}" the key ignore must list {kind}.')
         if self.binarise is not None and self.encoding != "color":
-            raise ValueError('binarise is about colours; set encoding = "color" or remove it.')
+            raise ValueError('binarise applies to colours. Set encoding = "color", or remove it.')
         return self
 
 
@@ -66,7 +66,7 @@ class Split(Table):
             if unknown:
                 names = ", ".join(f"{{{name}}}" for name in sorted(unknown))
                 raise ValueError(
-                    f"the {key} pattern uses {names}, which the images pattern does not define; add it there."
+                    f"the {key} pattern uses {names}, which the images pattern does not define. Add it there."
                 )
         return self
 
@@ -81,7 +81,7 @@ class Generator(Table):
 
 
 class DatasetDescription(Table):
-    """A dataset: either ``splits`` of files or a ``generator``. Made by ``load_description``, which checks it whole."""
+    """A dataset: either ``splits`` of files or a ``generator``. Use ``load_description``, which checks all of it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str = ""
@@ -110,23 +110,22 @@ class DatasetDescription(Table):
 
     @property
     def image_classes(self) -> list[str]:
-        """The names of the image-level classes; none where images have no class of their own."""
+        """The names of the image-level classes; empty if images have no class of their own."""
         if self.image_labels is None:
             return []
         return list(self.image_labels.classes or self.class_names)
 
     def meaning(self) -> dict[str, Any]:
-        """The description as plain JSON values, without keys that came later and are not used.
+        """The description as plain JSON values, without keys that are newer and not used.
 
-        A dataset that has no use for them keeps the digest it had before they were there.
+        So a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
         for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise",))):
             for key in keys:
                 if table[key] is None:
                     del table[key]
-        if not self.defaults:
-            del values["defaults"]
+        del values["defaults"]  # they suit the dataset, but change nothing in it
         return values
 
     @property
@@ -140,7 +139,7 @@ class DatasetDescription(Table):
 
 
 def mask_values(index: int, item: DatasetClass, encoding: str) -> tuple[int, ...] | tuple[Color, ...]:
-    """What stands for class number ``index`` in mask files: integers, or RGB colours when ``encoding`` is "color"."""
+    """The values of class number ``index`` in mask files: integers, or RGB colours if ``encoding`` is "color"."""
     if encoding == "color":
         return item.colors or (item.color,)
     return item.values or (index,)
@@ -175,9 +174,9 @@ def _sentence(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case "missing":
-            return f"{key} is missing; add it."
+            return f"{key} is missing. Add it."
         case "extra_forbidden":
-            return f"{key} is no known key; remove it or mend its spelling."
+            return f"{key} is an unknown key. Remove it or correct its spelling."
         case "value_error":
             return f"{key}: {error['ctx']['error']}"
         case "model_type" | "dict_type":
@@ -185,40 +184,42 @@ def _sentence(error: Any) -> str:
         case "tuple_type":
             return f"{key} = {reprlib.repr(error['input'])}: must be a list."
         case "too_short":
-            return f"{key} lists nothing; give at least one item."
+            return f"{key} is empty. List at least one item."
         case "too_long":
-            return f"{key} lists {error['ctx']['actual_length']} items; {error['ctx']['max_length']} is the most."
+            return (
+                f"{key} lists {error['ctx']['actual_length']} items; at most {error['ctx']['max_length']} are allowed."
+            )
     return f"{key} = {reprlib.repr(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 
 def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
-    """What is wrong with keys that are each right by themselves.
+    """Faults between keys that are each valid by themselves.
 
-    Looks past whatever else is wrong: pydantic's validators of a whole model would wait until every key is mended.
+    Ignores all other faults: pydantic would validate a whole model only once each key is valid.
     """
     listed = raw.get("classes")
     classes = {i: item for i, part in enumerate(listed if isinstance(listed, list) else []) if (item := _class(part))}
     faults = _name_faults(classes) + _value_faults(classes, raw.get("masks", {}))
     if ("splits" in raw) == ("generator" in raw):
-        faults.append("Give either [splits.<name>] tables or a [generator] table, and not both.")
+        faults.append("Write either [splits.<name>] tables or a [generator] table, not both.")
     if "generator" in raw and tuple(item.name for item in classes.values()) != SCENE_CLASSES:
-        faults.append(f"classes: the generator draws {', '.join(SCENE_CLASSES)}; list these names in this order.")
+        faults.append(f"classes: the generator draws {', '.join(SCENE_CLASSES)}. List these names in this order.")
     if ("mean" in raw) != ("std" in raw):
-        faults.append("mean and std belong together; give both, or neither to have them computed.")
+        faults.append("mean and std belong together. Set both, or neither to compute them.")
     return faults + _division_faults(raw)
 
 
 def _division_faults(raw: dict[str, Any]) -> list[str]:
-    """What image labels and division ask of splits or generator; every table may be wrong in any way."""
+    """Faults between image labels, division and splits or generator; any table may be wrong in any way."""
     labels, division, generator = (_table(raw, key) for key in ("image_labels", "division", "generator"))
     faults = []
     if "generator" in raw and labels.get("source") in ("name", "json"):
-        faults.append('image_labels: generated images have their masks alone to go by; set source = "majority".')
+        faults.append('image_labels: generated images have labels only in their masks. Set source = "majority".')
     splits = _table(generator, "images") if "generator" in raw else _table(raw, "splits")
     if (split := division.get("split")) is not None and split not in list(splits):
-        faults.append(f"division.split: there is no split {split!r} to divide; name one of {', '.join(splits)}.")
+        faults.append(f"division.split: unknown split {split!r}. Use one of {', '.join(splits)}.")
     faults += [
-        f"division.shares: {name} is the name of another split already; give the new one its own."
+        f"division.shares: {name} is the name of another split. Choose another name."
         for name in _table(division, "shares")
         if name in splits and name != split
     ]
@@ -240,7 +241,7 @@ def _class(part: object) -> DatasetClass | None:
 def _name_faults(classes: dict[int, DatasetClass]) -> list[str]:
     first: dict[str, int] = {}
     return [
-        f"classes.{index}.name: {item.name!r} is the name of classes.{first[item.name]} already; give each its own."
+        f"classes.{index}.name: {item.name!r} is also the name of classes.{first[item.name]}. Choose another name."
         for index, item in classes.items()
         if first.setdefault(item.name, index) != index
     ]
@@ -257,18 +258,18 @@ def _value_faults(classes: dict[int, DatasetClass], masks: Any) -> list[str]:
         name = f"classes.{index} ({item.name})"
         for value in mask_values(index, item, encoding):
             if meaning.setdefault(value, name) != name:
-                faults.append(f"{name}: mask value {value} means {meaning[value]} already; remove it from one of them.")
+                faults.append(f"{name}: mask value {value} also means {meaning[value]}. Remove it from one of them.")
     ignore = masks.get("ignore")
     for listed in ignore if isinstance(ignore, list) else []:
         value = tuple(listed) if isinstance(listed, list) else listed
         faults += [
-            f"masks.ignore: {listed} means {name}; remove it from one of them."
+            f"masks.ignore: {listed} also means {name}. Remove it from one of them."
             for other, name in meaning.items()
             if other == value
         ]
     if encoding == "color" and "binarise" in masks:
         faults += [
-            f"{name}: no mask has the colour {value} once masks.binarise made every channel 0 or 255; mend it."
+            f"{name}: no mask has the colour {value} after masks.binarise set each channel to 0 or 255. Correct it."
             for value, name in meaning.items()
             if isinstance(value, tuple) and not {0, 255}.issuperset(value)
         ]

@@ -1,4 +1,4 @@
-"""Dividing one set of files into splits where whoever distributes them made none."""
+"""Divides one set of files into splits, for datasets that are distributed without splits."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -13,7 +13,7 @@ _TOLERANCE = 1e-5  # on the sum of the shares, so that thirds can be written dow
 
 
 class Division(Table):
-    """``split``, the split of files that is divided, and the share of its images that each new split gets."""
+    """``split``, the split of files that is divided, and the share of its images in each new split."""
 
     split: str
     shares: dict[str, Share] = Field(min_length=1)
@@ -22,15 +22,15 @@ class Division(Table):
     def _check_sum(self) -> Self:
         total = sum(self.shares.values())
         if abs(total - 1) > _TOLERANCE:
-            raise ValueError(f"the shares sum to {total:g}; make them sum to 1.")
+            raise ValueError(f"the shares sum to {total:g}. Make them sum to 1.")
         return self
 
 
 def divide(labels: Mapping[str, int], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """The split of every image in ``labels`` (image id -> its class, -1 for none), drawn within each class.
+    """The split of each image in ``labels`` (image id -> its class, -1 = none), drawn within each class.
 
-    Every image draws its place among those of its class by itself, from the seed and its id, so neither the order of
-    files nor other images decide where it stands. How many go where is told by ``allot``.
+    Each image draws its place among those of its class from the seed and its id alone, so the order of files and other
+    images do not matter. ``allot`` decides how many images go to each split.
     """
     strata: dict[int, list[str]] = {}
     for id, label in labels.items():
@@ -46,12 +46,12 @@ def divide(labels: Mapping[str, int], shares: Mapping[str, float], seed: int) ->
 
 
 def allot(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
-    """How many images of each stratum (rows, of ``sizes`` images) go to each split (columns, of ``shares``).
+    """Number of images of each stratum (rows, of ``sizes`` images) in each split (columns, of ``shares``).
 
-    Rows sum to their size. Columns sum to what largest remainder gives of all images, so they miss their share of
-    them by less than one: each stratum is first rounded by itself, by largest remainder; then single images move from
-    the split that got most too many to the one that got most too few, each in the stratum that it brings nearest to
-    its shares. Many small strata would otherwise all round the same way.
+    Rows sum to their size. Columns sum to the largest-remainder rounding of all images, so they miss their share by
+    less than one image: each stratum is first rounded alone, by largest remainder; then single images move from the
+    split with the largest excess to the one with the largest deficit, each in the stratum that it brings closest to its
+    shares. Otherwise many small strata would all round the same way.
     """
     exact = [Fraction(str(share)) for share in shares]  # 0.1 means a tenth, not the double next to it
     exact = [share / sum(exact) for share in exact]
@@ -73,7 +73,7 @@ def allot(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
 
 
 def _rounded(number: int, shares: Sequence[Fraction]) -> list[int]:
-    """``number`` by largest remainder: shares rounded down, the rest to those that lost most (earlier ones first)."""
+    """``number`` by largest remainder: shares rounded down, the rest to those that lost most (ties: the earlier)."""
     counts = [number * share.numerator // share.denominator for share in shares]
     lost = sorted(range(len(shares)), key=lambda place: counts[place] - number * shares[place])
     for place in lost[: number - sum(counts)]:

@@ -1,4 +1,4 @@
-"""The kinds of values that a dataset description is made of."""
+"""The types of values in a dataset description."""
 
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -11,16 +11,18 @@ from stages.datasets.patterns import field_names, fill
 def _check_relative(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or parts[0] == "/" or ".." in parts:
-        raise ValueError(f"{path!r} is no path below the root; write it relative to --root and without '..'.")
+        raise ValueError(f"{path!r} is not a path below the root. Write it relative to --root and without '..'.")
     return path
 
 
 def _check_pattern(pattern: str) -> str:
     _check_relative(pattern)
     if {"{", "}"} & set(fill(pattern, {})):
-        raise ValueError(f"{pattern!r} has a brace that belongs to no field; write fields as {{name}}.")
+        raise ValueError(f"{pattern!r} has a brace outside of a field. Write fields as {{name}}.")
     if "id" not in field_names(pattern):
-        raise ValueError(f"{pattern!r} has no {{id}} field; put {{id}} where the file name tells images apart.")
+        raise ValueError(
+            f"{pattern!r} has no {{id}} field. Write {{id}} for the part of the path that differs between images."
+        )
     return pattern
 
 

@@ -1,4 +1,4 @@
-"""The files of a dataset: which image belongs to which split, and which mask and polygon file to which image."""
+"""The files of a dataset: images by split, each with its mask and its polygon file."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from stages.datasets.patterns import Match, field_names, fill, find_matches
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset and, where there are any, its mask and its polygon file.
+    """One image of a dataset with its mask and its polygon file, if it has them.
 
-    ``label``: its class as name or JSON file have it; -1 for none, or where the mask is to tell.
+    ``label``: its class by its name or by the JSON file; -1 if there is none, or if the mask decides.
     """
 
     id: str
@@ -32,7 +32,7 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
     A description with a generator has no files and gives two empty lists.
     """
     if description.splits and not root.is_dir():
-        return [], [f"The root {root} is no folder; give the folder that holds the files of {description.name}."]
+        return [], [f"--root {root} is not a folder. Pass the folder with the files of {description.name}."]
     samples: list[Sample] = []
     faults: list[str] = []
     for name, split in description.splits.items():
@@ -45,14 +45,14 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
         if other is not sample:
             faults.append(
                 f"Image id {sample.id!r} occurs twice: {other.image} (split {other.split}) and {sample.image} "
-                f"(split {sample.split}); ids must be unique in the dataset."
+                f"(split {sample.split}). Make ids unique in the dataset."
             )
     labels, wrong = _find_labels(description, root, list(first))
     return [replace(sample, label=labels.get(sample.id, NO_LABEL)) for sample in samples], faults + wrong
 
 
 def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) -> tuple[dict[str, int], list[str]]:
-    """The image-level classes of ``ids`` that can be told without opening images or masks, and the faults found."""
+    """The image-level classes of ``ids`` that are known without opening images or masks, and the faults found."""
     asked = description.image_labels
     if asked is None or not ids:
         return {}, []
@@ -67,7 +67,7 @@ def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list
     images = sorted(find_matches(root, split.images), key=lambda image: image.fields["id"])
     if not images:
         wanted = fill(split.images, {})
-        return [], [f"Split {name}: nothing matches {wanted} under {root}; check --root and splits.{name}.images."]
+        return [], [f"Split {name}: nothing matches {wanted} under {root}. Check --root and splits.{name}.images."]
     faults: list[str] = []
     if split.list_file is not None:
         listed, faults = _read_list(root / split.list_file, split.images, images)
@@ -92,17 +92,17 @@ def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str],
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return set(), [f"The list {path} cannot be read ({error}); check --root and the key list."]
+        return set(), [f"The list {path} cannot be read ({error}). Check --root and the key list."]
     listed = Counter(line.strip() for line in lines if line.strip())
     if not listed:
-        return set(), [f"The list {path} names no image; write one id per line."]
+        return set(), [f"The list {path} is empty. Write one id per line."]
     known = {image.fields["id"] for image in images}
     faults = [
-        f"{path} lists {id!r}, but there is no file {fill(pattern, {'id': id})}; add the file or unlist the id."
+        f"{path} lists {id!r}, but {fill(pattern, {'id': id})} does not exist. Add the file or remove the id."
         for id in listed
         if id not in known
     ]
-    faults += [f"{path} lists {id!r} {times} times; list it once." for id, times in listed.items() if times > 1]
+    faults += [f"{path} lists {id!r} {times} times. List it once." for id, times in listed.items() if times > 1]
     return set(listed), faults
 
 
@@ -113,27 +113,27 @@ def _pair_masks(
     files = find_matches(root, pattern)
     if not files:
         return [None] * len(images), [
-            f"Split {name} has no masks at all: nothing matches {fill(pattern, {})} under {root}; "
-            f"mend splits.{name}.masks, or remove it for a pool without masks."
+            f"Split {name} has no masks at all: nothing matches {fill(pattern, {})} under {root}. "
+            f"Correct splits.{name}.masks, or remove it for a pool without masks."
         ]
-    return _pair(split, pattern, images, files, root, "mask", "add the mask or remove the image")
+    return _pair(split, pattern, images, files, root, "mask", "Add the mask or remove the image")
 
 
 def _pair_polygons(
     name: str, split: Split, pattern: str, images: list[Match], root: Path
 ) -> tuple[list[Path | None], list[str]]:
-    """The polygon file of each image, and a fault for each image or file without a partner; none at all are fine.
+    """The polygon file of each image, and a fault for each image or file without a partner; no files at all are fine.
 
-    The files of a dataset are often had without them, and counts of some images could not be compared with the rest.
+    Datasets are often distributed without them, and the counts of some images could not be compared with the rest.
     """
     files = find_matches(root, pattern)
     shared = field_names(pattern)
-    if split.list_file is not None:  # polygon files of other splits only are none of this one
+    if split.list_file is not None:  # polygon files of other splits are not those of this one
         known = {_key(image, shared) for image in images}
         files = [match for match in files if _key(match, shared) in known]
     if not files:
         return [None] * len(images), []
-    remedy = f"add it, or do without any: remove splits.{name}.polygons from the description"
+    remedy = f"Add it, or remove splits.{name}.polygons from the description to use none"
     return _pair(split, pattern, images, files, root, "polygon file", remedy)
 
 
@@ -152,17 +152,17 @@ def _pair(
     for image in images:
         found = partners.get(_key(image, shared), [])
         if not found:
-            faults.append(f"The image {image.path} has no {noun} {root / fill(pattern, image.fields)}; {remedy}.")
+            faults.append(f"The image {image.path} has no {noun} {root / fill(pattern, image.fields)}. {remedy}.")
         if len(found) > 1:
             rivals = ", ".join(map(str, found))
-            faults.append(f"The image {image.path} has {len(found)} {noun}s ({rivals}); keep one.")
+            faults.append(f"The image {image.path} has {len(found)} {noun}s ({rivals}). Keep one.")
     if split.list_file is None:  # with a list, further files belong to images of other splits
         known = {_key(image, shared) for image in images}
         for rest, paths in partners.items():
             if rest not in known:
                 wanted = root / fill(split.images, dict(zip(shared, rest, strict=True)))
                 faults += [
-                    f"The {noun} {path} has no image {wanted}; add the image or remove the {noun}." for path in paths
+                    f"The {noun} {path} has no image {wanted}. Add the image or remove the {noun}." for path in paths
                 ]
     return [partners.get(_key(image, shared), [None])[0] for image in images], faults
 

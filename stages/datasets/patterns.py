@@ -1,7 +1,7 @@
 """Path patterns such as ``leftImg8bit/train/{city}/{id}_leftImg8bit.png``.
 
-``{field}`` stands for a part of one path component and has the same text wherever it occurs again;
-``*`` stands for any such part and is not kept.
+``{field}`` stands for a part of one path component and has the same text wherever it occurs; ``*`` stands for any such
+part and is not kept.
 """
 
 import glob
@@ -15,7 +15,7 @@ _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 @dataclass(frozen=True)
 class Match:
-    """A file and what its pattern's fields stand for in its path."""
+    """A file and the text of its pattern's fields in its path."""
 
     path: Path
     fields: dict[str, str]
@@ -32,7 +32,7 @@ def fill(pattern: str, fields: Mapping[str, str]) -> str:
 
 
 def find_matches(root: Path, pattern: str) -> list[Match]:
-    """The files below ``root`` that fit ``pattern``, sorted by path; a leading field fits no hidden file (``.x``)."""
+    """The files below ``root`` that match ``pattern``, sorted by path; a leading field matches no hidden file."""
     literals = re.split(r"\{[A-Za-z_]\w*\}|\*", pattern)
     wildcard = "*".join(glob.escape(literal) for literal in literals)
     expression = re.compile(_expression(pattern))

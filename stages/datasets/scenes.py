@@ -1,7 +1,7 @@
 """Built-in synthetic street scenes: small images with exact masks, for trials and tests without a download.
 
-A pinhole camera looks along a street. Sky, house fronts and ground follow from the camera by formula; trees, poles,
-cars and persons are drawings put at places on the ground, far ones first. Classes overlap in colour on purpose (road,
+A pinhole camera looks along a street. Sky, house fronts and ground are computed from the camera; trees, poles, cars and
+persons are drawn at places on the ground, distant ones first. Classes overlap in colour on purpose (road,
 pavement and many houses are grey, grass and trees green, cars and clothes of any colour) and light varies per image, so
 that a network needs context; large easy areas lie beside small hard ones, and errors gather at borders.
 """
@@ -48,7 +48,7 @@ class _Street:
 
 @dataclass
 class _Canvas:
-    """What is drawn so far, or a window of it: ``image`` (H, W, 3) f32 in 0..1, ``mask`` and ``order`` (H, W) u8."""
+    """The drawing so far, or a window of it: ``image`` (H, W, 3) f32 in 0..1, ``mask`` and ``order`` (H, W) u8."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -79,7 +79,7 @@ def scene_id(split: str, index: int) -> str:
 def generate_scene(seed: int, split: str, index: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Scene number ``index`` of ``split``: image (H, W, 3) u8 and mask (H, W) u8 of ``CLASS_NAMES``, 255 on borders.
 
-    Depends on its arguments alone, not on what was generated before.
+    Depends only on its arguments, not on scenes generated before.
     """
     rng = stream(seed, "scenes", split, index)
     street = _plan_street(rng, height, width)

@@ -1,4 +1,4 @@
-"""The confusion matrix and what is read off it."""
+"""The confusion matrix and the measures derived from it."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """(C,C) i64, rows = truth, on the tensors' device. Pixels whose truth is not in 0..C-1 (void) do not count."""
+    """(C,C) i64, rows = truth, on the tensors' device. Pixels with a truth outside 0..C-1 (void) do not count."""
     truth = truth.long()
     counted = truth < classes
     pairs = truth[counted] * classes + predicted.long()[counted]
@@ -14,9 +14,9 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
-    """(C,) f64 IoU per class of a (C,C) matrix; NaN where neither truth nor prediction holds the class.
+    """(C,) f64 IoU per class of a (C,C) matrix; NaN for classes that neither the truth nor the prediction contains.
 
-    Columns behind the first C are predictions of no class: misses of the true one.
+    Columns behind the first C are predictions of no class, which count as misses.
     """
     hits = np.diag(confusion).astype(np.float64)
     union = confusion[:, : len(confusion)].sum(0) + confusion.sum(1) - hits
@@ -24,13 +24,13 @@ def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes with a non-empty union; NaN when there is none."""
+    """Mean IoU over the classes with a non-empty union; NaN without any."""
     iou = intersection_over_union(confusion)
     return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
 
 
 def mean_iou_present(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes that occur in the truth; NaN when there is none (spec als4gan.md section 5).
+    """Mean IoU over the classes that occur in the truth; NaN without any (als4gan.md 5).
 
     A class that is only predicted counts in `mean_iou`, with IoU 0, but not here.
     """
@@ -39,30 +39,30 @@ def mean_iou_present(confusion: np.ndarray) -> float:
 
 
 def mean_iou_all(confusion: np.ndarray) -> float:
-    """Sum of the IoU divided by the number of all classes: one in neither truth nor prediction counts as 0.
+    """Sum of the IoU divided by the number of all classes; one in neither truth nor prediction counts as 0.
 
-    What the original semi-supervised code reports (spec als4gan.md section 5); comparable only over the same classes.
-    NaN without pixels.
+    What the original semi-supervised code reports (als4gan.md 5); comparable only over the same classes. NaN without
+    pixels.
     """
     return float(np.nansum(intersection_over_union(confusion)) / len(confusion)) if confusion.sum() else float("nan")
 
 
 def mean_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall over the classes that occur in the truth; NaN when there is none (spec als4gan.md section 5)."""
+    """Mean recall over the classes that occur in the truth; NaN without any (als4gan.md 5)."""
     pixels = confusion.sum(1)
     present = pixels > 0
     return float((np.diag(confusion)[present] / pixels[present]).mean()) if present.any() else float("nan")
 
 
 def frequency_weighted_iou(confusion: np.ndarray) -> float:
-    """Mean IoU weighted by the classes' shares of the truth; NaN without pixels (spec als4gan.md section 5)."""
+    """Mean IoU weighted by the classes' shares of the truth; NaN without pixels (als4gan.md 5)."""
     pixels = confusion.sum(1)
-    # nansum: a class without pixels may have no IoU, and weighs nothing
+    # nansum: a class without pixels may have no IoU, and its weight is 0
     weighted = np.nansum(intersection_over_union(confusion) * pixels)
     return float(weighted / pixels.sum()) if pixels.any() else float("nan")
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
-    """Share of non-void pixels predicted right; NaN without pixels."""
+    """Share of non-void pixels that are predicted correctly; NaN without pixels."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")

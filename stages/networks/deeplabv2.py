@@ -38,8 +38,8 @@ class DeepLabV2(nn.Module):
     As published, the max-pool of a ResNet rounds its size up, so that 320 pixels become 41 features and 256 become 33;
     a backbone without such a pool has one feature per ``output_stride`` pixels. The rest of the ResNet is timm's, with
     the published number of parameters. The reference reduces the size in the first 1x1 convolution of a block; timm
-    does so in the 3x3 and keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before, which
-    the ImageNet weights of timm and torchvision were trained with.
+    does so in the 3x3 and keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before,
+    which the ImageNet weights of timm and torchvision were trained with.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.

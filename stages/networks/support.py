@@ -157,7 +157,7 @@ def cut_to(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def brought_to(features: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """``features`` (B, K, h, w) resized to height and width ``size``, corners not aligned; unchanged if of that size."""
+    """``features`` (B, K, h, w) resized to height and width ``size``, corners not aligned."""
     if features.shape[-2:] == tuple(size):
         return features
     if mode == "nearest":

@@ -1,4 +1,4 @@
-"""One class per pixel for regions whose classes were named together (Hwang et al. 2023)."""
+"""One class per pixel of regions with class sets (Hwang et al. 2023)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,64 +14,72 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import PROTOTYPE_COLUMNS, record
 from stages.runtime.errors import BadInput
-from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.pseudo_label import PrototypeSettings, ViewSettings
 
 
 def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixels:
-    """The regions whose classes were named; BadInput without them, for others, and where no classes were named."""
+    """The regions that were queried; BadInput without them, for other regions, and for a ledger without class sets."""
     if not ledger.answers.class_sets.any():
-        raise BadInput(f"{ledger.path} has no answers that name classes together; set --method sieve.")
+        raise BadInput(f"{ledger.path} contains no class sets. Use --method sieve.")
     if regions is None:
-        raise BadInput(
-            "Classes named together belong to regions; give --superpixels with the file that was asked about."
-        )
+        raise BadInput("Class sets belong to regions. Pass the queried regions with --superpixels.")
     if {file.digest for file in ledger.region_files} != {regions.digest}:
         raise BadInput(
-            f"{ledger.path} is about other regions than those of {regions.path}; give the file it was asked on."
+            f"{ledger.path} answers queries of other regions than {regions.path}. Pass the superpixels that "
+            "were queried."
         )
     return regions
 
 
 def disambiguate(
-    data: Dataset, ledger: Annotations, regions: Superpixels, model: Model, settings: PseudoLabelSettings
+    data: Dataset,
+    ledger: Annotations,
+    regions: Superpixels,
+    model: Model,
+    method: str,
+    settings: PrototypeSettings | None,
+    views: ViewSettings,
+    checkpoint: Checkpoint,
+    use: NetworkUse,
 ) -> Fill:
+    """Labels the pixels of regions with class sets by prototypes (``settings``), or by candidates or argmax."""
     import torch
 
     from stages.networks.directions import directions, load_direction_predictor
     from stages.pseudo_labelling.prototypes import argmax_in_candidates, naive_argmax, prototypes, pseudo_labels
     from stages.runtime.devices import choose_device
 
-    device = choose_device(settings.device)
-    predictor = load_direction_predictor(model, settings.checkpoint, device, settings.precision)
+    device = choose_device(use.device)
+    predictor = load_direction_predictor(model, checkpoint, device, use.precision)
     answers, classes = ledger.answers, len(data.classes)
 
     def label(image: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H,W) u8 labels from the answers ``rows``, and the prototypes (A,C) as flat pixel indices, -1 = none."""
         pixels = torch.from_numpy(data.image(image)).permute(2, 0, 1)
-        features, scores = directions(predictor, pixels, settings.scales, settings.flip, regions.sizes[image])
+        features, scores = directions(predictor, pixels, views.scales, views.flip, regions.sizes[image])
         labels = torch.from_numpy(regions.labels(image)).long().to(device)
-        asked = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
+        queried = torch.from_numpy(answers.region[rows].astype(np.int64) - regions.rows[image].start).to(device)
         sets = torch.from_numpy(answers.class_sets[rows].astype(bool))[:, : model.outputs].to(device)
         points = torch.full(sets.shape, -1)
         with torch.inference_mode():
-            match settings.method:
-                case "candidates":
-                    found = argmax_in_candidates(scores, labels, asked, sets)
-                case "argmax":
-                    found = naive_argmax(scores, labels, asked)
-                case _:
-                    points = prototypes(scores, labels, asked, sets, settings.prototype_temperature)
-                    found = pseudo_labels(
-                        features,
-                        scores,
-                        labels,
-                        asked,
-                        sets,
-                        settings.expansion,
-                        settings.quantile,
-                        settings.prototype_temperature,
-                        settings.renormalise,
-                    )
+            if settings is not None:
+                points = prototypes(scores, labels, queried, sets, settings.prototype_temperature)
+                found = pseudo_labels(
+                    features,
+                    scores,
+                    labels,
+                    queried,
+                    sets,
+                    settings.expansion,
+                    "median" if settings.spread is None else settings.spread.quantile,
+                    settings.prototype_temperature,
+                    settings.renormalise,
+                )
+            elif method == "candidates":
+                found = argmax_in_candidates(scores, labels, queried, sets)
+            else:
+                found = naive_argmax(scores, labels, queried)
         return found.cpu().numpy(), points.cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:

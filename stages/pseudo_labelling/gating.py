@@ -1,4 +1,4 @@
-"""Predictions of images without a mask, where a discriminator takes them for masks (spec als4gan.md 4.4)."""
+"""Predictions of images without a mask that a discriminator takes for masks (als4gan.md 4.4)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +13,22 @@ from stages.artifacts.model import Model
 from stages.artifacts.shards import Fill, Parts
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
-from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.pseudo_label import GateSettings
 
 
 def require_masks(ledger: Annotations, model: Model) -> None:
     """BadInput for a ledger without full masks, and for a model without a discriminator."""
     if not ledger.mask_ids:
-        raise BadInput(f"{ledger.path} has no full mask; the method gated is for images beside images with masks.")
+        raise BadInput(f"{ledger.path} contains no full masks, which method gated needs. Query masks of images first.")
     if not model.has_discriminator:
-        raise BadInput(f"{model.path} has no discriminator; train it with --objective adversarial.")
+        raise BadInput(f"{model.path} has no discriminator. Train one with --objective adversarial.")
 
 
-def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: PseudoLabelSettings) -> Fill:
-    """Per image its mask where the ledger has one, else what is predicted if it is accepted, else nothing."""
+def gate_images(
+    data: Dataset, ledger: Annotations, model: Model, settings: GateSettings, checkpoint: Checkpoint, use: NetworkUse
+) -> Fill:
+    """Labels an image with its mask if the ledger has one, otherwise with the prediction if that is accepted."""
     import torch
     import torch.nn.functional as F
 
@@ -34,8 +37,8 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
     from stages.runtime.devices import choose_device, forward_precision
     from stages.training.learners.adversarial_losses import accepted, pair
 
-    device, classes = choose_device(settings.device), len(data.classes)
-    predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
+    device, classes = choose_device(use.device), len(data.classes)
+    predictor = load_predictor(model, checkpoint, device, use.precision)
     discriminator = Discriminator(classes, model.header.settings["discriminator_width"]).to(device).eval()
     discriminator.load_state_dict(model.part("discriminator"))
 
@@ -47,8 +50,8 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
                 labels = ledger.label_map(image)
                 labelled[image] = int((labels != VOID).sum())
                 writer.array(f"labels/{image}", labels)
-        for batch in image_batches(data, [image for image in part if image not in ledger.mask_ids], settings.batch):
-            with torch.inference_mode(), forward_precision(settings.precision, device):
+        for batch in image_batches(data, [image for image in part if image not in ledger.mask_ids], use.batch):
+            with torch.inference_mode(), forward_precision(use.precision, device):
                 logits = predictor.scaled_logits(batch.images, settings.input_scale)
                 size = (batch.images.shape[-2], batch.images.shape[-1])
                 if logits.shape[-2:] != size:
@@ -69,21 +72,20 @@ def gate_images(data: Dataset, ledger: Annotations, model: Model, settings: Pseu
     return fill
 
 
-def finish_gated(
-    writer: Writer, parts: Parts, ids: Sequence[str], data: Dataset, settings: PseudoLabelSettings
-) -> dict[str, Any]:
+def finish_gated(writer: Writer, parts: Parts, ids: Sequence[str], data: Dataset, gate: float) -> dict[str, Any]:
+    """Writes the table of the images, and returns the counts of the header."""
     labelled, scores = parts.merged("labelled"), parts.merged("score")
     write_images(writer, ids, data.sizes)
     writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
     score = np.array([scores.get(image, np.nan) for image in ids], dtype=np.float32)
     writer.array("images/score", score)
-    writer.array("images/accepted", (score > settings.gate).astype(np.uint8))
+    writer.array("images/accepted", (score > gate).astype(np.uint8))
     judged = score[~np.isnan(score)]
     return {
         "images": len(ids),
         "masks": len(ids) - len(judged),
-        "accepted": int((judged > settings.gate).sum()),
-        "refused": int((judged <= settings.gate).sum()),
+        "accepted": int((judged > gate).sum()),
+        "refused": int((judged <= gate).sum()),
         "mean_score": float(judged.mean()) if len(judged) else 0.0,
         "labelled_pixels": int(sum(labelled.values())),
     }

@@ -1,4 +1,4 @@
-"""What every way of making pseudo-labels gives to the stage."""
+"""What all methods of `pseudo-label` write."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,15 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.shards import Parts
 from stages.pixels.void import VOID
-from stages.settings.pseudo_label import PseudoLabelSettings
 
 REGION_COLUMNS = ("answer", "pixels", "kept", "threshold")
 PROTOTYPE_COLUMNS = ("prototypes/answer", "prototypes/class", "prototypes/y", "prototypes/x")
-# Writes `labels/<id>` of some images and, where regions were answered, the rows of `record`; returns among others
-# {"labelled": {image: labelled pixels}}
 
 
 def finish_labels(
-    writer: Writer, parts: Parts, ids: Sequence[str], ledger: Annotations, settings: PseudoLabelSettings
+    writer: Writer, parts: Parts, ids: Sequence[str], ledger: Annotations, with_prototypes: bool
 ) -> dict[str, Any]:
-    """Writes the tables that `record` collected, and counts what they say."""
+    """Writes the tables that `record` collected, and returns the counts of the header."""
     labelled = parts.merged("labelled")
     write_images(writer, ids, ledger.sizes)
     writer.array("images/labelled_pixels", np.array([labelled[image] for image in ids], dtype=np.int64))
@@ -30,7 +27,7 @@ def finish_labels(
     for name, values in {"answer": rows, "pixels": pixels, "kept": kept}.items():
         writer.array(f"regions/{name}", values[order].astype(np.int32))
     writer.array("regions/threshold", parts.column("threshold")[order].astype(np.float32))
-    if settings.method == "prototypes":
+    if with_prototypes:
         for name in PROTOTYPE_COLUMNS:
             writer.array(name, parts.column(name))
     return {
@@ -46,7 +43,7 @@ def finish_labels(
 def record(writer: Writer, image: str, labels: np.ndarray, columns: Sequence[np.ndarray]) -> int:
     """Writes the labels (H,W) u8 of ``image`` and the rows of its region answers; returns the labelled pixels.
 
-    columns: answer, pixels, kept, threshold, each (A,).
+    columns: answer (row of the ledger), pixels, kept pixels and threshold, each (A,).
     """
     writer.array(f"labels/{image}", labels)
     for name, values in zip(REGION_COLUMNS, columns, strict=True):

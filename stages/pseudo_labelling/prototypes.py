@@ -1,13 +1,13 @@
 """Dense labels from answers that name all classes of a region: local prototypes, and their spread by one ring.
 
-Source: multi_class_query.md 7.2 to 7.4. In every region s that was asked, each class c of its answer is represented by
-one pixel, the prototype; the pixels of s take the class of the most similar prototype of s, and unasked regions around
-s take classes where the similarity exceeds what half of s reaches itself. Everything is of one image, on the device
-of the inputs:
+Source: multi_class_query.md 7.2 to 7.4. In each queried region s, each class of its answer is represented by one pixel,
+the prototype; the pixels of s take the class of the most similar prototype of s, and regions around s that were not
+queried take classes where the similarity exceeds what half of s reaches itself. Everything is of one image, on the
+device of the inputs:
 
 features (D,H,W) f32, of unit length per pixel unless ``normalise`` is set, contiguous or channels last (which is
-faster); scores (C,H,W) f32, finite; labels (H,W) i64 region ids, -1 where there is none; asked (A,) i64 distinct ids
-in any order, also ids that have no pixel; sets (A,C) bool the classes of the answers, C <= 255, possibly none.
+faster); scores (C,H,W) f32, finite; labels (H,W) i64 region ids, -1 = no region; queried (A,) i64 distinct ids in any
+order, also ids that have no pixel; sets (A,C) bool the classes of the answers, C <= 255, possibly none.
 
 Similarities are inner products. How a device sums them up depends on its kernels and the shapes, so all comparisons of
 similarities allow for SIMILARITY_TOLERANCE: within it two are equal.
@@ -35,27 +35,27 @@ def pseudo_labels(
     features: Tensor,
     scores: Tensor,
     labels: Tensor,
-    asked: Tensor,
+    queried: Tensor,
     sets: Tensor,
     expansion: Expansion,
     quantile: Quantile = "median",
     temperature: float = 1.0,
     normalise: bool = False,
 ) -> Tensor:
-    """(H,W) u8 classes of the asked regions and, by ``expansion``, of pixels in the ring around them; 255: none.
+    """(H,W) u8 classes of the queried regions and, by ``expansion``, of pixels in the ring around them; 255: none.
 
-    Inputs as above. A region that was asked and has no class stays 255. ``normalise`` gives the result of
-    ``unit(features)`` without a second copy of the features. ValueError when an id is asked twice or is negative, or
+    Inputs as above. A region that was queried and has no class stays 255. ``normalise`` gives the result of
+    ``unit(features)`` without a second copy of the features. ValueError when an id is queried twice or is negative, or
     there are more than 255 classes.
     """
     with torch.no_grad():
-        points = prototypes(scores, labels, asked, sets, temperature)
-        index, owner, classes, similarity = localise(features, labels, asked, sets, points, normalise)
+        points = prototypes(scores, labels, queried, sets, temperature)
+        index, owner, classes, similarity = localise(features, labels, queried, sets, points, normalise)
         if expansion == "none":
             result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
         else:
             tau = thresholds(owner, classes, similarity, sets, quantile)
-            result = expand(features, labels, asked, sets, points, tau, expansion, normalise)
+            result = expand(features, labels, queried, sets, points, tau, expansion, normalise)
         result.view(-1)[index] = classes
     return result
 
@@ -75,7 +75,7 @@ def pixels_of(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         return labels.new_zeros(0), labels.new_zeros(0)
     ordered = regions.sort().values
     if int(ordered[0]) < 0 or bool((ordered[1:] == ordered[:-1]).any()):
-        raise ValueError("a region is asked twice, or has a negative id")
+        raise ValueError("a region is queried twice, or has a negative id")
     flat = labels.reshape(-1)
     # The last entry serves the pixels without a region. Small integers are sorted by radix.
     position = torch.full((max(int(flat.max()), int(ordered[-1])) + 2,), -1, dtype=torch.int32, device=labels.device)
@@ -105,17 +105,17 @@ def neighbours8(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     return codes % count, codes // count
 
 
-def prototypes(scores: Tensor, labels: Tensor, asked: Tensor, sets: Tensor, temperature: float = 1.0) -> Tensor:
+def prototypes(scores: Tensor, labels: Tensor, queried: Tensor, sets: Tensor, temperature: float = 1.0) -> Tensor:
     """(A,C) i64 flat index of each region's pixel with the largest probability of a class of its set; -1: not in it.
 
     Probabilities are softmax(scores / temperature). The lowest index of equals; -1 also for regions without pixels.
     """
-    index, size = pixels_of(labels, asked)
-    owner = torch.arange(len(asked), device=labels.device).repeat_interleave(size)
+    index, size = pixels_of(labels, queried)
+    owner = torch.arange(len(queried), device=labels.device).repeat_interleave(size)
     # Rounded from f64, because the kernels for f32 give equal pixels different last digits.
     probability = (scores.flatten(1).index_select(1, index) / temperature).softmax(0, dtype=torch.float64).float()
     behind, regions = labels.numel(), owner.expand_as(probability)
-    largest = probability.new_full((len(scores), len(asked)), -1.0)
+    largest = probability.new_full((len(scores), len(queried)), -1.0)
     largest = largest.scatter_reduce(1, regions, probability, "amax")
     places = torch.where(probability == largest.index_select(1, owner), index, behind)
     first = index.new_full(largest.shape, behind).scatter_reduce(1, regions, places, "amin").T
@@ -123,12 +123,12 @@ def prototypes(scores: Tensor, labels: Tensor, asked: Tensor, sets: Tensor, temp
 
 
 def localise(
-    features: Tensor, labels: Tensor, asked: Tensor, sets: Tensor, points: Tensor, normalise: bool = False
+    features: Tensor, labels: Tensor, queried: Tensor, sets: Tensor, points: Tensor, normalise: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The class of the most similar prototype of its own region, the smallest of equals, for pixels of asked regions.
+    """The class of the most similar prototype of its own region, the smallest of equals, for pixels of queried regions.
 
     points (A,C) i64 as of ``prototypes``. Returns four (P,) tensors in no order, of all pixels of regions that have a
-    class: flat index i64, owner i64 the position of its region in ``asked``, class u8, and similarity f32 to the
+    class: flat index i64, owner i64 the position of its region in ``queried``, class u8, and similarity f32 to the
     prototype of that class.
     """
     listed = class_lists(sets)
@@ -137,7 +137,7 @@ def localise(
         (rows[:0], rows[:0], rows.new_zeros(0, dtype=torch.uint8), features.new_zeros(0))
     ]
     for pixels, inside, source, similarity in compared(
-        features, labels, asked[rows], rows[:, None], listed, points, normalise
+        features, labels, queried[rows], rows[:, None], listed, points, normalise
     ):
         candidates = listed[source][:, 0, : similarity.shape[2], None]
         similarity = similarity[:, 0]
@@ -171,14 +171,14 @@ def thresholds(
 def expand(
     features: Tensor,
     labels: Tensor,
-    asked: Tensor,
+    queried: Tensor,
     sets: Tensor,
     points: Tensor,
     tau: Tensor,
     rule: SpreadRule,
     normalise: bool = False,
 ) -> Tensor:
-    """(H,W) u8 classes that asked regions give to pixels of unasked regions that touch them; 255 elsewhere.
+    """(H,W) u8 classes that queried regions give to pixels of regions that touch them and were not; 255 elsewhere.
 
     points (A,C) i64 as of ``prototypes``, tau (A,C) f32 as of ``thresholds``. Rule "reference": a region gives the
     class of its most similar prototype, the smallest of equals, where the similarity to any of its prototypes exceeds
@@ -187,7 +187,7 @@ def expand(
     """
     result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
     listed = class_lists(sets)
-    regions, sources = givers(labels, asked, sets)
+    regions, sources = givers(labels, queried, sets)
     limit = torch.nn.functional.pad(tau, (0, VOID + 1 - tau.shape[1], 0, 1)).gather(1, listed.long())
     for pixels, inside, source, similarity in compared(features, labels, regions, sources, listed, points, normalise):
         width = similarity.shape[2]
@@ -206,9 +206,9 @@ def expand(
     return result
 
 
-def argmax_in_candidates(scores: Tensor, labels: Tensor, asked: Tensor, sets: Tensor) -> Tensor:
+def argmax_in_candidates(scores: Tensor, labels: Tensor, queried: Tensor, sets: Tensor) -> Tensor:
     """(H,W) u8 class of the largest score among the region's classes, the smallest of equals; 255 without any."""
-    index, size = pixels_of(labels, asked)
+    index, size = pixels_of(labels, queried)
     allowed = sets.repeat_interleave(size, 0).T
     best = scores.flatten(1).index_select(1, index).masked_fill(~allowed, -torch.inf).argmax(0)
     result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
@@ -216,10 +216,10 @@ def argmax_in_candidates(scores: Tensor, labels: Tensor, asked: Tensor, sets: Te
     return result
 
 
-def naive_argmax(scores: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
-    """(H,W) u8 class of the largest score in the asked regions, the smallest of equals; 255 elsewhere."""
+def naive_argmax(scores: Tensor, labels: Tensor, queried: Tensor) -> Tensor:
+    """(H,W) u8 class of the largest score in the queried regions, the smallest of equals; 255 elsewhere."""
     return argmax_in_candidates(
-        scores, labels, asked, torch.ones(len(asked), len(scores), dtype=torch.bool, device=labels.device)
+        scores, labels, queried, torch.ones(len(queried), len(scores), dtype=torch.bool, device=labels.device)
     )
 
 
@@ -234,22 +234,22 @@ def class_lists(sets: Tensor) -> Tensor:
     return torch.nn.functional.pad(listed, (0, 0, 0, 1), value=VOID)
 
 
-def givers(labels: Tensor, asked: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
-    """The unasked regions (R,) i64 that touch an asked region which has a class, and which ones each touches.
+def givers(labels: Tensor, queried: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
+    """The regions (R,) i64 that were not queried and touch queried ones that have a class, and these for each region.
 
-    The latter (R,S) i64 are positions in ``asked``, ascending by the id of the region, then A, which is no region.
+    The latter (R,S) i64 are positions in ``queried``, ascending by the id of the region, then A, which is no region.
     """
-    named = asked[sets.any(1)]
-    count = max(int(labels.max()), int(asked.max()) if len(asked) else 0) + 1
+    named = queried[sets.any(1)]
+    count = max(int(labels.max()), int(queried.max()) if len(queried) else 0) + 1
     position = torch.full((count,), -1, device=labels.device)
-    position[asked] = torch.arange(len(asked), device=labels.device)
+    position[queried] = torch.arange(len(queried), device=labels.device)
     inside, outside = neighbours8(labels, named)
-    unasked = position[outside] < 0
-    inside, outside = inside[unasked], outside[unasked]
+    fresh = position[outside] < 0
+    inside, outside = inside[fresh], outside[fresh]
     regions, degree = torch.unique_consecutive(outside, return_counts=True)
     slot = torch.arange(len(inside), device=labels.device)
     slot -= (degree.cumsum(0) - degree).repeat_interleave(degree)
-    sources = regions.new_full((len(regions), int(degree.max()) if len(degree) else 0), len(asked))
+    sources = regions.new_full((len(regions), int(degree.max()) if len(degree) else 0), len(queried))
     sources[torch.arange(len(regions), device=labels.device).repeat_interleave(degree), slot] = position[inside]
     return regions, sources
 

@@ -1,4 +1,4 @@
-"""Dominant labels without the pixels of a region of which the model does not believe them."""
+"""Dominant classes of regions, without the pixels where the model disagrees (adaptive_superpixel.md 2.8)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,33 +15,39 @@ from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import record
 from stages.pseudo_labelling.sieve import sieve
 from stages.runtime.errors import BadInput
-from stages.settings.pseudo_label import PseudoLabelSettings
+from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.pseudo_label import SieveSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def require_dominant(ledger: Annotations) -> None:
-    """BadInput when no region has a class of its own."""
+    """BadInput if no answer names the dominant class of a region."""
     if not (ledger.answers.of_regions & (ledger.answers.label != VOID)).any():
-        raise BadInput(f"{ledger.path} has no region with a class, so there is nothing to sieve; train on it.")
+        raise BadInput(
+            f"{ledger.path} contains no regions with a class, so there is nothing to sieve. Train on the ledger itself."
+        )
 
 
-def smallest_sieved(ledger: Annotations, settings: PseudoLabelSettings) -> int:
-    """Regions of fewer pixels are kept whole; by default twice the mean of the regions that were asked about first."""
-    if settings.min_pixels is not None:
-        return settings.min_pixels
-    return round(2 * ledger.region_files[0].mean_size)
+def smallest_sieved(ledger: Annotations, min_pixels: int | None) -> int:
+    """Regions of fewer pixels are kept whole; by default twice the mean of the regions that were queried first."""
+    return round(2 * ledger.region_files[0].mean_size) if min_pixels is None else min_pixels
 
 
-def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: PseudoLabelSettings) -> Fill:
+def sieve_images(
+    data: Dataset, ledger: Annotations, model: Model, settings: SieveSettings, checkpoint: Checkpoint, use: NetworkUse
+) -> Fill:
+    """Labels each region with its dominant class, where the model is confident enough of that class."""
     from stages.networks.predictor import image_logits, load_predictor
     from stages.pixels.maps import lookup
     from stages.runtime.devices import choose_device
 
-    device = choose_device(settings.device)
-    predictor = load_predictor(model, settings.checkpoint, device, settings.precision)
-    answers, least = ledger.answers, smallest_sieved(ledger, settings)
+    device = choose_device(use.device)
+    predictor = load_predictor(model, checkpoint, device, use.precision)
+    answers, least = ledger.answers, smallest_sieved(ledger, settings.min_pixels)
+    samples = 1 if settings.knee is None else settings.knee.samples  # none: no knee is looked for
+    min_delta = 0.0 if settings.largest is None else settings.largest.min_delta
 
     def confidence(logits: "Tensor", size: Size, index: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """(P,) f32 probability of the class ``labels`` (P,) at the flat pixels ``index`` (P,); logits (C,h,w)."""
@@ -53,23 +59,16 @@ def sieve_images(data: Dataset, ledger: Annotations, model: Model, settings: Pse
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         labelled: dict[str, int] = {}
-        for image, logits in image_logits(predictor, data, part, settings.batch, settings.input_scale):
+        for image, logits in image_logits(predictor, data, part, use.batch, settings.input_scale):
             size = ledger.sizes[image]
             rows = ledger.rows_of(image)
             rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
             index, owner = answers.areas.pixels(rows)
-            given = answers.label[rows][owner]
-            kept, threshold = sieve(
-                confidence(logits, size, index, given),
-                owner,
-                len(rows),
-                settings.sieve,
-                settings.samples,
-                least,
-                settings.min_delta,
-            )
+            named = answers.label[rows][owner]
+            confident = confidence(logits, size, index, named)
+            kept, threshold = sieve(confident, owner, len(rows), settings.sieve, samples, least, min_delta)
             labels = np.full(size, VOID, dtype=np.uint8)
-            labels.ravel()[index[kept]] = given[kept]  # of several answers for a pixel the last one stays
+            labels.ravel()[index[kept]] = named[kept]  # of several answers for a pixel the last one stays
             labels = ledger.painted_exactly(image, labels)
             sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
             labelled[image] = record(writer, image, labels, (rows, *sizes, threshold))

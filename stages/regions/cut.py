@@ -1,19 +1,25 @@
-"""One image cut into regions, with all that the artifact says about them; this runs in worker processes."""
+"""One image cut into regions, with all that the artifact records of them; this runs in worker processes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stages.regions.components import compact, connected_components
 from stages.regions.graph import adjacency, contract, contract_table, region_table
 from stages.regions.merging import merge, visiting_order
-from stages.regions.segmentation import oracle, segment
+from stages.runtime.errors import BadInput
+from stages.runtime.parts import CUTTERS, load_plugin
 from stages.runtime.randomness import stream
-from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.base import PartSettings
+from stages.settings.extract_superpixels import MergeSettings
 
 
 @dataclass(frozen=True)
-class Graph:
-    """The K regions of an image: columns of their table (K,), and who touches whom as CSR."""
+class RegionGraph:
+    """The K regions of an image: columns of their table (K,), and which regions touch as CSR (see graph.py)."""
 
     table: dict[str, np.ndarray]
     offsets: np.ndarray
@@ -24,12 +30,43 @@ class Graph:
         return len(self.offsets) - 1
 
 
-def cut(task: tuple[np.ndarray, ExtractSettings]) -> tuple[np.ndarray, Graph]:
-    """(H,W) i32 region ids of an image (H,W,3) u8, or for method oracle of its mask (H,W) u8, and their graph."""
-    pixels, settings = task
-    labels = oracle(pixels) if settings.method == "oracle" else segment(pixels, settings)
+def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) -> np.ndarray:
+    """(H,W) i32 region ids of an image, 0..K-1 without gaps, -1 = no region.
+
+    pixels: the image (H,W,3) u8 RGB, or the mask (H,W) u8 if the cutter ``method`` reads masks. ``own`` are the
+    cutter's settings. ``split_parts`` makes each 4-connected part of a region a region. BadInput for unknown names,
+    for images that the cutter cannot cut, and for a cutter that returns something else than labels.
+    """
+    part = CUTTERS[method]
+    settings = (part.settings or PartSettings).load(own, f"method {method}")
+    labels = part(pixels, settings if part.settings else None)
+    if not isinstance(labels, np.ndarray) or labels.shape != pixels.shape[:2] or labels.dtype.kind not in "iu":
+        given = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise BadInput(
+            f"Cutter {method!r} returned {given} for an image of shape {pixels.shape[:2]}. Return an integer array of "
+            "that shape."
+        )
+    return connected_components(labels, 4) if split_parts else compact(labels)
+
+
+@dataclass(frozen=True)
+class CutTask:
+    """What `cut` takes, of one image, and the files of plug-ins to load first."""
+
+    pixels: np.ndarray
+    method: str
+    split_parts: bool
+    own: Mapping[str, Any]
+    plugins: tuple[Path, ...] = ()
+
+
+def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
+    """(H,W) i32 region ids of an image, and their graph."""
+    for plugin in task.plugins:
+        load_plugin(plugin)
+    labels = cut(task.pixels, task.method, task.split_parts, **task.own)
     count = int(labels.max(initial=-1)) + 1
-    return labels, Graph(region_table(labels, count), *adjacency(labels, count))
+    return labels, RegionGraph(region_table(labels, count), *adjacency(labels, count))
 
 
 @dataclass(frozen=True)
@@ -39,14 +76,15 @@ class MergeTask:
     image: str
     probabilities: np.ndarray
     uncertainty: np.ndarray
-    base: Graph
-    settings: ExtractSettings
+    base: RegionGraph
+    settings: MergeSettings
+    seed: int
 
 
-def merge_image(task: MergeTask) -> tuple[np.ndarray, np.ndarray, Graph]:
+def merge_image(task: MergeTask) -> tuple[np.ndarray, np.ndarray, RegionGraph]:
     """The merged region of each base region (K,) i32, the base region each merged one grew from, and their graph."""
     settings, base = task.settings, task.base
-    rank = visiting_order(task.uncertainty, settings.order, stream(settings.seed, "merging", task.image))
+    rank = visiting_order(task.uncertainty, settings.order, stream(task.seed, "merging", task.image))
     roots = merge(
         task.probabilities,
         base.offsets,
@@ -60,4 +98,8 @@ def merge_image(task: MergeTask) -> tuple[np.ndarray, np.ndarray, Graph]:
     grown, group = np.unique(roots, return_inverse=True)
     group = group.astype(np.int32)
     table = contract_table(base.table, group, len(grown))
-    return group, grown.astype(np.int32), Graph(table, *contract(base.offsets, base.neighbours, group, len(grown)))
+    return (
+        group,
+        grown.astype(np.int32),
+        RegionGraph(table, *contract(base.offsets, base.neighbours, group, len(grown))),
+    )

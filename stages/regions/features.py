@@ -1,4 +1,4 @@
-"""What a pretrained encoder sees in a region's patch: the mean of one of its feature maps (spec madbal.md 3)."""
+"""Features of regions: the mean of a pretrained encoder's feature map over a region's patch (madbal.md 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from stages.networks.weights import backbone_statistics, load_weights
 from stages.runtime.devices import choose_device, forward_precision
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import torch_seed
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 
 BATCH_CELLS = 1 << 18  # pixels of the patches that go through the encoder together: 1024 patches of 16 x 16
 
@@ -33,10 +33,10 @@ class PatchNetwork(nn.Module):
 
 
 def build_patch_network(name: str, side: int) -> PatchNetwork:
-    """The timm model ``name`` up to its deepest feature map whose stride is not above ``side``, with random weights.
+    """The timm model ``name`` up to its deepest feature map with a stride of at most ``side``, with random weights.
 
     For vgg16 and 16 that is conv5_3 after its ReLU, 512 channels on one cell. Deeper layers are left out.
-    BadInput where timm has no such model, or one that gives no such map of patches so small.
+    BadInput if timm has no such model, or if the model has no such map for patches of this size.
     """
     name = timm_name(name)
     try:
@@ -48,8 +48,8 @@ def build_patch_network(name: str, side: int) -> PatchNetwork:
     fitting = [index for index, stride in enumerate(strides) if stride <= side]
     if not fitting:
         raise BadInput(
-            f"Encoder {name} has no feature map of stride {side} or less (its finest has {min(strides)}); "
-            f"give patches of {min(strides)} pixels or more with --patch, or another --encoder."
+            f"Encoder {name} has no feature map with a stride of {side} or less (its smallest is {min(strides)}). "
+            f"Raise --patch to {min(strides)}, or choose another --encoder."
         )
     taps = (fitting[-1],)
     try:
@@ -67,7 +67,7 @@ def build_patch_network(name: str, side: int) -> PatchNetwork:
 
 def unsuitable(name: str, side: int) -> BadInput:
     return BadInput(
-        f"Encoder {name} gives no feature maps of patches of {side} x {side} pixels; choose a convolutional --encoder "
+        f"Encoder {name} has no feature maps for patches of {side} x {side} pixels. Choose a convolutional --encoder "
         "such as vgg16, resnet50 or mobilenetv3_small_050."
     )
 
@@ -85,7 +85,7 @@ class PatchEncoder:
     precision: str
 
     def features(self, patches: np.ndarray) -> np.ndarray:
-        """(K,3,side,side) f32 in 0..1 -> (K,D) f16; BadInput where they are not finite, or too large for 16 bits."""
+        """(K,3,side,side) f32 in 0..1 -> (K,D) f16; BadInput if they are not finite, or too large for 16 bits."""
         found = np.empty((len(patches), self.network.channels), dtype=np.float16)
         step = max(1, BATCH_CELLS // patches.shape[-1] ** 2)
         for start in range(0, len(patches), step):
@@ -95,20 +95,20 @@ class PatchEncoder:
                 found[start : start + step] = self.network(part).half().cpu().numpy()
         if not np.isfinite(found).all():
             raise BadInput(
-                f"Encoder {self.name} with the weights {self.source} gives features that are not finite numbers of 16 "
-                "bits; choose other --weights, another --encoder, or --precision float32."
+                f"Encoder {self.name} with weights {self.source} computes features that are not finite in 16 bits. "
+                "Choose other --weights, another --encoder, or --precision float32."
             )
         return found
 
 
-def load_encoder(settings: ClusterSettings) -> PatchEncoder:
-    """The encoder of ``settings`` with its weights; random ones depend on the seed.
+def load_encoder(settings: KMeansSettings, seed: int) -> PatchEncoder:
+    """The encoder of ``settings`` with its weights; random weights depend on ``seed``.
 
     BadInput for an unknown or unsuitable encoder, and for weights that are missing, damaged or of another model.
     """
     device = choose_device(settings.device)
-    torch.backends.cudnn.benchmark = False  # as many patches as an image has regions: each number would be timed anew
-    torch.manual_seed(torch_seed(settings.seed, "encoder"))
+    torch.backends.cudnn.benchmark = False  # batches differ in size with the image: each size would be timed anew
+    torch.manual_seed(torch_seed(seed, "encoder"))
     network = build_patch_network(settings.encoder, settings.patch)
     weights = load_weights(network, settings.weights, settings.encoder)
     network.eval()

@@ -1,12 +1,49 @@
-"""The settings of `annotate`: nothing here decides what people answer, so all of it is left out of the comparison."""
+"""The settings of `annotate`: none decides what people answer, so none makes a ledger stale.
+
+What applies depends on the answer that is queried, which only the file of queries tells: see `Settings.settled`.
+"""
 
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from stages.settings.annotate_simulate import MaskCost
-from stages.settings.base import EXECUTION, StageSettings
+from stages.settings.base import EXECUTION, Not, Settings, StageSettings, group
 from stages.settings.keys import command_faults
+
+
+class KeySettings(Settings):
+    """Keys for answers that name classes."""
+
+    keys: tuple[str, ...] | None = Field(
+        None,
+        description="Key of each class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the "
+        "letters in the order of a keyboard.",
+        json_schema_extra=EXECUTION,
+    )
+    void_key: str = Field("v", description="Key for void.", json_schema_extra=EXECUTION)
+    skip_key: str = Field(
+        "x",
+        description='Key for "don\'t know". The query counts as answered but adds no label.',
+        json_schema_extra=EXECUTION,
+    )
+
+
+class PaintedCost(Settings):
+    """What a mask costs that was painted in another tool, where nobody measured it."""
+
+    clicks_per_mask: float = Field(
+        MaskCost.model_fields["clicks_per_mask"].default,
+        ge=0,
+        description="Clicks recorded for a mask painted in another tool.",
+        json_schema_extra=EXECUTION,
+    )
+    seconds_per_mask: float = Field(
+        MaskCost.model_fields["seconds_per_mask"].default,
+        ge=0,
+        description="Seconds recorded for a mask painted in another tool.",
+        json_schema_extra=EXECUTION,
+    )
 
 
 class PeopleSettings(StageSettings):
@@ -28,18 +65,6 @@ class PeopleSettings(StageSettings):
         description="Annotator of answers given without another name.",
         json_schema_extra=EXECUTION,
     )
-    keys: tuple[str, ...] | None = Field(
-        None,
-        description="Key of each class, in the order of the classes, such as 1,2,3,q,w; none: 1 to 9, 0, then the "
-        "letters as they lie on a keyboard.",
-        json_schema_extra=EXECUTION,
-    )
-    void_key: str = Field("v", description="Key for void.", json_schema_extra=EXECUTION)
-    skip_key: str = Field(
-        "x",
-        description='Key for "don\'t know". The query counts as asked but adds no label.',
-        json_schema_extra=EXECUTION,
-    )
     later_key: str = Field("l", description="Key that moves a query to the end.", json_schema_extra=EXECUTION)
     undo_key: str = Field(
         "Backspace", description="Key that returns to the previous answer.", json_schema_extra=EXECUTION
@@ -57,32 +82,26 @@ class PeopleSettings(StageSettings):
         "--seconds-per-mask.",
         json_schema_extra=EXECUTION,
     )
-    clicks_per_mask: float = Field(
-        MaskCost.model_fields["clicks_per_mask"].default,
-        ge=0,
-        description="Clicks recorded for a mask painted in another tool.",
-        json_schema_extra=EXECUTION,
-    )
-    seconds_per_mask: float = Field(
-        MaskCost.model_fields["seconds_per_mask"].default,
-        ge=0,
-        description="Seconds recorded for a mask painted in another tool.",
-        json_schema_extra=EXECUTION,
-    )
     grace: float = Field(
         5.0,
         ge=0,
         description="Seconds to undo the last answer before the ledger is written.",
         json_schema_extra=EXECUTION,
     )
+    naming: KeySettings | None = group(answer=Not("mask"))
+    mask: PaintedCost | None = group(answer="mask")
 
     @model_validator(mode="after")
     def _no_conflicts(self) -> Self:
-        faults = command_faults(self.keys or (), self.commands())
+        keys = None if self.naming is None else self.naming.keys
+        faults = command_faults(keys or (), self.commands())
         if faults:
             raise ValueError("; ".join(faults))
         return self
 
     def commands(self) -> dict[str, str]:
-        """Key of every command that has one to choose."""
-        return {"void": self.void_key, "skip": self.skip_key, "later": self.later_key, "undo": self.undo_key}
+        """The key of each command, apart from those that the page fixes."""
+        commands = {"later": self.later_key, "undo": self.undo_key}
+        if self.naming is not None:
+            commands = {"void": self.naming.void_key, "skip": self.naming.skip_key} | commands
+        return commands

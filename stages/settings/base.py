@@ -8,7 +8,7 @@ recipes, options, headers and keyword arguments, all names are flat.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -192,6 +192,15 @@ class Settings(BaseModel):
 
 class PartSettings(Settings):
     """Base of the settings that only one part reads."""
+
+
+Existing = TypeVar("Existing", bound=Settings)
+
+
+def existing(group: Existing | None) -> Existing:
+    """A group that is known to exist, because the choosers it depends on were looked at."""
+    assert group is not None
+    return group
 
 
 class StageSettings(Settings):

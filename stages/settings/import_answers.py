@@ -1,9 +1,12 @@
-"""The settings of `import-answers`."""
+"""The settings of `import-answers`.
+
+What applies depends on the answer that is queried, which only the file of queries tells: see `Settings.settled`.
+"""
 
 from pydantic import Field
 
 from stages.settings.annotate_simulate import ClickCost, MaskCost
-from stages.settings.base import StageSettings, group
+from stages.settings.base import Not, StageSettings, group
 
 
 class ImportSettings(StageSettings):
@@ -13,5 +16,5 @@ class ImportSettings(StageSettings):
     resize: bool = Field(
         False, description="Resize masks of another size to that of the dataset's images, as prepare resizes masks."
     )
-    click: ClickCost = group()
-    mask: MaskCost = group()
+    click: ClickCost | None = group(answer=Not("mask"))
+    mask: MaskCost | None = group(answer="mask")

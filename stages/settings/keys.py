@@ -1,4 +1,4 @@
-"""Which key means what: the classes by position, the commands, and no key for two things."""
+"""The keys of the page: of the classes by position and of the commands, each for one thing."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from stages.runtime.errors import BadInput
 
 IN_ORDER = (*"1234567890", *"qwertyuiopasdfghjklzxcvbnm", *"QWERTYUIOPASDFGHJKLZXCVBNM")
-# What the page uses by itself, named as browsers name keys
+# Keys that the page uses itself, by their names in browsers
 FIXED = {
     "Enter": "confirm", " ": "hide the marks", "+": "zoom in", "=": "zoom in", "-": "zoom out", "Home": "centre",
-    "ArrowLeft": "look left", "ArrowRight": "look right", "ArrowUp": "look up", "ArrowDown": "look down",
+    "ArrowLeft": "move left", "ArrowRight": "move right", "ArrowUp": "move up", "ArrowDown": "move down",
     "Tab": "move between buttons", "Escape": "close a dialog",
 }  # fmt: skip
 NAMED = {"Backspace", "Delete", "Insert", "End", "PageUp", "PageDown", *(f"F{number}" for number in range(1, 13))}
 
 
 def command_faults(keys: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """What is wrong with the ``keys`` of classes beside those of ``commands`` (name -> key), a phrase per fault."""
+    """What is wrong with the ``keys`` of classes and those of ``commands`` (name -> key), a phrase per fault."""
     faults = [
-        f"{key!r} is no key; give one character or one of {', '.join(sorted(NAMED))}"
+        f"{key!r} is not a key; use one character or one of {', '.join(sorted(NAMED))}"
         for key in [*keys, *commands.values()]
         if not is_key(key)
     ]
@@ -27,7 +27,7 @@ def command_faults(keys: Sequence[str], commands: Mapping[str, str]) -> list[str
     for key, count in Counter(key for key, _ in uses).items():
         meanings = [what for used, what in uses if used == key] + ([FIXED[key]] if key in FIXED else [])
         if count > 1 or key in FIXED:
-            faults.append(f"key {key!r} means {' and '.join(meanings)}; give each its own")
+            faults.append(f"key {key!r} means {' and '.join(meanings)}; choose different keys")
     return faults
 
 
@@ -36,15 +36,17 @@ def is_key(key: str) -> bool:
 
 
 def class_keys(keys: Sequence[str] | None, commands: Mapping[str, str], classes: Sequence[str]) -> list[str]:
-    """The key of each of ``classes``; BadInput when ``keys`` are not as many, or None and there are too few to take."""
+    """The key of each of ``classes``; BadInput if ``keys`` are not as many, or None and there are too few keys."""
     if keys is not None:
         if len(keys) != len(classes):
-            raise BadInput(f"--keys names {len(keys)} keys for {len(classes)} classes ({', '.join(classes)}).")
+            raise BadInput(
+                f"--keys names {len(keys)} keys for {len(classes)} classes ({', '.join(classes)}). Name one for each."
+            )
         return list(keys)
     free = [key for key in IN_ORDER if key not in commands.values()]
     if len(classes) > len(free):
         raise BadInput(
-            f"The dataset has {len(classes)} classes and a keyboard {len(free)} plain keys; give one for each with "
-            "--keys (any characters), or let people answer a table (export-queries, import-answers)."
+            f"The dataset has {len(classes)} classes, but a keyboard has {len(free)} plain keys. Set a key for each "
+            "class with --keys (any characters), or answer in a table (export-queries, import-answers)."
         )
     return free[: len(classes)]

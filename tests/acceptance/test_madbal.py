@@ -54,9 +54,10 @@ from stages.pixels.maps import interpolated
 from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
 from stages.recipes.recipe import load_recipe
-from stages.regions import segmentation
+from stages.regions.cut import cut
+from stages.regions.cutters import seeds
+from stages.regions.cutters.seeds import equalised
 from stages.regions.reductions import best_pixels, region_sums
-from stages.regions.segmentation import equalised, segment
 from stages.registry import SETTINGS
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream, torch_seed
@@ -202,7 +203,7 @@ def prepared(folder, names, **how):
         yield prepare.run(str(description), folder, folder / f"{name}.h5", PrepareSettings(**how))
 
 
-def cut(dataset, output, **own):
+def cut_by_recipe(dataset, output, **own):
     """The regions of the only image, cut as the recipe says."""
     chosen = load_recipe("madbal").stage_values("extract-superpixels", None) | {"workers": 1} | own
     regions = Superpixels(extract_superpixels.run(dataset, output, ExtractSettings(**chosen)))
@@ -224,19 +225,19 @@ def test_check_1_superpixels_have_the_published_grid_and_count(
     tmp_path, name, prepare_settings, grid_scale, size, count
 ):
     (dataset,) = prepared(tmp_path, [name], **prepare_settings)
-    labels = cut(dataset, tmp_path / "first.h5", grid_scale=grid_scale)
+    labels = cut_by_recipe(dataset, tmp_path / "first.h5", grid_scale=grid_scale)
     assert labels.shape == size
     assert (np.unique(labels) == np.arange(count)).all()
     if grid_scale < 1:
-        assert (cut(dataset, tmp_path / "second.h5", grid_scale=grid_scale, workers=2) == labels).all()
+        assert (cut_by_recipe(dataset, tmp_path / "second.h5", grid_scale=grid_scale, workers=2) == labels).all()
 
 
 @pytest.mark.parametrize("colour, ignored", [("equalised-hsv", True), ("equalised-unit-hsv", False)])
 def test_check_1_hue_beyond_the_first_degree_is_ignored_as_published_only(monkeypatch, colour, ignored):
-    image, original, seen = patchwork(0, (128, 192))[0], segmentation.seeds_colours, []
-    chosen = ExtractSettings(region_pixels=256, colour=colour, levels=5, bins=10)
-    labels = segment(image, chosen)
-    assert (segment(image.copy(), chosen) == labels).all()
+    image, original, seen = patchwork(0, (128, 192))[0], seeds.seeds_colours, []
+    chosen = {"region_pixels": 256, "colour": colour, "levels": 5, "bins": 10}
+    labels = cut(image, "seeds", **chosen)
+    assert (cut(image.copy(), "seeds", **chosen) == labels).all()
 
     def replaced(*arguments):
         hsv = original(*arguments)
@@ -245,8 +246,8 @@ def test_check_1_hue_beyond_the_first_degree_is_ignored_as_published_only(monkey
         hsv[..., 0] = np.where(degrees >= 0.9, 180 if ignored else 0.5, hsv[..., 0])
         return hsv
 
-    monkeypatch.setattr(segmentation, "seeds_colours", replaced)
-    assert (segment(image, chosen) == labels).all() == ignored
+    monkeypatch.setattr(seeds, "seeds_colours", replaced)
+    assert (cut(image, "seeds", **chosen) == labels).all() == ignored
     assert seen[0] > 0.5
 
 

@@ -11,7 +11,7 @@ from stages.regions.features import load_encoder
 from stages.regions.graph import region_table
 from stages.regions.patches import cut_patches
 from stages.runtime.randomness import stream
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 
 NAMES = [f"i{number}" for number in range(5)]  # an odd number: the reference order leaves one out
 SIZE = (64, 96)
@@ -62,7 +62,7 @@ def test_3_features_of_vgg16_are_512_and_not_negative(world):
     with Dataset(world["dataset"]) as data, Superpixels(world["fine"]) as regions:
         boxes = {name: regions.read(f"regions/{name}", regions.rows["i0"]) for name in BOX}
         patches = cut_patches(data.image("i0"), regions.labels("i0"), boxes, 16)
-    encoder = load_encoder(ClusterSettings(weights="none", device="cpu"))
+    encoder = load_encoder(KMeansSettings(weights="none", device="cpu"), 0)
     features = encoder.features(patches)
     assert features.shape == (len(boxes["y0"]), 512)
     assert (features >= 0).all()

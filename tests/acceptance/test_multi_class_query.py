@@ -24,14 +24,14 @@ from stages.commands import annotate_simulate, pseudo_label, score, select, trai
 from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
 from stages.pixels.void import VOID
+from stages.regions.cut import cut
+from stages.regions.cutters.seeds import fitting_blocks
 from stages.regions.reductions import region_sums
-from stages.regions.segmentation import fitting_blocks, segment
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.scoring.balance import class_shares, class_weights, probability_weights, rescaled
 from stages.scoring.measures.bvsb import bvsb
 from stages.settings.annotate_simulate import AnnotateSettings
-from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import NetworkSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
@@ -56,8 +56,7 @@ def test_a1_seeds_counts(height, width, asked, slots):
 
 def test_a1_same_input_same_map():
     image = stream(0, "image").integers(0, 256, (48, 64, 3)).astype(np.uint8)
-    settings = ExtractSettings(count=12)
-    assert (segment(image, settings) == segment(image, settings)).all()
+    assert (cut(image, "seeds", count=12) == cut(image.copy(), "seeds", count=12)).all()
 
 
 def test_a2_trim():

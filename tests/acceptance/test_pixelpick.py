@@ -410,8 +410,8 @@ def test_a20_unanswered_queries_stay_open(human_world):
 @pytest.mark.parametrize(
     "change, word",
     [
-        ({"y": "9999"}, "must stay as exported"),
-        ({"image": "zebra"}, "must stay as exported"),
+        ({"y": "9999"}, "keep image, y, x as exported"),
+        ({"image": "zebra"}, "keep image, y, x as exported"),
         ({"query": "77"}, "there is no query 77"),
         ({"class": "zebra"}, "is no class"),
         ({"x": "left"}, "not a whole number"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.answering.clicks import count_parts, mask_vertices, polygon_clicks
+from stages.answering.clicks import count_components, mask_vertices, polygon_clicks
 
 NONE = np.zeros((0, 2), np.int32)
 
@@ -81,9 +81,9 @@ def test_corners_of_a_rectangle_are_not_counted():
 
 def test_parts_meet_at_corners_but_not_across_regions():
     mask = np.array([[1, 0, 1, 0], [0, 1, 0, 1]], np.uint8)
-    assert count_parts(np.zeros((2, 4), np.int32), mask, 1).tolist() == [2]
-    assert count_parts(grid((2, 4), 2), mask, 2).tolist() == [2, 2]
-    assert count_parts(np.full((2, 4), -1, np.int32), mask, 2).tolist() == [0, 0]
+    assert count_components(np.zeros((2, 4), np.int32), mask, 1).tolist() == [2]
+    assert count_components(grid((2, 4), 2), mask, 2).tolist() == [2, 2]
+    assert count_components(np.full((2, 4), -1, np.int32), mask, 2).tolist() == [0, 0]
 
 
 @settings(max_examples=150, deadline=None)
@@ -107,7 +107,7 @@ def test_clicks_equal_loops(mask, side, vertices, missing):
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.sampled_from([3, 7])),
 )
 def test_parts_equal_flooding(mask):
-    assert count_parts(np.zeros(mask.shape, np.int32), mask, 1).tolist() == [slow_parts(mask)]
+    assert count_components(np.zeros(mask.shape, np.int32), mask, 1).tolist() == [slow_parts(mask)]
 
 
 def test_outlines_by_hand():

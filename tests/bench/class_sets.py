@@ -20,9 +20,8 @@ from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene
 from stages.pixels.runs import Areas
 from stages.pixels.void import VOID
-from stages.regions.segmentation import segment
+from stages.regions.cut import cut
 from stages.runtime.randomness import stream
-from stages.settings.extract_superpixels import ExtractSettings
 from tests.bench.measure import SEED, Job, Measured, Row, run, seconds
 
 SIZE = (1024, 2048)
@@ -73,7 +72,7 @@ def worked(name: str, job: Job, repeat: int) -> str:
 def write_scene(folder: Path) -> None:
     """``scene.npz``: a mask and the regions of one image."""
     image, mask = generate_scene(SEED, "train", 0, *SIZE)
-    np.savez(folder / "scene.npz", mask=mask, labels=segment(image, ExtractSettings(count=REGIONS)))
+    np.savez(folder / "scene.npz", mask=mask, labels=cut(image, "seeds", count=REGIONS))
 
 
 def random_sets(count: int) -> np.ndarray:
@@ -141,7 +140,6 @@ def pseudo_labels(folder: Path) -> Work:
 def losses(folder: Path) -> Work:
     """Regions of 32x32 pixels, every tenth of them answered."""
     import torch
-
     from stages.training.losses.class_sets import class_set_losses, total
 
     torch.set_num_threads(1)

@@ -18,10 +18,10 @@ from stages.networks.predictor import Predictor
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import STRONGEST, WEAKEST
 from stages.pixels.maps import lookup
+from stages.regions.cut import cut
 from stages.regions.graph import region_table
 from stages.regions.patches import cut_patches
 from stages.regions.reductions import best_pixels, region_sums
-from stages.regions.segmentation import segment
 from stages.runtime.parts import RULES
 from stages.runtime.processes import THREAD_LIMITS
 from stages.runtime.randomness import stream
@@ -29,8 +29,7 @@ from stages.scoring.clusters import class_given_cluster, cluster_class_weights, 
 from stages.scoring.maps import scored
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
-from stages.settings.cluster_regions import ClusterSettings
-from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.cluster_regions import KMeansSettings
 from stages.settings.score import ScoreSettings
 from tests.bench.kmeans import CLUSTERS, FEATURES
 from tests.bench.kmeans import PER_IMAGE as REGIONS
@@ -44,7 +43,7 @@ PATCH = 16
 NEAR = 1e-5  # between scores in f32 and in f64
 
 # as in the recipe madbal
-SEEDS = ExtractSettings.load({"region_pixels": 256, "colour": "equalised-hsv", "levels": 5, "bins": 10})
+SEEDS = {"region_pixels": 256, "colour": "equalised-hsv", "levels": 5, "bins": 10}
 SCORING = ScoreSettings.load(
     {"unit": "region", "measure": "entropy", "maturity": "pixel", "lossiness": True, "best_pixel": True}
 )
@@ -52,7 +51,7 @@ SCORING = ScoreSettings.load(
 
 def rows(job: Job) -> list[Row]:
     image, _ = generate_scene(SEED, "train", 0, *GRID)
-    labels = segment(image, SEEDS)
+    labels = cut(image, "seeds", **SEEDS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -217,7 +216,7 @@ def choice(images: int, redistribution: Literal["best", "reference"]) -> Callabl
 
 
 def kmeans_rows(job: Job) -> list[Row]:
-    regions, passes = REGIONS * (20 if job.quick else IMAGES), ClusterSettings.load({}).passes
+    regions, passes = REGIONS * (20 if job.quick else IMAGES), KMeansSettings().passes
     loaded = [] if job.quick else ["stages.regions.features"]  # torch and timm, which take seconds
     environment = dict(os.environ) | dict.fromkeys(THREAD_LIMITS, "1")
     found = json.loads(run([sys.executable, "-m", "tests.bench.kmeans", str(regions), *loaded], environment))

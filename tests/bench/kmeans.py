@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.regions.clustering import kmeans, nearest_centroids
 from stages.runtime.randomness import stream
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 from tests.bench.class_sets import memory
 from tests.bench.measure import SEED, seconds
 
@@ -37,10 +37,10 @@ def random_features(count: int) -> np.ndarray:
 
 def main(regions: int) -> None:
     """Once, for it is long."""
-    settings = ClusterSettings.load({"clusters": CLUSTERS, "passes": 1, "seed": SEED})
+    settings = KMeansSettings(passes=1)
     features, numbers = random_features(regions), np.full(regions // PER_IMAGE, PER_IMAGE)
     centroids: list[np.ndarray] = []
-    one = seconds(lambda: centroids.append(kmeans(features, numbers, settings, lambda count: None)))
+    one = seconds(lambda: centroids.append(kmeans(features, numbers, CLUSTERS, settings, SEED, lambda count: None)))
     assigned = seconds(lambda: nearest_centroids(features, centroids[0], lambda count: None))
     peak = {"features": features.nbytes / 1e6, "peak": memory("VmHWM")}
     print(json.dumps({"pass": one, "assigned": assigned} | peak))

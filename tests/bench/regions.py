@@ -25,16 +25,15 @@ from stages.artifacts.superpixels import Superpixels
 from stages.datasets.scenes import generate_scene
 from stages.pixels.runs import Areas, areas_of
 from stages.pseudo_labelling.sieve import sieve
-from stages.regions.cut import Graph, MergeTask, merge_image
+from stages.regions.components import compact
+from stages.regions.cut import MergeTask, RegionGraph, cut, merge_image
 from stages.regions.graph import adjacency, region_table
-from stages.regions.parts import compact
 from stages.regions.reductions import region_means, region_sums
-from stages.regions.segmentation import segment
 from stages.regions.votes import vote
 from stages.runtime.processes import core_count
 from stages.runtime.randomness import stream
 from stages.scoring.measures.bvsb import bvsb
-from stages.settings.extract_superpixels import ExtractSettings
+from stages.settings.extract_superpixels import MergeSettings
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, run, seconds
 from tests.bench.memory import megabytes, peak
 from tests.worlds import write_dataset
@@ -57,12 +56,12 @@ CUT = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from stages.regions.segmentation import require_ximgproc, segment
-from stages.settings.extract_superpixels import ExtractSettings
+from stages.regions.cut import cut
+from stages.regions.opencv import require_ximgproc
 require_ximgproc()
-image, settings = np.load(sys.argv[1]), ExtractSettings.load(json.loads(sys.argv[2]))
+image, settings = np.load(sys.argv[1]), json.loads(sys.argv[2])
 began = time.perf_counter()
-labels = segment(image, settings)
+labels = cut(image, "seeds", **settings)
 took = time.perf_counter() - began
 (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
 print(took, peak.split()[1], labels.max() + 1)
@@ -90,15 +89,15 @@ def predictions(height: int, width: int, cell: int) -> torch.Tensor:
     return (10 * F.interpolate(coarse, (height, width), mode="bicubic"))[0].contiguous()
 
 
-def merged_map(logits: torch.Tensor, labels: np.ndarray, settings: ExtractSettings) -> np.ndarray:
+def merged_map(logits: torch.Tensor, labels: np.ndarray, settings: MergeSettings) -> np.ndarray:
     """Statistics, graph and merging as `extract-superpixels --method adaptive` does them: the merged (H,W) map."""
     count = int(labels.max()) + 1
-    base = Graph(region_table(labels, count), *adjacency(labels, count))
+    base = RegionGraph(region_table(labels, count), *adjacency(labels, count))
     where = torch.from_numpy(labels).long()
     with torch.inference_mode():
         uncertainty = region_means(bvsb(logits[None])[0], where, count)
         shares = region_means(logits.softmax(0), where, count).T
-    group, _, _ = merge_image(MergeTask("image", shares.numpy(), uncertainty.numpy(), base, settings))
+    group, _, _ = merge_image(MergeTask("image", shares.numpy(), uncertainty.numpy(), base, settings, 0))
     return group[labels]
 
 
@@ -128,8 +127,8 @@ def merged_region_by_region(logits: torch.Tensor, labels: np.ndarray, epsilon: f
 
 def same_map_row() -> Row:
     height, width = 128, 256
-    logits, settings = predictions(height, width, 32), ExtractSettings()
-    labels = segment(np.zeros((height, width, 3), np.uint8), ExtractSettings(method="grid", count=512))
+    logits, settings = predictions(height, width, 32), MergeSettings()
+    labels = cut(np.zeros((height, width, 3), np.uint8), "grid", count=512)
     fast = merged_map(logits, labels, settings)
     same = np.array_equal(fast, compact(merged_region_by_region(logits, labels, settings.epsilon)))
     what = f"the merged map of {height}x{width}, {labels.max() + 1} regions, as of a region-by-region program"
@@ -138,9 +137,9 @@ def same_map_row() -> Row:
 
 def reduction_rows(image: np.ndarray, repeat: int) -> list[Row]:
     logits = predictions(*SIZE, 128)
-    labels = segment(image, ExtractSettings(count=REGIONS))
-    count, merged = int(labels.max()) + 1, merged_map(logits, labels, ExtractSettings())
-    merging = measure(lambda: merged_map(logits, labels, ExtractSettings()), repeat, warm_up=False)
+    labels = cut(image, "seeds", count=REGIONS)
+    count, merged = int(labels.max()) + 1, merged_map(logits, labels, MergeSettings())
+    merging = measure(lambda: merged_map(logits, labels, MergeSettings()), repeat, warm_up=False)
     where = torch.from_numpy(labels).long()
 
     def score() -> None:
@@ -186,7 +185,7 @@ def answer_rows(labels: np.ndarray, repeat: int) -> list[Row]:
 
 def seeds_rows(job: Job, image: np.ndarray) -> list[Row]:
     np.save(job.folder / "image.npy", image)
-    ours = [cut(job, {"count": REGIONS}) for _ in range(1 if job.quick else 3)]
+    ours = [cut_in_process(job, {"count": REGIONS}) for _ in range(1 if job.quick else 3)]
     taken = Measured.of([took for took, _, _ in ours])
     found = [
         Row(f"SEEDS, {ours[0][2]} regions", taken.text("s")),
@@ -197,11 +196,11 @@ def seeds_rows(job: Job, image: np.ndarray) -> list[Row]:
     if job.quick or free < PUBLISHED_MEMORY:
         reason = "for --quick" if job.quick else f"only {free / 1e9:.0f} GB free"
         return [*found, Row(published, f"not measured ({reason})", "", public)]
-    took, memory, count = cut(job, {"count": REGIONS} | PUBLISHED)
+    took, memory, count = cut_in_process(job, {"count": REGIONS} | PUBLISHED)
     return [*found, Row(f"{published}, {count} regions", f"{took:.1f} s, {megabytes(memory)}", "", public)]
 
 
-def cut(job: Job, settings: dict[str, object]) -> tuple[float, int, int]:
+def cut_in_process(job: Job, settings: dict[str, object]) -> tuple[float, int, int]:
     """Seconds, peak memory in kilobytes, and number of regions of cutting the saved image."""
     printed = run([sys.executable, "-c", CUT, str(job.folder / "image.npy"), json.dumps(settings)])
     took, memory, count = printed.split()

@@ -130,7 +130,7 @@ class Client:
         question = situation["question"]
         place = {name: question[name] for name in ("query", "image", "y", "x", "region")}
         answer = place | {"classes": [], "seconds": 0.5, "annotator": self.annotator} | given
-        return {"annotator": self.annotator, "revision": situation["revision"], "given": answer}
+        return {"annotator": self.annotator, "revision": situation["revision"], "answer": answer}
 
     def answer(self, situation: dict, **given: object) -> tuple[int, dict]:
         return self.post("/answer", **self.body(situation, **given))

@@ -197,14 +197,14 @@ def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):
         place_of = situation["question"]["query"]
         for given, says in (
             ({"mask": "0" * 64}, "no such mask"),
-            ({"mask": "../../d.h5"}, "given.mask"),
+            ({"mask": "../../d.h5"}, "answer.mask"),
             ({"mask": ""}, "or a mask"),
             ({"classes": [1]}, "or a mask"),
             ({"skip": True}, "or a mask"),
             ({"void": True}, "or a mask"),
         ):
             status, told = client.answer(situation, **given)
-            assert (status, says in told["told"]) == (422, True), told
+            assert (status, says in told["message"]) == (422, True), told
         other = next(query for query in range(6) if query != place_of)
         _, told = bring(client, other, png(mask_of(truth, other)))
         assert client.answer(situation, mask=told["mask"])[0] == 422, "a mask of another image"
@@ -249,7 +249,7 @@ def test_other_formats_and_huge_images_are_refused_before_they_are_decoded(place
         client = server.client()
         for content, says in ((gif, "cannot be decoded as PNG"), (huge, "differ in size (9000x9000 and 128x96)")):
             status, told = bring(client, 0, content.getvalue())
-            assert (status, says in told["told"]) == (422, True), told
+            assert (status, says in told["message"]) == (422, True), told
 
 
 def test_an_image_that_is_being_painted_is_asked_of_nobody_else(place):

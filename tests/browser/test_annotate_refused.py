@@ -29,7 +29,7 @@ def client(server):
 
 def sentence(content: bytes) -> str:
     text = content.decode()
-    return json.loads(text)["told"] if text.startswith("{") else text
+    return json.loads(text)["message"] if text.startswith("{") else text
 
 
 PATHS = ("/", "/page.js", "/page.css", "/session", "/image/0", "/nowhere")
@@ -171,7 +171,7 @@ def test_answers_that_do_not_fit_are_refused(client, change):
     change = {"classes": [0], **change} if "void" not in change and "skip" not in change else change
     status, told = client.answer(situation, **change)
     assert status in (400, 422), told
-    assert len(told["told"]) > 10
+    assert len(told["message"]) > 10
     assert client.ask()["question"]["query"] == situation["question"]["query"]
 
 

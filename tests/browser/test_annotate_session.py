@@ -8,10 +8,11 @@ from annotate_support import Truth
 from hypothesis import given as sampled
 from hypothesis import strategies as st
 
+from stages.answering.answer import Answer
 from stages.answering.browser.guard import is_ours, name_in
 from stages.answering.browser.journal import Journal
+from stages.answering.browser.refused import Refused
 from stages.answering.browser.session import Conflict, Session
-from stages.answering.given import Given, Refused
 from stages.answering.order import short_path
 from stages.answering.questions import Questions
 from stages.runtime.errors import BadInput, StageFailed
@@ -48,7 +49,7 @@ def answer(session, client, situation, name=None, classes=(0,), **given):
     query = situation["question"]["query"]
     place = session.questions.place(query)
     values = {"query": query, **place, "classes": classes, "seconds": 1.0, "annotator": name or client, **given}
-    return session.answer(client, Given(**values), situation["revision"])
+    return session.answer(client, Answer(**values), situation["revision"])
 
 
 def asked(situation):
@@ -79,14 +80,14 @@ class TestLeases:
         answer(session, "b", early)
         with pytest.raises(Conflict, match="“b” answered that query meanwhile"):
             answer(session, "a", late)
-        assert session.given[asked(late)].annotator == "b"
+        assert session.answers[asked(late)].annotator == "b"
 
     def test_an_expired_lease_still_counts_while_nobody_answered(self, session, clock):
         late = session.ask("a", "a")
         clock.now += 60 * 5.1
         assert asked(session.ask("b", "b")) == asked(late)
         answer(session, "a", late)
-        assert session.given[asked(late)].annotator == "a"
+        assert session.answers[asked(late)].annotator == "a"
         assert asked(session.ask("b", "b")) != asked(late)
 
     def test_a_closed_page_frees_its_query(self, session):
@@ -99,7 +100,7 @@ class TestLeases:
         situation = session.ask("new", "a")
         while asked(situation) != asked(held):
             situation = answer(session, "new", situation, "a")
-        assert len(session.given) == 59
+        assert len(session.answers) == 59
         assert session.ask("other", "b")["state"] == "waiting"
 
     def test_what_was_put_off_comes_again_at_the_end(self, session):
@@ -136,7 +137,7 @@ class TestAnswers:
         further = session.back("a", "a", asked(back))
         assert asked(further) == asked(first)
         assert asked(answer(session, "a", further, classes=(3,))) == asked(third)
-        assert session.given[asked(first)].classes == (3,)
+        assert session.answers[asked(first)].classes == (3,)
         assert session.seconds[asked(first)] == 2  # both took their time
         assert session.journal.path.read_bytes().count(b"\n") == 3
 
@@ -164,7 +165,7 @@ class TestAnswers:
             with pytest.raises(StageFailed, match="No space left"):
                 answer(session, "a", situation)
         assert session.journal.path.read_bytes() == b""
-        assert not session.given
+        assert not session.answers
         answer(session, "a", situation)
         assert session.journal.path.read_bytes().count(b"\n") == 1
 

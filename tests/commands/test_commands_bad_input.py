@@ -400,7 +400,7 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
     preloaded.run(*words, cwd=place).expect(0, out="wrote")
     preloaded.run(*words, cwd=place).expect(0, out="up to date")
     (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
-    refused(*words, says="q1.csv exists and may hold answers")
+    refused(*words, says="q1.csv exists and may contain answers")
     refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says="d.h5 has no known format")
 
 

@@ -328,7 +328,7 @@ def test_other_regions_than_those_asked_about(sets_place, preloaded):
     words = ["extract-superpixels", "d.h5", "--count", "12", "--workers", "1", "-o", "o.h5"]
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
     words = [*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED, "--superpixels", "o.h5"]
-    refuse(preloaded, sets_place, *words, says="ca1.h5 is about other regions than those of o.h5")
+    refuse(preloaded, sets_place, *words, says="ca1.h5 answers queries of other regions than o.h5")
 
 
 def test_a_ledger_of_dominant_classes_names_no_sets(sets_place, preloaded):

@@ -66,7 +66,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 def test_deep_images_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "deep.png", np.arange(6, dtype=np.uint16).reshape(2, 3))
-    with pytest.raises(BadInput, match=r"more than 8 bits per channel.*convert it"):
+    with pytest.raises(BadInput, match=r"more than 8 bits per channel.*Convert it"):
         read_image(path)
 
 
@@ -101,7 +101,7 @@ def test_grey_masks_of_every_depth_give_their_values(tmp_path: Path) -> None:
 def test_an_index_mask_stored_as_rgb_needs_equal_channels(tmp_path: Path) -> None:
     assert (read_mask(save(tmp_path / "same.png", np.dstack([INDEX] * 3)), "index") == INDEX).all()
     path = save(tmp_path / "colours.png", RGB)
-    with pytest.raises(BadInput, match=r'colours\.png holds colours.*masks\.encoding = "color"'):
+    with pytest.raises(BadInput, match=r'colours\.png contains colours.*masks\.encoding = "color"'):
         read_mask(path, "index")
 
 
@@ -151,15 +151,15 @@ def test_unknown_values_are_counted() -> None:
     with pytest.raises(BadInput) as caught:
         decode_mask(raw, lookup, "annot/x.png")
     assert caught.value.faults == [
-        "annot/x.png holds 3 pixels of value 3, which is not in the class table; add it to a class or to ignore.",
-        "annot/x.png holds 1 pixels of value 9, which is not in the class table; add it to a class or to ignore.",
+        "annot/x.png contains 3 pixels of value 3, which is not in the class table. Add it to a class or to ignore.",
+        "annot/x.png contains 1 pixels of value 9, which is not in the class table. Add it to a class or to ignore.",
     ]
     colours = class_lookup(describe([{}], encoding="color"))
     with pytest.raises(BadInput) as caught:
         decode_mask(np.array([[[0, 0, 0]] * 2 + [[0, 1, i] for i in range(9)]], np.uint8), colours)
     assert len(caught.value.faults) == 6
-    assert caught.value.faults[0].startswith("The mask holds 1 pixels of colour [0, 1, 0], which")
-    assert caught.value.faults[5] == "The mask holds 4 more values that are not in the class table."
+    assert caught.value.faults[0].startswith("The mask contains 1 pixels of colour [0, 1, 0], which")
+    assert caught.value.faults[5] == "The mask contains 4 more values that are not in the class table."
 
 
 def test_cityscapes_table_is_the_specified_list_and_fast() -> None:
@@ -189,13 +189,16 @@ def test_a_sample_is_loaded_or_all_its_faults_are_told(tmp_path: Path) -> None:
     assert unlabelled.mask is None
     small = save(tmp_path / "s.png", np.full((12, 19), 7, np.uint8))
     assert load_sample(Sample("1", "train", image, small), lookup) == [
-        f"{small} (19x12) and {image} (20x12) are of unequal size; give both the same width and height.",
-        f"{small} holds 228 pixels of value 7, which is not in the class table; add it to a class or to ignore.",
+        f"{small} (19x12) and {image} (20x12) differ in size. Use files of the same width and height.",
+        f"{small} contains 228 pixels of value 7, which is not in the class table. Add it to a class or to ignore.",
     ]
     image.write_bytes(image.read_bytes()[:60])
     faults = load_sample(Sample("1", "train", image, tmp_path / "gone.png"), lookup)
     assert isinstance(faults, list)
-    assert [str(image) in faults[0], faults[1]] == [True, f"There is no file {tmp_path}/gone.png."]
+    assert [str(image) in faults[0], faults[1]] == [
+        True,
+        f"{tmp_path}/gone.png does not exist. Check --root and the description.",
+    ]
 
 
 @pytest.mark.shared

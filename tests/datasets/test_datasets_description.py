@@ -100,23 +100,24 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     ) == [
         "name = 'Own Name': string should match pattern '^[a-z0-9][a-z0-9_-]*$'.",
         "classes.0.color.2 = 256: input should be less than or equal to 255.",
-        "classes.3.name is missing; add it.",
+        "classes.3.name is missing. Add it.",
         "classes.4.color.2 = True: input should be a valid integer.",
-        "classes.4.values lists nothing; give at least one item.",
+        "classes.4.values is empty. List at least one item.",
         "classes.5 = 7: must be a table.",
         'masks.ignore must be the word "others", a list of integers 0 to 65535 or a list of [r, g, b] colours.',
         "mean.2 = 3.0: input should be less than or equal to 1.",
-        "splits.train.images: 'train/{name}.png' has no {id} field; put {id} where the file name tells images apart.",
-        "splits.train.masks: '../annot/{id}.png' is no path below the root; "
-        "write it relative to --root and without '..'.",
-        "splits.val: the masks pattern uses {city}, which the images pattern does not define; add it there.",
-        "splits.test.images: 'test/{id.png' has a brace that belongs to no field; write fields as {name}.",
-        "splits.test.list: '/ids.txt' is no path below the root; write it relative to --root and without '..'.",
-        "titel is no known key; remove it or mend its spelling.",
-        "classes.2.name: 'b' is the name of classes.1 already; give each its own.",
-        "classes.2 (b): mask value 3 means classes.1 (b) already; remove it from one of them.",
-        "masks.ignore: 4 means classes.2 (b); remove it from one of them.",
-        "mean and std belong together; give both, or neither to have them computed.",
+        "splits.train.images: 'train/{name}.png' has no {id} field. "
+        "Write {id} for the part of the path that differs between images.",
+        "splits.train.masks: '../annot/{id}.png' is not a path below the root. "
+        "Write it relative to --root and without '..'.",
+        "splits.val: the masks pattern uses {city}, which the images pattern does not define. Add it there.",
+        "splits.test.images: 'test/{id.png' has a brace outside of a field. Write fields as {name}.",
+        "splits.test.list: '/ids.txt' is not a path below the root. Write it relative to --root and without '..'.",
+        "titel is an unknown key. Remove it or correct its spelling.",
+        "classes.2.name: 'b' is also the name of classes.1. Choose another name.",
+        "classes.2 (b): mask value 3 also means classes.1 (b). Remove it from one of them.",
+        "masks.ignore: 4 also means classes.2 (b). Remove it from one of them.",
+        "mean and std belong together. Set both, or neither to compute them.",
     ]
 
 
@@ -134,8 +135,8 @@ def test_colour_tables_are_checked_for_double_meanings(tmp_path: Path) -> None:
         splits.train.images = "{id}.png"
         """,
     ) == [
-        "classes.1 (b): mask value (0, 0, 1) means classes.0 (a) already; remove it from one of them.",
-        "masks.ignore: [8, 8, 8] means classes.2 (c); remove it from one of them.",
+        "classes.1 (b): mask value (0, 0, 1) also means classes.0 (a). Remove it from one of them.",
+        "masks.ignore: [8, 8, 8] also means classes.2 (c). Remove it from one of them.",
     ]
 
 
@@ -143,10 +144,10 @@ def test_colour_tables_are_checked_for_double_meanings(tmp_path: Path) -> None:
     "text, fault",
     [
         ("name = ", "is not valid TOML"),
-        (GOOD.replace("{id}.png", "{id}.png.{id"), "a brace that belongs to no field"),
+        (GOOD.replace("{id}.png", "{id}.png.{id"), "a brace outside of a field"),
         (GOOD + '[masks]\nencoding = "color"\nignore = [3]', "must list [r, g, b] colours"),
-        (GOOD + '[generator]\nname = "scenes"\nimages = { train = 3 }', "Give either [splits.<name>] tables or a"),
-        (GOOD.partition("[splits")[0], "Give either [splits.<name>] tables or a"),
+        (GOOD + '[generator]\nname = "scenes"\nimages = { train = 3 }', "Write either [splits.<name>] tables or a"),
+        (GOOD.partition("[splits")[0], "Write either [splits.<name>] tables or a"),
         (GOOD.partition("[splits")[0] + '[generator]\nname = "scenes"\nimages = {}', "generator draws sky, building"),
     ],
 )
@@ -159,7 +160,7 @@ def test_other_faults(tmp_path: Path, text: str, fault: str) -> None:
 def test_more_than_255_classes_do_not_fit_a_byte(tmp_path: Path) -> None:
     table = ", ".join(f'{{ name = "c{i}", color = [{i // 256}, {i % 256}, 0] }}' for i in range(256))
     assert faults(tmp_path, f'name = "own"\nclasses = [{table}]\nsplits.train.images = "{{id}}.png"') == [
-        "classes lists 256 items; 255 is the most."
+        "classes lists 256 items; at most 255 are allowed."
     ]
 
 

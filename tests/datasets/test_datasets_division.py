@@ -147,16 +147,16 @@ def test_a_split_may_be_divided_into_itself_and_another(root: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "text, said",
     [
-        ('split = "all"\nshares = { train = 0.7, test = 0.2 }', "division: the shares sum to 0.9; make them sum to 1."),
+        ('split = "all"\nshares = { train = 0.7, test = 0.2 }', "division: the shares sum to 0.9. Make them sum to 1."),
         (
             'split = "al"\nshares = { train = 1 }',
-            "division.split: there is no split 'al' to divide; name one of all, ex",
+            "division.split: unknown split 'al'. Use one of all, ex",
         ),
         ('split = "all"\nshares = { a = 0.5, extra = 0.5 }', "division.shares: extra is the name of another split"),
         ('split = "all"\nshares = { a = 1.0, b = 0.0 }', "division.shares.b = 0.0: input should be greater than 0"),
-        ('split = "all"\nshares = {}', "division.shares lists nothing; give at least one item."),
+        ('split = "all"\nshares = {}', "division.shares is empty. List at least one item."),
         ('split = "all"\nshares = { a = "1" }', "division.shares.a"),
-        ("shares = { a = 1 }", "division.split is missing; add it."),
+        ("shares = { a = 1 }", "division.split is missing. Add it."),
         ("split = 3\nshares = 4", "division.split = 3"),
     ],
 )

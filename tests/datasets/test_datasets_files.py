@@ -90,22 +90,22 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     )
     samples, faults = find_samples(description, root)
     assert faults == [
-        f"The image {root}/train/y/3.png has no mask {root}/annot/y/3.png; add the mask or remove the image.",
-        f"The mask {root}/annot/y/4.png has no image {root}/train/y/4.png; add the image or remove the mask.",
-        f"Split val: nothing matches val/*.png under {root}; check --root and splits.val.images.",
-        f"Split test has no masks at all: nothing matches testannot/*.png under {root}; "
-        "mend splits.test.masks, or remove it for a pool without masks.",
-        f"{root}/few.txt lists '5', but there is no file few/5.png; add the file or unlist the id.",
-        f"{root}/few.txt lists '7' 2 times; list it once.",
-        f"The image {root}/few/7.png has 2 masks ({root}/few_annot/7_a.png, {root}/few_annot/7_b.png); keep one.",
-        f"The image {root}/few/8.png has no mask {root}/few_annot/8_*.png; add the mask or remove the image.",
-        f"The list {root}/none.txt cannot be read ([Errno 2] No such file or directory: '{root}/none.txt'); "
-        "check --root and the key list.",
-        f"The list {root}/void.txt names no image; write one id per line.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/train/y/1.png (split train); "
-        "ids must be unique in the dataset.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/test/1.png (split test); "
-        "ids must be unique in the dataset.",
+        f"The image {root}/train/y/3.png has no mask {root}/annot/y/3.png. Add the mask or remove the image.",
+        f"The mask {root}/annot/y/4.png has no image {root}/train/y/4.png. Add the image or remove the mask.",
+        f"Split val: nothing matches val/*.png under {root}. Check --root and splits.val.images.",
+        f"Split test has no masks at all: nothing matches testannot/*.png under {root}. "
+        "Correct splits.test.masks, or remove it for a pool without masks.",
+        f"{root}/few.txt lists '5', but few/5.png does not exist. Add the file or remove the id.",
+        f"{root}/few.txt lists '7' 2 times. List it once.",
+        f"The image {root}/few/7.png has 2 masks ({root}/few_annot/7_a.png, {root}/few_annot/7_b.png). Keep one.",
+        f"The image {root}/few/8.png has no mask {root}/few_annot/8_*.png. Add the mask or remove the image.",
+        f"The list {root}/none.txt cannot be read ([Errno 2] No such file or directory: '{root}/none.txt'). "
+        "Check --root and the key list.",
+        f"The list {root}/void.txt is empty. Write one id per line.",
+        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/train/y/1.png (split train). "
+        "Make ids unique in the dataset.",
+        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/test/1.png (split test). "
+        "Make ids unique in the dataset.",
     ]
     assert [sample.id for sample in samples] == ["1", "1", "2", "3", "1", "7", "8"]
 
@@ -113,7 +113,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_root_is_the_only_fault(tmp_path: Path) -> None:
     samples, faults = find_samples(load_description("camvid"), tmp_path / "nowhere")
     assert samples == []
-    assert faults == [f"The root {tmp_path}/nowhere is no folder; give the folder that holds the files of camvid."]
+    assert faults == [f"--root {tmp_path}/nowhere is not a folder. Pass the folder with the files of camvid."]
 
 
 @pytest.mark.shared

@@ -79,7 +79,7 @@ def test_the_letters_of_the_name_are_looked_up() -> None:
     assert labels_by_name(ids, SCENES) == ({"tenniscourt07": 20, "agricultural00": 0, "storagetanks99": 19}, [])
     labels, wrong = labels_by_name(["beach1", "07", *(f"lake{n}" for n in range(7)), "Beach2"], SCENES)
     assert labels == {"beach1": 3}
-    remedy = "which is not in image_labels.classes; add it there or rename the files."
+    remedy = "which is not in image_labels.classes. Add it there or rename the files."
     assert wrong == [
         f"image 07 begins with '', {remedy}",
         f"each of 7 images (lake0, lake1, lake2, lake3, lake4, ...) begins with 'lake', {remedy}",
@@ -102,13 +102,13 @@ def test_all_faults_of_a_json_file_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "class_map.json"
     path.write_text(json.dumps({"1": "water", "2": "watr", "3": 7, "4": "watr", "5": ["water"], "6": "water"}))
     labels, wrong = labels_from_json(path, [*"1234567", "8"], ["water"])
-    remedy = "which is not in image_labels.classes; add it or mend the name."
+    remedy = "which is not in image_labels.classes. Add it or rename it."
     assert labels == {"1": 0, "6": 0}
     assert wrong == [
         f"{path} gives each of 2 images (2, 4) the class 'watr', {remedy}",
         f"{path} gives image 3 the class 7, {remedy}",
         f"{path} gives image 5 the class ['water'], {remedy}",
-        f"{path} has no class for each of 2 images (7, 8); add it.",
+        f"{path} has no class for each of 2 images (7, 8). Add it.",
     ]
 
 
@@ -168,11 +168,11 @@ def test_a_mask_without_classes_is_rejected_by_name(root: Path, tmp_path: Path) 
     write_image(root, "void6", [[255]])
     write_image(root, "odd7", [[7]])
     assert faults(describe(tmp_path, 'source = "majority"'), root) == [
-        f"{root}/annot/odd7.png holds 20 pixels of value 7, which is not in the class table; "
-        "add it to a class or to ignore.",
+        f"{root}/annot/odd7.png contains 20 pixels of value 7, which is not in the class table. "
+        "Add it to a class or to ignore.",
         *(
-            f"{root}/annot/{id}.png is rejected: as stored it has no pixel of a class to label the image by; "
-            "mend it or remove the image."
+            f"{root}/annot/{id}.png: no pixel has a class at the stored size to label the image by. "
+            "Correct it or remove the image."
             for id in ("void5", "void6")
         ),
     ]
@@ -203,12 +203,12 @@ def test_a_changed_json_file_makes_the_dataset_anew(root: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     "labels, said",
     [
-        ('source = "majority"\nclasses = ["a"]', ["the classes are those of the pixels; remove the key classes"]),
-        ('source = "majority"\nfile = "a.json"', ['source = "majority" reads no file; remove the key file']),
+        ('source = "majority"\nclasses = ["a"]', ["the classes are those of the pixels. Remove the key classes"]),
+        ('source = "majority"\nfile = "a.json"', ['source = "majority" reads no file. Remove the key file']),
         ('source = "name"', ['source = "name" needs the key classes']),
         ('source = "name"\nfile = "a.json"', ["needs the key classes", "reads no file"]),
-        ('source = "json"\nclasses = ["a", "a"]', ["classes names a class twice", "needs the key file"]),
-        ('source = "json"\nfile = "../a.json"\nclasses = []', ["is no path below the root", "lists nothing"]),
+        ('source = "json"\nclasses = ["a", "a"]', ["classes lists a name twice", "needs the key file"]),
+        ('source = "json"\nfile = "../a.json"\nclasses = []', ["is not a path below the root", "classes is empty"]),
         ('source = "guess"', ["'name', 'json' or 'majority'"]),
         ("", ["image_labels.source is missing"]),
     ],
@@ -233,7 +233,7 @@ def test_generated_scenes_have_the_class_of_their_majority(tmp_path: Path) -> No
         assert data.image_classes == plain.class_names
         assert data.labels == {image: majority_label(data.mask(image), 9) for image in data.all_ids}
     own.write_text(f'{head}{generator}\n[image_labels]\nsource = "name"\nclasses = ["train"]')
-    with pytest.raises(BadInput, match='have their masks alone to go by; set source = "majority"'):
+    with pytest.raises(BadInput, match=r'have labels only in their masks\. Set source = "majority"'):
         load_description(str(own))
 
 

@@ -132,7 +132,10 @@ def test_without_any_polygon_file_nothing_changes(root: Path, tmp_path: Path) ->
 
 
 def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
-    """Of a description without polygons, image labels and division: by the keys it had before there were any."""
+    """Of a description without polygons, image labels and division: by the keys it had before there were any.
+
+    Default settings are not part of it: they change nothing in the prepared dataset.
+    """
     from stages.artifacts.header import digest_of
 
     description = load_description("camvid")
@@ -140,6 +143,7 @@ def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     for split in values["splits"].values():
         assert split.pop("polygons") is None
         assert set(split) == {"images", "masks", "list"}
+    assert values.pop("defaults") == {}
     assert values.pop("image_labels") is values.pop("division") is values["masks"].pop("binarise") is None
     assert set(values["masks"]) == {"encoding", "ignore"}
     assert prepare.source_digest(description, []) == digest_of([values])
@@ -149,10 +153,10 @@ def test_some_images_without_polygons_are_faults(root: Path) -> None:
     write_polygons(polygon_path(root, TRAIN[0]), [[1, 1]])
     write_polygons(polygon_path(root, "bonn_7"), [[1, 1]])
     assert faults(root) == [
-        f"The image {image_path(root, TRAIN[1])} has no polygon file {polygon_path(root, TRAIN[1])}; "
-        "add it, or do without any: remove splits.train.polygons from the description.",
-        f"The polygon file {polygon_path(root, 'bonn_7')} has no image {image_path(root, 'bonn_7')}; "
-        "add the image or remove the polygon file.",
+        f"The image {image_path(root, TRAIN[1])} has no polygon file {polygon_path(root, TRAIN[1])}. "
+        "Add it, or remove splits.train.polygons from the description to use none.",
+        f"The polygon file {polygon_path(root, 'bonn_7')} has no image {image_path(root, 'bonn_7')}. "
+        "Add the image or remove the polygon file.",
     ]
 
 
@@ -187,23 +191,23 @@ def test_all_faults_inside_polygon_files_are_told_at_once(root: Path, capsys: py
     second.write_text(f'{{"imgHeight": 32, "objects": [{{"polygon": {polygons}}}, {{"label": "car"}}]}}')
     write_polygons(third, [[1, 1]], height=64, width=128)
     Image.new("L", (9, 9), 7).save(third.with_name("ulm_3_gtFine_labelIds.png"))
-    pair = "write every vertex as two numbers [x, y]."
+    pair = "Write each vertex as two numbers [x, y]."
     found = faults(root)
     assert found[0].startswith(f"{first} is not valid JSON (EOF while parsing")
-    assert found[0].endswith("; replace it.")
+    assert found[0].endswith(". Replace it.")
     assert found[1:7] == [
-        f"{second}: imgWidth is missing; give polygons in the form of Cityscapes.",
-        f"{second}: objects[0].polygon[1][0] = '3' is no number or pair; {pair}",
-        f"{second}: objects[0].polygon[2][1] is missing; {pair}",
-        f"{second}: objects[0].polygon[3] = [1, 2, 3] is no number or pair; {pair}",
-        f"{second}: objects[0].polygon[4] = 7 is no number or pair; {pair}",
-        f"{second} has 4 more faults of this kind; write the file again.",
+        f"{second}: imgWidth is missing. Use the format of Cityscapes.",
+        f"{second}: objects[0].polygon[1][0] = '3' is not a number or a pair. {pair}",
+        f"{second}: objects[0].polygon[2][1] is missing. {pair}",
+        f"{second}: objects[0].polygon[3] = [1, 2, 3] is not a number or a pair. {pair}",
+        f"{second}: objects[0].polygon[4] = 7 is not a number or a pair. {pair}",
+        f"{second} has 4 more faults of this kind. Write the file again.",
     ]
     image = image_path(root, "ulm_3", "val")
     assert found[7:] == [
-        f"{third.with_name('ulm_3_gtFine_labelIds.png')} (9x9) and {image} (64x32) are of unequal size; "
-        "give both the same width and height.",
-        f"{third} is for an image of 128x64, but {image} is 64x32; give the polygons of this image.",
+        f"{third.with_name('ulm_3_gtFine_labelIds.png')} (9x9) and {image} (64x32) differ in size. "
+        "Use files of the same width and height.",
+        f"{third} is for an image of 128x64, but {image} is 64x32. Use the polygons of this image.",
     ]
     with pytest.raises(SystemExit) as stopped, exit_codes():
         app(["prepare", "cityscapes", "--root", str(root), "-o", str(root.parent / "x.h5")])
@@ -216,9 +220,12 @@ def test_all_faults_inside_polygon_files_are_told_at_once(root: Path, capsys: py
     [
         ("", "is not valid JSON (EOF while parsing"),
         ("[1]", "the file = [1]: "),
-        ('{"imgHeight": 8, "imgWidth": 9.5, "objects": []}', "imgWidth = 9.5: input should be a valid integer; give"),
-        ('{"imgHeight": 8, "imgWidth": 9, "objects": {}}', "objects = {}: input should be a valid array; give"),
-        ('{"imgHeight": 8, "imgWidth": 9, "objects": [{"polygon": [[1e999, 0]]}]}', "polygon[0][0] = inf is no number"),
+        ('{"imgHeight": 8, "imgWidth": 9.5, "objects": []}', "imgWidth = 9.5: input should be a valid integer. Use"),
+        ('{"imgHeight": 8, "imgWidth": 9, "objects": {}}', "objects = {}: input should be a valid array. Use"),
+        (
+            '{"imgHeight": 8, "imgWidth": 9, "objects": [{"polygon": [[1e999, 0]]}]}',
+            "polygon[0][0] = inf is not a number",
+        ),
         ("\xff", "is not valid JSON ("),
     ],
 )
@@ -229,11 +236,11 @@ def test_files_of_another_form(tmp_path: Path, text: str, says: str) -> None:
         read_polygons(path)
     (fault,) = caught.value.faults
     assert says in fault
-    assert fault.endswith(("; replace it.", "; give polygons in the form of Cityscapes.", "[x, y]."))
+    assert fault.endswith((". Replace it.", ". Use the format of Cityscapes.", "[x, y]."))
 
 
 def test_a_polygon_file_that_vanishes_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"cannot be read \(No such file or directory\); replace it"):
+    with pytest.raises(BadInput, match=r"cannot be read \(No such file or directory\)\. Replace it"):
         read_polygons(tmp_path / "gone.json")
 
 

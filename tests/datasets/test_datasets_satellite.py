@@ -97,7 +97,7 @@ def test_the_flat_layout_takes_two_lines(ucm: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("both", [{"scale": 0.5}, {"long_side": 64}, {"scale": 0.5, "long_side": 64}])
 def test_a_size_excludes_the_other_ways(both: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match="give either scale or long_side or size, only one"):
+    with pytest.raises(BadInput, match="scale, long_side and size are mutually exclusive"):
         PrepareSettings.load({"size": "256,256"} | both)
 
 
@@ -167,7 +167,8 @@ def test_a_mask_of_the_unknown_alone_and_a_jpeg_mask_are_refused(deepglobe: Path
     with pytest.raises(BadInput) as caught:
         prepared("deepglobe", deepglobe)
     assert [
-        ("101_mask.png is rejected" in fault, "102_mask.png is a JPEG" in fault) for fault in caught.value.faults
+        ("101_mask.png: no pixel has a class" in fault, "102_mask.png is a JPEG" in fault)
+        for fault in caught.value.faults
     ] == [
         (True, False),
         (False, True),
@@ -184,10 +185,10 @@ def test_binarise_belongs_to_colours_that_it_leaves_as_they_are(tmp_path: Path) 
 
     black = '{ name = "black", color = [0, 0, 0] }'
     grey = '{ name = "grey", color = [128, 0, 0] }'
-    assert 'binarise is about colours; set encoding = "color"' in told(black, "binarise = 128")
+    assert 'binarise applies to colours. Set encoding = "color"' in told(black, "binarise = 128")
     assert "masks.binarise = 0: input should be greater" in told(black, 'encoding = "color", binarise = 0')
     colours = told(f"{black}, {grey}", 'encoding = "color", binarise = 128')
-    assert "classes.1 (grey): no mask has the colour (128, 0, 0) once masks.binarise" in colours
+    assert "classes.1 (grey): no mask has the colour (128, 0, 0) after masks.binarise" in colours
 
 
 @pytest.mark.shared

@@ -55,7 +55,7 @@ def test_long_runs_too(start, lengths):
 
 @pytest.mark.parametrize("text", ["", "P", "0" * 5 + "`", "o" * 40, "ä", "PPPPPPPPPPPPPPPPPPPP0"])
 def test_strings_that_are_no_runs(text):
-    with pytest.raises(ValueError, match="runs that are no COCO string"):
+    with pytest.raises(ValueError, match="runs that are not a COCO string"):
         string_counts(text)
 
 
@@ -80,7 +80,7 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name, says",
-        [("one.png", "may be any of several images"), ("zebra.png", "no image of the dataset"), ("", "no image of")],
+        [("one.png", "several images are called"), ("zebra.png", "no image of the dataset"), ("", "no image of")],
     )
     def test_refused(self, name, says):
         with pytest.raises(BadInput, match=says):

@@ -119,9 +119,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for answer in ("mask", "class", "classes"):
         asked = SelectSettings(rule="top", budget=LABELLED, image_answer=answer)
         queries = select.run(made["dataset"], scores, folder / f"{answer}-queries.h5", asked)
-        made[answer] = annotate_simulate.run(
-            made["dataset"], queries, folder / f"{answer}.h5", AnnotateSettings(presence_share=0.3)
-        )
+        answered = AnnotateSettings(**({"presence_share": 0.3} if answer == "classes" else {}))
+        made[answer] = annotate_simulate.run(made["dataset"], queries, folder / f"{answer}.h5", answered)
     superpixels = write_superpixels(folder, made["dataset"], split="train")
     asked = {"answer": "class-set", "budget": 30}
     made["class-set"] = region_round(

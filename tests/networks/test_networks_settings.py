@@ -70,7 +70,7 @@ def test_what_makes_no_network_is_refused(values):
 def test_a_setting_of_another_architecture_is_refused_with_what_it_is_for():
     with pytest.raises(BadInput, match="does not apply to architecture deeplabv2; it is for architecture deeplabv3, "):
         NetworkSettings.load({"architecture": "deeplabv2", "aspp_dropout": 0.1})
-    with pytest.raises(BadInput, match="temperature does not apply; it is for classifier cosine with arch"):
+    with pytest.raises(BadInput, match="does not apply to classifier linear; it is for classifier cosine with arch"):
         NetworkSettings.load({"temperature": 0.2})
 
 

@@ -68,7 +68,7 @@ def test_one_class_and_missing_masks_are_found(tmp_path):
 
 
 def test_an_override_that_applies_to_no_step_is_refused(dataset):
-    with pytest.raises(BadInput, match="--set select.remainder: applies to no step of recipe pixelpick"):
+    with pytest.raises(BadInput, match=r"--set select\.remainder: applies to no step of recipe pixelpick"):
         plan(dataset, overrides=["select.remainder=largest"])
 
 

@@ -29,7 +29,8 @@ def world(tmp_path_factory):
 
 def run(world, output, features=None, **values):
     _, dataset, regions, _ = world
-    return Clusters(cluster_regions.run(dataset, regions, output, ClusterSettings(**SMALL | values), features))
+    settings = ClusterSettings.load(values, offered=SMALL)
+    return Clusters(cluster_regions.run(dataset, regions, output, settings, features))
 
 
 def test_what_the_file_holds(world):
@@ -74,7 +75,7 @@ def test_shards_and_workers_change_nothing(world, tmp_path, monkeypatch):
 
 
 def test_random_clusters_have_no_features(world, tmp_path):
-    found = run(world, tmp_path / "x.h5", method="random", clusters=2, encoder="nonsense", weights="nowhere")
+    found = run(world, tmp_path / "x.h5", method="random", clusters=2)
     assert found.attributes["encoder"] == "none"
     assert {name for name, _ in found.arrays("regions")} == {"cluster"}
     assert "centroids" not in found
@@ -107,7 +108,7 @@ def test_weights_are_recognised_by_their_content(world, tmp_path):
     copy = {"weights": write("copy.safetensors", 0), "seed": 1}  # the seed is nothing to weights from a file
     same = run(world, tmp_path / "same.h5", tmp_path / "first.h5", **copy)
     assert same.header.counts["encoder_weights"] == "w.safetensors"
-    with pytest.raises(BadInput, match=r"first.h5 has other features: weights .*w.safetensors instead of none"):
+    with pytest.raises(BadInput, match=r"first.h5 contains other features: weights .*w.safetensors instead of none"):
         run(world, tmp_path / "x.h5", tmp_path / "first.h5")
     write("w.safetensors", 1)
     with pytest.raises(BadInput, match="another content of the weights"):
@@ -117,11 +118,11 @@ def test_weights_are_recognised_by_their_content(world, tmp_path):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({"encoder": "vgg16"}, "encoder mobilenetv3_small_050 instead of vgg16; give the same settings or"),
+        ({"encoder": "vgg16"}, "encoder mobilenetv3_small_050 instead of vgg16. Use the same settings, or"),
         ({"patch": 8}, "patch 16 instead of 8"),
         ({"weights": "imagenet"}, "weights none instead of imagenet"),
         ({"seed": 3}, "random weights of seed 0 instead of 3"),
-        ({"method": "random"}, "Random clusters need no features; leave --features out"),
+        ({"method": "random"}, "Method random uses no features. Leave --features out"),
     ],
 )
 def test_other_features_are_refused(world, tmp_path, values, says):
@@ -131,7 +132,7 @@ def test_other_features_are_refused(world, tmp_path, values, says):
 
 def test_files_without_features_or_of_other_regions_are_refused(world, tmp_path):
     without = run(world, tmp_path / "without.h5", keep_features=False)
-    with pytest.raises(BadInput, match="has no features; give clusters that were built with --keep-features"):
+    with pytest.raises(BadInput, match=r"contains no features\. Pass clusters that were written with --keep-features"):
         run(world, tmp_path / "x.h5", without.path)
     _, dataset, _, _ = world
     larger = write_superpixels(tmp_path, dataset, region_pixels=100)
@@ -142,5 +143,24 @@ def test_files_without_features_or_of_other_regions_are_refused(world, tmp_path)
 
 def test_torchrun_is_refused(world, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BadInput, match="run it without torchrun"):
+    with pytest.raises(BadInput, match="Run it without torchrun"):
         run(world, tmp_path / "x.h5")
+
+
+def test_settings_of_k_means_do_not_apply_to_random_clusters():
+    with pytest.raises(BadInput) as refused:
+        ClusterSettings.load({"method": "random", "encoder": "vgg16", "passes": 2})
+    assert [fault.partition(";")[0] for fault in refused.value.faults] == [
+        "encoder does not apply to method random",
+        "passes does not apply to method random",
+    ]
+    assert all(fault.endswith("it is for method kmeans.") for fault in refused.value.faults)
+
+
+def test_settings_that_do_not_apply_rebuild_nothing(world, tmp_path, capsys):
+    """A file of older code records all settings, also those that its method does not use."""
+    found = run(world, tmp_path / "x.h5", method="random")
+    capsys.readouterr()
+    run(world, tmp_path / "x.h5", method="random", clusters=3)
+    assert "is up to date" in capsys.readouterr().out
+    assert found.header.settings == {"method": "random", "clusters": 3}

@@ -1,4 +1,4 @@
-"""Clusters of features: the feeding orders, the same for the same seed, nearest centroids, refusals, memory."""
+"""Clusters of features: the orders of the regions, the same for the same seed, nearest centroids, refusals, memory."""
 
 import tracemalloc
 
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
-from stages.regions.clustering import feeding, kmeans, nearest_centroids, random_clusters, require_enough
+from stages.regions.clustering import batches, kmeans, nearest_centroids, random_clusters, require_enough
 from stages.runtime.errors import BadInput
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 
 
 def blobs(numbers: list[int], centres: int = 4, width: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,18 +25,18 @@ def nothing(regions: int) -> None:
     pass
 
 
-def fed(numbers: list[int], **values: object) -> list[list[int]]:
-    return [batch.tolist() for batch in feeding(np.array(numbers), ClusterSettings(**values))]
+def fed(numbers: list[int], seed: int = 0, **values: object) -> list[list[int]]:
+    return [batch.tolist() for batch in batches(np.array(numbers), KMeansSettings(**values), seed)]
 
 
 def test_shuffled_every_pass_takes_every_region_once_in_an_order_of_its_own():
-    batches = fed([5, 0, 7, 3], passes=3, batch=4)
-    passes = [[region for batch in batches[start : start + 4] for region in batch] for start in range(0, 12, 4)]
-    assert [len(batch) for batch in batches] == [4, 4, 4, 3] * 3
+    found = fed([5, 0, 7, 3], passes=3, batch=4)
+    passes = [[region for batch in found[start : start + 4] for region in batch] for start in range(0, 12, 4)]
+    assert [len(batch) for batch in found] == [4, 4, 4, 3] * 3
     assert all(sorted(each) == list(range(15)) for each in passes)
     assert len({tuple(each) for each in passes}) == 3
-    assert fed([5, 0, 7, 3], passes=3, batch=4) == batches
-    assert fed([5, 0, 7, 3], passes=3, batch=4, seed=1) != batches
+    assert fed([5, 0, 7, 3], passes=3, batch=4) == found
+    assert fed([5, 0, 7, 3], passes=3, batch=4, seed=1) != found
 
 
 def test_reference_takes_two_images_at_a_time_from_the_end_and_never_the_first_of_an_odd_number():
@@ -51,27 +51,28 @@ def test_finds_what_is_there_and_again_the_same(order):
     numbers = [90, 110, 70, 130, 100]
     features, centre = blobs(numbers)
     # more clusters than centres: k-means++ from one batch may start twice in the same one
-    settings = ClusterSettings(clusters=8, order=order, passes=3, batch=64)
-    centroids = kmeans(features, np.array(numbers), settings, nothing)
+    settings = KMeansSettings(order=order, passes=3, batch=64)
+    centroids = kmeans(features, np.array(numbers), 8, settings, 0, nothing)
     clusters, squared = nearest_centroids(features, centroids, nothing)
     assert centroids.dtype == np.float32
     assert clusters.dtype == np.uint8
     assert all(len(np.unique(centre[clusters == number])) <= 1 for number in range(8))
     assert squared.mean() < 1
-    again = kmeans(features, np.array(numbers), settings, nothing)
+    again = kmeans(features, np.array(numbers), 8, settings, 0, nothing)
     np.testing.assert_array_equal(centroids, again)
-    other = kmeans(features, np.array(numbers), settings.model_copy(update={"seed": 1}), nothing)
+    other = kmeans(features, np.array(numbers), 8, settings, 1, nothing)
     assert (centroids != other).any()
 
 
 def test_reference_is_scikit_learn_fed_by_hand():
     numbers = [40, 50, 60]
     features, _ = blobs(numbers)
-    settings = ClusterSettings(order="reference", passes=2)
+    settings = KMeansSettings(order="reference", passes=2)
     estimator = MiniBatchKMeans(9, batch_size=1024, random_state=np.random.RandomState(0), max_iter=15)
     for _ in range(2):
         estimator.partial_fit(features[40:].astype(np.float32))
-    np.testing.assert_array_equal(kmeans(features, np.array(numbers), settings, nothing), estimator.cluster_centers_)
+    found = kmeans(features, np.array(numbers), 9, settings, 0, nothing)
+    np.testing.assert_array_equal(found, estimator.cluster_centers_)
 
 
 @given(
@@ -105,13 +106,13 @@ def test_nearest_goes_in_batches_and_takes_256_clusters(monkeypatch):
 def test_progress_is_told_every_region_of_every_pass():
     features, _ = blobs([50, 60])
     told: list[int] = []
-    kmeans(features, np.array([50, 60]), ClusterSettings(passes=3, batch=40), told.append)
+    kmeans(features, np.array([50, 60]), 9, KMeansSettings(passes=3, batch=40), 0, told.append)
     assert sum(told) == 330
 
 
 def test_many_equal_features_are_no_fault():
     features = np.ones((64, 5), dtype=np.float16)
-    centroids = kmeans(features, np.array([32, 32]), ClusterSettings(clusters=4), nothing)
+    centroids = kmeans(features, np.array([32, 32]), 4, KMeansSettings(), 0, nothing)
     clusters, squared = nearest_centroids(features, centroids, nothing)
     assert np.isfinite(centroids).all()
     assert (clusters == clusters[0]).all()
@@ -121,30 +122,30 @@ def test_many_equal_features_are_no_fault():
 @pytest.mark.parametrize(
     "numbers, values, says",
     [
-        ([3, 5], {}, "only 8 regions for 9 clusters; give fewer --clusters, or cut the images finer"),
-        ([30, 5], {"batch": 8}, "A batch of 8 regions cannot start 9 clusters; give --batch 9 or more"),
-        ([30, 5, 3], {"order": "reference"}, "images, which have 8 regions for 9 clusters; give --order shuffled"),
-        ([30], {"order": "reference"}, "takes two images at a time, and there is one; give --order shuffled"),
+        ([3, 5], {}, "--clusters 9 exceeds the number of regions"),
+        ([30, 5], {"batch": 8}, "A batch of 8 regions cannot start 9 clusters. Raise --batch to 9"),
+        ([30, 5, 3], {"order": "reference"}, "images, which have 8 regions for 9 clusters. Set --order shuffled"),
+        ([30], {"order": "reference"}, "needs two images, and there is one. Set --order shuffled"),
     ],
 )
 def test_too_few_regions_are_refused_with_a_remedy(numbers, values, says):
     with pytest.raises(BadInput, match=says):
-        require_enough(np.array(numbers), ClusterSettings(**values))
+        require_enough(np.array(numbers), 9, KMeansSettings(**values))
     with pytest.raises(BadInput, match=says):
-        kmeans(np.zeros((sum(numbers), 2), np.float16), np.array(numbers), ClusterSettings(**values), nothing)
+        kmeans(np.zeros((sum(numbers), 2), np.float16), np.array(numbers), 9, KMeansSettings(**values), 0, nothing)
 
 
 def test_features_that_are_no_numbers_are_refused():
     features, _ = blobs([20, 20])
     features[17, 2] = np.nan
     with pytest.raises(BadInput, match="not finite numbers"):
-        kmeans(features, np.array([20, 20]), ClusterSettings(), nothing)
+        kmeans(features, np.array([20, 20]), 9, KMeansSettings(), 0, nothing)
 
 
 def test_the_features_are_never_copied_as_a_whole():
     features, numbers = np.random.default_rng(0).normal(size=(40_000, 64)).astype(np.float16), np.full(400, 100)
     tracemalloc.start()
-    centroids = kmeans(features, numbers, ClusterSettings(passes=1), nothing)
+    centroids = kmeans(features, numbers, 9, KMeansSettings(passes=1), 0, nothing)
     nearest_centroids(features, centroids, nothing)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -153,10 +154,9 @@ def test_the_features_are_never_copied_as_a_whole():
 
 
 def test_random_clusters_are_uniform_and_of_the_image_alone():
-    settings = ClusterSettings(method="random", clusters=5)
-    both = random_clusters(["a", "b"], np.array([3000, 2000]), settings)
+    both = random_clusters(["a", "b"], np.array([3000, 2000]), 5, 0)
     assert both.dtype == np.uint8
     assert np.bincount(both).min() > 900
-    np.testing.assert_array_equal(both[3000:], random_clusters(["b"], np.array([2000]), settings))
-    assert (random_clusters(["a"], np.array([3000]), settings.model_copy(update={"seed": 1})) != both[:3000]).any()
-    assert random_clusters(["a"], np.array([9000]), settings.model_copy(update={"clusters": 256})).max() == 255
+    np.testing.assert_array_equal(both[3000:], random_clusters(["b"], np.array([2000]), 5, 0))
+    assert (random_clusters(["a"], np.array([3000]), 5, 1) != both[:3000]).any()
+    assert random_clusters(["a"], np.array([9000]), 256, 0).max() == 255

@@ -8,7 +8,7 @@ import torch
 
 from stages.regions.features import build_patch_network, load_encoder
 from stages.runtime.errors import BadInput
-from stages.settings.cluster_regions import ClusterSettings
+from stages.settings.cluster_regions import KMeansSettings
 
 SMALL = {"encoder": "mobilenetv3_small_050", "weights": "none", "device": "cpu"}
 
@@ -18,7 +18,7 @@ def patches(number: int, side: int = 16) -> np.ndarray:
 
 
 def test_vgg16_gives_conv5_3_after_its_relu():
-    encoder = load_encoder(ClusterSettings(weights="none", device="cpu"))
+    encoder = load_encoder(KMeansSettings(weights="none", device="cpu"), 0)
     names = [name for name, module in encoder.network.backbone.named_children() if isinstance(module, torch.nn.Conv2d)]
     assert len(names) == 13
     assert names[-1] == "features_28"
@@ -60,36 +60,36 @@ def test_the_deepest_map_whose_stride_is_not_above_the_side(name, side, channels
 
 
 def test_random_weights_are_seeded_and_batches_and_the_number_of_patches_change_nothing(monkeypatch):
-    settings = ClusterSettings(**SMALL)
+    settings = KMeansSettings(**SMALL)
     given = patches(7)
-    found = load_encoder(settings).features(given)
+    found = load_encoder(settings, 0).features(given)
     torch.manual_seed(1)
-    np.testing.assert_array_equal(load_encoder(settings).features(given), found)
-    assert (load_encoder(settings.model_copy(update={"seed": 1})).features(given) != found).any()
+    np.testing.assert_array_equal(load_encoder(settings, 0).features(given), found)
+    assert (load_encoder(settings, 1).features(given) != found).any()
     monkeypatch.setattr("stages.regions.features.BATCH_CELLS", 2 * 16 * 16)
-    np.testing.assert_allclose(load_encoder(settings).features(given), found, rtol=5e-3, atol=1e-4)
-    assert load_encoder(settings).features(given[:0]).shape == (0, 24)
+    np.testing.assert_allclose(load_encoder(settings, 0).features(given), found, rtol=5e-3, atol=1e-4)
+    assert load_encoder(settings, 0).features(given[:0]).shape == (0, 24)
 
 
 def test_weights_of_a_whole_classifier_fill_the_encoder(tmp_path):
     torch.manual_seed(5)
     classifier = timm.create_model(SMALL["encoder"])
     safetensors.torch.save_file(classifier.state_dict(), tmp_path / "w.safetensors")
-    encoder = load_encoder(ClusterSettings(**SMALL | {"weights": str(tmp_path / "w.safetensors")}))
+    encoder = load_encoder(KMeansSettings(**SMALL | {"weights": str(tmp_path / "w.safetensors")}), 0)
     assert torch.equal(encoder.network.backbone.state_dict()["conv_stem.weight"], classifier.conv_stem.weight)
     assert encoder.source.endswith("w.safetensors")
     other = timm.create_model("test_efficientnet").state_dict()
     safetensors.torch.save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(BadInput, match="Give the weights of this very backbone"):
-        load_encoder(ClusterSettings(**SMALL | {"weights": str(tmp_path / "other.safetensors")}))
+        load_encoder(KMeansSettings(**SMALL | {"weights": str(tmp_path / "other.safetensors")}), 0)
 
 
 @pytest.mark.shared
 def test_real_weights_tell_patches_apart(shared):
-    settings = ClusterSettings(
+    settings = KMeansSettings(
         encoder="tf_efficientnet_lite0", weights=str(shared / "weights/tf_efficientnet_lite0.safetensors"), device="cpu"
     )
-    found = load_encoder(settings).features(np.concatenate([patches(2), np.zeros((2, 3, 16, 16), np.float32)]))
+    found = load_encoder(settings, 0).features(np.concatenate([patches(2), np.zeros((2, 3, 16, 16), np.float32)]))
     assert found.shape == (4, 112)
     assert np.abs(found[0] - found[1]).max() > 0.1
     np.testing.assert_allclose(found[2], found[3], atol=1e-2)
@@ -99,22 +99,22 @@ def test_real_weights_tell_patches_apart(shared):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61'. Did you mean .*vgg16"),
+        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61': did you mean .*vgg16"),
         ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
-        ({"encoder": "vit_small_patch16_224"}, "gives no feature maps of patches of 16 x 16 pixels; choose a convol"),
-        ({"encoder": "convnext_tiny", "patch": 3}, r"no feature map of stride 3 or less \(its finest has 4\).*--patch"),
+        ({"encoder": "vit_small_patch16_224"}, "has no feature maps for patches of 16 x 16 pixels. Choose a convol"),
+        ({"encoder": "convnext_tiny", "patch": 3}, "no feature map with a stride of 3 or less .*Raise --patch to 4"),
         ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read: .*--weights none"),
     ],
 )
 def test_refusals_name_the_remedy(values, says):
     with pytest.raises(BadInput, match=says):
-        load_encoder(ClusterSettings(**SMALL | values))
+        load_encoder(KMeansSettings(**SMALL | values), 0)
 
 
 def test_features_beyond_16_bits_are_refused():
-    encoder = load_encoder(ClusterSettings(**SMALL))
+    encoder = load_encoder(KMeansSettings(**SMALL), 0)
     with torch.no_grad():
         for parameter in encoder.network.parameters():
             parameter.mul_(100)
-    with pytest.raises(BadInput, match="not finite numbers of 16 bits"):
+    with pytest.raises(BadInput, match="not finite in 16 bits"):
         encoder.features(patches(3))

@@ -1,4 +1,4 @@
-"""Who gets in: the token, the names the server goes by, the page's own origin, and bodies of a sane size."""
+"""Access to the page: the token, the names of the server, the page's own origin, and a limit on bodies."""
 
 import ipaddress
 import re
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 MOST_REQUEST_BYTES = 1 << 16
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-# On every answer. Nothing is cached: another server may come to the same address with other images.
+# Sent with each response. Nothing is cached: another server may use the same address for other images.
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -20,7 +20,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-NO_TOKEN = "Open the address that `alseg annotate` printed; it carries the token that opens this page."
+NO_TOKEN = "Open the address that `alseg annotate` printed: it contains the token for this page."
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,11 +30,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """Lets requests through to ``app`` that bring the token and come from the page itself."""
+    """Passes requests to ``app`` that carry the token and come from the page itself."""
 
     def __init__(self, app: App, token: str, host: str, port: int, uploads: Mapping[str, int]):
         self.app, self.token, self.host = app, token, host
-        self.uploads = uploads  # beginning of a path -> bytes that a body sent there may have
+        self.uploads = uploads  # beginning of a path -> largest body there, in bytes
         self.cookie = f"alseg-annotate-{port}"  # cookies are shared by all ports of a host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,12 +63,12 @@ class Guard:
         await refuse(*refused, send_with_headers)
 
     def refusal(self, headers: "Headers", opening: bool) -> tuple[int, str] | None:
-        """Status and sentence for a request that must not get in."""
+        """Status and sentence for a request that is not allowed; None if it is."""
         host, origin = headers.only("host"), headers.only("origin")
         if host is None or not is_ours(name_in(host), self.host):
-            return 403, "This server does not go by that name; open the address that `alseg annotate` printed."
+            return 403, "This server does not have that name. Open the address that `alseg annotate` printed."
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            return 403, "This request comes from another site; open the address that `alseg annotate` printed."
+            return 403, "This request comes from another site. Open the address that `alseg annotate` printed."
         if not opening and not self.knows_token(headers):
             return 403, NO_TOKEN
         return None
@@ -81,8 +81,8 @@ class Guard:
             morsel = None
         return self.matches([bearer, morsel.value if morsel is not None else ""])
 
-    def matches(self, given: list[str] | None) -> bool:
-        return any(secrets.compare_digest(text.encode(), self.token.encode()) for text in given or ())
+    def matches(self, tokens: list[str] | None) -> bool:
+        return any(secrets.compare_digest(text.encode(), self.token.encode()) for text in tokens or ())
 
 
 class Headers:
@@ -92,21 +92,21 @@ class Headers:
         self.pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
     def only(self, name: str) -> str | None:
-        """The one value of ``name``; None where it is absent, an empty text where it is given twice."""
+        """The value of ``name``; None if it is absent, an empty text if it occurs twice."""
         values = [value for known, value in self.pairs if known == name]
         return values[0] if len(values) == 1 else "" if values else None
 
 
 def name_in(host: str) -> str:
-    """The name or address of a Host header, without port; empty where it is malformed."""
+    """The name or address of a Host header, without port; empty if it is malformed."""
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?", host)
     return found[1].strip("[]").lower() if found else ""
 
 
 def is_ours(name: str, host: str) -> bool:
-    """Whether a server bound to ``host`` may be called ``name``; no page of another site can take such a name.
+    """Whether a server bound to ``host`` has the name ``name``, which no page of another site can have.
 
-    The port may differ, for people come through tunnels.
+    The port may differ, because people use tunnels.
     """
     if name in ("localhost", host.lower()):
         return True
@@ -127,8 +127,8 @@ def is_loopback(host: str) -> bool:
 
 
 async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[tuple[int, str] | None, Receive]:
-    """The body read whole, unless it is too large: why it is refused, and how it is received again."""
-    too_large = 413, f"This request may have {most} bytes; send less."
+    """Reads the whole body, unless it is too large: why it is refused, and how to receive it again."""
+    too_large = 413, f"The request is larger than {most} bytes. Send less."
     announced = headers.only("content-length") or "0"
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > most:
         return too_large, receive

@@ -1,4 +1,4 @@
-"""The journal of answers: a line of JSON each, on the disk before the page moves on."""
+"""The journal of answers: one line of JSON each, on disk before the page moves on."""
 
 import contextlib
 import os
@@ -7,19 +7,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from stages.answering.given import Given, fault, what_is_wrong
+from stages.answering.answer import Answer, fault
+from stages.answering.browser.refused import what_is_wrong
 from stages.answering.questions import Questions
 from stages.artifacts.publish import make_folder, refusal, sync_folder, work_folder
 from stages.runtime.errors import BadInput, StageFailed
 
 
 def journal_path(output: Path, key: str) -> Path:
-    """Where the answers for ``output`` wait; ``key`` is the request's, so another one's are never taken for ours."""
+    """The journal for ``output``; ``key`` is that of the request, so the answers to another one are never read."""
     return work_folder(output) / f"journal-{key[:16]}.jsonl"
 
 
 class Journal:
-    """An open journal and the answers that were in it, oldest first. Only the holder of the output's lock has it."""
+    """An open journal and the answers found in it, oldest first. Only the holder of the output's lock opens it."""
 
     def __init__(self, path: Path, questions: Questions):
         self.path, self.questions = path, questions
@@ -39,9 +40,9 @@ class Journal:
             self.close()
             raise
 
-    def append(self, given: Given) -> None:
-        """Adds an answer; StageFailed when the disk does not take it, and then the journal is as before."""
-        line = given.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    def append(self, answer: Answer) -> None:
+        """Adds an answer; StageFailed if it cannot be written, and then the journal is as before."""
+        line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
         try:
             written = 0
             while written < len(line):
@@ -50,46 +51,46 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self.file, self.length)
-            raise StageFailed(f"The answer could not be saved in {self.path}: {error.strerror}; make room.") from error
+            raise StageFailed(f"Cannot save the answer in {self.path}: {error.strerror}. Free disk space.") from error
         self.length += len(line)
 
     def close(self) -> None:
         os.close(self.file)
 
     def remove(self) -> None:
-        """Removes the file, and its folder where nothing else waits in it."""
+        """Removes the file, and its folder if that is empty."""
         self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
 
 
-def read_journal(path: Path, questions: Questions) -> tuple[list[Given], int]:
-    """The answers in a journal and the bytes that they take.
+def read_journal(path: Path, questions: Questions) -> tuple[list[Answer], int]:
+    """The answers in a journal and their length in bytes.
 
-    A last line that was torn does not count: nobody was told that it was saved. BadInput for damage anywhere else.
+    An incomplete last line does not count: the page never learnt that it was saved. BadInput for damage elsewhere.
     """
     content = path.read_bytes()
     lines = content.split(b"\n")
     torn = lines.pop()
-    answers: list[Given] = []
+    answers: list[Answer] = []
     length = len(content) - len(torn)
     for number, line in enumerate(lines, start=1):
         try:
-            given = Given.model_validate_json(line)
-            wrong = fault(given, questions)
+            answer = Answer.model_validate_json(line)
+            wrong = fault(answer, questions)
         except ValidationError as error:
             if number == len(lines) and not torn:
                 return answers, length - len(line) - 1
-            wrong = f"It is damaged ({what_is_wrong(error)})."
+            wrong = f"The line is damaged ({what_is_wrong(error)})."
         if wrong is not None:
-            raise BadInput(f"{path}, line {number}: {wrong} Remove the line, and its query is asked again.")
-        answers.append(given)
+            raise BadInput(f"{path}, line {number}: {wrong} Remove the line: its query is then asked again.")
+        answers.append(answer)
     return answers, length
 
 
 @contextlib.contextmanager
 def open_journal(path: Path, questions: Questions) -> Iterator[Journal]:
-    """Closes it at the end; one without answers leaves nothing behind."""
+    """An open journal, closed at the end; one without answers is removed."""
     journal = Journal(path, questions)
     try:
         yield journal

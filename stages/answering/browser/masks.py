@@ -1,4 +1,4 @@
-"""Finished masks of whole images that people bring to the page, kept on the disk until the ledger has them."""
+"""Finished masks of images that people upload to the page, kept on disk until the ledger contains them."""
 
 import hashlib
 import shutil
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.answering.answer import Answer
+from stages.answering.browser.refused import Refused
 from stages.answering.exchange.indexed_png import mode_and_size, values_in
 from stages.answering.exchange.painted import require_size
 from stages.answering.exchange.values import OPEN
-from stages.answering.given import Given, Refused
 from stages.answering.questions import Questions
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.encode import FAST, png_bytes
@@ -21,12 +22,12 @@ from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 MOST_MASK_BYTES = 1 << 26  # of an uploaded file
-MOST_TOLD = 6  # classes
-OPACITY = 170  # of 255, of the colours over the image
+MOST_NAMED = 6  # classes
+OPACITY = 170  # of the colours over the image, of 255
 
 
 class MaskFiles:
-    """The masks in a folder: class indices as PNG, named after their query and what they hold."""
+    """The masks in a folder: class indices as PNG, named after their query and their digest."""
 
     def __init__(self, folder: Path, questions: Questions):
         self.folder, self.questions = folder, questions
@@ -36,10 +37,10 @@ class MaskFiles:
         return self.folder / f"{query}-{digest}.png"
 
     def take(self, query: int, content: bytes) -> tuple[str, str]:
-        """Keeps the mask in the PNG file ``content`` and returns its digest, and what it shows in words.
+        """Keeps the mask in the PNG file ``content``; returns its digest and its classes in words.
 
-        It is read as `import-answers` reads PNG: numbers of classes or their colours, what is not painted being void.
-        Refused where it is no finished mask of the query's image.
+        The file is read as `import-answers` reads PNG: numbers of classes or their colours; pixels without paint are
+        void. Refused if it is not a finished mask of the query's image.
         """
         image, classes = self.questions.image(query), self.questions.classes
         make_folder(self.folder)
@@ -53,11 +54,9 @@ class MaskFiles:
             except BadInput as error:
                 raise Refused(422, str(error).replace(str(file), "The file")) from None
         if (seen == OPEN).any():
-            raise Refused(
-                422, f"The file has pixels that are still open (value {OPEN}); paint them, then choose it again."
-            )
+            raise Refused(422, f"The file contains open pixels (value {OPEN}). Paint them, then choose the file again.")
         if not (seen < len(classes)).any():
-            raise Refused(422, "The file shows no class at all; choose the finished mask of this image.")
+            raise Refused(422, "The file contains no class. Choose the finished mask of this image.")
         mask = np.where(seen < len(classes), seen, np.uint8(VOID))
         digest = hashlib.sha256(mask.tobytes()).hexdigest()
         with self.lock:
@@ -68,24 +67,26 @@ class MaskFiles:
         return self.path(query, digest).is_file()
 
     def read(self, query: int, digest: str) -> np.ndarray:
-        """(H,W) u8 classes, 255 = void; BadInput where the file is gone or another one."""
+        """(H,W) u8 classes, 255 = void; BadInput if the file is missing or has changed."""
         path = self.path(query, digest)
         try:
             with Image.open(path) as picture:
                 mask = np.array(picture)
-        except Exception:  # whatever decoders raise
+        except Exception:  # decoders raise anything
             mask = np.zeros((0, 0), dtype=np.uint8)
         if hashlib.sha256(mask.tobytes()).hexdigest() != digest:
-            raise BadInput(f"{path} is damaged or gone; remove the line of query {query} from the journal beside it.")
+            raise BadInput(
+                f"{path} is missing or damaged. Remove the line of query {query} from the journal beside it."
+            )
         return mask
 
-    def require(self, given: Iterable[Given]) -> None:
-        """BadInput unless all masks that the answers ``given`` name are whole."""
-        for answer in given:
+    def require(self, answers: Iterable[Answer]) -> None:
+        """BadInput unless the masks of all ``answers`` are whole."""
+        for answer in answers:
             self.read(answer.query, answer.mask)
 
     def overlay(self, query: int, digest: str) -> bytes:
-        """The mask as PNG in the colours of the classes, to lie over the image; void is clear."""
+        """The mask as PNG in the colours of the classes, to draw over the image; void is transparent."""
         mask, palette = self.read(query, digest), self.questions.data.palette
         colours = np.zeros((256, 4), dtype=np.uint8)
         colours[: len(palette), :3], colours[: len(palette), 3] = palette, OPACITY
@@ -96,13 +97,13 @@ class MaskFiles:
 
 
 def shares(mask: np.ndarray, classes: list[str]) -> str:
-    """What covers how much of a mask (H,W) u8, most first and not all of it."""
+    """The largest classes of a mask (H,W) u8 and their shares, in words."""
     counts = np.bincount(mask.ravel(), minlength=256)
     names = {**dict(enumerate(classes)), VOID: "void"}
     order = [value for value in np.argsort(-counts, kind="stable").tolist() if counts[value]]
     percent = 100 * counts / mask.size
-    told = [
+    shown = [
         f"{names[value]} {percent[value]:.{0 if percent[value] >= 9.95 else 1}f}\N{NO-BREAK SPACE}%"
-        for value in order[:MOST_TOLD]
+        for value in order[:MOST_NAMED]
     ]
-    return ", ".join(told) + (f" and {len(order) - MOST_TOLD} more" if len(order) > MOST_TOLD else "")
+    return ", ".join(shown) + (f" and {len(order) - MOST_NAMED} more" if len(order) > MOST_NAMED else "")

@@ -1,4 +1,4 @@
-"""Who is asked what: leases, answers, undo, progress. All of it outlives nothing but the journal."""
+"""Which annotator answers which query: leases, answers, undo, progress. Only the journal outlives the process."""
 
 import statistics
 import threading
@@ -9,21 +9,22 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+from stages.answering.answer import Answer, fault, name_fault
 from stages.answering.browser.journal import Journal
 from stages.answering.browser.masks import MaskFiles
-from stages.answering.given import Given, Refused, fault, name_fault
+from stages.answering.browser.refused import Refused
 from stages.answering.questions import Questions
 from stages.artifacts.answers import MOST_ANNOTATORS
 from stages.settings.annotate import PeopleSettings
 from stages.settings.keys import class_keys
 
-FEWEST_TIMES = 3  # answers of one's own before they and not everybody's tell what is left
+FEWEST_TIMES = 3  # answers of an annotator before those alone, and not all, estimate the time left
 RECENT_TIMES = 200
 
 
 @dataclass
 class Lease:
-    """A query that a browser shows, until a moment of the clock."""
+    """A query that a page shows, until a time on the clock."""
 
     client: str
     annotator: str
@@ -31,9 +32,9 @@ class Lease:
 
 
 class Session:
-    """The state that all browsers share; every method may be called from any thread.
+    """The state that all pages share; all methods may be called from any thread.
 
-    A ``client`` is one open page, an annotator the name that its answers carry.
+    A ``client`` is one open page, an annotator the name that is recorded with its answers.
     """
 
     def __init__(
@@ -48,127 +49,128 @@ class Session:
         self.questions, self.journal, self.settings, self.clock = questions, journal, settings, clock
         self.masks = masks
         classes = questions.classes
-        keys = class_keys(settings.keys, settings.commands(), classes) if masks is None else [None] * len(classes)
-        self.keys: list[str | None] = list(keys)  # of every class; masks name no class by a key
+        naming = settings.naming
+        keys = [None] * len(classes) if naming is None else class_keys(naming.keys, settings.commands(), classes)
+        self.keys: list[str | None] = list(keys)  # of each class; none if masks are queried
         self.order = questions.order
         self.position = {query: place for place, query in enumerate(self.order)}
-        self.given: dict[int, Given] = {}  # the last answer to each query
-        self.revisions: dict[int, int] = {}  # answers to each query so far, corrections included
-        self.seconds: dict[int, float] = {}  # over all of them, for that time was spent
+        self.answers: dict[int, Answer] = {}  # the last answer to each query
+        self.revisions: dict[int, int] = {}  # number of answers to each query so far, corrections included
+        self.seconds: dict[int, float] = {}  # time spent on each query, corrections included
         self.times: dict[str, list[float]] = {}
         self.names = set(known_annotators)
         self.leases: dict[int, Lease] = {}
-        self.pages: set[str] = set()  # the clients that are there, and do not know yet how it came out
-        self.aside: dict[str, set[int]] = {}  # what a client put off
-        self.place: dict[str, int] = {}  # where in the order a client is
+        self.pages: set[str] = set()  # open pages that do not know the result yet
+        self.aside: dict[str, set[int]] = {}  # queries that a client moved to the end
+        self.place: dict[str, int] = {}  # position of a client in the order
         self.closed = False
         self.touched = clock()
-        self.outcome = ""
-        self.ended = threading.Event()  # once there is an outcome
+        self.result = ""
+        self.ended = threading.Event()  # once there is a result
         self.lock = threading.RLock()
-        for given in journal.answers:
-            self.count(given)
+        for answer in journal.answers:
+            self.count(answer)
 
-    # --- what a page asks for ----------------------------------------------------------------------------------------
+    # --- requests of pages -------------------------------------------------------------------------------------------
 
-    def ask(self, client: str, annotator: str, told: str = "") -> dict[str, Any]:
-        """The next query for a client; the one it has already, where that is still open."""
+    def ask(self, client: str, annotator: str, message: str = "") -> dict[str, Any]:
+        """The next query for a client; the one that it holds, if that is still open."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
             self.pages.add(client)
             for held in [query for query, lease in self.leases.items() if lease.client == client]:
-                if held in self.given:  # looked at again, and left as it was
+                if held in self.answers:  # shown again, and not changed
                     del self.leases[held]
             query = self.next_query(client, annotator)
             if query is not None:
                 self.lease(query, client, annotator)
                 self.place[client] = self.position[query]
-            return self.situation(client, annotator, query, told)
+            return self.situation(client, annotator, query, message)
 
-    def answer(self, client: str, given: Given, revision: int) -> dict[str, Any]:
-        """Takes an answer to what ``revision`` answers were known of, and asks the next query. The first one wins."""
+    def answer(self, client: str, answer: Answer, revision: int) -> dict[str, Any]:
+        """Saves an answer of a page that knew of ``revision`` answers; returns the next query. The first one wins."""
         with self.lock:
             self.require_open()
-            wrong = fault(given, self.questions)
+            wrong = fault(answer, self.questions)
             if wrong is not None:
                 raise Refused(422, wrong)
-            if given.mask and not (self.masks and self.masks.has(given.query, given.mask)):
-                raise Refused(422, "There is no such mask; choose the file again.")
-            self.require_name(given.annotator)
-            known, last = self.revisions.get(given.query, 0), self.given.get(given.query)
-            if last is not None and revision == known - 1 and same_answer(last, given):
-                return self.ask(client, given.annotator)  # sent twice because our word got lost
-            if revision != known or (last is not None and last.annotator != given.annotator):
+            if answer.mask and not (self.masks and self.masks.has(answer.query, answer.mask)):
+                raise Refused(422, "The mask was not found. Choose the file again.")
+            self.require_name(answer.annotator)
+            known, last = self.revisions.get(answer.query, 0), self.answers.get(answer.query)
+            if last is not None and revision == known - 1 and same_answer(last, answer):
+                return self.ask(client, answer.annotator)  # sent twice because our response was lost
+            if revision != known or (last is not None and last.annotator != answer.annotator):
                 who = f"“{last.annotator}”" if last is not None else "Somebody"
-                raise Conflict(f"{who} answered that query meanwhile, so your answer to it was not taken.")
-            given = given.model_copy(
+                raise Conflict(f"{who} answered this query in the meantime. Your answer was not saved.")
+            answer = answer.model_copy(
                 update={
-                    "seconds": round(min(given.seconds, self.settings.most_seconds), 3),
+                    "seconds": round(min(answer.seconds, self.settings.most_seconds), 3),
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
-            self.journal.append(given)
-            self.count(given)
+            self.journal.append(answer)
+            self.count(answer)
             self.touched = self.clock()
-            self.leases.pop(given.query, None)
+            self.leases.pop(answer.query, None)
             for aside in self.aside.values():
-                aside.discard(given.query)
-            return self.ask(client, given.annotator)
+                aside.discard(answer.query)
+            return self.ask(client, answer.annotator)
 
     def back(self, client: str, annotator: str, query: int | None) -> dict[str, Any]:
-        """The query that the annotator answered before ``query``, or last of all, to be answered again."""
+        """The query that the annotator answered before ``query``, or last, to answer it again."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
-            mine = [asked for asked, given in self.given.items() if given.annotator == annotator]
+            mine = [each for each, answer in self.answers.items() if answer.annotator == annotator]
             if query in mine:
                 mine = mine[: mine.index(query)]
             if not mine:
-                raise Refused(409, "There is no earlier answer of yours to change.")
+                raise Refused(409, "You have no earlier answer to change.")
             holder = self.leases.get(mine[-1])
             if holder is not None and self.is_held(mine[-1], client):
-                raise Refused(409, f"“{holder.annotator}” is looking at that answer in another window.")
+                raise Refused(409, f"“{holder.annotator}” has that answer open in another window.")
             self.touched = self.clock()
             self.lease(mine[-1], client, annotator)
             return self.situation(client, annotator, mine[-1], "")
 
     def put_off(self, client: str, annotator: str, query: int) -> dict[str, Any]:
-        """Asks ``query`` again only when nothing else is left."""
+        """Moves ``query`` to the end, and returns the next one."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
             if query not in self.position:
-                raise Refused(422, f"There is no query {query}; reload the page.")
+                raise Refused(422, f"Unknown query {query}. Reload the page.")
             lease = self.leases.get(query)
             if lease is not None and lease.client == client:
                 del self.leases[query]
-            if query not in self.given:
+            if query not in self.answers:
                 self.aside.setdefault(client, set()).add(query)
             return self.ask(client, annotator)
 
     def leave(self, client: str) -> None:
-        """Frees what a page showed that was closed, or knows that it is over."""
+        """Frees the query of a page that was closed or knows the result."""
         with self.lock:
             self.pages.discard(client)
             self.leases = {query: lease for query, lease in self.leases.items() if lease.client != client}
 
     def finish(self) -> None:
-        """Ends the answering with what there is; the rest stays open."""
+        """Ends answering; unanswered queries stay open."""
         with self.lock:
             self.require_open()
-            if not self.given:
-                raise Refused(409, "Nothing is answered yet, so there is no ledger to write.")
+            if not self.answers:
+                raise Refused(409, "There are no answers yet, so there is no ledger to write.")
             self.closed = True
 
-    # --- what the stage asks for -------------------------------------------------------------------------------------
+    # --- calls of the stage ------------------------------------------------------------------------------------------
 
     @property
     def complete(self) -> bool:
-        return len(self.given) == len(self.order)
+        return len(self.answers) == len(self.order)
 
     def close_when_complete(self) -> None:
-        """Ends the answering when all is answered, nobody looks at an answer again, and the time to do so is over."""
+        """Ends answering if all queries are answered, no page shows one, and the time to undo is over."""
         with self.lock:
             if self.complete and not self.live_leases() and self.clock() - self.touched >= self.settings.grace:
                 self.closed = True
@@ -177,37 +179,37 @@ class Session:
         with self.lock:
             self.closed = True
 
-    def end(self, outcome: str) -> None:
-        """Tells the pages that wait how it came out."""
-        self.outcome = outcome
+    def end(self, result: str) -> None:
+        """Sends the result to the pages that wait for it."""
+        self.result = result
         self.ended.set()
 
-    # --- how it is done; the lock is held ----------------------------------------------------------------------------
+    # --- internals; the lock is held ----------------------------------------------------------------------------
 
     def require_open(self) -> None:
         if self.closed:
-            raise Refused(410, "The answering has ended.")
+            raise Refused(410, "Answering has ended.")
 
     def require_name(self, annotator: str) -> None:
         wrong = name_fault(annotator)
         if wrong is None and annotator not in self.names and len(self.names) >= MOST_ANNOTATORS:
-            wrong = f"A ledger takes {MOST_ANNOTATORS} annotators; choose one of the names used before."
+            wrong = f"A ledger has room for {MOST_ANNOTATORS} annotators. Choose one of the names used before."
         if wrong is not None:
             raise Refused(422, wrong)
 
-    def count(self, given: Given) -> None:
-        query = given.query
-        self.given.pop(query, None)  # so that the answers stay in the order in which they were given last
-        self.given[query] = given
+    def count(self, answer: Answer) -> None:
+        query = answer.query
+        self.answers.pop(query, None)  # keeps the answers in the order in which they were last changed
+        self.answers[query] = answer
         self.revisions[query] = self.revisions.get(query, 0) + 1
-        self.seconds[query] = self.seconds.get(query, 0.0) + given.seconds
-        self.times.setdefault(given.annotator, []).append(given.seconds)
-        self.names.add(given.annotator)
+        self.seconds[query] = self.seconds.get(query, 0.0) + answer.seconds
+        self.times.setdefault(answer.annotator, []).append(answer.seconds)
+        self.names.add(answer.annotator)
 
     def lease(self, query: int, client: str, annotator: str) -> None:
         minutes = self.settings.lease_minutes
-        if self.masks is not None:  # while it is painted elsewhere nothing is heard of it
-            minutes = max(minutes, 2 * self.settings.seconds_per_mask / 60)
+        if self.settings.mask is not None:  # the page sends nothing while a mask is painted in another tool
+            minutes = max(minutes, 2 * self.settings.mask.seconds_per_mask / 60)
         self.leases[query] = Lease(client, annotator, self.clock() + 60 * minutes)
 
     def live_leases(self) -> dict[int, Lease]:
@@ -215,18 +217,18 @@ class Session:
         return {query: lease for query, lease in self.leases.items() if lease.until > now}
 
     def is_held(self, query: int, client: str) -> bool:
-        """Whether another page shows the query."""
+        """Whether another page holds the query."""
         lease = self.leases.get(query)
         return lease is not None and lease.client != client and lease.until > self.clock()
 
     def next_query(self, client: str, annotator: str) -> int | None:
-        """What the client has already; else what follows, where nobody else is at work in the image; else anything.
+        """The query that the client holds; otherwise the next one in an image without other annotators; otherwise any.
 
-        What was put off comes last, and at the very end what another window of the same name shows: most likely it
-        was lost.
+        Queries moved to the end come last. If nothing else is left, one that another window of the same annotator
+        holds: most likely that window was lost.
         """
         for query, lease in self.leases.items():
-            if lease.client == client and query not in self.given:
+            if lease.client == client and query not in self.answers:
                 return query
         aside = self.aside.get(client, set())
         own = self.questions.image(self.order[self.place[client]]) if client in self.place else None
@@ -241,23 +243,23 @@ class Session:
             aside.difference_update(left)
             return left[0]
         mine = [query for query, lease in self.leases.items() if lease.annotator == annotator]
-        return next((query for query in mine if query not in self.given), None)
+        return next((query for query in mine if query not in self.answers), None)
 
     def left(self, client: str) -> Iterator[int]:
-        """What is open and shown to nobody else, from where the client is and then round."""
+        """Open queries that no other page holds, from the position of the client on and then from the start."""
         here = self.place.get(client, 0)
         for place in chain(range(here, len(self.order)), range(here)):
             query = self.order[place]
-            if query not in self.given and not self.is_held(query, client):
+            if query not in self.answers and not self.is_held(query, client):
                 yield query
 
-    def situation(self, client: str, annotator: str, query: int | None, told: str) -> dict[str, Any]:
-        """Everything that the page shows."""
+    def situation(self, client: str, annotator: str, query: int | None, message: str) -> dict[str, Any]:
+        """All that the page shows."""
         state = "open" if query is not None else "complete" if self.complete else "waiting"
-        last = self.given.get(query) if query is not None else None
+        last = self.answers.get(query) if query is not None else None
         return {
             "state": state,
-            "told": told,
+            "message": message,
             "question": None if query is None else self.questions.shown(query),
             "revision": 0 if query is None else self.revisions.get(query, 0),
             "answer": None if last is None else last.model_dump(include={"classes", "void", "skip", "mask"}),
@@ -267,10 +269,10 @@ class Session:
         }
 
     def ahead(self, query: int) -> dict[str, Any] | None:
-        """The first open query of the next image, whose picture the page may fetch already."""
+        """The first open query of the next image, which the page may load in advance."""
         image = self.questions.image(query)
         for following in self.order[self.position[query] :]:
-            if following not in self.given and self.questions.image(following) != image:
+            if following not in self.answers and self.questions.image(following) != image:
                 return {"query": following, "image": self.questions.image(following)}
         return None
 
@@ -281,10 +283,10 @@ class Session:
             if len(own) >= FEWEST_TIMES
             else [seconds for every in self.times.values() for seconds in every[-RECENT_TIMES:]]
         )
-        left = len(self.order) - len(self.given)
+        left = len(self.order) - len(self.answers)
         others = {lease.annotator for lease in self.live_leases().values() if lease.client != client}
         return {
-            "answered": len(self.given),
+            "answered": len(self.answers),
             "all": len(self.order),
             "put_off": len(self.aside.get(client, ())),
             "minutes_left": statistics.median(times) * left / 60 if times else None,
@@ -293,9 +295,9 @@ class Session:
 
 
 class Conflict(Exception):
-    """Somebody else answered first."""
+    """Another page answered the query first."""
 
 
-def same_answer(one: Given, other: Given) -> bool:
+def same_answer(one: Answer, other: Answer) -> bool:
     parts = {"query", "classes", "void", "skip", "mask", "annotator"}
     return one.model_dump(include=parts) == other.model_dump(include=parts)

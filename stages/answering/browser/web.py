@@ -1,4 +1,4 @@
-"""The page and what it asks for: a web application around a session."""
+"""The web application of a session: the page and its requests."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from stages.answering.answer import Answer, Text
 from stages.answering.browser.guard import App, Guard
 from stages.answering.browser.masks import MOST_MASK_BYTES, MaskFiles
+from stages.answering.browser.refused import Refused, what_is_wrong
 from stages.answering.browser.session import Conflict, Session
-from stages.answering.given import Given, Refused, Text, what_is_wrong
-from stages.answering.questions import ASKED
+from stages.answering.questions import TEXTS
 from stages.runtime.errors import BadInput, StageFailed
 
 FILES = {
@@ -26,13 +27,13 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.svg": ("page.svg", "image/svg+xml"),
 }
-PATIENCE = 25.0  # seconds that a page is kept waiting for the end before it asks again
+PATIENCE = 25.0  # seconds after which a page that waits for the end asks again
 
 Body = TypeVar("Body", bound="Asking")
 
 
 class Asking(BaseModel):
-    """What every request to do something says: which open page it is, and who sits in front of it."""
+    """Fields of all requests: the open page, and the annotator in front of it."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -45,14 +46,14 @@ class About(Asking):
 
 
 class Answering(Asking):
-    """An answer and how many answers to its query the page knew of."""
+    """An answer, and the number of answers to its query that the page knew of."""
 
     revision: int
-    given: Given
+    answer: Answer
 
 
 def application(session: Session, token: str, host: str, port: int) -> App:
-    """The web application; everything needs the token."""
+    """The web application; all requests need the token."""
     pages = {path: static(*file) for path, file in FILES.items()}
 
     async def description(request: Request) -> Response:
@@ -64,7 +65,7 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return Response(picture, media_type="image/png")
 
     async def upload(request: Request) -> Response:
-        """Takes a file that is to be the mask of a query; it is no answer yet."""
+        """Keeps a file as the mask of a query; it is no answer yet."""
         masks, query = asked_mask(request)
         if request.headers.get("content-type", "").lower() != "image/png":
             raise Refused(415, "Send a PNG file (image/png).")
@@ -75,39 +76,39 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         masks, query = asked_mask(request)
         digest = request.path_params["digest"]
         if not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
-            raise Refused(404, "There is no such mask.")
+            raise Refused(404, "Unknown mask.")
         return Response(await run_in_threadpool(masks.overlay, query, digest), media_type="image/png")
 
     def asked_query(request: Request) -> int:
         number = request.path_params["query"]
         query = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
         if query not in session.position:
-            raise Refused(404, "There is no such query.")
+            raise Refused(404, "Unknown query.")
         return query
 
     def asked_mask(request: Request) -> tuple[MaskFiles, int]:
         if session.masks is None:
-            raise Refused(404, "Nobody asks for masks here.")
+            raise Refused(404, "These queries do not ask for masks.")
         return session.masks, asked_query(request)
 
     async def following(request: Request) -> Response:
         asking = await read(request, Asking)
-        return await told(session.ask, asking.client, asking.annotator)
+        return await reply(session.ask, asking.client, asking.annotator)
 
     async def answer(request: Request) -> Response:
         body = await read(request, Answering)
         try:
-            return await told(session.answer, body.client, body.given, body.revision)
+            return await reply(session.answer, body.client, body.answer, body.revision)
         except Conflict as conflict:
-            return await told(session.ask, body.client, body.given.annotator, str(conflict), status=409)
+            return await reply(session.ask, body.client, body.answer.annotator, str(conflict), status=409)
 
     async def undo(request: Request) -> Response:
         about = await read(request, About)
-        return await told(session.back, about.client, about.annotator, about.query)
+        return await reply(session.back, about.client, about.annotator, about.query)
 
     async def later(request: Request) -> Response:
         about = await read(request, About)
-        return await told(session.put_off, about.client, about.annotator, -1 if about.query is None else about.query)
+        return await reply(session.put_off, about.client, about.annotator, -1 if about.query is None else about.query)
 
     async def leave(request: Request) -> Response:
         asking = await read(request, Asking)
@@ -117,18 +118,18 @@ def application(session: Session, token: str, host: str, port: int) -> App:
     async def finish(request: Request) -> Response:
         asking = await read(request, Asking)
         await run_in_threadpool(session.finish)
-        return await outcome(asking.client)
+        return await result(asking.client)
 
     async def end(request: Request) -> Response:
-        return await outcome((await read(request, Asking)).client)
+        return await result((await read(request, Asking)).client)
 
-    async def outcome(client: str) -> Response:
-        """How it came out, as soon as that is known; after a while that it is not."""
+    async def result(client: str) -> Response:
+        """The result as soon as there is one; after a while, that there is none yet."""
         ended = await run_in_threadpool(session.ended.wait, PATIENCE)
         if ended:
             session.leave(client)
         return JSONResponse({"state": "ended" if ended else "closing" if session.closed else "open",
-                             "told": session.outcome})  # fmt: skip
+                             "message": session.result})  # fmt: skip
 
     posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
         "/next": following, "/answer": answer, "/undo": undo, "/later": later, "/leave": leave, "/finish": finish,
@@ -148,11 +149,11 @@ def application(session: Session, token: str, host: str, port: int) -> App:
 
 
 def page_facts(session: Session) -> dict[str, Any]:
-    """What the page needs to know once."""
+    """What the page needs to know at the start."""
     questions, settings = session.questions, session.settings
     classes = zip(questions.classes, questions.colours, session.keys, strict=True)
     return {
-        "asked": ASKED[questions.queries.answer],
+        "asked": TEXTS[questions.queries.answer],
         "unit": questions.queries.unit,
         "answer": questions.queries.answer,
         "sets": questions.of_sets,
@@ -167,7 +168,7 @@ def page_facts(session: Session) -> dict[str, Any]:
 
 
 def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Serves one of the files beside this module, as it was when the server started."""
+    """Serves a file of the folder page, as it was when the server started."""
     content = (Path(__file__).parent / "page" / name).read_bytes()
 
     async def page(request: Request) -> Response:
@@ -177,7 +178,7 @@ def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def read(request: Request, body: type[Body]) -> Body:
-    """The request's JSON as ``body``; Refused with what is wrong about it."""
+    """The request's JSON as ``body``; Refused with what is wrong with it."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "Send JSON (application/json).")
     content = await request.body()
@@ -185,20 +186,22 @@ async def read(request: Request, body: type[Body]) -> Body:
         return body.model_validate_json(content)
     except ValidationError as error:
         malformed = error.errors()[0]["type"] == "json_invalid"
-        raise Refused(400 if malformed else 422, f"That is no request of the page ({what_is_wrong(error)}).") from None
+        raise Refused(
+            400 if malformed else 422, f"Invalid request ({what_is_wrong(error)}). Reload the page."
+        ) from None
 
 
-async def told(do: Callable[..., dict[str, Any]], *arguments: Any, status: int = 200) -> Response:
+async def reply(do: Callable[..., dict[str, Any]], *arguments: Any, status: int = 200) -> Response:
     return JSONResponse(await run_in_threadpool(do, *arguments), status_code=status)
 
 
 def refused(request: Request, error: Refused) -> Response:
-    return JSONResponse({"told": error.sentence}, status_code=error.status)
+    return JSONResponse({"message": error.sentence}, status_code=error.status)
 
 
 def failed(request: Request, error: StageFailed | BadInput) -> Response:
-    """What is wrong on the server's side: a full disk, a damaged file."""
-    return JSONResponse({"told": str(error)}, status_code=507 if isinstance(error, StageFailed) else 500)
+    """Responds to faults of the server: a full disk, a damaged file."""
+    return JSONResponse({"message": str(error)}, status_code=507 if isinstance(error, StageFailed) else 500)
 
 
 def plain_answer(request: Request, error: HTTPException) -> Response:

@@ -1,4 +1,4 @@
-"""Shapes and answers as a COCO document: a mask as RLE per shape and class, read back as RLE, polygons or boxes."""
+"""Queries and answers as a COCO document: written as RLE per shape and class, read as RLE, polygons or boxes."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from stages.pixels.runs import areas_of, spans
 from stages.runtime.errors import BadInput
 
 ImageSide = Annotated[int, Field(ge=1, le=1 << 16)]
-Coordinate = Annotated[float, Field(ge=-(1 << 17), le=1 << 17, allow_inf_nan=False)]  # beyond, pycocotools crashes
+Coordinate = Annotated[float, Field(ge=-(1 << 17), le=1 << 17, allow_inf_nan=False)]  # pycocotools crashes beyond
 
 
 class Lenient(BaseModel):
@@ -51,18 +51,18 @@ class Shape(Lenient):
 
 
 class Document(Lenient):
-    """What is read of a COCO file."""
+    """The fields that are read from a COCO file."""
 
     categories: list[Category]
     images: list[CocoImage]
     annotations: list[Shape]
 
 
-def coco_document(classes: Sequence[str], told: str, images: Iterable[tuple[str, Outlines]]) -> bytes:
-    """The document for ``images`` (id, shapes); ``told`` describes it.
+def coco_document(classes: Sequence[str], description: str, images: Iterable[tuple[str, Outlines]]) -> bytes:
+    """The document for ``images`` (id, shapes).
 
-    Category ids are the classes counted from 1, then what stands beside them. Shapes come as uncompressed RLE with
-    `iscrowd`, which every reader of COCO takes and none changes.
+    Category ids are the classes counted from 1, then the values beside them. Shapes are uncompressed RLE with
+    `iscrowd`, which all readers of COCO accept and none changes.
     """
     names = {value: name for value, name in names_of(classes).items() if value != UNPAINTED}
     category = {value: number for number, value in enumerate(names, start=1)}
@@ -73,7 +73,7 @@ def coco_document(classes: Sequence[str], told: str, images: Iterable[tuple[str,
         for values, shape in zip(found.values, encoded_shapes(found.numbers, len(found.values)), strict=True):
             shapes += [shape | {"image_id": number, "category_id": category[value]} for value in values]
     document = {
-        "info": {"description": told},
+        "info": {"description": description},
         "licenses": [],
         "categories": [{"id": category[value], "name": name, "supercategory": ""} for value, name in names.items()],
         "images": pictures,
@@ -99,29 +99,30 @@ def encoded_shapes(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
 
 
 def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[str]) -> dict[str, Painting]:
-    """Image id -> its shapes, later ones over earlier ones; ``content`` is the document as JSON values.
+    """Image id -> its shapes, later ones on top of earlier ones; ``content`` is the document as JSON values.
 
-    Images without shapes are left out. Raises BadInput for a file of another form, for images that are not among
-    ``ids``, and for categories in use that are no class.
+    Images without shapes are left out. BadInput for a file of another form, for images that are not among ``ids``, and
+    for categories in use that are no class.
     """
     try:
         document = Document.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path} is no COCO document ({place}: {first['msg']}); export it again.") from error
+        raise BadInput(f"{path} is not a COCO document ({place}: {first['msg']}). Export it again.") from error
     values, names = values_of(classes), {category.id: category.name for category in document.categories}
     meaning = {number: value for number, name in names.items() if (value := value_of(name, values)) is not None}
     unknown = {shape.category_id for shape in document.annotations} - meaning.keys()
     if unknown:
-        told = ", ".join(repr(names.get(number, number)) for number in sorted(unknown))
-        raise BadInput(f"{path} names {told}; known are {', '.join(values)}: rename or remove the others.")
+        wrong = ", ".join(repr(names.get(number, number)) for number in sorted(unknown))
+        raise BadInput(f"{path} contains unknown categories ({wrong}). Rename them to one of {', '.join(values)}.")
     pictures = {picture.id: picture for picture in document.images}
     shapes: dict[int, list[Shape]] = {}
     for shape in document.annotations:
         if shape.image_id not in pictures:
             raise BadInput(
-                f"{path}: annotation {shape.id} is about image {shape.image_id}, which is not in its images."
+                f"{path}: annotation {shape.id} refers to image {shape.image_id}, which is not in the file. Export "
+                "it again."
             )
         shapes.setdefault(shape.image_id, []).append(shape)
     found: dict[str, Painting] = {}
@@ -130,14 +131,14 @@ def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[
         picture = pictures[number]
         image = image_of(picture.file_name, known, str(path))
         if image in found:
-            raise BadInput(f"{path} has image {image} twice; keep one of them.")
+            raise BadInput(f"{path} contains image {image} twice. Keep one of them.")
         size = picture.height, picture.width
         painted = [meaning[shape.category_id] for shape in drawn]
-        found[image] = Painting(size, partial(strokes, path, size, drawn, painted))
+        found[image] = Painting(size, partial(strokes_of, path, size, drawn, painted))
     return found
 
 
-def strokes(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence[int]) -> Strokes:
+def strokes_of(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence[int]) -> Strokes:
     """The ``shapes`` (n) of an image, painted with ``values`` (n)."""
     height, width = size
     runs: list[np.ndarray] = []
@@ -145,8 +146,8 @@ def strokes(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence[in
         try:
             runs.append(whole_runs(shape, size))
         except ValueError as error:
-            raise BadInput(f"{path}: annotation {shape.id} {error}; export it again.") from error
-    # Every second run lies inside, and begins where those before it end
+            raise BadInput(f"{path}: annotation {shape.id} {error}. Export it again.") from error
+    # Each second run lies inside, and begins where those before it end
     start = np.concatenate([(each.cumsum() - each)[1::2] for each in runs])
     length = np.concatenate([each[1::2] for each in runs])
     down, run = spans(start, length)
@@ -155,7 +156,7 @@ def strokes(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence[in
 
 
 def whole_runs(shape: Shape, size: Size) -> np.ndarray:
-    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError says what is wrong."""
+    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError if they are not."""
     runs, pixels = runs_of(shape, size), size[0] * size[1]
     if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise ValueError(f"has runs that do not add up to the {pixels} pixels of its image")
@@ -163,21 +164,21 @@ def whole_runs(shape: Shape, size: Size) -> np.ndarray:
 
 
 def runs_of(shape: Shape, size: Size) -> np.ndarray:
-    """The runs of a shape as they are told."""
+    """The runs of a shape as the document has them."""
     from pycocotools import mask as coco
 
     if isinstance(shape.segmentation, Runs):
         counts = shape.segmentation.counts
         if tuple(shape.segmentation.size) != tuple(size):
-            told = shape.segmentation.size
-            raise ValueError(f"is of an image of {told}, but its image has {tuple(size)} (rows, columns)")
+            own = shape.segmentation.size
+            raise ValueError(f"has the size {own}, but its image has {tuple(size)} (rows, columns)")
         return string_counts(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
     polygons = shape.segmentation
     if not polygons and len(shape.bbox) == 4:
         x, y, wide, high = shape.bbox
         polygons = [[x, y, x + wide, y, x + wide, y + high, x, y + high]]
     if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError("has no mask, and no polygons with three corners or more")
+        raise ValueError("has neither a mask nor polygons with three corners or more")
     packed = coco.merge(coco.frPyObjects(polygons, *size))
     return string_counts(packed["counts"].decode())
 
@@ -187,11 +188,11 @@ def string_counts(text: str) -> np.ndarray:
     two before from the fourth on. ValueError for a string that breaks off."""
     codes = np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("has runs that are no COCO string, or only a part of one")
+        raise ValueError("has runs that are not a COCO string, or only a part of one")
     ends = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     if (ends - starts).max() > 10:
-        raise ValueError("has runs that are no COCO string")
+        raise ValueError("has runs that are not a COCO string")
     place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
     runs = np.add.reduceat((codes & 31) << (5 * place), starts)
     runs -= np.where(codes[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)  # the sign is the highest bit

@@ -1,4 +1,4 @@
-"""Answers as one indexed PNG per image, in the folders of PASCAL VOC, as CVAT's segmentation masks have them too."""
+"""Answers as one indexed PNG per image, in the folders of PASCAL VOC, which CVAT's segmentation masks use too."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 
 LABELMAP_HEADING = "# label:color_rgb:parts:actions"
-COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # of a name with colons the last one counts
+COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # a name may contain colons
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 
 
@@ -27,8 +27,8 @@ def png_files(
 ) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the files for ``images`` (id, shapes): masks, the colours of the names, the list of images.
 
-    A pixel is the number of its class, or one of the values beside the classes (`values.py`). Raises BadInput where a
-    shape has several classes.
+    A pixel is the number of its class, or one of the values beside the classes (`values.py`). BadInput if a shape has
+    several classes.
     """
     names, colours = names_of(classes), colours_of(palette)
     shown = np.zeros((256, 3), dtype=np.uint8)
@@ -37,7 +37,7 @@ def png_files(
     for image, found in images:
         if any(len(values) > 1 for values in found.values):
             raise BadInput(
-                f"An answer about image {image} names several classes, but a pixel of a PNG has one; use a table "
+                f"An answer about image {image} names several classes, but a pixel of a PNG has one. Use a table "
                 "(.csv, .json) or COCO (.coco.json)."
             )
         table = np.array([*(values[0] for values in found.values), UNPAINTED], dtype=np.uint8)
@@ -49,22 +49,22 @@ def png_files(
 
 
 def png_paths(path: Path) -> list[Path]:
-    """The masks in a folder, or the one file ``path``; BadInput where there is none."""
+    """The masks in a folder, or the one file ``path``; BadInput if there are none."""
     if path.is_file():
         return [path]
     inside = path / FOLDER
     found = sorted((inside if inside.is_dir() else path).rglob("*.png"))
     if not found:
-        raise BadInput(f"{path} holds no PNG files; give the folder with the masks.")
+        raise BadInput(f"{path} contains no PNG files. Pass the folder with the masks.")
     return found
 
 
 def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]) -> dict[str, Painting]:
-    """Image id -> what its PNG says.
+    """Image id -> its PNG.
 
-    Grey pixels are numbers of classes. Coloured ones are read by the `labelmap.txt` beside them, without one by the
-    dataset's colours; palette indices are colours with it and numbers without. Raises BadInput for masks of images that
-    are not among ``ids``.
+    Grey pixels are numbers of classes. Coloured pixels are read by the `labelmap.txt` beside the masks, or without one
+    by the dataset's colours; palette indices are colours if there is a label map, otherwise numbers. BadInput for masks
+    of images that are not among ``ids``.
     """
     labels = path / LABELS
     colours = named_colours(labels, values_of(classes)) if labels.is_file() else None
@@ -73,13 +73,13 @@ def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Colle
     for file in png_paths(path):
         image = image_of(file.as_posix(), known, str(path))
         if image in found:
-            raise BadInput(f"{path} has image {image} twice; keep one of them.")
-        found[image] = Painting(mode_and_size(file)[1], partial(strokes, file, classes, palette, colours))
+            raise BadInput(f"{path} contains image {image} twice. Keep one of them.")
+        found[image] = Painting(mode_and_size(file)[1], partial(strokes_in, file, classes, palette, colours))
     return found
 
 
 def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]:
-    """Packed colour -> value, or where the name is no class the name."""
+    """Packed colour -> value, or its name if that is no class."""
     colours: dict[int, int | str] = {}
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -87,18 +87,19 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
             continue
         parts = COLOURED.fullmatch(line)
         if parts is None:
-            raise BadInput(f"{file}, line {number}: {line!r} is not of the form name:red,green,blue::.")
+            raise BadInput(f"{file}, line {number}: {line!r} does not have the form name:red,green,blue::. Correct it.")
         name, colour = parts[1], int.from_bytes(bytes(min(int(part), 255) for part in parts.groups()[1:]))
         known = value_of(name, values)
         value = name if known is None else known
         if colours.setdefault(colour, value) != value:
-            raise BadInput(f"{file}, line {number}: {name!r} has the colour of another name; give it one of its own.")
+            raise BadInput(f"{file}, line {number}: {name!r} has the colour of another name. Choose another colour.")
     return colours
 
 
-def strokes(
+def strokes_in(
     file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
 ) -> Strokes:
+    """All pixels of a PNG as strokes."""
     seen = values_in(file, classes, palette, colours)
     return Strokes(seen.shape, np.arange(seen.size), seen.ravel())
 
@@ -106,7 +107,7 @@ def strokes(
 def values_in(
     file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
 ) -> np.ndarray:
-    """(H,W) u8 values that the pixels of a PNG stand for; BadInput where one stands for nothing."""
+    """(H,W) u8 values of the pixels of a PNG; BadInput for numbers or colours without a meaning."""
     mode, _ = mode_and_size(file)
     if mode in ("RGB", "RGBA") or (mode == "P" and colours is not None):
         known = colours or {r << 16 | g << 8 | b: value for value, (r, g, b) in colours_of(palette).items()}
@@ -114,21 +115,22 @@ def values_in(
     seen, names = read_mask(file, "index"), names_of(classes)
     strange = [value for value in np.unique(seen).tolist() if value not in names]
     if strange:
-        raise BadInput(f"{file} holds the values {strange}; known are 0 to {len(classes) - 1}, {values_told(names)}.")
+        raise BadInput(f"{file} contains the values {strange}. Use 0 to {len(classes) - 1}, {described(names)}.")
     return seen.astype(np.uint8)
 
 
-def values_told(names: Mapping[int, str]) -> str:
+def described(names: Mapping[int, str]) -> str:
+    """The values beside the classes, in words."""
     return " and ".join(f"{value} ({name})" for value, name in names.items() if value >= UNPAINTED)
 
 
 def mode_and_size(file: Path) -> tuple[str, Size]:
-    """Pillow's name of the kind of pixels, and (height, width); BadInput for what is no PNG file."""
+    """Pillow's name of the kind of pixels, and (height, width); BadInput for a file that is no PNG."""
     try:
         with Image.open(file, formats=("PNG",)) as image:
             return image.mode, (image.height, image.width)
-    except Exception as error:  # whatever decoders raise
-        raise BadInput(f"{file} cannot be decoded as PNG ({error}); replace it.") from error
+    except Exception as error:  # decoders raise anything
+        raise BadInput(f"{file} cannot be decoded as PNG ({error}). Replace it.") from error
 
 
 def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
@@ -142,5 +144,5 @@ def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
     if strange.size:
         first = int(strange[0])
         what = f"colour {list(first.to_bytes(3))}" + (f" ({known[first]})" if first in known else "")
-        raise BadInput(f"{file} holds the {what}, which is no class; paint with the colours of the classes.")
+        raise BadInput(f"{file} contains the {what}, which is no class. Paint with the colours of the classes.")
     return np.array([usable[colour] for colour in colours.tolist()], dtype=np.uint8)[place]

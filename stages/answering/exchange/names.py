@@ -1,4 +1,4 @@
-"""Which image of a dataset a file of another tool is about."""
+"""The image of the dataset that a file of another tool belongs to."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 from stages.runtime.errors import BadInput
 
-UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
+UPLOADED = re.compile(r"[0-9a-f]{8}-")  # prefix that Label Studio adds to the names of uploaded files
 
 
 def known_names(ids: Iterable[str]) -> dict[str, str | None]:
-    """Name -> id: the ids themselves, and without leading folders; None where several images have that name."""
+    """Name -> id: the ids themselves, and without leading folders; None if several images have that name."""
     every = list(ids)
     names: dict[str, str | None] = {}
     for image in every:
@@ -20,9 +20,9 @@ def known_names(ids: Iterable[str]) -> dict[str, str | None]:
 
 
 def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
-    """The id of the image that the file ``name`` shows; its ending and folders that no id has do not matter.
+    """The id of the image that the file ``name`` belongs to; its ending and folders that no id has do not matter.
 
-    ``known`` as of `known_names`. Raises BadInput where no image fits, or several; ``where`` says who told the name.
+    ``known`` as of `known_names`. BadInput if no image fits, or several; ``where`` is the source of the name.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     names = [*endings(str(path.with_suffix(""))), *endings(str(path))] if path.name else []
@@ -30,15 +30,15 @@ def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
         if candidate in known:
             found = known[candidate]
             if found is None:
-                raise BadInput(f"{where}: {path.name} may be any of several images; keep the folders in its name.")
+                raise BadInput(f"{where}: several images are called {path.name}. Keep the folders in its name.")
             return found
     raise BadInput(
-        f"{where}: {path.name or repr(name)} is no image of the dataset; name files as the images are, such as "
+        f"{where}: {path.name or repr(name)} is no image of the dataset. Name the files like the images, such as "
         f"{min(known)}.png."
     )
 
 
 def endings(name: str) -> list[str]:
-    """``name``, and without its first folder, and without its second, ..."""
+    """``name``, then without its first folder, without its first two, ..."""
     parts = name.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -1,4 +1,4 @@
-"""Answers that were painted: what the pixels of every query say."""
+"""Painted answers: what the pixels of each query say."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ import numpy as np
 
 from stages.answering.clicks import precise_clicks
 from stages.answering.exchange.values import OPEN, SKIP, UNPAINTED
-from stages.answering.outcome import answer_rows
 from stages.answering.questions import EXACT, Questions
+from stages.answering.rows import answer_rows
 from stages.artifacts import answers as states
 from stages.artifacts.answers import Answers
 from stages.pixels.grids import Size, map_on_grid
@@ -17,7 +17,8 @@ from stages.pixels.resize import resize_mask
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
-from stages.settings.import_answers import ImportSettings
+from stages.settings.annotate_simulate import ClickCost, MaskCost
+from stages.settings.base import existing
 
 VALUES = 256
 MOST_PIXELS = 1 << 28  # of an image that somebody painted
@@ -25,9 +26,10 @@ MOST_PIXELS = 1 << 28  # of an image that somebody painted
 
 @dataclass(frozen=True)
 class Strokes:
-    """What was painted in one image, one pixel after the other: what comes later lies on top.
+    """What was painted in one image, pixel by pixel: later ones lie on top of earlier ones.
 
-    size (height, width); index (P,) i64 of the row-major flat image, a pixel as often as it was painted; value (P,) u8.
+    size (height, width); index (P,) i64 of the row-major flat image, each pixel as often as it was painted; value (P,)
+    u8.
     """
 
     size: Size
@@ -35,13 +37,13 @@ class Strokes:
     value: np.ndarray
 
     def above(self) -> np.ndarray:
-        """(H,W) u8 what is seen from above."""
+        """(H,W) u8 the topmost value of each pixel."""
         seen = np.full(self.size, UNPAINTED, dtype=np.uint8)
-        seen.ravel()[self.index] = self.value  # of a pixel that comes twice the last one stays
+        seen.ravel()[self.index] = self.value  # of a pixel that occurs twice the last one stays
         return seen
 
     def apart(self) -> Iterator[np.ndarray]:
-        """(H,W) u8 for each value, where it was painted, whatever lies on top."""
+        """(H,W) u8 for each value where it was painted, whatever lies on top."""
         for value in np.unique(self.value).tolist():
             alone = self.value == value
             yield Strokes(self.size, self.index[alone], self.value[alone]).above()
@@ -49,23 +51,23 @@ class Strokes:
 
 @dataclass(frozen=True)
 class Painting:
-    """An image that somebody painted: its size, and what is read of it when it is asked for."""
+    """A painted image: its size, and a function that reads its strokes."""
 
     size: Size
     read: Callable[[], Strokes]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Answers in the order of their queries, exact labels (H,W) u8 per image, and the queries left half painted."""
+class Imported:
+    """Answers in the order of their queries, exact labels (H,W) u8 per image, and how many queries are half painted."""
 
     answers: Answers
     masks: dict[str, np.ndarray]
     unfinished: int = 0
 
 
-class Said(NamedTuple):
-    """What Q queries got: classes (Q,C) bool; void, nobody knows, painted in part but open (Q,) bool."""
+class Named(NamedTuple):
+    """Answers to Q queries: classes (Q,C) bool; void, don't know, painted in part but open (Q,) bool."""
 
     named: np.ndarray
     void: np.ndarray
@@ -74,7 +76,7 @@ class Said(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Which of Q queries have exact labels, could not be answered, are painted in part but open (Q,) bool."""
+    """Which of Q queries have exact labels, were skipped, are painted in part but open: (Q,) bool each."""
 
     done: np.ndarray
     skip: np.ndarray
@@ -82,48 +84,55 @@ class Finished(NamedTuple):
 
 
 def require_paintable(questions: Questions) -> None:
-    """BadInput for queries whose answers are no matter of pixels."""
+    """BadInput for queries of the classes of images, which nobody paints."""
     queries = questions.queries
     if queries.answer in ("image-class", "image-classes"):
-        raise BadInput(f"{queries.path} asks for classes of whole images, which nobody paints; use .csv or .json.")
+        raise BadInput(f"{queries.path} contains queries of image classes, which cannot be painted. Use .csv or .json.")
 
 
 def require_size(size: Size, image: str, questions: Questions, resize: bool) -> None:
-    """BadInput where ``image`` was painted in another ``size`` than it has, unless it may be resized."""
+    """BadInput if ``image`` was painted in another ``size`` than it has, unless it may be resized."""
     right = questions.data.sizes[image]
     if size != right and (not resize or size[0] * size[1] > MOST_PIXELS):
-        told = " and ".join(f"{width}x{height}" for height, width in (size, right))
+        sizes = " and ".join(f"{width}x{height}" for height, width in (size, right))
         raise BadInput(
-            f"The answer about image {image} and the image differ in size ({told}); paint the dataset's images "
-            "(export-queries --images writes them), or give --resize."
+            f"The answer about image {image} and the image differ in size ({sizes}). Paint the dataset's images "
+            "(export-queries --images writes them), or pass --resize."
         )
 
 
-def painted_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
-    """The answers in ``painted`` (by image id) to those queries whose images are there.
+def painted_answers(
+    questions: Questions,
+    painted: Mapping[str, Painting],
+    click: ClickCost | None,
+    mask: MaskCost | None,
+    resize: bool = False,
+) -> Imported:
+    """The answers in ``painted`` (by image id) to the queries of these images.
 
-    Where a class is asked for it is the one that covers most of the query, where sets are asked for all that cover a
-    pixel of it; a query stays open as long as more of it is open than any class covers, or than all of them in a set.
-    Exact labels are taken as they are, once no pixel of the query is open; what nobody painted is void. A query without
-    any paint stays open. Raises BadInput for images painted in another size than they have.
+    One class: the class that covers most of the query. Class sets: all classes that cover a pixel of it. A query stays
+    open as long as more of it is open than any class covers, or all classes of a set together. Exact labels are used as
+    they are once no pixel of the query is open; pixels without paint are void. A query without any paint stays open.
+    ``mask`` is what a full mask costs, ``click`` a click of any other answer. BadInput for images painted in another
+    size than they have, unless ``resize`` is set.
     """
     require_paintable(questions)
-    exact = questions.queries.answer in EXACT
-    answering = exact_answers if exact else named_answers
-    images = [image for image in questions.rows if image in painted]
-    for image in images:
-        require_size(painted[image].size, image, questions, settings.resize)
-    return answering(questions, {image: painted[image] for image in images}, settings)
+    found = {image: painted[image] for image in questions.rows if image in painted}
+    for image, painting in found.items():
+        require_size(painting.size, image, questions, resize)
+    if questions.queries.answer in EXACT:
+        return exact_answers(questions, found, click, mask)
+    return named_answers(questions, found, existing(click).seconds_per_click)
 
 
 def on_grid(seen: np.ndarray, image: str, questions: Questions) -> np.ndarray:
-    """A map (H,W) of ``image`` on the grid of its queries, resized to the image before where it has another size."""
+    """A map (H,W) of ``image`` on the grid of its queries; a map of another size is resized to the image before."""
     return map_on_grid(resize_mask(seen, *questions.data.sizes[image]), questions.queries.sizes[image])
 
 
 @dataclass(frozen=True)
 class Below:
-    """The pixels of the Q queries of an image: flat index on their grid and number of the query, (P,) i64."""
+    """The pixels of the Q queries of an image: flat index on their grid and number of the query, (P,) i64 each."""
 
     index: np.ndarray
     owner: np.ndarray
@@ -135,52 +144,54 @@ class Below:
         return cls(*questions.areas(image).pixels(np.arange(queries)), queries)
 
     def counted(self, seen: np.ndarray) -> np.ndarray:
-        """(Q,256) i64 pixels of every value in each query; seen (H,W) u8 on the grid."""
+        """(Q,256) i64 pixels of each value in each query; seen (H,W) u8 on the grid."""
         codes = self.owner * VALUES + seen.ravel()[self.index]
         return np.bincount(codes, minlength=self.queries * VALUES).reshape(self.queries, VALUES)
 
 
-def named_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
+def named_answers(questions: Questions, painted: Mapping[str, Painting], seconds_per_click: float) -> Imported:
     """Answers that name classes."""
     count, classes = len(questions.queries), len(questions.classes)
-    every = Said(np.zeros((count, classes), dtype=bool), *(np.zeros(count, dtype=bool) for _ in range(3)))
+    every = Named(np.zeros((count, classes), dtype=bool), *(np.zeros(count, dtype=bool) for _ in range(3)))
     with Progress("reading answers", len(painted)) as bar:
         for image, painting in painted.items():
             strokes, below = painting.read(), Below.of(questions, image)
             above = below.counted(on_grid(strokes.above(), image, questions))
             if questions.of_sets:
                 apart = [below.counted(on_grid(seen, image, questions)) for seen in strokes.apart()]
-                said = all_classes(above, np.sum(apart, axis=0), classes)
+                named = all_classes(above, np.sum(apart, axis=0), classes)
             else:
-                said = one_class(above, classes)
-            for whole, part in zip(every, said, strict=True):
+                named = one_class(above, classes)
+            for whole, part in zip(every, named, strict=True):
                 whole[questions.rows[image]] = part
             bar.advance()
     answered = np.flatnonzero(every.named.any(1) | every.void | every.skip)
     new = answer_rows(questions, answered, every.named[answered], every.void[answered], every.skip[answered])
-    new = replace(new, seconds=new.clicks * np.float32(settings.seconds_per_click))
-    return Outcome(new, {}, int(every.unfinished.sum()))
+    new = replace(new, seconds=new.clicks * np.float32(seconds_per_click))
+    return Imported(new, {}, int(every.unfinished.sum()))
 
 
-def one_class(above: np.ndarray, classes: int) -> Said:
-    """What covers most of each query; above (Q,256) as `Below.counted` has what is seen from above."""
-    told = np.column_stack([above[:, :classes], above[:, [VOID, SKIP, OPEN]]])
-    best = np.where(told.any(1), told.argmax(1), -1)  # ties: the smallest class
+def one_class(above: np.ndarray, classes: int) -> Named:
+    """The value that covers most of each query; above (Q,256) counts the topmost values, see `Below.counted`."""
+    votes = np.column_stack([above[:, :classes], above[:, [VOID, SKIP, OPEN]]])
+    best = np.where(votes.any(1), votes.argmax(1), -1)  # ties: the smallest class
     void, skip, still_open = (best == classes + place for place in range(3))
-    return Said(best[:, None] == np.arange(classes), void, skip, still_open & told[:, :-1].any(1))
+    return Named(best[:, None] == np.arange(classes), void, skip, still_open & votes[:, :-1].any(1))
 
 
-def all_classes(above: np.ndarray, painted: np.ndarray, classes: int) -> Said:
-    """Every class with a pixel in the query; above (Q,256), painted (Q,256) also what lies below something else."""
+def all_classes(above: np.ndarray, painted: np.ndarray, classes: int) -> Named:
+    """All classes with a pixel in the query; above (Q,256) as in `one_class`, painted (Q,256) counts all values."""
     named, void = painted[:, :classes] > 0, painted[:, VOID] > 0
     answered = named.any(1) | void
     still_open = above[:, OPEN] > above[:, :classes].sum(1) + above[:, VOID]
     skip = (painted[:, SKIP] > 0) & ~answered & ~still_open
-    return Said(named & ~still_open[:, None], void & ~still_open, skip, still_open & answered)
+    return Named(named & ~still_open[:, None], void & ~still_open, skip, still_open & answered)
 
 
-def exact_answers(questions: Questions, painted: Mapping[str, Painting], settings: ImportSettings) -> Outcome:
-    """Answers that label every pixel of their query."""
+def exact_answers(
+    questions: Questions, painted: Mapping[str, Painting], click: ClickCost | None, mask: MaskCost | None
+) -> Imported:
+    """Answers that label each pixel of their query; ``mask`` is what an image costs, ``click`` a click in a region."""
     queries, classes = questions.queries, len(questions.classes)
     every = Finished(*(np.zeros(len(queries), dtype=bool) for _ in range(3)))
     votes = np.zeros((len(queries), classes + 1), dtype=np.int32)
@@ -195,42 +206,42 @@ def exact_answers(questions: Questions, painted: Mapping[str, Painting], setting
             for whole, part in zip(every, ended, strict=True):
                 whole[rows] = part
             labelled = ended.done & ~ended.skip
-            told = np.column_stack([counts[:, :classes], counts[:, classes:].sum(1)])
-            votes[rows[labelled]] = told[labelled]
-            mask = exact_mask(below, seen, labelled, classes)
-            if mask is not None:
-                masks[image] = mask
-            clicks[rows[labelled]] = exact_clicks(questions, image, seen, settings)[labelled]
+            votes[rows[labelled]] = np.column_stack([counts[:, :classes], counts[:, classes:].sum(1)])[labelled]
+            exact = exact_mask(below, seen, labelled, classes)
+            if exact is not None:
+                masks[image] = exact
+            clicks[rows[labelled]] = exact_clicks(questions, image, seen, mask)[labelled]
             bar.advance()
-    asked = np.flatnonzero(every.done)
+    answered = np.flatnonzero(every.done)
     columns: dict[str, Any] = {
-        "clicks": clicks[asked],
-        "state": np.where(every.skip, states.SKIPPED, states.ANSWERED)[asked],
-        "seconds": settings.seconds_per_mask,
+        "clicks": clicks[answered],
+        "state": np.where(every.skip, states.SKIPPED, states.ANSWERED)[answered],
     }
     if queries.unit == "region":
         columns |= {
-            "region": queries.region[asked],
-            "areas": questions.every_area().taken(asked),
-            "votes": votes[asked],
-            "seconds": clicks[asked] * np.float32(settings.seconds_per_click),
+            "region": queries.region[answered],
+            "areas": questions.every_area().taken(answered),
+            "votes": votes[answered],
+            "seconds": clicks[answered] * np.float32(existing(click).seconds_per_click),
         }
-    new = Answers.of(len(asked), classes, image=queries.image[asked], round=queries.round, **columns)
-    return Outcome(new, masks, int(every.unfinished.sum()))
+    else:
+        columns["seconds"] = existing(mask).seconds_per_mask
+    new = Answers.of(len(answered), classes, image=queries.image[answered], round=queries.round, **columns)
+    return Imported(new, masks, int(every.unfinished.sum()))
 
 
 def finished(counts: np.ndarray, classes: int, unit: str) -> Finished:
-    """Which queries have exact answers; counts (Q,256) as `Below.counted` has them."""
+    """Which queries have exact labels; counts (Q,256) of the topmost values, see `Below.counted`."""
     every, still_open, nothing = counts.sum(1), counts[:, OPEN], counts[:, UNPAINTED]
     done = (still_open == 0) & (nothing < every)
     skip = done & (counts[:, SKIP] + nothing == every)
-    if unit == "image":  # a mask shows something, or it is none
+    if unit == "image":  # a mask must contain a class
         done, skip = done & counts[:, :classes].any(1), np.zeros_like(skip)
     return Finished(done, skip, ~done & (still_open + nothing < every))
 
 
 def exact_mask(below: Below, seen: np.ndarray, done: np.ndarray, classes: int) -> np.ndarray | None:
-    """The labels (H,W) u8 in the queries that are ``done`` (Q,); None where they hold only void."""
+    """The labels (H,W) u8 in the queries that are ``done`` (Q,); None if they contain only void."""
     labelled = below.index[done[below.owner] & (seen.ravel()[below.index] < classes)]
     if not len(labelled):
         return None
@@ -239,10 +250,10 @@ def exact_mask(below: Below, seen: np.ndarray, done: np.ndarray, classes: int) -
     return mask
 
 
-def exact_clicks(questions: Questions, image: str, seen: np.ndarray, settings: ImportSettings) -> np.ndarray:
-    """(Q,) clicks of exact answers: those of a mask, or of the polygons that outline what is in a region."""
+def exact_clicks(questions: Questions, image: str, seen: np.ndarray, mask: MaskCost | None) -> np.ndarray:
+    """(Q,) clicks of exact labels: those of a mask, or of the polygons that outline the classes in a region."""
     if questions.regions is None:
-        return np.full(len(questions.rows[image]), settings.clicks_per_mask)
+        return np.full(len(questions.rows[image]), existing(mask).clicks_per_mask)
     wanted = questions.queries.region[questions.rows[image]] - np.int32(questions.regions.rows[image].start)
     known = np.where(seen < len(questions.classes), seen, np.uint8(VOID))
     return precise_clicks(known, questions.regions.labels(image), wanted, None)

@@ -1,4 +1,4 @@
-"""What every simulated annotator gives back, and what all of them share."""
+"""What all simulated answers share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ ORACLE, IN_ERROR = 0, 1
 
 @dataclass(frozen=True)
 class Answered:
-    """New answers, the exact labels (H,W) u8 per image that came with them, and what is worth counting."""
+    """New rows of the ledger, the exact labels (H,W) u8 per image that come with them, and counts for the header."""
 
     answers: Answers
     masks: dict[str, np.ndarray]
@@ -22,9 +22,9 @@ class Answered:
 
 
 def within_budget(clicks: np.ndarray, budget: int | None, stop: str = "reached") -> np.ndarray:
-    """(Q,) bool: the queries answered until ``budget`` clicks are reached or exceeded; the last one may overshoot.
+    """(Q,) bool: the queries answered until ``budget`` clicks are reached or exceeded; the last answer may overshoot.
 
-    clicks (Q,) in rank order.
+    clicks (Q,) in rank order; budget None: all. ``stop`` is "reached" or "exceeded".
     """
     if budget is None:
         return np.ones(len(clicks), dtype=bool)
@@ -33,5 +33,5 @@ def within_budget(clicks: np.ndarray, budget: int | None, stop: str = "reached")
 
 
 def states(labels: np.ndarray) -> np.ndarray:
-    """An answer that is void costs its click and labels nothing."""
+    """States (Q,) of answers with labels (Q,) u8: void costs its click and labels nothing."""
     return np.where(labels == VOID, ANSWERED_VOID, ANSWERED)

@@ -1,4 +1,4 @@
-"""Answers about whole images: their masks, their class, or the classes in them."""
+"""Simulated answers to queries of images: the mask, the class of the image, or all classes in it."""
 
 import numpy as np
 
@@ -10,32 +10,34 @@ from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.datasets.image_labels import classes_present, image_class
 from stages.pixels.void import VOID
-from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.annotate_simulate import ClickCost, ErrorSettings, MaskCost, PresenceSettings, StopSettings
 
 
-def mask_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:
-    """One row per image answered with its full mask."""
-    answered = within_budget(np.full(len(queries), settings.clicks_per_mask), settings.click_budget)
+def mask_answers(data: Dataset, queries: Queries, cost: MaskCost, click_budget: int | None) -> Answered:
+    """The full mask of each image."""
+    answered = within_budget(np.full(len(queries), cost.clicks_per_mask), click_budget)
     image = queries.image[answered]
     new = Answers.of(
         len(image),
         len(data.classes),
         image=image,
         round=queries.round,
-        clicks=settings.clicks_per_mask,
-        seconds=settings.seconds_per_mask,
+        clicks=cost.clicks_per_mask,
+        seconds=cost.seconds_per_mask,
     )
     return Answered(new, {queries.ids[index]: data.mask(queries.ids[index]) for index in image}, {})
 
 
-def class_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:
-    """The class of each image, a click each: as the dataset has it, else that of most pixels of its mask."""
+def class_answers(
+    data: Dataset, queries: Queries, click: ClickCost, errors: ErrorSettings, click_budget: int | None, seed: int
+) -> Answered:
+    """The class of each image, one click each: the dataset's own, otherwise that of most pixels of the mask."""
     images = rows_by_image(queries.image, queries.ids)
     truth = np.full(len(queries), VOID, dtype=np.uint8)
     for image, rows in images.items():
         truth[rows] = image_class(data, image)
-    labels, annotator = with_errors(truth, images, queries.round, len(data.image_level_classes), settings)
-    answered = within_budget(np.ones(len(queries)), settings.click_budget)
+    labels, annotator = with_errors(truth, images, queries.round, len(data.image_level_classes), errors, seed)
+    answered = within_budget(np.ones(len(queries)), click_budget)
     new = Answers.of(
         int(answered.sum()),
         len(data.classes),
@@ -43,20 +45,27 @@ def class_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -
         round=queries.round,
         label=labels[answered],
         state=states(labels[answered]),
-        seconds=settings.seconds_per_click,
+        seconds=click.seconds_per_click,
         annotator=annotator[answered],
         image_level=1,
     )
     return Answered(new, {}, {})
 
 
-def classes_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:
-    """All classes of each image, a click for each of them (spec als4gan.md 1.3, multi-label)."""
+def classes_answers(
+    data: Dataset,
+    queries: Queries,
+    click: ClickCost,
+    stop: StopSettings,
+    presence: PresenceSettings,
+    click_budget: int | None,
+) -> Answered:
+    """All classes in each image, one click per class (als4gan.md 1.3, multi-label)."""
     sets = np.zeros((len(queries), len(data.classes) + 1), dtype=np.uint8)
     for image, rows in rows_by_image(queries.image, queries.ids).items():
-        sets[rows, :-1] = classes_present(data.mask(image), len(data.classes), settings.presence_share)
-    clicks = np.maximum(sets.sum(1), 1).astype(np.float32)  # saying that there is none is a click too
-    answered = within_budget(clicks, settings.click_budget, settings.click_stop)
+        sets[rows, :-1] = classes_present(data.mask(image), len(data.classes), presence.presence_share)
+    clicks = np.maximum(sets.sum(1), 1).astype(np.float32)  # answering "none" is a click too
+    answered = within_budget(clicks, click_budget, stop.click_stop)
     new = Answers.of(
         int(answered.sum()),
         len(data.classes),
@@ -64,7 +73,7 @@ def classes_answers(data: Dataset, queries: Queries, settings: AnnotateSettings)
         round=queries.round,
         state=np.where(sets[answered].any(1), ANSWERED, ANSWERED_VOID),
         clicks=clicks[answered],
-        seconds=clicks[answered] * np.float32(settings.seconds_per_click),
+        seconds=clicks[answered] * np.float32(click.seconds_per_click),
         class_sets=sets[answered],
         image_level=1,
     )

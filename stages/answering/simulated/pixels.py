@@ -1,4 +1,4 @@
-"""Answers about pixels: their class."""
+"""Simulated answers to queries of pixels: the class."""
 
 import numpy as np
 
@@ -9,17 +9,19 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.pixels.void import VOID
-from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.annotate_simulate import ClickCost, ErrorSettings
 
 
-def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -> Answered:
-    """One class per queried pixel."""
+def pixel_answers(
+    data: Dataset, queries: Queries, click: ClickCost, errors: ErrorSettings, click_budget: int | None, seed: int
+) -> Answered:
+    """The class of each queried pixel, one click each."""
     labels = np.full(len(queries), VOID, dtype=np.uint8)
     images = rows_by_image(queries.image, queries.ids)
     for image, rows in images.items():
         labels[rows] = data.mask(image, queries.sizes[image])[queries.y[rows], queries.x[rows]]
-    labels, annotator = with_errors(labels, images, queries.round, len(data.classes), settings)
-    answered = within_budget(np.ones(len(queries)), settings.click_budget)
+    labels, annotator = with_errors(labels, images, queries.round, len(data.classes), errors, seed)
+    answered = within_budget(np.ones(len(queries)), click_budget)
     new = Answers.of(
         int(answered.sum()),
         len(data.classes),
@@ -29,7 +31,7 @@ def pixel_answers(data: Dataset, queries: Queries, settings: AnnotateSettings) -
         round=queries.round,
         label=labels[answered],
         state=states(labels[answered]),
-        seconds=settings.seconds_per_click,
+        seconds=click.seconds_per_click,
         annotator=annotator[answered],
     )
     return Answered(new, {}, {})

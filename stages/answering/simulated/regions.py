@@ -1,4 +1,4 @@
-"""Answers about regions: their dominant class, all their classes, or exact labels of their pixels."""
+"""Simulated answers to queries of regions: the dominant class, all classes, or exact labels of the pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,35 +19,41 @@ from stages.pixels.runs import Areas, areas_of, joined
 from stages.pixels.void import VOID
 from stages.regions.votes import achievable, dominant, label_precision, vote_all
 from stages.runtime.console import Progress
-from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.annotate_simulate import ClickCost, ErrorSettings, StopSettings, TrimSettings, VoidSettings
+from stages.settings.base import existing
 
 
 @dataclass(frozen=True)
 class Sight:
     """What an annotator sees of Q queried regions.
 
-    Their pixels, the true classes below (Q,C+1), where classes are named together the sets (Q,C+1) bool, and the clicks
-    of the answers (Q,). And what is worth counting: pixels asked before (Q,), the accuracy that all regions of these
-    images could reach, and where the vertices come from that exact answers cost.
+    Their pixels, the true classes of the pixels (Q,C+1), the class sets (Q,C+1) bool if those are queried, and the
+    clicks of the answers (Q,). For the header: pixels queried before (Q,), the accuracy that all regions of these
+    images could reach, and where the vertices come from that set the price of exact labels.
     """
 
     areas: Areas
     votes: np.ndarray
     class_sets: np.ndarray
     clicks: np.ndarray
-    asked_before: np.ndarray
+    queried_before: np.ndarray
     achievable_accuracy: float | None
     vertices: str | None
 
 
 def look_at_regions(
-    data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None, settings: AnnotateSettings
+    data: Dataset,
+    queries: Queries,
+    regions: Superpixels,
+    ledger: Annotations | None,
+    void: VoidSettings | None,
+    sight: TrimSettings | None,
 ) -> Sight:
-    """One pass over the images with queries."""
+    """One pass over the queried images; ``void`` and ``sight`` apply to class sets."""
     images, classes = rows_by_image(queries.image, queries.ids), len(data.classes)
     votes = np.zeros((len(queries), classes + 1), dtype=np.int32)
     class_sets = np.zeros((len(queries), classes + 1), dtype=bool)
-    clicks, asked_before = np.ones(len(queries), dtype=np.float32), np.zeros(len(queries), dtype=np.int64)
+    clicks, queried_before = np.ones(len(queries), dtype=np.float32), np.zeros(len(queries), dtype=np.int64)
     areas: list[Areas] = []
     origins: set[str] = set()
     right = pixels = 0
@@ -64,37 +70,50 @@ def look_at_regions(
                 origins.add("estimated from masks" if vertices is None else "polygon files")
                 clicks[rows] = precise_clicks(mask, labels, wanted, vertices)
             elif queries.answer == "class-set":
-                shown = evidence(mask, labels, int(labels.max()) + 1, classes, settings.trim)[wanted] > 0
-                shown[:, -1] &= settings.void_policy == "count"
-                class_sets[rows], clicks[rows] = shown, np.maximum(shown.sum(1), 1)  # saying "none" is a click too
-            if before is not None and image in before.sizes:
+                shown = evidence(mask, labels, int(labels.max()) + 1, classes, existing(sight).trim)[wanted] > 0
+                shown[:, -1] &= existing(void).void_policy == "count"
+                class_sets[rows], clicks[rows] = shown, np.maximum(shown.sum(1), 1)  # answering "none" is a click too
+            if ledger is not None and image in ledger.sizes:
                 index, owner = areas[-1].pixels(np.arange(len(rows)))
-                covered = before.queried_area(image).ravel()[index]
-                asked_before[rows] = np.bincount(owner[covered], minlength=len(rows))
+                covered = ledger.queried_area(image).ravel()[index]
+                queried_before[rows] = np.bincount(owner[covered], minlength=len(rows))
             best, known = achievable(every)
             right, pixels = right + best, pixels + known
             bar.advance(len(rows))
-    place = np.argsort(np.concatenate(list(images.values())))  # of each query among the areas, which go by image
+    place = np.argsort(
+        np.concatenate(list(images.values()))
+    )  # of each query among the areas, which are sorted by image
     return Sight(
         joined(areas).taken(place),
         votes,
         class_sets,
         clicks,
-        asked_before,
+        queried_before,
         right / pixels if pixels else None,
         " and ".join(sorted(origins)) or None,
     )
 
 
 def region_answers(
-    data: Dataset, queries: Queries, regions: Superpixels, before: Annotations | None, settings: AnnotateSettings
+    data: Dataset,
+    queries: Queries,
+    regions: Superpixels,
+    ledger: Annotations | None,
+    click: ClickCost,
+    stop: StopSettings,
+    errors: ErrorSettings | None,
+    void: VoidSettings | None,
+    sight: TrimSettings | None,
+    click_budget: int | None,
+    seed: int,
 ) -> Answered:
-    """What was asked of every queried region, until the click budget is spent.
+    """The answer to each queried region, until the click budget is spent.
 
-    The dominant class costs a click, every class of a set one, exact labels of all pixels those of polygons.
+    The dominant class costs a click, a class set one per class, exact labels the vertices of polygons. ``errors`` apply
+    to dominant classes, ``void`` to those and class sets, ``sight`` to class sets.
     """
-    seen = look_at_regions(data, queries, regions, before, settings)
-    answered = np.flatnonzero(within_budget(seen.clicks, settings.click_budget, settings.click_stop))
+    seen = look_at_regions(data, queries, regions, ledger, void, sight)
+    answered = np.flatnonzero(within_budget(seen.clicks, click_budget, stop.click_stop))
     areas, votes, clicks = seen.areas.taken(answered), seen.votes[answered], seen.clicks[answered]
     images = rows_by_image(queries.image[answered], queries.ids)
     class_sets = seen.class_sets[answered]
@@ -108,8 +127,8 @@ def region_answers(
         labels[alone] = class_sets[alone].argmax(1)
         state[~class_sets[:, :-1].any(1)] = ANSWERED_VOID
     else:
-        truth = dominant(votes, settings.void_policy)
-        labels, annotator = with_errors(truth, images, queries.round, len(data.classes), settings)
+        truth = dominant(votes, existing(void).void_policy)
+        labels, annotator = with_errors(truth, images, queries.round, len(data.classes), existing(errors), seed)
         state = states(labels)
     new = Answers.of(
         len(answered),
@@ -120,7 +139,7 @@ def region_answers(
         label=labels,
         state=state,
         clicks=clicks,
-        seconds=clicks * np.float32(settings.seconds_per_click),
+        seconds=clicks * np.float32(click.seconds_per_click),
         annotator=annotator,
         areas=areas,
         votes=votes,
@@ -128,7 +147,7 @@ def region_answers(
     )
     counts: dict[str, Any] = {
         "pixels": int(votes.sum(dtype=np.int64)),
-        "pixels_asked_before": int(seen.asked_before[answered].sum()),
+        "pixels_asked_before": int(seen.queried_before[answered].sum()),
         "achievable_accuracy": seen.achievable_accuracy,
         "label_precision": label_precision(votes, new.label),
         "unanswered": len(queries) - len(answered),
@@ -141,7 +160,7 @@ def region_answers(
 
 
 def exact_labels(data: Dataset, queries: Queries, images: dict[str, np.ndarray], areas: Areas) -> dict[str, np.ndarray]:
-    """Per image the true labels (H,W) u8 inside the areas, 255 elsewhere; ``images`` maps image to its areas."""
+    """True labels (H,W) u8 inside the areas, 255 elsewhere, per image; ``images`` maps image to its areas."""
     masks = {}
     for image, rows in images.items():
         index, _ = areas.pixels(rows)

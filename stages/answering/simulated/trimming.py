@@ -1,4 +1,4 @@
-"""What an annotator sees of a region: its inside, without the pixels that spill over an imperfect border."""
+"""What an annotator sees of a region: its inside, without pixels that spill over an imperfect border."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from stages.regions.votes import vote
 
 
 def inside(labels: np.ndarray, trim: int) -> np.ndarray:
-    """(H,W) bool: pixels away from every border between regions; labels (H,W) i32.
+    """(H,W) bool: pixels away from all borders between regions; labels (H,W) i32.
 
-    Both sides of a border and all within a square of side ``trim`` (odd) around them are out: 3 pixels on each side for
-    5 (spec multi_class_query.md 3). The image's edge is no border. 0: nothing is out.
+    Pixels on both sides of a border are out, with all in a square of side ``trim`` (odd) around them: 3 pixels on
+    each side for 5 (multi_class_query.md 3). The image's edge is no border. trim 0: nothing is out.
     """
     if trim == 0:
         return np.ones(labels.shape, dtype=bool)
@@ -33,7 +33,7 @@ def inside(labels: np.ndarray, trim: int) -> np.ndarray:
 def evidence(mask: np.ndarray, labels: np.ndarray, count: int, classes: int, trim: int) -> np.ndarray:
     """(count, C+1) i32 pixels of each class, void last, that an annotator sees in each region.
 
-    mask (H,W) u8, labels (H,W) i32, -1 = no region. A region too thin to have an inside is seen whole.
+    mask (H,W) u8, labels (H,W) i32, -1 = no region. A region too thin to have an inside is seen as a whole.
     """
     known = labels >= 0
     seen = known & inside(labels, trim)

@@ -148,7 +148,7 @@ def recorded(header: Header) -> StageSettings:
         return (model or StageSettings).load({}, offered=header.settings)
     except BadInput:
         values = {name: (type(value), value) for name, value in header.settings.items()}
-        return create_model("Recorded", __base__=StageSettings, **values)()  # type: ignore[call-overload, no-any-return]
+        return create_model("Recorded", __base__=StageSettings, **values)()  # type: ignore[call-overload]
 
 
 def same_evaluation(one: Iterable[Measured], other: Iterable[Measured]) -> bool:

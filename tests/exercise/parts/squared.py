@@ -14,6 +14,7 @@ class SquaredSettings(PartSettings):
 def squared(task, settings):
     """Learn one class per pixel by squared errors of the probabilities."""
     import torch.nn.functional as F
+
     from stages.training.learners.network import NetworkLearner
 
     class SquaredLearner(NetworkLearner):

@@ -1,31 +1,31 @@
-// The page of `alseg annotate`: shows a query, takes keys, and moves on once the server has saved the answer.
+// The page of `alseg annotate`: shows a query, reads keys, and moves on once the server has saved the answer.
 
 const $ = (id) => document.getElementById(id);
 
 const MOST_SCALE = 40; // screen pixels per pixel of the image
-const CONTEXT = 0.4; // of the image's shorter side is shown around a pixel ...
-const FEWEST_PIXELS = 96; // ... but no fewer pixels than these
-const REGION_MARGIN = 2.4; // times the region's box are shown around it
-const MARGIN = 0.25; // of the view may lie beyond the image, so that what is near its border stays near the middle
-const VEIL = 80; // of 255, over what is not the region
-const SMOOTH = 12; // enlarged more than so far the pixels themselves are shown
+const CONTEXT = 0.4; // share of the image's shorter side that is visible around a pixel ...
+const FEWEST_PIXELS = 96; // ... and the smallest number of pixels
+const REGION_MARGIN = 2.4; // size of the visible part, in sizes of the region's box
+const MARGIN = 0.25; // share of the view that may lie beyond the image, to keep what is near its border in the middle
+const VEIL = 80; // opacity over all that is not the region, of 255
+const SMOOTH = 12; // above this scale pixels are drawn as squares
 const RETRY = 1000; // milliseconds between attempts to reach the server
-const POLL = 1000; // milliseconds between looks whether a query came free
+const POLL = 1000; // milliseconds between checks whether a query is free
 const KEPT_IMAGES = 4;
 
 const CLIENT = sessionStorage.client ??= [...crypto.getRandomValues(new Uint8Array(16))]
   .map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-let session; // what the server told once
+let session; // sent by the server at the start
 let annotator;
-let shown = null; // what the server told of the present query: question, revision, answer, ahead, progress
+let shown = null; // the current situation: question, revision, answer, ahead, progress
 let picture = null; // the image of the question
 let marks = null; // the region's outline and the veil over the rest
-let mask = null; // of the file that was brought: its digest and its picture
+let mask = null; // the uploaded file: its digest and its picture
 let chosen = new Set(); // class numbers toggled; VOID for void
-let busy = true; // keys wait while an answer is on its way
+let busy = true; // keys do nothing while an answer is being sent
 let hidden = false; // whether the marks are
-let seen = { since: 0, before: 0 }; // how long the query was looked at
+let seen = { since: 0, before: 0 }; // how long the query was visible
 let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // the point of the image in the middle, and zoom times fit is the scale
 let drawing = false;
 
@@ -40,7 +40,7 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 
 class Lost extends Error {}
 
-/** Sends a request until the server takes it; a sentence stands over the image meanwhile. */
+/** Sends a request until the server responds; until then a notice is shown over the image. */
 async function request(path, body) {
   const isFile = body instanceof Blob;
   const options = body === undefined ? {} : {
@@ -56,22 +56,22 @@ async function request(path, body) {
       try {
         content = text ? JSON.parse(text) : {};
       } catch {
-        content = { told: text };
+        content = { message: text };
       }
       if (attempt > 1) notice("");
       return { status: response.status, content };
     } catch {
       if (["complete", "ending"].includes(document.body.dataset.state)) throw new Lost();
       notice(
-        "The server does not answer, so this is not saved yet; trying again. If it was ended, start the same command " +
-        "again and open the address that it prints: everything before is safe.",
+        "The server does not respond, so your last action is not saved yet. Retrying. If the server was stopped, run the " +
+        "same command again and open the address that it prints; all earlier answers are saved.",
       );
       await pause(RETRY);
     }
   }
 }
 
-/** Does something that leads to the next query. */
+/** Sends something that leads to the next query. */
 async function act(path, body) {
   if (busy) return;
   setBusy(true);
@@ -90,14 +90,14 @@ async function act(path, body) {
   } else if (status === 403) {
     refusal(status, content);
   } else {
-    notice(content.told || `The server refused this (${status}).`);
+    notice(content.message || `The server refused this (${status}).`);
     setBusy(false);
     if (!shown && status === 422) askName();
   }
 }
 
-function refusal(status, { told }) {
-  cover(status === 403 ? "This address is not valid any more" : "The server is in trouble", told);
+function refusal(status, { message }) {
+  cover(status === 403 ? "This address is no longer valid" : "The server failed", message);
 }
 
 function setBusy(value) {
@@ -124,7 +124,7 @@ async function start() {
   return act("next", { annotator });
 }
 
-/** The name is kept in the address, the token is not: the browser has it as a cookie by now. */
+/** Keeps the name in the address, but not the token, which the browser has as a cookie by now. */
 function rename(name) {
   annotator = name;
   sessionStorage.annotator = name;
@@ -139,7 +139,7 @@ async function show(situation) {
   chosen = new Set(situation.answer?.classes ?? []);
   if (situation.answer?.void) chosen.add(VOID);
   tellProgress();
-  notice(situation.told);
+  notice(situation.message);
   document.body.dataset.state = situation.state;
   const { question } = situation;
   markChosen();
@@ -151,7 +151,7 @@ async function show(situation) {
   if (session.masks) await askForMask(question, situation.answer);
   if (!session.masks) {
     $("mode").textContent = situation.answer
-      ? `Your earlier answer: ${nameOf(situation.answer)}. A key changes it, Enter keeps it.` : "";
+      ? `Your earlier answer: ${nameOf(situation.answer)}. Press a key to change it, Enter to keep it.` : "";
   }
   $("caption").textContent = captionOf(question);
   lookAtQuestion();
@@ -163,14 +163,14 @@ async function show(situation) {
   return undefined;
 }
 
-/** An image that cannot be shown can only be put off. */
+/** A query whose image cannot be shown can only be moved to the end. */
 async function withoutPicture({ image, query }) {
   pictures.delete(image);
   const { content } = await request(`image/${query}`);
   view2d.clearRect(0, 0, $("view").width, $("view").height);
   $("overview").hidden = true;
   $("caption").textContent = image;
-  notice(`The image cannot be shown. ${content.told ?? ""} Put it off with ${session.keys.later}, or reload the page.`);
+  notice(`Cannot show the image. ${content.message ?? ""} Press ${session.keys.later} to answer later, or reload the page.`);
   setBusy(false);
 }
 
@@ -183,8 +183,8 @@ function captionOf(question) {
 
 async function waitForOthers() {
   cover(
-    "Nothing left for you right now",
-    `${leftOver()} being answered by ${shown.progress.others.join(", ") || "others"}. What they leave comes here.`,
+    "No query is free right now",
+    `${leftOver()} being answered by ${shown.progress.others.join(", ") || "others"}. Queries they leave appear here.`,
   );
   await pause(POLL);
   if (document.body.dataset.state !== "waiting") return;
@@ -197,20 +197,20 @@ function leftOver() {
   return left === 1 ? "One query is" : `${left} queries are`;
 }
 
-/** All is answered, or somebody ended it: the ledger is being written. */
+/** All queries are answered, or somebody finished early: the ledger is being written. */
 async function waitForEnd() {
   if (shown?.state === "complete") {
     const { undo } = session.keys;
     const seconds = Math.round(shown.grace);
     cover(
       `All ${shown.progress.all} queries are answered`,
-      seconds ? `The ledger is written in ${seconds} seconds. Enter writes it now, ${undo} changes the last answer.`
+      seconds ? `The ledger is written in ${seconds} seconds. Press Enter to write it now, ${undo} to change the last answer.`
         : "The ledger is being written.",
     );
     document.body.dataset.state = "complete";
   } else {
     document.body.dataset.state = "ending";
-    cover("The answering has ended", "The ledger is being written.");
+    cover("Answering has ended", "The ledger is being written.");
   }
   setBusy(false);
   const mine = shown;
@@ -220,14 +220,14 @@ async function waitForEnd() {
       if (shown !== mine) return; // an answer is being changed
       if (status !== 200 || content.state === "ended") {
         document.body.dataset.state = "ended";
-        cover("The answering has ended", `${content.told} You can close this window.`);
+        cover("Answering has ended", `${content.message} You can close this window.`);
         return;
       }
     }
   } catch {
     if (shown !== mine) return;
     document.body.dataset.state = "ended";
-    cover("The answering has ended", "The server is gone; the terminal says whether the ledger is written.");
+    cover("Answering has ended", "The server has stopped. The terminal says whether the ledger is written.");
   }
 }
 
@@ -237,7 +237,7 @@ function answer(given) {
   const seconds = (seen.before + performance.now() - seen.since) / 1000;
   $("last").replaceChildren("Last answer: ", bold(nameOf({ classes: [], ...given })));
   return act("answer", {
-    annotator, revision, given: { query, image, y, x, region, classes: [], ...given, seconds, annotator },
+    annotator, revision, answer: { query, image, y, x, region, classes: [], ...given, seconds, annotator },
   });
 }
 
@@ -288,7 +288,7 @@ function listClasses() {
   $("files").hidden = !session.masks;
   document.body.classList.toggle("masks", session.masks);
   if (session.sets || session.masks) {
-    $("commands").prepend(choice("Enter", session.masks ? "choose a file" : "take these classes", confirm));
+    $("commands").prepend(choice("Enter", session.masks ? "choose a file" : "use these classes", confirm));
     $("commands").firstElementChild.className = "wide";
   } else keys.set("Enter", confirm);
   keys.set("+", () => zoom(1.25)).set("=", () => zoom(1.25)).set("-", () => zoom(0.8));
@@ -383,12 +383,12 @@ function markChosen() {
   }
 }
 
-/** Enter: takes the set, keeps an earlier answer, or ends the wait for the ledger. */
+/** Enter: sends the set, keeps an earlier answer, or writes the ledger at once. */
 function confirm() {
   if (document.body.dataset.state === "complete") return finish();
   if (session.masks) return takeMask();
   if (session.sets && (chosen.size || !shown.answer)) {
-    if (!chosen.size) return notice("Choose at least one class, or void, or don’t know.");
+    if (!chosen.size) return notice("Choose at least one class, void or “don’t know”.");
     const classes = [...chosen].filter((label) => label !== VOID).sort((one, other) => one - other);
     const given = { classes, void: chosen.has(VOID) };
     if (!shown.answer || nameOf(given) !== nameOf(shown.answer)) return answer(given);
@@ -405,7 +405,7 @@ function undoLast() {
   return act("undo", { annotator, query: shown.question?.query ?? null });
 }
 
-/** Whether a key counts now: all of them when a query is shown, few when all is answered. */
+/** Whether a key does something now: all do while a query is shown, few when all queries are answered. */
 function mayAct(key) {
   if (busy) return false;
   if (document.body.dataset.state === "open") {
@@ -424,7 +424,7 @@ function listed(key) {
 document.addEventListener("keydown", (event) => {
   const shortcut = (event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph");
   if (shortcut || event.isComposing || document.querySelector("dialog[open]")) return;
-  if (event.target instanceof HTMLButtonElement && ["Enter", " "].includes(event.key)) return; // it presses the button
+  if (event.target instanceof HTMLButtonElement && ["Enter", " "].includes(event.key)) return; // the key presses the button
   if (event.key === " ") {
     event.preventDefault();
     if (!hidden) hideMarks(true);
@@ -434,7 +434,7 @@ document.addEventListener("keydown", (event) => {
   if (!keys.has(key)) return;
   event.preventDefault();
   const moves = ["+", "=", "-"].includes(key) || key.startsWith("Arrow");
-  if (event.repeat && !moves) return; // a key held down is one answer, not many
+  if (event.repeat && !moves) return; // holding a key down is one answer, not many
   if (mayAct(key)) {
     notice("");
     keys.get(key)();
@@ -452,28 +452,28 @@ function hideMarks(value) {
   draw();
 }
 
-// --- masks that were painted elsewhere --------------------------------------------------------------------------------
+// --- masks painted in other tools -------------------------------------------------------------------------------------
 
 async function askForMask({ image, query }, earlier) {
   const name = `${image.split("/").pop()}.png`;
   Object.assign($("save"), { href: `image/${query}`, download: name });
   if (earlier?.mask) await showMask(query, earlier.mask);
-  tellOfMask(mask ? "Your earlier answer: this mask. Enter keeps it, another file replaces it."
-    : "Paint the image with another tool. The mask is a PNG of the same size with the numbers or the colours of the "
-      + "classes; choose it, or drop it on the image.");
+  tellOfMask(mask ? "Your earlier answer: this mask. Press Enter to keep it, or choose another file."
+    : "Paint the image in another tool. The mask must be a PNG of the same size with the numbers or the colours of the "
+      + "classes. Choose the file, or drop it on the image.");
 }
 
-function tellOfMask(told) {
-  $("mode").textContent = told;
-  document.querySelector("#commands .wide .name").textContent = mask ? "take this mask" : "choose a file";
+function tellOfMask(text) {
+  $("mode").textContent = text;
+  document.querySelector("#commands .wide .name").textContent = mask ? "use this mask" : "choose a file";
 }
 
-/** Lays the mask over the image; it is no answer yet. */
+/** Shows the mask over the image; it is no answer yet. */
 async function showMask(query, digest) {
   mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`).catch(() => null) };
 }
 
-/** Sends a file to be looked at. */
+/** Uploads a file and shows it. */
 async function bring(file) {
   if (busy || !file || !session.masks || !shown?.question) return;
   const { query } = shown.question;
@@ -482,10 +482,10 @@ async function bring(file) {
   const { status, content } = await request(`mask/${query}`, file);
   if (status === 200) {
     await showMask(query, content.mask);
-    tellOfMask(`${content.shown}. Enter takes this mask, another file replaces it.`);
+    tellOfMask(`${content.shown}. Press Enter to use this mask, or choose another file.`);
     draw();
   } else {
-    notice(status === 413 ? "The file is too large for a mask." : content.told || `The server refused this (${status}).`);
+    notice(status === 413 ? "The file is too large for a mask. Choose another file." : content.message || `The server refused this (${status}).`);
   }
   setBusy(false);
 }
@@ -513,7 +513,7 @@ for (const kind of ["dragover", "drop"]) {
   });
 }
 
-// --- time: only what was looked at counts ----------------------------------------------------------------------------
+// --- time: only while the page is visible ----------------------------------------------------------------------------
 
 document.addEventListener("visibilitychange", () => {
   const now = performance.now();
@@ -537,7 +537,7 @@ $("name-dialog").addEventListener("submit", async (event) => {
   const name = $("name").value.trim();
   if (event.submitter.value !== "ok" || !name || name === annotator) return;
   rename(name);
-  if (busy && shown?.question) return; // an answer is on its way, and the next query comes under the new name
+  if (busy && shown?.question) return; // an answer is being sent, and the next request uses the new name
   if (["open", "waiting", "loading"].includes(document.body.dataset.state)) {
     setBusy(false);
     await act("next", { annotator });
@@ -549,9 +549,9 @@ $("finish").addEventListener("click", () => {
   const { answered, all, others } = shown.progress;
   const parts = [`${answered} of ${all} queries are answered.`];
   if (answered < all) {
-    parts.push("The others stay open: the ledger is written without them, and a later round may ask them again.");
+    parts.push("The ledger is written without the others, and a later round may query them again.");
   }
-  if (others.length) parts.push(`${others.join(", ")} would be interrupted.`);
+  if (others.length) parts.push(`This interrupts ${others.join(", ")}.`);
   $("finish-text").textContent = parts.join(" ");
   $("finish-dialog").showModal();
 });
@@ -577,19 +577,19 @@ async function finish() {
       return;
     }
     document.body.dataset.state = before;
-    notice(content.told);
+    notice(content.message);
     setBusy(false);
   } catch {
     await waitForEnd();
   }
 }
 
-// What this page shows is free for others at once.
+// Frees the query of this page for others at once.
 window.addEventListener("pagehide", () => {
   navigator.sendBeacon("leave", new Blob([JSON.stringify({ client: CLIENT })], { type: "application/json" }));
 });
 
-// --- what is on the screen -------------------------------------------------------------------------------------------
+// --- drawing --------------------------------------------------------------------------------------------------------
 
 function cover(title, text = "") {
   const heading = document.createElement("h2");

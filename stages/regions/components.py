@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components as csgraph_components
 
 WIDEST_TABLE = 1 << 26  # ids up to here are looked up in a table (64 MB at most); sparser ones are sorted
 
@@ -26,7 +26,7 @@ def compact(labels: np.ndarray) -> np.ndarray:
     return ids_below[np.where(inside, labels, -1)]
 
 
-def connected_parts(labels: np.ndarray, connectivity: int) -> np.ndarray:
+def connected_components(labels: np.ndarray, connectivity: int) -> np.ndarray:
     """Every connected part of equal non-negative values with an id of its own: (H,W) int -> (H,W) int32.
 
     ``connectivity`` is 4 or 8. Ids are 0..K-1 in row-major order of the parts' first pixels; negatives become -1.
@@ -49,7 +49,7 @@ def connected_parts(labels: np.ndarray, connectivity: int) -> np.ndarray:
     pairs = [touching_runs(labels, runs, starts, upper, lower) for upper, lower in shifts]
     above, below = (np.concatenate(side) for side in zip(*pairs, strict=True))
     graph = coo_array((np.ones(len(above), dtype=bool), (above, below)), shape=(len(values), len(values)))
-    _, of_run = connected_components(graph, directed=False)
+    _, of_run = csgraph_components(graph, directed=False)
 
     # The order in which scipy numbers components is not documented: number them by their first run.
     of_run = np.where(values >= 0, of_run, -1)

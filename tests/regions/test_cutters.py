@@ -6,20 +6,14 @@ import types
 import numpy as np
 import pytest
 
-from stages.regions import segmentation
-from stages.regions.parts import connected_parts
-from stages.regions.segmentation import (
-    equalised,
-    fitting_blocks,
-    grid,
-    oracle,
-    requested,
-    require_ximgproc,
-    seeds_blocks,
-    segment,
-)
+from stages.regions.components import connected_components
+from stages.regions.cut import cut
+from stages.regions.cutters import CountSettings
+from stages.regions.cutters.grid import grid
+from stages.regions.cutters.oracle import oracle
+from stages.regions.cutters.seeds import equalised, fitting_blocks, seeds_blocks
+from stages.regions.opencv import require_ximgproc
 from stages.runtime.errors import BadInput
-from stages.settings.extract_superpixels import ExtractSettings
 
 METHODS = ["seeds", "slic", "lsc", "grid"]
 COLOURS = ["lab", "hsv", "equalised-hsv"]
@@ -40,9 +34,9 @@ def opencv_slots(height: int, width: int, count: int, levels: int) -> int:
     return machine.getNumberOfSuperpixels()
 
 
-def cut_or_refusal(image: np.ndarray, settings: ExtractSettings) -> tuple[np.ndarray | None, str]:
+def cut_or_refusal(image: np.ndarray, method: str, **own: object) -> tuple[np.ndarray | None, str]:
     try:
-        return segment(image, settings), ""
+        return cut(image, method, **own), ""
     except BadInput as error:
         return None, str(error)
 
@@ -108,15 +102,14 @@ def test_levels_by_default_come_closest_to_the_count_with_blocks_of_two_pixels()
 @pytest.mark.parametrize("split", [False, True])
 def test_every_pixel_has_one_id_and_every_id_occurs(method, split):
     image = patches(96, 131)
-    settings = ExtractSettings(method=method, count=48, split_parts=split)
-    labels = segment(image, settings)
+    labels = cut(image, method, split, count=48)
     assert labels.dtype == np.int32
     assert labels.shape == (96, 131)
     np.testing.assert_array_equal(np.unique(labels), np.arange(labels.max() + 1))
     assert 12 <= labels.max() + 1 <= 150
-    np.testing.assert_array_equal(segment(image.copy(), settings), labels)
+    np.testing.assert_array_equal(cut(image.copy(), method, split, count=48), labels)
     if split:
-        np.testing.assert_array_equal(connected_parts(labels, 4), labels)
+        np.testing.assert_array_equal(connected_components(labels, 4), labels)
 
 
 @pytest.mark.parametrize("method", ["seeds", "slic", "lsc"])
@@ -124,7 +117,7 @@ def test_regions_follow_the_colours(method):
     """Two flat halves whose border lies on no grid: no region of seeds, slic or lsc has much of both."""
     image = np.full((64, 64, 3), (200, 40, 40), dtype=np.uint8)
     image[:, 27:] = (40, 60, 180)
-    labels = segment(image, ExtractSettings(method=method, count=16))
+    labels = cut(image, method, count=16)
     right = np.bincount(labels.ravel(), weights=(np.arange(64) >= 27)[None].repeat(64, 0).ravel())
     size = np.bincount(labels.ravel())
     assert np.minimum(right, size - right).sum() < 64 * 64 * 0.02
@@ -133,7 +126,7 @@ def test_regions_follow_the_colours(method):
 @pytest.mark.parametrize("colour", COLOURS)
 def test_every_colour_space_gives_regions_of_its_own(colour):
     image = patches(96, 131)
-    maps = {each: segment(image, ExtractSettings(colour=each, count=48, bins=5)) for each in COLOURS}
+    maps = {each: cut(image, "seeds", colour=each, count=48, bins=5) for each in COLOURS}
     others = [maps[each] for each in COLOURS if each != colour]
     assert all((maps[colour] != other).any() for other in others)
 
@@ -142,7 +135,7 @@ def test_published_chain_ignores_the_hue_and_the_default_does_not():
     """Hues of 90 and 210 degrees at equal saturation and value, beyond the first degree where SEEDS still bins it."""
     image = np.full((64, 64, 3), (120, 200, 40), dtype=np.uint8)
     image[:, 27:] = (40, 120, 200)
-    border = {each: segment(image, ExtractSettings(colour=each, count=16)) for each in COLOURS}
+    border = {each: cut(image, "seeds", colour=each, count=16) for each in COLOURS}
     on_border = {each: (labels[:, 26] != labels[:, 27]).mean() for each, labels in border.items()}
     assert on_border["lab"] > 0.9
     assert on_border["hsv"] > 0.9
@@ -159,8 +152,8 @@ def test_equalisation_is_joint_over_the_channels():
 def test_tiny_images_are_cut_or_refused(method, size):
     """A crash of OpenCV would end this very process."""
     for count in (1, 4, 10, size[0] * size[1], 5000):
-        for levels in (None, 2, 5) if method == "seeds" else (None,):
-            labels, refusal = cut_or_refusal(patches(*size), ExtractSettings(method=method, count=count, levels=levels))
+        for own in ({"levels": None}, {"levels": 2}, {"levels": 5}) if method == "seeds" else ({},):
+            labels, refusal = cut_or_refusal(patches(*size), method, count=count, **own)
             if labels is None:
                 assert method != "grid"
                 assert "--method grid" in refusal
@@ -171,23 +164,23 @@ def test_tiny_images_are_cut_or_refused(method, size):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ordinary_small_images_are_not_refused(method):
-    assert segment(patches(64, 48), ExtractSettings(method=method, count=12)).max() > 0
+    assert cut(patches(64, 48), method, count=12).max() > 0
 
 
 def test_histograms_beyond_what_opencv_addresses_are_refused():
     with pytest.raises(BadInput, match="--bins"):
-        segment(np.zeros((1024, 2048, 3), dtype=np.uint8), ExtractSettings(count=8192, levels=5, bins=32))
+        cut(np.zeros((1024, 2048, 3), dtype=np.uint8), "seeds", count=8192, levels=5, bins=32)
 
 
 def test_count_follows_the_size_when_pixels_per_region_are_given():
-    settings = ExtractSettings(region_pixels=1024)
-    assert requested(375, 500, settings) == 183
-    assert requested(10, 10, settings) == 1
-    assert requested(375, 500, ExtractSettings(count=77)) == 77
+    settings = CountSettings(region_pixels=1024)
+    assert settings.number(375, 500) == 183
+    assert settings.number(10, 10) == 1
+    assert CountSettings(count=77).number(375, 500) == 77
 
 
 def test_grid_of_the_specification_has_2048_boxes():
-    labels = segment(np.zeros((1024, 2048, 3), dtype=np.uint8), ExtractSettings(method="grid", region_pixels=1024))
+    labels = cut(np.zeros((1024, 2048, 3), dtype=np.uint8), "grid", region_pixels=1024)
     assert labels.max() + 1 == 2048
     assert (np.bincount(labels.ravel()) == 1024).all()
     assert labels[31, 31] == 0
@@ -196,32 +189,33 @@ def test_grid_of_the_specification_has_2048_boxes():
 
 
 def test_grid_clips_at_the_edges():
-    np.testing.assert_array_equal(grid(3, 5, 4), [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]])
+    labels = grid(np.zeros((3, 5, 3), np.uint8), CountSettings(region_pixels=4))
+    np.testing.assert_array_equal(labels, [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]])
 
 
 def test_oracle_keeps_a_class_inside_another_and_leaves_void_out():
     mask = np.full((8, 9), 23, dtype=np.uint8)
     mask[2:5, 3:6] = 20
-    labels = oracle(mask)
+    labels = oracle(mask, None)
     np.testing.assert_array_equal(labels, (mask == 20).astype(int))  # adaptive_superpixel.md, check 21
     mask[:, 0] = 255
-    assert (oracle(mask)[:, 0] == -1).all()
-    assert oracle(mask).max() == 1
+    assert (oracle(mask, None)[:, 0] == -1).all()
+    assert oracle(mask, None).max() == 1
 
 
 def test_oracle_joins_over_corners():
-    np.testing.assert_array_equal(oracle(np.array([[1, 0], [0, 1]], dtype=np.uint8)), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(oracle(np.array([[1, 0], [0, 1]], dtype=np.uint8), None), [[0, 1], [1, 0]])
 
 
 @pytest.mark.parametrize("installed", [None, types.SimpleNamespace(__version__="4.0")])
 def test_opencv_without_its_contributed_modules_is_named_with_the_remedy(monkeypatch, installed):
     monkeypatch.setitem(sys.modules, "cv2", installed)
-    with pytest.raises(BadInput, match="install opencv-contrib-python-headless"):
-        segmentation.require_ximgproc()
+    with pytest.raises(BadInput, match="Install opencv-contrib-python-headless"):
+        require_ximgproc()
 
 
 def test_threads_of_opencv_are_left_as_they_were():
     cv2 = require_ximgproc()
     before = cv2.getNumThreads()
-    segment(patches(40, 40), ExtractSettings(method="slic", count=9))
+    cut(patches(40, 40), "slic", count=9)
     assert cv2.getNumThreads() == before

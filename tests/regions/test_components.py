@@ -1,4 +1,4 @@
-"""Ids without gaps and connected parts, against a flood fill that is slow and obvious."""
+"""Ids without gaps and connected components, against a flood fill that is slow and obvious."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from stages.regions.parts import compact, connected_parts
+from stages.regions.components import compact, connected_components
 
 FOUR = [(0, 1), (0, -1), (1, 0), (-1, 0)]
 EIGHT = [*FOUR, (1, 1), (1, -1), (-1, 1), (-1, -1)]
@@ -40,25 +40,25 @@ def flood(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
 @pytest.mark.parametrize(("connectivity", "steps"), [(4, FOUR), (8, EIGHT)])
 @given(labels=maps(-1, 2))
 @settings(max_examples=150, deadline=None)
-def test_parts_are_those_of_a_flood_fill(connectivity, steps, labels):
-    found = connected_parts(labels, connectivity)
+def test_components_are_those_of_a_flood_fill(connectivity, steps, labels):
+    found = connected_components(labels, connectivity)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, flood(labels, steps))
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
-def test_parts_of_a_large_noise_agree_with_scipy(connectivity):
+def test_components_of_a_large_noise_agree_with_scipy(connectivity):
     from scipy.ndimage import label
 
     mask = np.random.default_rng(0).integers(0, 2, (211, 307))
     footprint = np.ones((3, 3)) if connectivity == 8 else None
     expected = label(mask, footprint)[0] - 1
-    np.testing.assert_array_equal(connected_parts(np.where(mask > 0, 7, -1), connectivity), expected)
+    np.testing.assert_array_equal(connected_components(np.where(mask > 0, 7, -1), connectivity), expected)
 
 
-def test_parts_refuse_other_connectivities():
+def test_components_refuse_other_connectivities():
     with pytest.raises(ValueError, match="4 or 8"):
-        connected_parts(np.zeros((2, 2), dtype=int), 6)
+        connected_components(np.zeros((2, 2), dtype=int), 6)
 
 
 @given(labels=maps(-3, 9))
@@ -85,10 +85,10 @@ def test_compact_takes_ids_too_large_for_a_table():
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
 def test_empty_maps_stay_empty(shape):
     empty = np.zeros(shape, dtype=np.int32)
-    assert compact(empty).shape == connected_parts(empty, 8).shape == shape
+    assert compact(empty).shape == connected_components(empty, 8).shape == shape
 
 
 def test_maps_without_a_region_stay_without():
     nothing = np.full((3, 4), -2)
     assert (compact(nothing) == -1).all()
-    assert (connected_parts(nothing, 4) == -1).all()
+    assert (connected_components(nothing, 4) == -1).all()
