@@ -33,8 +33,8 @@ class Condition:
         return (comparable(value) in map(comparable, self.values)) != self.negated
 
     def __str__(self) -> str:
-        name = self.chooser.replace("_", "-")
-        return f"every {name} but {', '.join(self.values)}" if self.negated else f"{name} {', '.join(self.values)}"
+        name, values = self.chooser.replace("_", "-"), ", ".join(map(typed, self.values))
+        return f"every {name} but {values}" if self.negated else f"{name} {values}"
 
 
 class Not(tuple[str, ...]):
@@ -51,6 +51,11 @@ def comparable(value: Any) -> str:
         return str(float(text))
     except ValueError:
         return text
+
+
+def typed(value: Any) -> str:
+    """A chooser's value as it is typed."""
+    return "none" if value in (None, "None") else str(value)
 
 
 @dataclass(frozen=True)
@@ -355,7 +360,7 @@ def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
     """Why a setting does not apply, and what it is for."""
     broken = [
         [
-            f"{condition.chooser.replace('_', '-')} {known[condition.chooser]}"
+            f"{condition.chooser.replace('_', '-')} {typed(known[condition.chooser])}"
             for condition in conditions
             if condition.chooser in known and not condition.holds(known[condition.chooser])
         ]

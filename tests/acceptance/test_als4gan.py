@@ -129,7 +129,8 @@ def chain(folder, dataset, rounds=ROUNDS, **own):
     """The recipe stage by stage; every artifact by its name. ``own`` are settings of the scores."""
     made, ledger, classifier = {}, None, None
     for number in range(rounds):
-        scored, chosen = settings_of("scores", number, **own), settings_of("queries", number, **SHARES)
+        by_network = own if number else {}  # round 0 is random
+        scored, chosen = settings_of("scores", number, **by_network), settings_of("queries", number, **SHARES)
         scores = score.run(dataset, folder / f"scores{number}.h5", scored, classifier)
         queries = select.run(dataset, scores, folder / f"queries{number}.h5", chosen, ledger)
         answers = settings_of("annotations", number)
@@ -283,11 +284,12 @@ def test_check_6_the_seed_set_counts_if_asked_for_and_a_spent_budget_is_refused(
 
 def test_check_6_the_random_arm_has_the_same_budget(world, tmp_path):
     chosen = settings_of("queries", recipe="s4gan-random")
-    assert (chosen.rule, chosen.image_answer, chosen.seed_share) == ("uniform", "mask", None)
+    flat = chosen.settled("scores", unit="image").flat()
+    assert (flat["rule"], flat["image_answer"], flat["seed_share"]) == ("uniform", "mask", None)
     found = set()
     for seed in (0, 1):
         scores = score.run(world["dataset"], tmp_path / f"s{seed}.h5", settings_of("scores", recipe="s4gan-random"))
-        asked = chosen.model_copy(update={"seed": seed})
+        asked = settings_of("queries", recipe="s4gan-random", seed=seed)
         queries = select.run(world["dataset"], scores, tmp_path / f"q{seed}.h5", asked)
         assert len(set(names(queries))) == len(Queries(queries)) == BUDGET
         found.add(frozenset(names(queries)))

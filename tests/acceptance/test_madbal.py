@@ -331,14 +331,9 @@ def pixel_scores(world):
     """Maps of the scores of rounds 1 and 2: the same models, asked for pixels."""
     found = {}
     for number in range(1, ROUNDS):
-        values = settings_of("scores", number).model_dump() | {
-            "unit": "pixel",
-            "grid_scale": 0.5,
-            "best_pixel": False,
-            "class_balance": "none",
-        }
+        of_pixels = changed(settings_of("scores", number), {"unit": "pixel", "grid_scale": 0.5})
         output, model = world["folder"] / f"pixels{number}.h5", world[f"support{number - 1}"]
-        found[number] = Scores(score.run(world["dataset"], output, ScoreSettings(**values), model))
+        found[number] = Scores(score.run(world["dataset"], output, of_pixels, model))
     return found
 
 
@@ -520,7 +515,7 @@ def test_check_14_same_seed_same_queries_for_any_batch_and_workers(world, tmp_pa
     dataset = world["dataset"]
     base, clusters = parts(tmp_path, dataset, workers=2)
     made = {"base": base, "clusters": clusters}
-    made["scores0"], made["queries0"] = asked(tmp_path, dataset, base, batch=1)
+    made["scores0"], made["queries0"] = asked(tmp_path, dataset, base)
     answers = settings_of("annotations")
     ledger = annotate_simulate.run(dataset, made["queries0"], tmp_path / "ledger0.h5", answers)
     made["model0"], made["support0"] = trained(tmp_path, dataset, ledger, 0, workers=1)
@@ -916,8 +911,8 @@ def refused(world, tmp_path, what):
 @pytest.mark.parametrize(
     "what, remedy",
     [
-        ("no support heads for maturity", "train them with --objective support"),
-        ("no support heads for lossiness", "train them with --objective support"),
+        ("no support heads for maturity", "Train them with --objective support"),
+        ("no support heads for lossiness", "Train them with --objective support"),
         ("no clusters for the balance", "--class-balance cluster requires --clusters"),
         ("clusters of other regions", "made from another superpixels"),
         ("clusters without a prediction", "--clusters has nothing to count. Omit it"),
@@ -928,7 +923,7 @@ def refused(world, tmp_path, what):
         ("scores without the ledger", "Score with the same --annotations"),
         ("scores with a ledger that is not given", "Pass the same --annotations to select"),
         ("scores with another ledger", "made from another annotations"),
-        ("scores of pixels", "answer does not apply to unit pixel; it is for unit region"),
+        ("scores of pixels", r"Rule clusters serves regions, and .* has pixels\. Use pool, power"),
         ("support without a model", "give --model"),
         ("support without the best weights", "use last"),
         ("the same regions without superpixels", "give --superpixels"),

@@ -308,7 +308,7 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         (("train", "d.h5", "ia0.h5", *LEARN, "--model", "m.safetensors", *OUT_MODEL), "a model of the same kind"),
         (("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL), "of the same kind"),
         ((*AGAIN, "--annotations", "ia2.h5"), "The budget of 3 images is spent"),
-        ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "The budget of 3 images is spent"),
+        ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "query-share does not apply to seed-share none"),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"), "is1.h5 has no features of images. Score with"),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "reverse"), "rule"),
         ((*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"), "Set --image-answer mask"),
