@@ -1186,7 +1186,7 @@ def refused(world, tmp_path, what):
         ("clusters of images", r"Rule clusters serves regions, and .* has images\. Use answered, k-centre, pool"),
         ("an objective without its architecture", "set an architecture that predicts classes of images"),
         ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
-        ("a classifier of masks", "ask for them with --image-answer class"),
+        ("a classifier of masks", "Query them with --image-answer class"),
         ("masks of classes", "has no full masks, which objective adversarial learns from"),
         ("labels of classes", "has no labels"),
         ("no image without a mask", "Set --objective labels"),

@@ -929,7 +929,7 @@ def refused(world, tmp_path, what):
         ("scores with a ledger that is not given", "Pass the same --annotations to select"),
         ("scores with another ledger", "made from another annotations"),
         ("scores of pixels", "answer does not apply to unit pixel; it is for unit region"),
-        ("support without a model", "give --model"),
+        ("support without a model", "Pass --model"),
         ("support without the best weights", "use last"),
         ("the same regions without superpixels", "give --superpixels"),
     ],
