@@ -1,7 +1,8 @@
 # Everything starts from here; each target sets up .venv first if need be.
-#   make demo     PixelPick against random pixels on built-in scenes, with pictures and a report
+#   make demo     PixelPick against random pixels on built-in scenes, with plots and a report
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
+#   make docs     docs/reference and the table of commands in README.md, generated from the code
 #   make bench    speed and memory, written to docs/benchmarks.md
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ RECIPES := pixelpick random-pixels full
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check docs bench clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -34,12 +35,12 @@ demo: $(DEMO)/scenes.h5
 	@$(BIN)/alseg compare $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full -o $(DEMO)/curve.png
 	@$(BIN)/alseg report $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full --images 2 -o $(DEMO)/report.html
 	@echo
-	@echo "Look at  $(DEMO)/report.html        all of it as one page: curves, classes, cost, pictures, what came from what"
-	@echo "         $(DEMO)/curve.png          mIoU over clicks, full supervision as the line to reach"
-	@echo "         $(DEMO)/picked-pixels.png  the pixels that were asked in one scene, in the colour of their answer"
+	@echo "Open     $(DEMO)/report.html        everything on one page: curves, classes, cost, images, provenance"
+	@echo "         $(DEMO)/curve.png          mIoU over clicks, with full supervision as the upper bound"
+	@echo "         $(DEMO)/picked-pixels.png  the pixels queried in one scene, in the colour of their class"
 	@echo "         $(DEMO)/pixelpick.mk       the whole run as a Makefile; delete any file it made and run it again"
 	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"
-	@echo "         .venv/bin/alseg prepare --help     to bring your own images"
+	@echo "         docs/how-to/own-data.md    use your own images"
 
 $(DEMO)/scenes.h5: $(READY)
 	@mkdir -p $(DEMO)
@@ -59,6 +60,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
+
+docs: $(READY)
+	$(BIN)/python -m tests.reference
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

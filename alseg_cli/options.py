@@ -90,7 +90,7 @@ class StageCommand(TyperCommand):
 def typed(args: list[str]) -> dict[str, str]:
     """Options among the words of a command and their values, roughly; flags are "true"."""
     found: dict[str, str] = {}
-    for word, following in zip(args, [*args[1:], "-"], strict=True):
+    for word, following in zip(args, [*args[1:], "-"], strict=False):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             found[name.replace("-", "_")] = value if equals else "true" if following.startswith("-") else following
@@ -99,7 +99,7 @@ def typed(args: list[str]) -> dict[str, str]:
 
 def preload(words: list[str]) -> None:
     """Loads the plug-ins that the words name, directly or by a recipe, since they bring options of their own."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name == "--plugin":
             load_plugin(value if equals else following)

@@ -249,7 +249,7 @@ STAGES: dict[str, Stage] = {
             "annotations",
             ImportSettings,
             "dataset, queries, answers; ledger so far, superpixels",
-            "the ledger with [answers given in other tools](docs/interchange.md) such as CVAT and Label Studio",
+            "the ledger with [answers given in other tools](docs/how-to/other-tools.md) such as CVAT and Label Studio",
             plannable=False,
         ),
         Stage(

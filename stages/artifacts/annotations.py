@@ -1,14 +1,14 @@
-"""The annotations artifact: the cumulative ledger of answers.
+"""The annotations artifact: the ledger, all answers so far.
 
-Every row of the ledger before is kept unchanged and in place; a round appends its rows in a new file.
+Each row of the ledger before is kept unchanged and in place; a round appends its rows in a new file.
 `/answers/{image,y,x,region,superpixels,round,class,state,clicks,seconds,annotator,image_level}` (A,): a pixel (y, x), a
-region (its global index in the file `superpixels`), or a whole image (-1 throughout). `class` is 255 where the answer
-names none; where `image_level` is 1 it is a class of images (attribute `image_classes`), and no mask was drawn.
-`/masks/<id>` (H,W) u8: exact labels, of whole images or of regions labelled precisely, 255 = none.
-`/annotators/name`, `/images/{id,height,width}` (the grid of y and x).
-With regions also `/superpixels/{digest,method,mean_size}`, `/votes` (A,C+1), and their pixels as runs over the
-row-major flat image, `/areas/{offsets,start,length}`, so that no region file is needed to read the ledger.
-With classes named together `/class_sets` (A,C+1) u8, void last; `class` then is that of the sets with one class.
+region (its global index in the file `superpixels`), or a whole image (-1 throughout). `class` is 255 if the answer
+names none. If `image_level` is 1, `class` is a class of images (attribute `image_classes`), and no mask was drawn.
+`/masks/<id>` (H,W) u8: exact labels of whole images or of regions labelled precisely, 255 = none. `/annotators/name`.
+`/images/{id,height,width}`: the grid of y and x. With regions `/superpixels/{digest,method,mean_size}`, `/votes`
+(A,C+1), and their pixels as runs over the row-major flat image, `/areas/{offsets,start,length}`, so no superpixels
+file is needed to read the ledger. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for sets
+with one class.
 """
 
 from functools import cached_property

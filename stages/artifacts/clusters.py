@@ -1,8 +1,8 @@
-"""The clusters artifact: every region of a superpixels file put into one of K clusters.
+"""The clusters artifact: each region of a superpixels file in one of K clusters.
 
-`/regions/cluster` (R,) u8, 0..K-1, in the order of the superpixels file named among the inputs, `/centroids` (K,D) f32
-(none of random clusters), `/features` (R,D) f16 where they were kept, `/images/{id,height,width}`. Attributes: method,
-clusters (K), encoder ("none" of random clusters), split, oracle_privilege (that of the superpixels).
+`/regions/cluster` (R,) u8, 0..K-1, in the order of the superpixels file named among the inputs. `/centroids` (K,D) f32
+(not for random clusters). `/features` (R,D) f16 if they were kept. `/images/{id,height,width}`. Attributes: method,
+clusters (K), encoder ("none" for random clusters), split, oracle_privilege (that of the superpixels).
 """
 
 from functools import cached_property

@@ -1,10 +1,10 @@
-"""The dataset artifact: images, masks where they exist, ids, splits, classes.
+"""The dataset artifact: images, masks if there are any, ids, splits, classes.
 
-`/images/<id>` (H,W,3) u8, `/masks/<id>` (H,W) u8 with 255 = void, table `/index/{id,split,height,width,label}`
-(label: image-level class, -1 = none). Attributes: name, classes, palette, ignore_index, mean, std, and image_classes,
-the names of the image-level classes, where there are any.
-`/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels that hold the vertices of all
-polygons people drew, inside the image, as often as there are vertices there.
+`/images/<id>` (H,W,3) u8. `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a
+split with polygon files: the pixels with the vertices of all polygons that people drew inside the image, repeated if
+vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
+Attributes: name, classes, palette, ignore_index, mean, std, licence, and image_classes (names of the classes of whole
+images) if there are any.
 """
 
 from functools import cached_property

@@ -1,8 +1,8 @@
 """The evaluation artifact: one row per model and checkpoint.
 
-`/models/{file,digest,checkpoint,epoch}` (M,), `/confusion` (M,C,C) i64 with rows = truth, `/iou` (M,C), `/miou` (M,),
-`/pixel_accuracy` (M,), `/cost/{answers,asked_images,labelled_pixels,clicks,seconds}` (M,). Undefined values are NaN.
-The same as JSON beside it.
+`/models/{file,digest,checkpoint,epoch}` (M,). `/confusion` (M,C,C) i64 with rows = truth. `/iou` (M,C), `/miou` (M,)
+and `/pixel_accuracy` (M,). `/cost/{answers,asked_images,labelled_pixels,clicks,seconds}` (M,). Undefined values are
+NaN. A JSON file of the same name contains the same.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The model artifact: one safetensors file with the last and, where validation ran, the best weights.
+"""The model artifact: one safetensors file with the last weights and, if there was validation, the best.
 
-Tensors are called ``last.<parameter>`` and ``best.<parameter>``, those of a discriminator that was trained beside the
-network ``discriminator.<parameter>`` (its last weights); the metadata entry ``alseg`` holds the header as JSON,
-whose attributes name the network, the classes and the input normalisation, so that no later stage needs a flag.
+Tensors are called ``last.<parameter>`` and ``best.<parameter>``. A discriminator that was trained with the network is
+``discriminator.<parameter>`` (its last weights). The metadata entry ``alseg`` contains the header as JSON. Its
+attributes name the network, the classes and the input normalisation, so no later stage needs an option.
 """
 
 import hashlib

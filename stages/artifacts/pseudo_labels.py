@@ -1,11 +1,10 @@
 """The pseudo_labels artifact: dense labels derived from answers and a model.
 
-`/labels/<id>` (H,W) u8, 255 = none, for every image that was asked about.
-`/images/{id,height,width,labelled_pixels}` (N,).
-`/regions/{answer,pixels,kept,threshold}`: per region answer with a class its row in the ledger, its pixels, how
-many of them are labelled, and from which confidence on (sieve). By prototypes also
-`/prototypes/{answer,class,y,x}`: the pixel that stands for each class of each answer. Attributes: classes, method,
-sieve.
+`/labels/<id>` (H,W) u8, 255 = none, for each image with an answer. `/images/{id,height,width,labelled_pixels}` (N,).
+`/regions/{answer,pixels,kept,threshold}`: for each answer with a class about a region its row in the ledger, its
+pixels, how many of them are labelled, and the lowest confidence that is kept (sieve). Method prototypes also has
+`/prototypes/{answer,class,y,x}`: the pixel that represents each class of each answer. Method gated also has
+`/images/{score,accepted}` (N,): what the discriminator says of a prediction. Attributes: classes, method, sieve.
 """
 
 from functools import cached_property

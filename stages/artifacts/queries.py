@@ -1,10 +1,10 @@
-"""The queries artifact: what is asked, in rank order.
+"""The queries artifact: the units to answer, in rank order.
 
-Attributes: unit (pixel, region, image), answer (class, dominant, class-set, precise,
-mask, image-class, image-classes), round, oracle_privilege.
-`/queries/{image,y,x,region,cluster,score}` (Q,); `image` indexes `/images/id`; row number = rank. y and x are -1 but
-for pixels; `region`, a global index in the superpixels named among the inputs, is the region asked about or the one
-that the pixel was chosen in, else -1; `cluster` is that region's where the scores know clusters, else -1.
+Attributes: unit (pixel, region, image), answer (class, dominant, class-set, precise, mask, image-class,
+image-classes), round, oracle_privilege. `/queries/{image,y,x,region,cluster,score}` (Q,); the row number is the rank.
+`image` indexes `/images/id`. `y` and `x` are -1 unless the unit is pixel. `region` is the global index of the queried
+region, or of the one that the pixel was chosen in, in the superpixels named among the inputs; otherwise -1. `cluster`
+is the cluster of that region if the scores have clusters; otherwise -1. `/images/{id,height,width}`.
 """
 
 from pathlib import Path

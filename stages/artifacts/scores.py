@@ -1,15 +1,14 @@
-"""The scores artifact; higher scores are queried first.
+"""The scores artifact: a number per pixel, region or image; higher scores are queried first.
 
-Attributes: unit (pixel, region, image), measure. Unit pixel: `/scores/<id>` (H,W) f32 or f16. Unit image:
-`/images/score` (N,). Unit region: `/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels
-file named among the inputs (`size`: pixels not queried yet), also `/regions/{y,x}` of the best pixel with
-`--best-pixel`, `/histogram/{offsets,class,pixels,score}` (CSR over regions: pixels and summed measure per
-predicted class, from which any balance follows without the network), and
-`/classes/{share,weight}` (C,) of the class balance; random scores have only `score`, `size`, `y` and `x`. With
-clusters `/regions/cluster` (R,) u8 and `/clusters/{regions,pixels,score,pixel_score}` (K,), `/clusters/class_regions`
-(C,K): regions, pixels, summed score of the regions and of their pixels, regions per predicted class.
-`/images/{id,height,width}` in all; of a classifier of images also `/images/probability` (N,C) and `/images/features`
-(N,D) f16.
+Attributes: unit (pixel, region, image), measure. `/images/{id,height,width}` for every unit. Unit pixel:
+`/scores/<id>` (H,W) f32 or f16. Unit image: `/images/score` (N,); of a classifier of images also
+`/images/probability` (N,C) and `/images/features` (N,D) f16. Unit region: `/regions/{score,uncertainty,predicted,size}`
+(R,) in the order of the superpixels file named among the inputs; `size` is the number of unlabelled pixels. With
+`--best-pixel` also `/regions/{y,x}`. `/histogram/{offsets,class,pixels,score}`: CSR over regions with pixels and
+summed measure per predicted class, from which any class balance follows without the network.
+`/classes/{share,weight}` (C,): the class balance. Random scores have only `score`, `size`, `y` and `x`. With clusters
+`/regions/cluster` (R,) u8, `/clusters/{regions,pixels,score,pixel_score}` (K,) and `/clusters/class_regions` (C,K):
+regions, pixels, summed score of the regions and of their pixels, regions per predicted class.
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""The superpixels artifact: every image of a split cut into regions.
+"""The superpixels artifact: each image of a split cut into regions.
 
 `/labels/<id>` (H,W) i32, ids 0..K-1 without gaps, -1 = no region (void, oracle regions only).
 `/regions/{image,label,size,y0,x0,y1,x1}` (R,): one row per region, images in order, boxes inclusive. The global index
 of a region, its row here, is `first_region[image] + label`. `/images/{id,height,width,first_region,num_regions}` (N,).
 `/adjacency/{offsets,neighbours}`: CSR over the R regions, neighbours as global indices, 4-neighbourhood of pixels.
-Merged regions (method adaptive) also have `/regions/root` (R,), the base region each grew from, and `/base/region`
-(base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
+Merged regions (method adaptive) also have `/regions/root` (R,), the base region that each grew from, and
+`/base/region` (base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
 """
 
 from functools import cached_property

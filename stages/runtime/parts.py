@@ -63,7 +63,7 @@ class Registry:
 
     def __init__(self, kind: str, package: str, facts: Mapping[str, Any] | None = None):
         self.kind, self.package, self.facts = kind, package, dict(facts or {})
-        self.group = f"alseg.{kind}s"
+        self.group = f"alseg.{kind}{'es' if kind.endswith('s') else 's'}"
         self.found: dict[str, Part] = {}
         self.loaded = False
 
@@ -180,13 +180,23 @@ def origin_of(function: Callable[..., Any]) -> Origin | None:
     module = function.__module__
     if module.partition(".")[0] == "stages":
         return None
-    file = Path(inspect.getsourcefile(function) or "")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    file = Path(inspect.getsourcefile(function) or module)
+    if not file.is_file():  # a cell of a notebook: its file has another name in each session
+        return Origin(function.__name__, "", Path(module), hashlib.sha256(source_of(function).encode()).hexdigest())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     package = module.partition(".")[0]
     owners = importlib.metadata.packages_distributions().get(package, [])
     if not owners:
         return Origin(file.stem, "", file, digest)
     return Origin(owners[0], importlib.metadata.version(owners[0]), file, digest)
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """The text of a function; "" if it was kept nowhere."""
+    try:
+        return inspect.getsource(function)
+    except OSError:
+        return ""
 
 
 MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "passes": False})

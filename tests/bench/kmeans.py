@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 
-from stages.regions.clustering import kmeans
+from stages.regions.clustering import kmeans, nearest_centroids
 from stages.runtime.randomness import stream
 from stages.settings.cluster_regions import KMeansSettings
 from tests.bench.class_sets import memory

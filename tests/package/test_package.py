@@ -31,17 +31,32 @@ def test_the_wheel_works_from_any_folder_and_ships_its_data(tmp_path):
     zipfile.ZipFile(wheel).extractall(installed)
     where = run("-c", "import stages; print(stages.__file__)", cwd=elsewhere, PYTHONPATH=str(installed))
     assert where.stdout.startswith(str(installed))
+    prepared = run(
+        "-m",
+        "alseg_cli",
+        "prepare",
+        "scenes",
+        "--scale",
+        "0.25",
+        "-o",
+        "d.h5",
+        cwd=elsewhere,
+        PYTHONPATH=str(installed),
+    )
+    assert prepared.returncode == 0, prepared.stderr
     made = run(
-        "-m", "alseg_cli", "plan", "pixelpick", "d.h5", "--profile", "camvid", cwd=elsewhere, PYTHONPATH=str(installed)
+        "-m", "alseg_cli", "plan", "pixelpick", "d.h5", "--profile", "scenes", cwd=elsewhere, PYTHONPATH=str(installed)
     )
     assert made.returncode == 0, made.stderr
     assert ".DELETE_ON_ERROR" in made.stdout
-    names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
-    shipped = {path.name for path in (ROOT / "data").rglob("*.toml")}
-    shipped |= {path.name for path in (ROOT / "stages" / "people" / "page").iterdir()}
-    assert shipped
+    names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {f"stages/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "data").rglob("*.toml")}
+    files = [path for room in ("stages", "alseg_cli") for path in (ROOT / room).rglob("*") if path.is_file()]
+    shipped |= {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
+    assert {"stages/py.typed", "stages/data/profiles/scenes.toml"} <= shipped
+    assert any(name.endswith(".html") for name in shipped)
     assert shipped <= names
-    assert not any("tests" in name for name in zipfile.ZipFile(wheel).namelist())
+    assert not any(name.startswith("tests") for name in names)
 
 
 def test_help_imports_neither_torch_nor_cv2(tmp_path):
@@ -66,14 +81,16 @@ def test_every_command_has_help(command):
     assert len(result.output.splitlines()) > 5
 
 
-def test_the_help_of_a_stage_lists_every_setting_with_its_default():
+def test_the_complete_help_of_a_stage_lists_every_setting_with_its_default():
     from typer.testing import CliRunner
 
     from alseg_cli.app import app
-    from alseg_cli.options import option_name, shown
+    from stages.settings.base import fields_of
+    from stages.settings.text import option_name, shown
     from stages.settings.train import TrainSettings
 
-    output = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "400"}).output
-    for name, field in TrainSettings.model_fields.items():
+    output = CliRunner().invoke(app, ["train", "--help-all"], env={"COLUMNS": "400"}).output
+    for name, uses in fields_of(TrainSettings).items():
         assert option_name(name) in output
-        assert f"(default: {shown(field.default)})" in output
+        defaults = " or ".join(dict.fromkeys(shown(field.default) for _, field in uses))
+        assert f"(default: {defaults})" in output
