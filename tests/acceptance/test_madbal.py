@@ -925,8 +925,8 @@ def refused(world, tmp_path, what):
         ("scores with another ledger", "made from another annotations"),
         ("scores of pixels", r"Rule clusters serves regions, and .* has pixels\. Use pool, power"),
         ("support without a model", "Pass --model"),
-        ("support without the best weights", "use last"),
-        ("the same regions without superpixels", "give --superpixels"),
+        ("support without the best weights", "Use last"),
+        ("the same regions without superpixels", "Pass --superpixels"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):
