@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,14 @@ class Plan:
         return step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
 
 
+def read_plan(
+    recipe: str, profile: str | None = None, overrides: Sequence[str] = (), defaults: Mapping[str, Values] | None = None
+) -> Plan:
+    """A recipe and a profile (names or TOML files) with ``overrides`` as typed; BadInput for any that are wrong."""
+    found = load_recipe(recipe)
+    return Plan(found, load_profile(profile), parse_overrides(found, overrides), defaults or {})
+
+
 def write_plan(
     recipe_name: str,
     dataset: Path,
@@ -57,13 +65,13 @@ def write_plan(
 
     Raises BadInput with everything that the recipe, the overrides and the dataset would stop a run with.
     """
-    recipe = load_recipe(recipe_name)
+    found = read_plan(recipe_name, profile, overrides, dataset_defaults(dataset))
+    recipe = found.recipe
     if not recipe.steps:
         raise BadInput(f"Recipe {recipe.name} has no steps to plan; use one that lists [[steps]].")
     by_hand = [f"{step.name} ({step.stage})" for step in recipe.steps if not STAGES[step.stage].plannable]
     if by_hand:
         raise BadInput(f"Recipe {recipe.name}: {', '.join(by_hand)} cannot be planned; run it by hand.")
-    found = Plan(recipe, load_profile(profile), parse_overrides(recipe, overrides), dataset_defaults(dataset))
     check_settings(found)
     with Dataset(dataset) as data:
         faults = dataset_faults(data, [(step, found.settings(step)) for step in recipe.steps])
@@ -116,7 +124,7 @@ def takes_place(step: Step, number: int) -> bool:
     return (step.rounds == "later") == (number > 0)
 
 
-def parse_overrides(recipe: Recipe, overrides: list[str]) -> dict[str, Values]:
+def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Values]:
     """``stage.name=value``, ``step.name=value`` or ``seed=value`` (every stage) -> values per stage or step.
 
     BadInput lists all that are wrong.

@@ -47,7 +47,7 @@ from stages.networks.classifier import ImageClassifier
 from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import Predictor, load_predictor
 from stages.pixels.void import VOID
-from stages.recipes.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
+from stages.recipes.plan import build_rules, read_plan, rounds_of_budget, takes_place
 from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
 from stages.recipes.resolve import step_settings
@@ -208,15 +208,15 @@ def test_check_6_rounds_ask_for_the_budget_and_for_no_image_twice(world):
         assert len(set(each)) == len(each)
         assert set(each) <= pool
         pool -= set(each)
-    recipe = load_recipe("als4gan")
-    overrides = parse_overrides(recipe, [f"select.{name}={value}" for name, value in (RATIO | SHARES).items()])
-    assert rounds_of_budget(recipe, world["dataset"], None, overrides) == ROUNDS
+    plan = read_plan("als4gan", None, [f"select.{name}={value}" for name, value in (RATIO | SHARES).items()])
+    with Dataset(world["dataset"]) as data:
+        assert rounds_of_budget(plan, data) == ROUNDS
     assert Queries(world["queries1"]).header.counts["rounds"] == ROUNDS - 1
 
 
 def test_the_last_answers_train_no_classifier():
     """Nothing that make is asked for needs it (section 2.3)."""
-    rules = {rule.target: rule for rule in build_rules(load_recipe("als4gan"), ROUNDS, [], None, {})}
+    rules = {rule.target: rule for rule in build_rules(read_plan("als4gan"), ROUNDS, [])}
     left, needed = ["$(RUN)/evaluation.h5"], set()
     while left:
         needed.add(target := left.pop())

@@ -52,10 +52,10 @@ from stages.networks.predictor import load_predictor
 from stages.pixels.edges import edge_mask
 from stages.pixels.maps import interpolated
 from stages.pixels.void import VOID
-from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
+from stages.recipes.plan import build_rules, check_settings, read_plan, takes_place
 from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
-from stages.recipes.resolve import step_settings
+from stages.recipes.resolve import resolve, step_settings
 from stages.regions.cut import cut
 from stages.regions.cutters import seeds
 from stages.regions.cutters.seeds import equalised
@@ -66,7 +66,6 @@ from stages.runtime.randomness import stream, torch_seed
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
-from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import recorded_network
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
@@ -207,8 +206,8 @@ def prepared(folder, names, **how):
 
 def cut_by_recipe(dataset, output, **own):
     """The regions of the only image, cut as the recipe says."""
-    chosen = load_recipe("madbal").stage_values("extract-superpixels", None) | {"workers": 1} | own
-    regions = Superpixels(extract_superpixels.run(dataset, output, ExtractSettings(**chosen)))
+    chosen = resolve("extract-superpixels", {"workers": 1} | own, "madbal").settings
+    regions = Superpixels(extract_superpixels.run(dataset, output, chosen))
     (image,) = regions.ids
     return regions.labels(image)
 
@@ -793,10 +792,9 @@ ABLATIONS = {  # override: the step that it is for, and the words of its command
 
 def planned(name, profile, override):
     """The rules of two rounds."""
-    recipe = load_recipe(name)
-    overrides = parse_overrides(recipe, [override])
-    check_settings(recipe, profile, overrides)
-    return build_rules(recipe, 2, ["--recipe", name, "--profile", profile], profile, overrides)
+    plan = read_plan(name, profile, [override])
+    check_settings(plan)
+    return build_rules(plan, 2, ["--recipe", name, "--profile", profile])
 
 
 @pytest.mark.parametrize("override", ABLATIONS)
@@ -821,13 +819,13 @@ def test_commands_of_ablations_reach_their_stages_as_planned(monkeypatch, overri
     rule = [rule for rule in planned("madbal", "scenes", override) if Path(rule.target).stem == step][-1]
     got = []
     module = {"base": extract_superpixels, "clusters": cluster_regions, "scores": score, "queries": select}[step]
-    monkeypatch.setattr(module, "run", lambda *arguments: got.extend(arguments))
+    monkeypatch.setattr(module, "run", lambda **arguments: got.extend(arguments.values()))
     words = [word.replace("$(DATASET)", "d.h5").replace("$(RUN)", "run").replace("$@", "out.h5") for word in rule.words]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     (settings,) = (value for value in got if isinstance(value, stages.settings.base.StageSettings))
     name, value = override.partition(".")[2].split("=")
-    assert str(getattr(settings, name)).lower() == value
+    assert str(settings.flat()[name]).lower() == value
 
 
 @pytest.mark.parametrize("name, value", [("maturity", "none"), ("lossiness", False), ("class_balance", "none")])

@@ -13,7 +13,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
 from stages.commands import prepare
-from stages.recipes.plan import Plan, build_rules, parse_overrides
+from stages.recipes.plan import build_rules, parse_overrides, read_plan
 from stages.recipes.profile import load_profile, profile_names, rounds_of
 from stages.recipes.recipe import load_recipe, recipe_names
 from stages.recipes.resolve import resolve
@@ -82,9 +82,7 @@ def scenes(tmp_path_factory):
 
 
 def rules_of(name, rounds, profile=None, overrides=(), common=()):
-    recipe = load_recipe(name)
-    plan = Plan(recipe, load_profile(profile), parse_overrides(recipe, list(overrides)), {})
-    return build_rules(plan, rounds, list(common))
+    return build_rules(read_plan(name, profile, overrides), rounds, list(common))
 
 
 def settings_of(stage, given, recipe, profile=None):
