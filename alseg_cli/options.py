@@ -17,12 +17,10 @@ from stages.recipes.resolve import resolve
 from stages.registry import STAGES, Input, Stage
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import load_plugin
-from stages.settings.base import EXECUTION, Uses, belongs, choices, fields_of
+from stages.settings.base import Uses, belongs, choices, fields_of
 from stages.settings.text import option_name, shown
 
-EXECUTION_PANEL = "Execution"
-SETTINGS_PANEL = "Settings"
-SHARED = ("recipe", "profile", "plugin", "force", "print_settings", "help_all")
+LONGEST_METAVAR = 20
 
 
 def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
@@ -54,7 +52,7 @@ def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
     text = f"{stage.about}\n\n{stage.details}".strip()
     info = CommandInfo(name=stage.name, callback=command, help=text, cls=StageCommand)
     info.context_settings = {"help_option_names": ["-h", "--help"]}
-    made = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
+    made = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
     assert isinstance(made, StageCommand)
     made.stage = stage
     return made
@@ -140,8 +138,8 @@ def shared_parameters() -> list[inspect.Parameter]:
             raise typer.Exit
 
     details: dict[str, tuple[Any, Any, Any]] = {
-        "recipe": (str | None, None, typer.Option(help="Take settings from a recipe (name or TOML file).")),
-        "profile": (str | None, None, typer.Option(help="Take settings from a profile (name or TOML file).")),
+        "recipe": (str | None, None, typer.Option(help="Recipe to take settings from.", metavar="NAME|FILE")),
+        "profile": (str | None, None, typer.Option(help="Profile to take settings from.", metavar="NAME|FILE")),
         "plugin": (
             list[Path] | None,
             None,
@@ -169,27 +167,27 @@ def setting(name: str, uses: Uses) -> inspect.Parameter:
     """One option; absent means: take the recipe's value or the default. The settings model checks values."""
     (_, field), *_ = uses
     always = any(not each for each, _ in uses)
-    panel = EXECUTION_PANEL if field.json_schema_extra == EXECUTION else SETTINGS_PANEL
     what = "" if always else f" ({belongs(uses)})"
     defaults = " or ".join(dict.fromkeys(shown(each.default) for _, each in uses))
-    text = f"{field.description} (default: {defaults}){what}"
+    listed = choices(field) if metavar(field) == "NAME" else None
+    known = f" One of {', '.join(listed)}." if listed else ""
+    text = f"{field.description}{known} (default: {defaults}){what}"
     if field.annotation is bool:
         both = f"{option_name(name)}/{option_name(name, on=False)}"
-        kind: Any = Annotated[bool | None, typer.Option(both, help=text, show_default=False, rich_help_panel=panel)]
+        kind: Any = Annotated[bool | None, typer.Option(both, help=text, show_default=False)]
     else:
-        detail = typer.Option(
-            option_name(name), help=text, show_default=False, metavar=metavar(field), rich_help_panel=panel
-        )
+        detail = typer.Option(option_name(name), help=text, show_default=False, metavar=metavar(field))
         kind = Annotated[str | None, detail]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
 def metavar(field: Any) -> str:
-    """What the help shows as the kind of value."""
+    """What the help shows as the kind of value; long lists of choices are in the text."""
     listed = choices(field)
-    if listed is not None:
-        return "|".join(listed)
-    return kind_of(field.annotation)
+    if listed is None:
+        return kind_of(field.annotation)
+    joined = "|".join(listed)
+    return joined if len(joined) <= LONGEST_METAVAR else "NAME"
 
 
 def kind_of(annotation: Any) -> str:
