@@ -48,7 +48,9 @@ from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import Predictor, load_predictor
 from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, parse_overrides, rounds_of_budget, takes_place
+from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
+from stages.recipes.resolve import step_settings
 from stages.registry import SETTINGS
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, Stopped
@@ -96,7 +98,7 @@ def settings_of(name, number=0, recipe="als4gan", **own):
     step = next(
         each for each in found.steps if each.name == name and (each.rounds == "end" or takes_place(each, number))
     )
-    values = found.stage_values(step.stage, None) | found.step_values(step, None, {})
+    values = step_settings(found, load_profile(None), step).flat()
     return SETTINGS[step.stage].load(own, offered=values | SMALL.get(name, {}))
 
 
@@ -1186,7 +1188,7 @@ def refused(world, tmp_path, what):
         ("clusters of images", r"Rule clusters serves regions, and .* has images\. Use answered, k-centre, pool"),
         ("an objective without its architecture", "set an architecture that predicts classes of images"),
         ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
-        ("a classifier of masks", "ask for them with --image-answer class"),
+        ("a classifier of masks", "Query them with --image-answer class"),
         ("masks of classes", "has no full masks, which objective adversarial learns from"),
         ("labels of classes", "has no labels"),
         ("no image without a mask", "Set --objective labels"),

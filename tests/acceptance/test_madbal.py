@@ -53,7 +53,9 @@ from stages.pixels.edges import edge_mask
 from stages.pixels.maps import interpolated
 from stages.pixels.void import VOID
 from stages.recipes.plan import build_rules, check_settings, parse_overrides, takes_place
+from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
+from stages.recipes.resolve import step_settings
 from stages.regions.cut import cut
 from stages.regions.cutters import seeds
 from stages.regions.cutters.seeds import equalised
@@ -93,7 +95,7 @@ def settings_of(name, number=0, recipe="madbal", **own):
     """The settings of the step ``name`` of a recipe in round ``number`` on scenes, but small."""
     found = load_recipe(recipe)
     step = next(step for step in found.steps if step.name == name and takes_place(step, number))
-    values = found.stage_values(step.stage, "scenes") | found.step_values(step, "scenes", {})
+    values = step_settings(found, load_profile("scenes"), step).flat()
     return SETTINGS[step.stage].load(own, offered=values | SMALL.get(step.stage, {}))
 
 
@@ -597,9 +599,7 @@ def test_check_15_learning_rates(world):
     recipe = load_recipe("madbal")
     for profile in (None, "cityscapes", "voc2012", "camvid"):
         model, support = (
-            TrainSettings.load(
-                {}, offered=recipe.stage_values("train", profile) | recipe.step_values(step, profile, {})
-            ).optimisation
+            step_settings(recipe, load_profile(profile), step).optimisation
             for name in ("model", "support")
             for step in recipe.steps
             if step.name == name
@@ -924,9 +924,9 @@ def refused(world, tmp_path, what):
         ("scores with a ledger that is not given", "Pass the same --annotations to select"),
         ("scores with another ledger", "made from another annotations"),
         ("scores of pixels", r"Rule clusters serves regions, and .* has pixels\. Use pool, power"),
-        ("support without a model", "give --model"),
-        ("support without the best weights", "use last"),
-        ("the same regions without superpixels", "give --superpixels"),
+        ("support without a model", "Pass --model"),
+        ("support without the best weights", "Use last"),
+        ("the same regions without superpixels", "Pass --superpixels"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from worlds import choose_pixels, random_masks, random_round, write_dataset
 
-from alseg_cli.options import gather
 from stages.answering.simulated.answered import IN_ERROR
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import COLUMNS
@@ -21,6 +20,7 @@ from stages.artifacts.queries import Queries
 from stages.commands import export_queries, import_answers, score, select
 from stages.evaluating.confusion import confusion_matrix, intersection_over_union, mean_iou, pixel_accuracy
 from stages.networks.predictor import Predictor
+from stages.recipes.resolve import resolve
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import mean_defined
 from stages.runtime.parts import MEASURES, RULES
@@ -248,7 +248,7 @@ def test_a11_schedules():
 
 @pytest.mark.parametrize("profile", ["camvid", "cityscapes", "voc2012"])
 def test_a11_the_backbone_learns_at_a_tenth(profile):
-    settings = gather("train", {}, "pixelpick", profile)
+    settings = resolve("train", {}, "pixelpick", profile).settings
     assert isinstance(settings, TrainSettings)
     assert settings.optimisation.backbone_lr == pytest.approx(settings.optimisation.head_lr / 10)
     assert build_schedule(settings.optimisation, 92)(0) == 1

@@ -37,7 +37,7 @@ def test_another_kind_or_a_foreign_file_is_never_overwritten(world):
     foreign = folder / "thesis.tex"
     foreign.write_text("years of work")
     for output in (ledger, foreign, folder):
-        with pytest.raises(BadInput, match="(?i)choose"):
+        with pytest.raises(BadInput, match=r"(?i)choose"):
             score.run(dataset, output, RANDOM)
     assert foreign.read_text() == "years of work"
     open_any(ledger)

@@ -140,7 +140,8 @@ def pseudo_labels(folder: Path) -> Work:
 def losses(folder: Path) -> Work:
     """Regions of 32x32 pixels, every tenth of them answered."""
     import torch
-    from stages.training.losses.class_sets import class_set_losses, total
+
+    from stages.training.learners.class_set_losses import class_set_losses, weighted_sum
 
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(SEED)
@@ -156,7 +157,7 @@ def losses(folder: Path) -> Work:
 
     def work() -> None:
         logits.grad = None
-        total(class_set_losses(logits, places, sets), (16.0, 8.0, 1.0)).backward()
+        weighted_sum(class_set_losses(logits, places, sets), (16.0, 8.0, 1.0)).backward()
 
     return work
 

@@ -16,7 +16,6 @@ from stages.artifacts.hdf5 import LIBVER, Writer
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publishing
 from stages.commands import annotate_simulate, score, select, train
-from stages.commands.train import input_statistics
 from stages.datasets.scenes import generate_scene
 from stages.networks.discriminator import Discriminator
 from stages.networks.predictor import image_batches
@@ -31,13 +30,14 @@ from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
+from stages.training.learners.adversarial import AdversarialLearner
 from stages.training.loop import Training
-from stages.training.objectives.adversarial import AdversarialObjective
+from stages.training.objectives.adversarial import AdversarialSettings
 from stages.training.samples.streams import StreamSamples
 from tests.bench.material import quiet, street_dataset
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, plain, run
 from tests.bench.memory import kilobytes, megabytes
-from tests.bench.training import CLASSES, FLIP_ONLY, TimedObjective, new_network, rates, run_in_turns
+from tests.bench.training import CLASSES, FLIP_ONLY, TimedLearner, new_network, new_task, rates, run_in_turns
 
 # As in the recipe als4gan and its profile camvid-cpu, but that accepted predictions count from the first step on.
 GPU: dict[str, Any] = {"backbone": "resnet101", "output_stride": 8, "aspp_rates": (6, 12, 18, 24), "batch": 10}
@@ -78,7 +78,7 @@ def rows(job: Job) -> list[Row]:
 # Training with masks, without, and a discriminator.
 
 
-class TimedAdversarial(TimedObjective, AdversarialObjective):
+class TimedAdversarial(TimedLearner, AdversarialLearner):
     """Counts the seconds in which the loop waits for its next batch."""
 
 
@@ -89,20 +89,23 @@ class BareLoop:
     """
 
     def __init__(self, settings: TrainSettings, images: Tensor, masks: Tensor, statistics: Any, device: torch.device):
-        self.settings, self.images, self.masks, self.device = settings, images, masks, device
+        self.images, self.masks, self.device = images, masks, device
+        self.optimisation, own = settings.optimisation, settings.of_objective
+        assert isinstance(own, AdversarialSettings)
+        self.own, self.autocast = own, settings.execution.precision
         self.mean, self.std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in statistics)
         self.network: nn.Module = new_network(settings, device)
-        self.discriminator = Discriminator(CLASSES, settings.discriminator_width).to(device)
+        self.discriminator = Discriminator(CLASSES, own.discriminator_width).to(device)
         self.numbers = torch.arange(CLASSES, device=device).view(1, -1, 1, 1)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.head_lr, weight_decay=settings.weight_decay
+            self.network.parameters(), lr=self.optimisation.head_lr, weight_decay=self.optimisation.weight_decay
         )
-        self.other = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_lr, betas=(0.9, 0.99))
+        self.other = torch.optim.Adam(self.discriminator.parameters(), lr=own.discriminator_lr, betas=(0.9, 0.99))
 
     def epoch(self, steps: int) -> None:
         self.network.train()
         self.discriminator.train()
-        known, batch = len(self.masks), self.settings.batch
+        known, batch = len(self.masks), self.optimisation.batch
         for _ in range(steps):
             labelled, real = torch.randint(known, (2, batch))
             unlabelled = torch.randint(known, len(self.images), (batch,))
@@ -125,11 +128,10 @@ class BareLoop:
             return self.discriminator(pairs)
 
     def precision(self) -> AbstractContextManager[object]:
-        return forward_precision(self.settings.precision, self.device)
+        return forward_precision(self.autocast, self.device)
 
     def step(self, images: Tensor, unlabelled: Tensor, others: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
         """(2,) the losses of both networks; images (B,3,H,W) f32 in 0..1, labels of ``images``, masks of ``others``."""
-        settings = self.settings
         self.discriminator.requires_grad_(False)
         supervised = F.cross_entropy(self.predicted(images).float(), labels, ignore_index=VOID)
         logits = self.predicted(unlabelled).float()
@@ -143,11 +145,11 @@ class BareLoop:
         with torch.no_grad():
             scores, _ = self.judged(fake)
         self.discriminator.train()
-        rejected = scores.float().sigmoid() <= settings.gate
+        rejected = scores.float().sigmoid() <= self.own.gate
         targets = logits.detach().argmax(1).masked_fill(rejected[..., None], VOID)
         total = F.cross_entropy(logits, targets, ignore_index=VOID, reduction="sum")
         trained = total / (targets != VOID).sum().clamp(min=1)
-        loss = supervised + settings.feature_matching * matching + settings.self_training * trained
+        loss = supervised + self.own.feature_matching * matching + self.own.self_training * trained
         descend(self.optimiser, loss)
 
         self.discriminator.requires_grad_(True)
@@ -178,9 +180,10 @@ def adversarial_rows(job: Job) -> list[Row]:
     bare_loop = new_bare_loop(training)
     ours, others, waiting = run_in_turns(training, lambda: bare_loop.epoch(steps), job.folder)
     training.checkpoints.remove()
-    own, bare = rates(2 * settings.batch * steps, ours), rates(2 * settings.batch * steps, others)
+    pairs = settings.optimisation.batch
+    own, bare = rates(2 * pairs * steps, ours), rates(2 * pairs * steps, others)
     ratios = Measured.of([mine / other for mine, other in zip(ours, others, strict=True)])
-    batch = f"batch {settings.batch} + {settings.batch} of {width}x{height}"
+    batch = f"batch {pairs} + {pairs} of {width}x{height}"
     precision = "bfloat16" if on_gpu else "float32"
     return [
         Row(f"bare PyTorch loop with a discriminator, {batch}, {precision}", bare.text("images/s")),
@@ -196,24 +199,22 @@ def adversarial_rows(job: Job) -> list[Row]:
 
 def new_adversarial(dataset: Path, masks: Path, settings: TrainSettings, device: torch.device) -> Training:
     """The loop as the stage `train` builds it."""
-    with Dataset(dataset) as data:
-        statistics = input_statistics(data, settings)
-    samples = StreamSamples(dataset, masks, settings, statistics[0])
-    objective = TimedAdversarial(new_network(settings, device), samples, statistics, settings, device, Ranks())
-    return Training(objective, settings, Checkpoints(dataset.with_name("adversarial"), "bench"), Ranks())
+    assert isinstance(settings.of_objective, AdversarialSettings)
+    learner = TimedAdversarial(new_task(dataset, masks, settings, device), **settings.of_objective.flat())
+    return Training(learner, settings, Checkpoints(dataset.with_name("adversarial"), "bench"), Ranks())
 
 
 def new_bare_loop(training: Training) -> BareLoop:
     """On everything that ``training`` has."""
-    objective = training.objective
-    assert isinstance(objective, TimedAdversarial)
-    assert isinstance(objective.samples, StreamSamples)
-    data, given = objective.samples.opened()
-    known = objective.samples.ids
-    found = [torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in [*known, *objective.samples.unlabelled]]
+    learner = training.learner
+    assert isinstance(learner, TimedAdversarial)
+    assert isinstance(learner.samples, StreamSamples)
+    data, given = learner.samples.opened()
+    known = learner.samples.ids
+    found = [torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in [*known, *learner.samples.unlabelled]]
     masks = torch.stack([torch.from_numpy(given.label_map(name)) for name in known])
-    statistics = objective.mean, objective.std
-    return BareLoop(training.settings, torch.stack(found), masks, statistics, objective.device)
+    statistics = learner.mean, learner.std
+    return BareLoop(training.settings, torch.stack(found), masks, statistics, learner.device)
 
 
 def answers(dataset: Path, count: int, kind: Literal["mask", "class"]) -> Path:

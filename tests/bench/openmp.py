@@ -55,16 +55,16 @@ def main(steps: int) -> None:
     from tests.bench.training import CLASSES, SETTINGS, bare_epoch, new_network
 
     settings, device = TrainSettings.load(SETTINGS), torch.device("cpu")
-    network = new_network(settings, device)
+    network, batch = new_network(settings, device), settings.optimisation.batch
     optimiser = torch.optim.AdamW(network.parameters())
     random = torch.Generator().manual_seed(SEED)
-    images = torch.randint(256, (settings.batch, 3, 192, 256), dtype=torch.uint8, generator=random)
-    labels = torch.randint(CLASSES, (settings.batch, 192, 256), dtype=torch.uint8, generator=random)
+    images = torch.randint(256, (batch, 3, 192, 256), dtype=torch.uint8, generator=random)
+    labels = torch.randint(CLASSES, (batch, 192, 256), dtype=torch.uint8, generator=random)
     statistics = torch.full((1, 3, 1, 1), 0.5), torch.full((1, 3, 1, 1), 0.5)
     began = time.perf_counter()
     for step in range(steps + 1):
         before = time.perf_counter()
-        bare_epoch(network, optimiser, images, labels, statistics, settings.batch)
+        bare_epoch(network, optimiser, images, labels, statistics, batch)
         now = time.perf_counter()
         if step:
             print(now - before)

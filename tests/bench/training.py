@@ -19,9 +19,11 @@ from stages.runtime.devices import choose_device
 from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
+from stages.training.learners.labels import LabelLearner
+from stages.training.learners.network import NetworkLearner
 from stages.training.loop import HistoryRow, Training
-from stages.training.objectives.labels import LabelObjective
-from stages.training.samples.maps import TrainingSamples
+from stages.training.losses.cross_entropy import cross_entropy
+from stages.training.task import Task
 from tests.bench.material import first_labels, quiet, street_dataset
 from tests.bench.measure import SEED, Job, Measured, Row, measure, plain
 
@@ -64,7 +66,7 @@ def bare_epoch(
         optimiser.step()
 
 
-class TimedObjective(LabelObjective):
+class TimedLearner(NetworkLearner):
     """Counts the seconds in which the loop waits for its next batch."""
 
     waited = 0.0
@@ -80,29 +82,37 @@ class TimedObjective(LabelObjective):
             yield batch
 
 
+class TimedLabels(TimedLearner, LabelLearner):
+    """A network learning from label maps."""
+
+
 def new_network(settings: TrainSettings, device: torch.device) -> nn.Module:
     torch.manual_seed(SEED)
-    return place(build_network(settings, CLASSES), device)
+    return place(build_network(settings.network, CLASSES), device)
+
+
+def new_task(dataset: Path, ledger: Path, settings: TrainSettings, device: torch.device) -> Task:
+    """As the stage `train` makes it."""
+    with Dataset(dataset) as data:
+        mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
+    return Task(new_network(settings, device), dataset, ledger, settings, mean, std, device, Ranks())
 
 
 def new_training(dataset: Path, ledger: Path, settings: TrainSettings, device: torch.device) -> Training:
     """The loop as the stage `train` builds it."""
-    with Dataset(dataset) as data:
-        statistics = input_statistics(data, settings)
-    samples = TrainingSamples(dataset, ledger, settings, statistics[0])
-    objective = TimedObjective(new_network(settings, device), samples, statistics, settings, device, Ranks())
-    return Training(objective, settings, Checkpoints(dataset.with_name("model"), "bench"), Ranks())
+    learner = TimedLabels(new_task(dataset, ledger, settings, device), cross_entropy)
+    return Training(learner, settings, Checkpoints(dataset.with_name("model"), "bench"), Ranks())
 
 
 def new_bare_loop(training: Training, dataset: Path, ledger: Path, device: torch.device) -> Callable[[], None]:
     """An epoch of the bare loop on everything that ``training`` has."""
-    settings, objective = training.settings, training.objective
-    assert isinstance(objective, TimedObjective)
+    settings, learner = training.settings.optimisation, training.learner
+    assert isinstance(learner, TimedLabels)
     with Dataset(dataset) as data, Annotations(ledger) as answers:
-        images = torch.stack([torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in objective.samples.ids])
-        labels = torch.stack([torch.from_numpy(answers.label_map(name)) for name in objective.samples.ids])
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (objective.mean, objective.std))
-    network = new_network(settings, device)
+        images = torch.stack([torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in learner.samples.ids])
+        labels = torch.stack([torch.from_numpy(answers.label_map(name)) for name in learner.samples.ids])
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (learner.mean, learner.std))
+    network = new_network(training.settings, device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.head_lr, weight_decay=settings.weight_decay)
     return lambda: bare_epoch(network, optimiser, images, labels, (mean, std), settings.batch)
 
@@ -110,15 +120,15 @@ def new_bare_loop(training: Training, dataset: Path, ledger: Path, device: torch
 def run_in_turns(training: Training, other: Callable[[], None], folder: Path) -> tuple[list[float], list[float], float]:
     """Seconds of every epoch of ``training`` and of ``other`` called after each, but the first of both, and the share
     of time that the training waited for data."""
-    objective = training.objective
-    assert isinstance(objective, TimedObjective)
+    learner = training.learner
+    assert isinstance(learner, TimedLearner)
     ours: list[float] = []
     others: list[float] = []
     mark = time.perf_counter()
 
     def lap() -> float:
         nonlocal mark
-        if objective.device.type == "cuda":
+        if learner.device.type == "cuda":
             torch.cuda.synchronize()
         before, mark = mark, time.perf_counter()
         return mark - before
@@ -127,13 +137,13 @@ def run_in_turns(training: Training, other: Callable[[], None], folder: Path) ->
         publish_bytes(folder / "history.csv", history_csv(history))  # as the stage does
         ours.append(lap())
         if len(ours) == 1:
-            objective.waited = 0.0
+            learner.waited = 0.0
         other()
         others.append(lap())
 
     with quiet():
         training.run(after_epoch)
-    return ours[1:], others[1:], objective.waited / sum(ours[1:])
+    return ours[1:], others[1:], learner.waited / sum(ours[1:])
 
 
 def rows(job: Job) -> list[Row]:
@@ -152,11 +162,11 @@ def rows(job: Job) -> list[Row]:
 
     augmented = TrainSettings.load(SETTINGS | {"epochs": 3 if job.quick else 5})
     fully, _, fully_waiting = run_in_turns(new_training(dataset, ledger, augmented, device), lambda: None, job.folder)
-    own, bare = rates(count, ours), rates(count, others)
+    own, bare, batch = rates(count, ours), rates(count, others), settings.optimisation.batch
     ratios = Measured.of([other / mine for mine, other in zip(ours, others, strict=True)])
     precision = "bfloat16" if on_gpu else "float32"
     return [
-        Row(f"bare PyTorch loop, batch {settings.batch} of {width}x{height}, {precision}", bare.text("images/s")),
+        Row(f"bare PyTorch loop, batch {batch} of {width}x{height}, {precision}", bare.text("images/s")),
         Row("the loop of `alseg train`, flips as its only augmentation", own.text("images/s")),
         Row(
             "ratio of the two medians (of neighbouring epochs)",

@@ -65,7 +65,7 @@ def made(tmp_path_factory) -> Path:
     }
     for name, (scores, superpixels, settings) in chosen.items():
         queries = select.run(data, scores, folder / f"{name}.h5", settings, superpixels=superpixels)
-        truthful = AnnotateSettings(trim=0, presence_share=0)
+        truthful = AnnotateSettings.load({}, offered={"trim": 0, "presence_share": 0})
         annotate_simulate.run(data, queries, folder / f"{name}-simulated.h5", truthful, superpixels=superpixels)
     return folder
 

@@ -28,7 +28,7 @@ def test_keys_alone_give_the_ledger_of_the_simulation(name, queries, options, pl
         answered = browser.answer_all(truth)
         browser.wait_for("ended")
         assert "The ledger is written" in browser.text("#cover")
-        assert server.end() == (0, f"wrote a.h5: round 0, {queries} answers, 0 of the queries still open\n")
+        assert server.end() == (0, f"wrote a.h5: round 0, {queries} answers, 0 queries open\n")
     assert sorted(answered) == list(range(queries))
     images = [truth.queries.image[query] for query in answered]
     assert images == sorted(images)  # image by image
@@ -173,7 +173,7 @@ def test_an_answer_that_comes_second_is_told_so(place, browser):
         assert client.answer(situation, skip=True)[0] == 200
         state, following = browser.press("1")
         assert (state, following != query) == ("open", True)
-        assert "“somebody” answered that query meanwhile" in browser.text("#notice")
+        assert "“somebody” answered this query in the meantime" in browser.text("#notice")
         assert "1 of 60 answered" in browser.text("#progress")
 
 
@@ -189,7 +189,7 @@ def test_finish_writes_the_ledger_with_the_rest_open(place, browser):
         browser.click("#finish")
         browser.click("#finish-dialog button.main")
         browser.wait_for("ended")
-        assert server.end() == (0, "wrote a.h5: round 0, 6 answers, 54 of the queries still open\n")
+        assert server.end() == (0, "wrote a.h5: round 0, 6 answers, 54 queries open\n")
     ledger = Annotations(place / "a.h5")
     assert len(ledger.answers) == 6
     assert ledger.header.counts["open"] == 54
@@ -226,11 +226,11 @@ def test_a_held_key_answers_once_and_a_lost_server_loses_nothing(place, browser)
         server.kill()
         browser.do("document.dispatchEvent(new KeyboardEvent('keydown', {key: '2'}))")
         deadline = time.monotonic() + 30
-        while "does not answer" not in browser.text("#notice"):
+        while "does not respond" not in browser.text("#notice"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert browser.state() == ("open", None)  # it does not move on
     with served("d.h5", "p.h5", "-o", "a.h5", cwd=place) as server:
-        assert server.told == "1 of 60 queries are answered already\n"
+        assert server.told == "1 of 60 queries were answered before\n"
         browser.open(server.address)
         assert "1 of 60 answered" in browser.text("#progress")

@@ -61,7 +61,7 @@ def test_twenty_kills_lose_no_answer_and_double_none(place):
     assert not (place / "a.h5").exists()
     assert len(accepted) < 300
     with served(*WORDS, cwd=place) as server:
-        assert server.told == f"{len(accepted)} of 300 queries are answered already\n"
+        assert server.told == f"{len(accepted)} of 300 queries were answered before\n"
         answer_until_it_dies(server.client(), truth, accepted)
         assert server.end()[0] == 0
     mine, known = Annotations(place / "a.h5").answers, Annotations(place / "m-simulated.h5").answers
@@ -83,7 +83,7 @@ def test_a_signal_keeps_the_journal_and_says_how_to_go_on(number, place):
         server.process.send_signal(number)
         assert server.end() == (
             75,
-            "stopped with 3 of 300 queries answered; 297 are open, run it again to go on\n",
+            "stopped: 3 of 300 queries answered, 297 open; run the command again to resume\n",
         )
     assert not (place / "a.h5").exists()
     assert journal_of(place).read_bytes().count(b"\n") == 3
@@ -109,7 +109,7 @@ def test_torn_last_lines_are_dropped_and_other_requests_are_left_alone(place):
     for torn in (b'{"query": 7, "im', b"\x00\x00\x00\n", b"\n"):
         journal.write_bytes(whole + torn)
         with served(*WORDS, cwd=place) as server:
-            assert server.told == "4 of 300 queries are answered already\n"
+            assert server.told == "4 of 300 queries were answered before\n"
             answer_until_it_dies(server.client(), truth, accepted, limit=len(accepted) + 1)
             server.process.send_signal(signal.SIGTERM)
             server.end()
@@ -133,7 +133,7 @@ def test_damage_inside_a_journal_is_named(place):
     process = launch(*WORDS, cwd=place)
     _, err = process.communicate()
     assert process.returncode == 2
-    assert f"a.h5.work/{journal.name}, line 2: It is damaged" in err
+    assert f"a.h5.work/{journal.name}, line 2: The line is damaged" in err
     assert b"damage" in journal.read_bytes()  # nothing was thrown away
 
 

@@ -59,7 +59,7 @@ def test_files_chosen_in_the_browser_give_the_ledger_of_the_simulation(place, br
             file = tmp_path / f"{number}.png"
             file.write_bytes(png(mask_of(truth, query)))
             browser.choose_file(file)
-            assert "Enter takes this mask" in browser.text("#mode")
+            assert "Press Enter to use this mask" in browser.text("#mode")
             assert "%" in browser.text("#mode")
             if number == 0:
                 assert (browser.canvas() != plain).mean() > 0.1, "it lies over the image"
@@ -145,7 +145,7 @@ def test_a_lost_mask_is_told_at_the_next_start(place, truth):
     process = launch(*WORDS, cwd=place)
     out, err = process.communicate()
     assert process.returncode == 2, out
-    assert "is damaged or gone; remove the line" in err
+    assert "is missing or damaged. Remove the line" in err
     assert "Traceback" not in err
 
 
@@ -166,9 +166,9 @@ def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):
         (0, png(mask)[:200], PNG, 422, "The file cannot be decoded"),
         (0, b"", PNG, 422, "cannot be decoded"),
         (0, b"<svg onload=alert(1)>", PNG, 422, "cannot be decoded"),
-        (0, png(other), PNG, 422, "The file holds the values [77]"),
-        (0, png(still_open), PNG, 422, "pixels that are still open"),
-        (0, png(nothing), PNG, 422, "no class at all"),
+        (0, png(other), PNG, 422, "The file contains the values [77]"),
+        (0, png(still_open), PNG, 422, "contains open pixels"),
+        (0, png(nothing), PNG, 422, "contains no class"),
         (
             0,
             png(np.kron(mask, np.ones((2, 2), np.uint8))),

@@ -210,8 +210,8 @@ def test_a_request_to_become_a_websocket_is_none(client, server):
         (("p.h5", "--keys", "1,2,3,4,5,6,7,8,v"), "key 'v' means class 9 and void"),
         (("p.h5", "--keys", "1,2,3,4,5,6,7,8,8"), "key '8' means class 8 and class 9"),
         (("p.h5", "--undo-key", "Enter"), "key 'Enter' means undo and confirm"),
-        (("p.h5", "--void-key", "void"), "'void' is no key"),
-        (("p.h5", "--host", "203.0.113.7"), "Cannot serve the page on 203.0.113.7"),
+        (("p.h5", "--void-key", "void"), "'void' is not a key"),
+        (("p.h5", "--host", "203.0.113.7"), "Cannot listen on 203.0.113.7"),
         (("r.h5",), "give --superpixels"),
         (("p.h5", "--superpixels", "regions.h5"), "leave --superpixels out"),
         (("p.h5", "--annotations", "p-simulated.h5"), "were selected without a ledger"),
@@ -235,7 +235,7 @@ def test_exact_labels_of_regions_are_left_to_other_tools(place):
     settings = SelectSettings(rule="top", budget=2, answer="precise")
     select.run(place / "d.h5", place / "rs.h5", place / "e.h5", settings, superpixels=place / "regions.h5")
     process = launch("d.h5", "e.h5", "--superpixels", "regions.h5", "-o", "a.h5", cwd=place)
-    assert "asks for exact labels of regions, which the page does not take" in process.communicate()[1]
+    assert "contains queries of exact labels of regions, which the page does not offer" in process.communicate()[1]
 
 
 def test_another_host_is_warned_of(place):
@@ -243,4 +243,4 @@ def test_another_host_is_warned_of(place):
         server.process.terminate()
         code, said = server.end()
     assert code == 75
-    assert "warning: 0.0.0.0 is not only this machine" in said
+    assert "warning: 0.0.0.0 exposes the page, unencrypted, to the network" in said

@@ -78,7 +78,7 @@ class TestLeases:
         early = session.ask("b", "b")
         assert asked(early) == asked(late)
         answer(session, "b", early)
-        with pytest.raises(Conflict, match="“b” answered that query meanwhile"):
+        with pytest.raises(Conflict, match="“b” answered this query in the meantime"):
             answer(session, "a", late)
         assert session.answers[asked(late)].annotator == "b"
 
@@ -143,7 +143,7 @@ class TestAnswers:
 
     def test_nobody_undoes_what_another_said(self, session):
         answer(session, "a", session.ask("a", "a"))
-        with pytest.raises(Refused, match="no earlier answer of yours"):
+        with pytest.raises(Refused, match="no earlier answer to change"):
             session.back("b", "b", None)
 
     def test_times_are_capped_and_tell_what_is_left(self, session):
@@ -208,7 +208,7 @@ class TestKeys:
         assert keys == [*"1234567890", "q", "e", "r", "t"]
 
     def test_too_many_classes_name_the_remedy(self):
-        with pytest.raises(BadInput, match="give one for each with --keys"):
+        with pytest.raises(BadInput, match="Set a key for each class with --keys"):
             class_keys(None, PeopleSettings().commands(), ["c"] * 60)
         assert len(set(class_keys(None, PeopleSettings().commands(), ["c"] * 59))) == 59
 

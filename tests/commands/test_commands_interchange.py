@@ -34,7 +34,7 @@ def take_in(region_place, preloaded):
 def test_the_round_goes_on_with_answers_from_elsewhere(name, region_place, preloaded, export, take_in):
     export(name).expect(0, out=f"wrote {name}: 24 queries, 24 of them answered")
     export(name).expect(0, out=f"{name} is up to date")
-    take_in(name, "people.h5").expect(0, out="round 0, 24 answers, 0 of the queries still open")
+    take_in(name, "people.h5").expect(0, out="round 0, 24 answers, 0 queries open")
     take_in(name, "people.h5").expect(0, out="up to date")
     people, simulated = (Annotations(region_place / path) for path in ("people.h5", "ra0.h5"))
     assert people.labelled_ids() == simulated.labelled_ids()

@@ -42,7 +42,7 @@ def write_untrained(path, dataset, outputs, support):
     torch.manual_seed(0)
     network = build_network(settings, outputs, support)
     attributes = {
-        "network": settings.model_dump(mode="json", exclude={"weights"}),
+        "network": settings.recorded(),
         "classes": data.classes,
         "outputs": outputs,
         "support": support,

@@ -16,6 +16,7 @@ from stages.answering.browser.refused import Refused
 from stages.answering.questions import Questions
 from stages.artifacts.answers import MOST_ANNOTATORS
 from stages.settings.annotate import PeopleSettings
+from stages.settings.base import existing
 from stages.settings.keys import class_keys
 
 FEWEST_TIMES = 3  # answers of an annotator before those alone, and not all, estimate the time left
@@ -49,9 +50,9 @@ class Session:
         self.questions, self.journal, self.settings, self.clock = questions, journal, settings, clock
         self.masks = masks
         classes = questions.classes
-        naming = settings.naming
-        keys = [None] * len(classes) if naming is None else class_keys(naming.keys, settings.commands(), classes)
-        self.keys: list[str | None] = list(keys)  # of each class; none if masks are queried
+        self.keys: list[str | None] = [None] * len(classes)  # of each class; none if masks are queried
+        if masks is None:
+            self.keys = list(class_keys(existing(settings.naming).keys, settings.commands(), classes))
         self.order = questions.order
         self.position = {query: place for place, query in enumerate(self.order)}
         self.answers: dict[int, Answer] = {}  # the last answer to each query
@@ -208,8 +209,8 @@ class Session:
 
     def lease(self, query: int, client: str, annotator: str) -> None:
         minutes = self.settings.lease_minutes
-        if self.settings.mask is not None:  # the page sends nothing while a mask is painted in another tool
-            minutes = max(minutes, 2 * self.settings.mask.seconds_per_mask / 60)
+        if self.masks is not None:  # the page sends nothing while a mask is painted in another tool
+            minutes = max(minutes, 2 * existing(self.settings.mask).seconds_per_mask / 60)
         self.leases[query] = Lease(client, annotator, self.clock() + 60 * minutes)
 
     def live_leases(self) -> dict[int, Lease]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @objective("image-classes", labels="image-classes", predicts="images", settings=ClassWeightSettings)
-def image_classes(task: Task, settings: ClassWeightSettings) -> "Learner":
+def classes_of_images(task: Task, settings: ClassWeightSettings) -> "Learner":
     """Learn the class of each image, or which classes are in it."""
     from stages.training.learners.image_classes import ImageLearner
 
