@@ -177,9 +177,9 @@ def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):
             f"about image {image} and the image differ in size",
         ),
         (0, png(mask), {}, 415, "Send a PNG file"),
-        (6, png(mask), PNG, 404, "no such query"),
+        (6, png(mask), PNG, 404, "Unknown query"),
         ("../d.h5", png(mask), PNG, 405, ""),
-        (0, b" " * ((1 << 26) + 1), PNG, 413, "may have 67108864 bytes"),
+        (0, b" " * ((1 << 26) + 1), PNG, 413, "larger than 67108864 bytes"),
         (0, png(mask), PNG | {"Origin": "https://evil.example"}, 403, "another site"),
         (0, png(mask), PNG | {"Authorization": None}, 403, "token"),
     ]
@@ -196,7 +196,7 @@ def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):
         situation = client.ask()
         place_of = situation["question"]["query"]
         for given, says in (
-            ({"mask": "0" * 64}, "no such mask"),
+            ({"mask": "0" * 64}, "mask was not found"),
             ({"mask": "../../d.h5"}, "answer.mask"),
             ({"mask": ""}, "or a mask"),
             ({"classes": [1]}, "or a mask"),
