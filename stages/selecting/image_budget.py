@@ -19,11 +19,11 @@ class ImageBudget:
     """Numbers of images, all at least 1 except ``rounds``."""
 
     budget: int
-    """B: images that are chosen, and get masks."""
+    """B: images that are chosen and get masks."""
     seed: int
     """n0 <= B: images drawn at random in round 0."""
     query: int
-    """q <= n0: images asked in every later round but the last, which may be short."""
+    """q <= n0: images queried in each later round but the last, which may be short."""
     rounds: int
     """T: rounds after round 0; 0 where the seed set is the whole budget."""
 
@@ -52,8 +52,8 @@ def image_budget(
     queried = budget - seed if seed_in_selection else budget
     if seed + queried > images:
         raise ValueError(
-            f"{budget} images and a seed set of {seed} that does not count are more than the {images} there are; lower "
-            "the ratio or the seed share, or let the seed set count"
+            f"{budget} images beside a seed set of {seed} exceed the {images} images of the dataset; lower the ratio or "
+            "the seed share, or count the seed set towards the budget (--seed-in-selection)"
         )
     return ImageBudget(budget, seed, query, -(-queried // query))
 
@@ -71,15 +71,15 @@ def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
             return image_budget(images, settings.ratio, 1.0, 1.0, True)
         return image_budget(images, settings.ratio, share, spent.query_share, spent.seed_in_selection)
     except ValueError as error:
-        raise BadInput(f"The dataset has too few images for this budget: {error}.") from error
+        raise BadInput(f"The budget does not fit: {error}.") from error
 
 
 def next_count(budget: ImageBudget, round: int, selected_so_far: int, left: int) -> int:
-    """How many images a round asks: the seed set in round 0, then min(q, B - selected_so_far, left), 0 when finished.
+    """How many images a round queries: the seed set in round 0, then min(q, B - selected_so_far, left), 0 when finished.
 
     selected_so_far: images that count towards B, the seed set among them only where it does; not read in round 0. left:
-    images of the pool that nobody asked yet. A pool that shrinks ends the selection early, without an error. Raises
-    ValueError for a negative number, and in round 0 for a pool smaller than the seed set.
+    images not queried yet. A pool that shrinks ends the selection early, without an error. Raises ValueError for a
+    negative number, and in round 0 for a pool smaller than the seed set.
     """
     if min(round, selected_so_far, left) < 0:
         raise ValueError("round, images selected and images left must not be negative")

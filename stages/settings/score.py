@@ -124,12 +124,12 @@ class ScoreSettings(StageSettings):
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if self.passes and self.network is not None and self.network.needs_support:
-            raise ValueError("a committee has no support heads; leave maturity and lossiness out")
+            raise ValueError("a committee does not read support heads; set maturity none and lossiness false")
         if self.region is not None:
             chance = self.measure == "random"
             if self.region.best_pixel and chance and self.region.region_score == "mean":
-                raise ValueError("random numbers per region have no best pixel; set region_score highest")
+                raise ValueError("best_pixel with measure random requires region_score highest")
             balance = self.region.balance
             if balance is not None and balance.probability is not None and self.region.region_score == "highest":
-                raise ValueError("class_balance probability weighs each pixel; set region_score mean")
+                raise ValueError("class_balance probability requires region_score mean")
         return self

@@ -110,5 +110,5 @@ class SelectSettings(StageSettings):
     @model_validator(mode="after")
     def _legacy_seed(self) -> Self:
         if self.stream == "legacy" and self.seed > LARGEST_LEGACY_SEED:
-            raise ValueError(f"the legacy stream takes no seed above {LARGEST_LEGACY_SEED}")
+            raise ValueError(f"stream legacy requires a seed of at most {LARGEST_LEGACY_SEED}")
         return self

@@ -13,10 +13,12 @@ queried first. A complete one, usable as ``alseg score --plugin gini.py --measur
 
 A measure of several stochastic passes reads the logits of one pass after another:
 
+    from stages.scoring.logits import means_over, softmax
+
     @measure("spread", passes=True)
     def spread(passes):
         """Largest standard deviation of a class's probability over passes."""
-        mean, square = means_over(passes, softmax, lambda logits: softmax(logits) ** 2)  # from stages.scoring.logits
+        mean, square = means_over(passes, softmax, lambda logits: softmax(logits) ** 2)
         return (square - mean**2).clamp(min=0).sqrt().amax(1)
 
 Settings of its own are a subclass of `CommitteeSettings` (or `PassesSettings`); the function takes them second:
