@@ -52,8 +52,8 @@ def image_budget(
     queried = budget - seed if seed_in_selection else budget
     if seed + queried > images:
         raise ValueError(
-            f"{budget} images beside a seed set of {seed} exceed the {images} images of the dataset; lower the ratio or "
-            "the seed share, or count the seed set towards the budget (--seed-in-selection)"
+            f"{budget} images beside a seed set of {seed} exceed the {images} of the dataset; lower the ratio or the "
+            "seed share, or count the seed set towards the budget (--seed-in-selection)"
         )
     return ImageBudget(budget, seed, query, -(-queried // query))
 
@@ -75,7 +75,7 @@ def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
 
 
 def next_count(budget: ImageBudget, round: int, selected_so_far: int, left: int) -> int:
-    """How many images a round queries: the seed set in round 0, then min(q, B - selected_so_far, left), 0 when finished.
+    """Images that a round queries: the seed set in round 0, then min(q, B - selected_so_far, left), 0 when finished.
 
     selected_so_far: images that count towards B, the seed set among them only where it does; not read in round 0. left:
     images not queried yet. A pool that shrinks ends the selection early, without an error. Raises ValueError for a

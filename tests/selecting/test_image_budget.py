@@ -74,7 +74,7 @@ def test_agrees_with_exact_arithmetic_and_takes_the_budget(images, ratio, alpha,
     exact = max(1, -(-images * ratio // 1000))
     seed = max(1, int(Fraction(str(alpha)) * exact))
     if exact + (0 if counts else seed) > images:
-        with pytest.raises(ValueError, match="more than the"):
+        with pytest.raises(ValueError, match="exceed the"):
             image_budget(images, ratio / 1000, alpha, beta, counts)
         return
     found = image_budget(images, ratio / 1000, alpha, beta, counts)
@@ -106,8 +106,8 @@ def test_a_pool_that_runs_out_ends_the_selection():
         ((10, 0.1, -0.1, 0.5), "seed_share"),
         ((10, 0.1, 0.1, 1.1), "query_share"),
         ((10, 0.1, 0.1, float("nan")), "query_share"),
-        ((10, 1, 0.1, 0.5), "10 images and a seed set of 1"),
-        ((1, 0.1, 0.1, 0.5), "1 images and a seed set of 1"),
+        ((10, 1, 0.1, 0.5), "10 images beside a seed set of 1"),
+        ((1, 0.1, 0.1, 0.5), "1 images beside a seed set of 1"),
     ],
 )
 def test_faults(arguments, fault):
