@@ -1,4 +1,4 @@
-"""A ledger grows by the answers of a round: rows appended, what its header tells, the file published."""
+"""The ledger grows by the answers of a round: new rows, the counts of its header, the published file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,11 +30,11 @@ def append_answers(
     masks: Mapping[str, np.ndarray] | None = None,
     superpixels: Superpixels | None = None,
 ) -> Ledger:
-    """The ledger ``before`` with the rows of ``new`` behind its own.
+    """The ledger ``before`` with the rows of ``new`` appended.
 
-    The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may hold what the ledger does not
-    know yet. ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` the file of their regions.
-    BadInput where an image was asked about on another grid before.
+    The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may be new to the ledger.
+    ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` is the file of their regions.
+    BadInput if an image was queried on another grid before.
     """
     if before is not None:
         require_same_grid(before, before.sizes, sizes)
@@ -42,7 +42,9 @@ def append_answers(
     known, numbers = extended(old.ids, ids)
     people, people_numbers = extended(old.annotators, annotators)
     if len(people) > MOST_ANNOTATORS:
-        raise BadInput(f"The answers come from {len(people)} annotators; a ledger takes {MOST_ANNOTATORS}.")
+        raise BadInput(
+            f"{len(people)} annotators exceed the {MOST_ANNOTATORS} that fit into a ledger. Use fewer names."
+        )
     files = list(old.region_files)
     if superpixels is not None:
         mean_size = float(superpixels.region_sizes.mean(dtype=np.float64))
@@ -60,14 +62,14 @@ def append_answers(
 
 
 def extended(known: Sequence[Any], names: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """``known`` with those of ``names`` added that are new, and the place of each of ``names``."""
+    """``known`` and the new ones of ``names``, and the index of each of ``names`` in them."""
     every = list(dict.fromkeys([*known, *names]))
     place = {name: number for number, name in enumerate(every)}
     return every, [place[name] for name in names]
 
 
 def ledger_counts(ledger: Ledger, new: Answers, classes: list[str]) -> dict[str, Any]:
-    """What the header of a ledger tells: cost so far, and what the last round brought."""
+    """The counts in the header of a ledger: cost so far, and those of the last round."""
     answers = ledger.answers
     histogram = np.bincount(new.label, minlength=256)
     groups = rows_by_image(new.image, [str(number) for number in range(new.image.max(initial=-1) + 1)])
@@ -85,7 +87,7 @@ def ledger_counts(ledger: Ledger, new: Answers, classes: list[str]) -> dict[str,
 
 
 def distinct_classes(labels: np.ndarray) -> int:
-    """Number of distinct classes among (Q,) u8 labels, 255 left out."""
+    """Number of distinct classes among (Q,) u8 labels, without 255."""
     return len(np.unique(labels[labels != VOID]))
 
 

@@ -65,7 +65,7 @@ def require_features(
 ) -> None:
     """BadInput unless ``stored`` has the features that ``kmeans`` and ``seed`` give for ``regions``."""
     if kmeans is None:
-        raise BadInput("Method random uses no features. Leave --features out.")
+        raise BadInput("Method random uses no features. Omit --features.")
     if not stored.has_features:
         raise BadInput(f"{stored.path} contains no features. Pass clusters that were written with --keep-features.")
     require_made_from(stored, "superpixels", regions)
@@ -81,8 +81,8 @@ def require_features(
         differences.append(f"random weights of seed {stored.header.seed} instead of {seed}")
     if differences:
         raise BadInput(
-            f"{stored.path} contains other features: {', '.join(differences)}. Use the same settings, or leave "
-            "--features out."
+            f"{stored.path} contains other features: {', '.join(differences)}. Use the same settings, or "
+            "omit --features."
         )
 
 

@@ -49,7 +49,7 @@ def run(
             "Method adaptive merges base regions where a model predicts alike. Pass --superpixels and --model."
         )
     if not adaptive and (superpixels is not None or model is not None):
-        raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Leave them out.")
+        raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Omit them.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         inputs: dict[str, Any] = {"dataset": data}

@@ -64,7 +64,7 @@ def run(
         return produce(request, lambda: build(request, answers, questions, ledger, settings), force)
 
 
-def read(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Imported, list[str]]:
+def read_imported(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Imported, list[str]]:
     """The answers in ``path``, and the annotators that they refer to."""
     data = questions.data
     if path.is_dir() or path.suffix.lower() == ".png":
@@ -113,5 +113,5 @@ def read_painted(path: Path, painted: dict[str, Painting], questions: Questions,
 def build(
     request: Request, path: Path, questions: Questions, ledger: Annotations | None, settings: ImportSettings
 ) -> str:
-    found, people = read(path, questions, settings)
+    found, people = read_imported(path, questions, settings)
     return publish_answers(request, questions, ledger, found.answers, people, found.masks)

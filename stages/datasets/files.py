@@ -53,13 +53,13 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
 
 def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) -> tuple[dict[str, int], list[str]]:
     """The image-level classes of ``ids`` that are known without opening images or masks, and the faults found."""
-    asked = description.image_labels
-    if asked is None or not ids:
+    wanted = description.image_labels
+    if wanted is None or not ids:
         return {}, []
-    if asked.source == "name":
+    if wanted.source == "name":
         return labels_by_name(ids, description.image_classes)
-    if asked.file is not None:
-        return labels_from_json(root / asked.file, ids, description.image_classes)
+    if wanted.file is not None:
+        return labels_from_json(root / wanted.file, ids, description.image_classes)
     return {}, []
 
 

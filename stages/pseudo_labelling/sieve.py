@@ -1,4 +1,4 @@
-"""Which pixels of a region keep its label: those right of the knee of the sorted confidences.
+"""The pixels of a region that keep its label: those to the right of the knee of its sorted confidences.
 
 Source: adaptive_superpixel.md 2.8. The difference curve of values y_0 .. y_(m-1) is d_i = (y_i - min) / (max - min)
 - i / (m - 1): how far the curve, scaled into the unit square, lies above the diagonal. Equal values of d differ by
@@ -13,9 +13,9 @@ TOLERANCE = 1e-12
 
 
 def differences(curves: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The difference curves (A,M) f64, -inf behind the end of a curve, and where there is one at all (A,) bool.
+    """The difference curves (A,M) f64, -inf behind the end of a curve, and which curves have one (A,) bool.
 
-    curves (A,M) f64, points (A,) int: curve a has its first points[a] values. A curve that is constant, or shorter
+    curves (A,M) f64, points (A,) int: curve a has its first points[a] values. A constant curve, or one of less
     than two points, has no difference curve.
     """
     column = np.arange(curves.shape[1])
@@ -54,7 +54,7 @@ def knee_first(curves: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def knee_max(curves: np.ndarray, points: np.ndarray, min_delta: float) -> np.ndarray:
-    """Index of the largest d of each curve, the first of equals, (A,) i64; -1 where it is not above ``min_delta``.
+    """Index of the largest d of each curve, the first of equals, (A,) i64; -1 if it is not above ``min_delta``.
 
     curves (A,M) f64, points (A,) int as in `differences`.
     """
@@ -74,7 +74,7 @@ def sieve(
     min_pixels: int,
     min_delta: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels keep the label of their region: those whose confidence reaches the region's threshold.
+    """The pixels that keep the label of their region: their confidence reaches the region's threshold.
 
     confidence (P,) f32 or f64, finite: probability of the region's label; owner (P,) int the region of each pixel, 0
     to count - 1, pixels in any order. A region's curve is every step-th of its sorted confidences, step =

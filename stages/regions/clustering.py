@@ -74,7 +74,7 @@ def kmeans(
     estimator = MiniBatchKMeans(clusters, batch_size=ESTIMATOR_BATCH, compute_labels=False, random_state=random_state)
     for regions in batches(numbers, settings, seed):
         batch = features[regions].astype(np.float32)
-        require_finite(batch)
+        require_finite_features(batch)
         estimator.partial_fit(batch)
         advance(len(regions))
     return estimator.cluster_centers_.astype(np.float32)
@@ -106,7 +106,7 @@ def random_clusters(ids: Sequence[str], numbers: np.ndarray, clusters: int, seed
     return np.concatenate(drawn)
 
 
-def require_finite(values: np.ndarray) -> None:
+def require_finite_features(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         raise BadInput(
             "Some features of the regions are not finite numbers. Compute them with other --weights or another "

@@ -1,10 +1,10 @@
-"""Maps of regions as such: ids without gaps, and connected parts. (H,W) integers, negative = no region."""
+"""Maps of regions, (H,W) integers, negative = no region: ids without gaps, and connected components."""
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as csgraph_components
 
-WIDEST_TABLE = 1 << 26  # ids up to here are looked up in a table (64 MB at most); sparser ones are sorted
+WIDEST_TABLE = 1 << 26  # larger ids are sorted; up to here they are looked up in a table of at most 64 MB
 
 
 def compact(labels: np.ndarray) -> np.ndarray:
@@ -27,9 +27,9 @@ def compact(labels: np.ndarray) -> np.ndarray:
 
 
 def connected_components(labels: np.ndarray, connectivity: int) -> np.ndarray:
-    """Every connected part of equal non-negative values with an id of its own: (H,W) int -> (H,W) int32.
+    """The connected components of equal non-negative values: (H,W) int -> (H,W) int32.
 
-    ``connectivity`` is 4 or 8. Ids are 0..K-1 in row-major order of the parts' first pixels; negatives become -1.
+    ``connectivity`` is 4 or 8. Ids are 0..K-1 in row-major order of the first pixels; negatives become -1.
 
     The graph's nodes are the horizontal runs of equal values, not the pixels: an order of magnitude fewer.
     """
@@ -67,7 +67,7 @@ def touching_runs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of runs of equal value where column ``upper`` of a row meets column ``lower`` of the next: two (E,) int32.
 
-    A pair of runs meets in many columns; it is reported only where either of them starts or the slices begin.
+    A pair of runs meets in many columns, but is returned only where one of them starts or the slices begin.
     """
     equal = labels[:-1, upper] == labels[1:, lower]
     news = starts[:-1, upper] | starts[1:, lower]

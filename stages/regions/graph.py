@@ -1,4 +1,4 @@
-"""Which regions touch, and where they lie: neighbour lists and boxes of a region map, with or without its pixels.
+"""Neighbour lists and boxes of regions, from their map or from those of smaller regions.
 
 A graph is a pair in CSR form: the neighbours of node i are ``neighbours[offsets[i] : offsets[i + 1]]``, ascending,
 without i itself; an edge stands at both of its ends.
@@ -24,7 +24,7 @@ def adjacency(labels: np.ndarray, count: int) -> Csr:
 
 
 def facing(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two ids at all places where (H,W) ``here`` and ``there`` hold different regions: two (P,) arrays."""
+    """The two ids at all places where (H,W) ``here`` and ``there`` differ: two (P,) arrays."""
     places = np.flatnonzero(here != there)  # few: the rest of the work is on borders only
     rows, columns = np.divmod(places, max(here.shape[1], 1))
     first, second = here[rows, columns], there[rows, columns]
@@ -59,12 +59,12 @@ def contract(offsets: np.ndarray, neighbours: np.ndarray, group: np.ndarray, cou
 
 
 def region_table(labels: np.ndarray, count: int) -> RegionTable:
-    """Pixel count and inclusive box of every region of (H,W) int ids, of which every one of 0..count-1 must occur.
+    """Pixel count and inclusive box of each region of (H,W) int ids, of which all of 0..count-1 must occur.
 
     Returns ``size``, ``y0``, ``x0``, ``y1``, ``x1``, all (count,) i32. Negative ids are no region.
     """
     width = labels.shape[1]
-    border = np.ones(labels.shape, dtype=bool)  # True where a run of equal ids begins in its row
+    border = np.ones(labels.shape, dtype=bool)  # True at the first pixel of each run of equal ids in its row
     np.not_equal(labels[:, 1:], labels[:, :-1], out=border[:, 1:])
     starts = np.flatnonzero(border)
     lengths = np.diff(starts, append=labels.size)
@@ -79,7 +79,7 @@ def region_table(labels: np.ndarray, count: int) -> RegionTable:
 def contract_table(table: RegionTable, group: np.ndarray, count: int) -> RegionTable:
     """``region_table`` of the map ``group[labels]``, from the table of ``labels``, without reading a pixel.
 
-    group (K,) int; every one of 0..count-1 must occur in it.
+    group (K,) int; all of 0..count-1 must occur in it.
     """
     return gathered(group, count, *(table[name] for name in ("size", "y0", "x0", "y1", "x1")))
 

@@ -1,4 +1,4 @@
-"""Neighbouring regions that a model predicts alike become one region (spec adaptive_superpixel.md 2.5)."""
+"""Merges neighbouring regions that a model predicts alike (adaptive_superpixel.md 2.5)."""
 
 import numpy as np
 from scipy.special import rel_entr
@@ -28,7 +28,7 @@ def jensen_shannon_distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def visiting_order(uncertainty: np.ndarray, order: str, generator: np.random.Generator | None = None) -> np.ndarray:
-    """Position (K,) i64 of every region among the roots, 0 = visited first, from its uncertainty (K,).
+    """Position (K,) i64 of each region among the roots, 0 = visited first, from its uncertainty (K,).
 
     ``uncertainty``: highest first; ``reverse``: lowest first; equal ones by ascending id. ``random``: a permutation
     drawn from ``generator``. ValueError for another name, or for ``random`` without a generator.
@@ -53,13 +53,13 @@ def merge(
     max_pixels: int | None = None,
     max_fraction: float | None = None,
 ) -> np.ndarray:
-    """The root (K,) i32 of every region's merged region, given their mean class shares (K,C) and graph (see graph.py).
+    """The root (K,) i32 of each region's merged region, from mean class shares (K,C) and the graph (see graph.py).
 
     Roots are visited by ascending ``rank`` (K,), a permutation. A region r that nobody has taken becomes a root and
     takes the connected component, containing r, of {v not taken yet: distance(P_r, P_v) < epsilon} and r itself;
     what is taken stays taken. Members are compared with the root alone, so small steps do not chain.
 
-    ``max_pixels``, with the ``sizes`` (K,) of the regions: a component grows in rings around its root, every ring in
+    ``max_pixels``, with the ``sizes`` (K,) of the regions: a component grows in rings around its root, each ring in
     ascending id; the first member with which the merged region would exceed the cap ends the growth. A root above the
     cap stays alone. ``max_fraction``: once (roots visited + regions taken) / K has reached it, nothing grows any more.
     ValueError for ``max_pixels`` without sizes.
@@ -101,19 +101,19 @@ def merge(
                 break
             # Later places only: a region visited earlier is settled, even one that stayed alone.
             around = {v for u in ring for v in links[begin[u] : begin[u + 1]] if roots[v] == v and place[v] > turn}
-            asked = sorted(around - known)
-            known.update(asked)
-            near = jensen_shannon_distance(shares[root], shares[asked]) < epsilon if asked else ()
-            ring = [v for v, chosen in zip(asked, near, strict=True) if chosen]
+            compared = sorted(around - known)
+            known.update(compared)
+            near = jensen_shannon_distance(shares[root], shares[compared]) < epsilon if compared else ()
+            ring = [v for v, chosen in zip(compared, near, strict=True) if chosen]
     return np.array(roots, dtype=np.int32)
 
 
 def close_pairs(
     shares: np.ndarray, offsets: np.ndarray, neighbours: np.ndarray, epsilon: float, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours (r, v) nearer than ``epsilon`` of which r is visited before v, ascending: two (P,) arrays.
+    """Neighbours (r, v) closer than ``epsilon`` of which r is visited before v, ascending: two (P,) arrays.
 
-    Only such an r can take v directly, so every undirected edge is measured once.
+    Only such an r can take v directly, so each undirected edge is measured once.
     """
     source = np.repeat(np.arange(len(rank)), np.diff(offsets))
     later = np.flatnonzero(rank[neighbours] > rank[source])

@@ -1,4 +1,4 @@
-"""Regions as small squares of colour, for a network to describe (spec madbal.md 3).
+"""Regions as small square images, the input of a feature network (madbal.md 3).
 
 A patch is the region's tight box in which every pixel outside the region has the region's mean colour, resized to a
 square by Keys' bicubic kernel (a = -0.5), separably, from pixel centres, without antialias and without regard to the
@@ -23,7 +23,7 @@ CHUNK_CELLS = 1 << 15  # arrays of so many cells stay in a core's cache
 
 @dataclass(frozen=True)
 class PatchTask:
-    """What `cut_patches` takes, of one image."""
+    """The arguments of `cut_patches` for one image."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -32,7 +32,7 @@ class PatchTask:
 
 
 def cut_task(task: PatchTask) -> np.ndarray:
-    """The patches of one image; this runs in worker processes."""
+    """The patches of one image; runs in worker processes."""
     return cut_patches(task.image, task.labels, task.boxes, task.side)
 
 
@@ -40,8 +40,8 @@ def cut_patches(image: np.ndarray, labels: np.ndarray, boxes: Mapping[str, np.nd
     """The patches of K regions: (K,3,side,side) f32 in 0..1.
 
     image (H,W,3) u8 RGB on the regions' grid; labels (H,W) i32, region ids 0..K-1, -1 = no region; boxes ``y0``,
-    ``x0``, ``y1``, ``x1``, (K,) int each, inclusive (`graph.region_table`). What the kernel overshoots is cut
-    off at 0 and 1. A region that fills a box of side x side gives the crop as it is, to the last bit.
+    ``x0``, ``y1``, ``x1``, (K,) int each, inclusive (`graph.region_table`). Values beyond 0 and 1,
+    which the kernel can produce, are clipped. A region that fills a box of side x side is the crop, bit for bit.
     """
     count, width = len(boxes["y0"]), labels.shape[1]
     mean = mean_colours(image, labels, count)
@@ -91,9 +91,9 @@ def packed_pixels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def taps(first: np.ndarray, last: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of ``side`` cells reads along an axis of the boxes ``first`` .. ``last`` ((K,) int, inclusive).
+    """The pixels that each of ``side`` cells reads along an axis of boxes ``first`` .. ``last``, (K,) int, inclusive.
 
-    Returns pixels (K,side,4) i64, kept within the box, and weights (K,side,4) f32.
+    Returns pixels (K,side,4) i64, inside the box, and weights (K,side,4) f32.
     """
     size = (last - first + 1).astype(np.int64)
     centres = (np.arange(side) + 0.5) * (size[:, None] / side) - 0.5

@@ -1,4 +1,4 @@
-"""From pixels to regions, on the device where the pixels are."""
+"""Reductions from pixels to regions, on the device of the pixels."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What the pixels of a region say about its label (adaptive_superpixel.md 2.7 and 7)."""
+"""Labels of regions from those of their pixels (adaptive_superpixel.md 2.7 and 7)."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from stages.pixels.void import VOID
 
 
 def vote(labels: np.ndarray, owner: np.ndarray, count: int, classes: int) -> np.ndarray:
-    """Histogram of the labels of every region: (count, classes + 1) i32, void in the last column.
+    """Histogram of the labels of each region: (count, classes + 1) i32, void in the last column.
 
     labels (P,) u8 of pixels, owner (P,) int the region of each, 0 to count - 1.
     ValueError for a label that is neither a class nor void.
@@ -24,9 +24,9 @@ def vote(labels: np.ndarray, owner: np.ndarray, count: int, classes: int) -> np.
 
 
 def dominant(votes: np.ndarray, void_policy: Literal["count", "exclude"]) -> np.ndarray:
-    """The label with the most votes in each region, (A,) u8; ties go to the smallest class, void loses them all.
+    """The label with the most votes in each region, (A,) u8; ties go to the smallest class, and void loses all ties.
 
-    votes (A,C+1) as `vote` gives them. "count": void votes like a class, and a region that it wins is 255. "exclude":
+    votes (A,C+1) as of `vote`. "count": void votes like a class, and a region that it wins is 255. "exclude":
     255 only where all pixels are void. A region without pixels is 255.
     """
     candidates = votes if void_policy == "count" else votes[:, :-1]
@@ -42,7 +42,7 @@ def vote_all(mask: np.ndarray, labels: np.ndarray, count: int, classes: int) -> 
 
 
 def achievable(votes: np.ndarray) -> tuple[int, int]:
-    """Non-void pixels that are right if every region takes its best class, and all of them. votes (A,C+1)."""
+    """Non-void pixels that are correct if each region takes its best class, and all non-void pixels. votes (A,C+1)."""
     classes = votes[:, :-1].astype(np.int64)
     return int(classes.max(1).sum()), int(classes.sum())
 
@@ -50,7 +50,7 @@ def achievable(votes: np.ndarray) -> tuple[int, int]:
 def label_precision(votes: np.ndarray, labels: np.ndarray) -> float | None:
     """Share of the non-void pixels whose class is their region's label; None without any.
 
-    votes (A,C+1) as `vote` gives them, labels (A,) u8; regions labelled 255 are left out.
+    votes (A,C+1) as of `vote`, labels (A,) u8; regions labelled 255 do not count.
     """
     named = np.flatnonzero(labels != VOID)
     pixels = int(votes[named, :-1].sum(dtype=np.int64))

@@ -142,7 +142,7 @@ def test_a_ledger_of_another_dataset(place, other, preloaded, refused):
 
 def test_a_model_of_other_classes(place, refused):
     write_model_of_other_classes(place / "n.safetensors", place / "m.safetensors")
-    says = "give a model trained on this class table"
+    says = "Pass a model trained on these classes"
     refused("score", "d.h5", "--model", "n.safetensors", "-o", "x.h5", says=says)
     refused("evaluate", "d.h5", "n.safetensors", "-o", "x.h5", says=says)
 
@@ -311,7 +311,7 @@ def test_a_faulty_recipe(text, place, refused):
         ("train", ["--architecture", "no-such-net"], "no-such-net"),
         ("train", ["--weights", "missing.pth"], "missing.pth"),
         ("train", ["--weights", "d.h5"], "d.h5"),
-        ("train", ["--device", "cuda"], "There is no CUDA device here"),
+        ("train", ["--device", "cuda"], "No CUDA device is available"),
         ("train", ["--device", "tpu"], "device"),
         ("train", ["--seed", "-1"], "seed"),
         ("train", ["--seed", "1" + "0" * 40], "seed"),
@@ -320,7 +320,7 @@ def test_a_faulty_recipe(text, place, refused):
         ("score", ["--split", "nonsense"], "no images in split 'nonsense'; its splits are test, train, val"),
         ("score", ["--checkpoint", "worst"], "checkpoint"),
         ("score", ["--unit", "region"], "unit"),
-        ("score", ["--device", "cuda"], "There is no CUDA device here"),
+        ("score", ["--device", "cuda"], "No CUDA device is available"),
         ("score", ["--seed", "1" + "0" * 40], "seed"),
         ("select", ["--fraction", "7"], "fraction = '7': input should be less than or equal to 1"),
         ("select", ["--fraction", "nan"], "fraction"),
@@ -401,7 +401,7 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
     preloaded.run(*words, cwd=place).expect(0, out="up to date")
     (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
     refused(*words, says="q1.csv exists and may contain answers")
-    refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says="d.h5 has no known format")
+    refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says="d.h5 has an unknown ending")
 
 
 @pytest.mark.parametrize(

@@ -296,10 +296,10 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED], "give --superpixels with the file that was asked about"),
-        ([*LABEL, "ca1.h5", "--method", "candidates", *LEARNED], "give --superpixels"),
+        ([*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED], "Pass the queried regions with --superpixels"),
+        ([*LABEL, "ca1.h5", "--method", "candidates", *LEARNED], "Pass the queried regions"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LINEAR], "--classifier cosine"),
-        ([*LABEL, "a1.h5", *PROTOTYPES, *BASE, *LEARNED], "a1.h5 has no answers that name classes together"),
+        ([*LABEL, "a1.h5", *PROTOTYPES, *BASE, *LEARNED], "a1.h5 contains no class sets"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--expansion", "twice"], "expansion"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--checkpoint", "worst"], "checkpoint"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--prototype-temperature", "0"], "prototype_temperature"),
@@ -307,15 +307,21 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
         ([*TRAIN[:2], "cp.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "cp.h5 holds pseudo_lab"),
         ([*TRAIN[:2], "a1.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "Set --objective labels"),
         ([*TRAIN[:2], "ca1.h5", *COSINE, "--temperature", "0", "-o", "x.safetensors"], "temperature"),
-        ([*TRAIN[:2], "ca1.h5", *COSINE, "--merged-weight", "-1", "-o", "x.safetensors"], "merged_weight"),
+        (
+            [*TRAIN[:2], "ca1.h5", *COSINE, "--merged-weight", "-1", "-o", "x.safetensors"],
+            "merged-weight does not apply",
+        ),
         ([*ANNOTATE, "--trim", "4"], "trim must be odd"),
         ([*ANNOTATE, "--click-stop", "never"], "click_stop"),
         ([*ANNOTATE, "--void-policy", "ignore"], "void_policy"),
-        (["score", "d.h5", "--class-balance", "probability", *LEARNED, "-o", "x.h5"], "set unit region, or balance"),
-        ([*SCORE, "--measure", "random", "--class-balance", "probability"], "set unit region, or balance none"),
-        ([*SCORE, *LEARNED, "--balance-strength", "-1"], "balance_strength"),
-        ([*SCORE, *LINEAR, "--void-output", "ban"], "m.safetensors never learned void, so it has no output to ban"),
-        ([*SCORE, *LINEAR, "--class-balance", "probability", "--void-output", "keep"], "has no output to keep"),
+        (["score", "d.h5", "--class-balance", "probability", *LEARNED, "-o", "x.h5"], "for unit region"),
+        ([*SCORE, "--measure", "random", "--class-balance", "probability"], "class-balance does not apply to"),
+        ([*SCORE, *LEARNED, "--balance-strength", "2"], "balance-strength does not apply"),
+        ([*SCORE, *LINEAR, "--void-output", "ban"], "m.safetensors did not learn void, which --void-output ban needs"),
+        (
+            [*SCORE, *LINEAR, "--class-balance", "probability", "--void-output", "keep"],
+            "which --void-output keep needs",
+        ),
     ],
 )
 def test_what_does_not_go_together(words, says, sets_place, preloaded):
@@ -336,7 +342,7 @@ def test_a_ledger_of_dominant_classes_names_no_sets(sets_place, preloaded):
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
     words = ["annotate-simulate", "d.h5", "dq.h5", *BASE, "-o", "da.h5"]
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
-    refuse(preloaded, sets_place, *LABEL, "da.h5", *PROTOTYPES, *BASE, *LEARNED, says="set --method sieve")
+    refuse(preloaded, sets_place, *LABEL, "da.h5", *PROTOTYPES, *BASE, *LEARNED, says="Use --method sieve")
     words = [*TRAIN[:2], "da.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"]
     refuse(preloaded, sets_place, *words, says="da.h5 has no class sets. Set --objective labels")
 

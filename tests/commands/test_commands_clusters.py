@@ -33,6 +33,7 @@ from stages.artifacts.clusters import Clusters
 ENCODER = "mobilenetv3_small_050"
 SMALL = ("--encoder", ENCODER, "--weights", "none", "--clusters", "4", "--workers", "1")
 COMMAND = ["cluster-regions", "d.h5", "r.h5", *SMALL]
+RANDOM = ["cluster-regions", "d.h5", "r.h5", "--clusters", "4", "--method", "random"]
 CHAIN = {
     "prepare": Step(("prepare", "tiny.toml", "-o", "d.h5"), "d.h5"),
     "extract": Step(("extract-superpixels", "d.h5", "--count", "24", "--workers", "1", "-o", "r.h5"), "r.h5"),
@@ -107,10 +108,11 @@ def test_up_to_date_until_a_setting_changes_which_is_named(cluster_place, preloa
     for options, says in (
         (["--passes", "2"], "setting passes 6 is now 2"),
         (["--order", "reference"], "setting order shuffled is now reference; setting passes 2 is now 6"),
-        (["--method", "random", "--seed", "1"], "seed 0 is now 1; setting method kmeans is now random"),
     ):
         preloaded.run(*CLUSTER.words, *options, cwd=cluster_place).expect(0, out=f"rebuilding c.h5: {says}")
-    preloaded.run(*AGAIN.words, cwd=cluster_place).expect(2, err="c.h5 has no features; give clusters that were built")
+    says = "seed 0 is now 1; setting method kmeans is now random"
+    preloaded.run(*RANDOM, "--seed", "1", "-o", "c.h5", cwd=cluster_place).expect(0, out=f"rebuilding c.h5: {says}")
+    preloaded.run(*AGAIN.words, cwd=cluster_place).expect(2, err="c.h5 contains no features. Pass clusters that were")
 
 
 def test_other_regions_and_other_features_are_named_and_rebuild(cluster_place, preloaded):
@@ -148,7 +150,7 @@ def test_inspect_tells_and_draws(cluster_place, preloaded):
         preloaded.run("inspect", "c.h5", *words, "--png", "p.png", cwd=cluster_place).expect(0, out="wrote p.png")
     before = (cluster_place / "p.png").read_bytes()
     done = preloaded.run("inspect", "c.h5", "--image", "val_00000", "--png", "p.png", cwd=cluster_place)
-    done.expect(2, err="nothing for image 'val_00000'")
+    done.expect(2, err="No data for image 'val_00000'")
     assert (cluster_place / "p.png").read_bytes() == before
 
 
@@ -233,25 +235,30 @@ def test_a_file_that_is_not_the_right_one(command, right, cluster_place, refused
     "words, says",
     [
         (["--weights", "missing.safetensors"], "'missing.safetensors' cannot be read"),
-        (["--weights", "tiny.toml"], "'tiny.toml' are damaged, or hold more than plain tensors"),
+        (["--weights", "tiny.toml"], "'tiny.toml' were not loaded: the file is damaged"),
         (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3'. Did you mean"),
-        (["--encoder", "vit_tiny_patch16_224"], "choose a convolutional --encoder"),
-        (["--clusters", "200"], "regions for 200 clusters; give fewer --clusters, or cut the images finer."),
-        (["--batch", "3"], "A batch of 3 regions cannot start 4 clusters; give --batch 4 or more."),
-        (["--clusters", "60", "--order", "reference"], "give --order shuffled or fewer --clusters."),
+        (["--encoder", "vit_tiny_patch16_224"], "Choose a convolutional --encoder"),
+        (["--clusters", "200"], "--clusters 200 exceeds the number of regions (96)."),
+        (["--batch", "3"], "A batch of 3 regions cannot start 4 clusters. Raise --batch to 4."),
+        (["--clusters", "60", "--order", "reference"], "Set --order shuffled, or lower --clusters."),
         (["--clusters", "257"], "clusters"),
         (["--patch", "1"], "patch"),
-        (["--device", "cuda"], "There is no CUDA device here"),
-        (["--features", "c.h5", "--encoder", "vgg16"], f"other features: encoder {ENCODER} instead of vgg16; give the"),
-        (["--features", "c.h5", "--patch", "32"], "other features: patch 16 instead of 32; give the same settings"),
+        (["--device", "cuda"], "No CUDA device is available"),
+        (["--features", "c.h5", "--encoder", "vgg16"], f"other features: encoder {ENCODER} instead of vgg16. Use the"),
+        (["--features", "c.h5", "--patch", "32"], "other features: patch 16 instead of 32. Use the same settings"),
         (["--features", "c.h5", "--seed", "1"], "random weights of seed 0 instead of 1"),
-        (["--features", "c.h5", "--method", "random"], "leave --features out for the method random."),
-        (["--features", "c.h5", "-o", "c.h5"], "c.h5 is the features this stage reads"),
-        (["-o", "r.h5"], "r.h5 is the superpixels this stage reads"),
+        (["--features", "c.h5", "-o", "c.h5"], "c.h5 is the features input of this stage"),
+        (["-o", "r.h5"], "r.h5 is the superpixels input of this stage"),
     ],
 )
 def test_what_does_not_go_together(words, says, refused):
     refused(*COMMAND, "-o", "x.h5", *words, says=says)
+
+
+def test_random_clusters_take_neither_features_nor_settings_of_k_means(refused):
+    refused(*RANDOM, "--features", "c.h5", "-o", "x.h5", says="Method random uses no features. Omit --features.")
+    says = "passes does not apply to method random; it is for method kmeans."
+    refused(*RANDOM, "--passes", "2", "-o", "x.h5", says=says)
 
 
 def test_regions_of_another_dataset(cluster_place, preloaded, refused):

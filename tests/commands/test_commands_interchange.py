@@ -47,7 +47,7 @@ def test_the_round_goes_on_with_answers_from_elsewhere(name, region_place, prelo
 
 
 def test_the_images_go_along(region_place, export):
-    export("answers", "--images", "images").expect(0, out=" images to images, 0 were there")
+    export("answers", "--images", "images").expect(0, out=" images to images, 0 existed")
     names = (region_place / "answers/ImageSets/Segmentation/default.txt").read_text().split()
     for name in names:
         assert (region_place / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -123,14 +123,14 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (("export-queries", "d.h5", "rq0.h5", "-o", "x.csv"), "is about regions; give --superpixels"),
+        (("export-queries", "d.h5", "rq0.h5", "-o", "x.csv"), "refers to regions. Pass --superpixels"),
         (("export-queries", "d.h5", "rq0.h5", "--superpixels", "g.h5", "-o", "x.csv"), "another superpixels"),
-        ((*EXPORT, "-o", "x.h5"), "has no known format"),
-        ((*EXPORT, "-o", "d.h5"), "has no known format"),
+        ((*EXPORT, "-o", "x.h5"), "has an unknown ending"),
+        ((*EXPORT, "-o", "d.h5"), "has an unknown ending"),
         ((*EXPORT, "-o", "rq0.csv", "--annotations", "a0.h5"), "a0.h5 was not made from rq0.h5"),
-        ((*EXPORT, "-o", "."), "is no name of an output"),
+        ((*EXPORT, "-o", "."), "is not a file name"),
         ((*EXPORT, "-o", "z.csv", "--images", "d.h5"), "Cannot create the folder d.h5"),
-        ((*EXPORT[:2], "q0.h5", "--superpixels", "r.h5", "-o", "x.csv"), "leave --superpixels out"),
+        ((*EXPORT[:2], "q0.h5", "--superpixels", "r.h5", "-o", "x.csv"), "Omit --superpixels"),
         ((*IMPORT, "absent.csv", "-o", "x.h5"), "Cannot read absent.csv"),
         ((*IMPORT, "absent", "-o", "x.h5"), "Cannot read absent"),
         ((*IMPORT, "rq0.h5", "-o", "x.h5"), "is not a CSV table"),

@@ -60,23 +60,23 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([*ADAPT, *MODEL], "give --superpixels and --model."),
-        ([*ADAPT, *BASE], "give --superpixels and --model."),
-        ([*ADAPT, *MERGED, *MODEL], "g.h5 was merged already; give the base regions it came from (r.h5)"),
+        ([*ADAPT, *MODEL], "Pass --superpixels and --model."),
+        ([*ADAPT, *BASE], "Pass --superpixels and --model."),
+        ([*ADAPT, *MERGED, *MODEL], "g.h5 contains merged regions. Pass the base regions they were merged from (r.h5)"),
         ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
         ([*ADAPT, *BASE, *MODEL, "--epsilon", "-1"], "epsilon"),
-        ([*ADAPT, *BASE, *MODEL, "--split", "val"], "run extract-superpixels with --split val."),
-        (["extract-superpixels", "d.h5", *BASE, "-o", "x.h5"], "takes neither --superpixels nor --model"),
-        (["extract-superpixels", "d.h5", "--method", "grid", *MODEL, "-o", "x.h5"], "takes neither"),
-        (["extract-superpixels", "d.h5", "--method", "voronoi", "-o", "x.h5"], "method"),
+        ([*ADAPT, *BASE, *MODEL, "--split", "val"], "Run extract-superpixels with --split val."),
+        (["extract-superpixels", "d.h5", *BASE, "-o", "x.h5"], "uses neither --superpixels nor --model"),
+        (["extract-superpixels", "d.h5", "--method", "grid", *MODEL, "-o", "x.h5"], "uses neither"),
+        (["extract-superpixels", "d.h5", "--method", "voronoi", "-o", "x.h5"], "Unknown cutter 'voronoi'"),
         (["extract-superpixels", "d.h5", "--split", "nonsense", "-o", "x.h5"], "no images in split 'nonsense'"),
         (["extract-superpixels", "d.h5", "-o", "s1.h5"], "s1.h5 holds scores, not superpixels"),
-        ([*ADAPT, *BASE, *MODEL, "-o", "r.h5"], "r.h5 is the superpixels this stage reads"),
+        ([*ADAPT, *BASE, *MODEL, "-o", "r.h5"], "r.h5 is the superpixels input of this stage"),
         ([*SCORE, *MODEL], "--unit region requires --superpixels, and vice versa."),
         (["score", "d.h5", *MODEL, *MERGED, "-o", "x.h5"], "--unit region requires --superpixels, and vice versa."),
         ([*SCORE, *MERGED], "--measure bvsb requires --model"),
         ([*SCORE, *MODEL, *MERGED, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
-        ([*SCORE, *MODEL, *MERGED, "--split", "val"], "run extract-superpixels with --split val."),
+        ([*SCORE, *MODEL, *MERGED, "--split", "val"], "Run extract-superpixels with --split val."),
         (
             ["score", "d.h5", *MODEL, "--class-balance", "pixels", "-o", "x.h5"],
             "class-balance does not apply to unit pixel",
@@ -85,18 +85,18 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
             [*SCORE, *BASE, "--measure", "random", "--class-balance", "pixels"],
             "class-balance does not apply to measure random",
         ),
-        ([*SELECT], "rs1.h5 is about regions; give --superpixels with the file they are of (g.h5)."),
+        ([*SELECT], "rs1.h5 refers to regions. Pass --superpixels g.h5."),
         ([*SELECT, *BASE], "rs1.h5 was made from another superpixels (g.h5"),
         ([*SELECT, *MERGED, "--budget", "1000"], "--budget 1000 exceeds the"),
         ([*SELECT, *MERGED, "--answer", "polygon"], "answer"),
-        ([*ANNOTATE, *LEDGER], "rq1.h5 is about regions; give --superpixels with the file they are of (g.h5)."),
+        ([*ANNOTATE, *LEDGER], "rq1.h5 refers to regions. Pass --superpixels g.h5."),
         ([*ANNOTATE, *LEDGER, *BASE], "rq1.h5 was made from another superpixels (g.h5"),
-        ([*ANNOTATE, *MERGED], "give the same --annotations that select was given"),
+        ([*ANNOTATE, *MERGED], "Pass the --annotations that select was run with"),
         ([*ANNOTATE, *LEDGER, *MERGED, "--click-budget", "0"], "click_budget"),
-        ([*SIEVE, "a1.h5", *MODEL], "a1.h5 has no region with a class, so there is nothing to sieve"),
+        ([*SIEVE, "a1.h5", *MODEL], "a1.h5 contains no regions with a class, so there is nothing to sieve"),
         ([*SIEVE, "ra1.h5", *MODEL, "--checkpoint", "worst"], "checkpoint"),
-        ([*SIEVE, "ra1.h5", *MODEL, "-o", "ra1.h5"], "ra1.h5 is the annotations this stage reads"),
-        ([*TRAIN[:2], "rs1.h5", "-o", "x.safetensors"], "holds scores, but annotations or pseudo_labels are needed"),
+        ([*SIEVE, "ra1.h5", *MODEL, "-o", "ra1.h5"], "ra1.h5 is the annotations input of this stage"),
+        ([*TRAIN[:2], "rs1.h5", "-o", "x.safetensors"], "holds scores, not annotations or pseudo_labels"),
     ],
 )
 def test_what_does_not_go_together(words, says, refused):
@@ -108,7 +108,7 @@ def test_what_does_not_go_together(words, says, refused):
 )
 def test_a_model_of_other_classes(command, region_place, refused):
     write_model_of_other_classes(region_place / "n.safetensors", region_place / "m.safetensors")
-    refused(*put(command, "n.safetensors"), says="give a model trained on this class table")
+    refused(*put(command, "n.safetensors"), says="Pass a model trained on these classes")
 
 
 def test_merged_regions_are_scored_by_the_model_that_merged_them_alone(region_place, other_model, preloaded, refused):
@@ -136,7 +136,7 @@ def test_regions_of_another_split_or_dataset(region_place, preloaded, refused):
 def test_images_too_small_for_so_many_regions(workers, refused):
     """Found while it cuts, in a worker or not: the shards and the lock go too."""
     words = ["extract-superpixels", "d.h5", "--count", "4000", "--workers", workers, "-o", "x.h5"]
-    refused(*words, says="ask for fewer with --count or --region-pixels")
+    refused(*words, says="Lower --count, raise --region-pixels")
 
 
 def test_nothing_left_to_query(region_place, preloaded, refused):

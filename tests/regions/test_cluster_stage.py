@@ -122,7 +122,7 @@ def test_weights_are_recognised_by_their_content(world, tmp_path):
         ({"patch": 8}, "patch 16 instead of 8"),
         ({"weights": "imagenet"}, "weights none instead of imagenet"),
         ({"seed": 3}, "random weights of seed 0 instead of 3"),
-        ({"method": "random"}, "Method random uses no features. Leave --features out"),
+        ({"method": "random"}, "Method random uses no features. Omit --features"),
     ],
 )
 def test_other_features_are_refused(world, tmp_path, values, says):

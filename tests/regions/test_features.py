@@ -80,7 +80,7 @@ def test_weights_of_a_whole_classifier_fill_the_encoder(tmp_path):
     assert encoder.source.endswith("w.safetensors")
     other = timm.create_model("test_efficientnet").state_dict()
     safetensors.torch.save_file(other, tmp_path / "other.safetensors")
-    with pytest.raises(BadInput, match="Give the weights of this very backbone"):
+    with pytest.raises(BadInput, match="Pass weights of this backbone"):
         load_encoder(KMeansSettings(**SMALL | {"weights": str(tmp_path / "other.safetensors")}), 0)
 
 
@@ -99,7 +99,7 @@ def test_real_weights_tell_patches_apart(shared):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61': did you mean .*vgg16"),
+        ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61'. Did you mean .*vgg16"),
         ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
         ({"encoder": "vit_small_patch16_224"}, "has no feature maps for patches of 16 x 16 pixels. Choose a convol"),
         ({"encoder": "convnext_tiny", "patch": 3}, "no feature map with a stride of 3 or less .*Raise --patch to 4"),

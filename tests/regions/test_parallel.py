@@ -125,7 +125,7 @@ def test_faults_of_the_items_reach_the_caller():
 
 def test_a_killed_worker_is_a_failure_and_no_hang():
     start = time.monotonic()
-    with pytest.raises(StageFailed, match="fewer --workers"):
+    with pytest.raises(StageFailed, match="Lower --workers"):
         list(map_in_processes(die_at_two, itertools.count(), 2))
     assert time.monotonic() - start < 20
 

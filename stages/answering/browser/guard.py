@@ -22,11 +22,11 @@ HEADERS = {
 }
 NO_TOKEN = "Open the address that `alseg annotate` printed: it contains the token for this page."
 
-Scope = MutableMapping[str, Any]
+RequestScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[RequestScope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
@@ -37,7 +37,7 @@ class Guard:
         self.uploads = uploads  # beginning of a path -> largest body there, in bytes
         self.cookie = f"alseg-annotate-{port}"  # cookies are shared by all ports of a host
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: RequestScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         headers = Headers(scope)
@@ -88,7 +88,7 @@ class Guard:
 class Headers:
     """The headers of a request."""
 
-    def __init__(self, scope: Scope):
+    def __init__(self, scope: RequestScope):
         self.pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
     def only(self, name: str) -> str | None:

@@ -61,7 +61,7 @@ class MaskFiles:
         digest = hashlib.sha256(mask.tobytes()).hexdigest()
         with self.lock:
             publish_bytes(self.path(query, digest), png_bytes(mask, level=FAST))
-        return digest, shares(mask, classes)
+        return digest, class_shares(mask, classes)
 
     def has(self, query: int, digest: str) -> bool:
         return self.path(query, digest).is_file()
@@ -96,7 +96,7 @@ class MaskFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def shares(mask: np.ndarray, classes: list[str]) -> str:
+def class_shares(mask: np.ndarray, classes: list[str]) -> str:
     """The largest classes of a mask (H,W) u8 and their shares, in words."""
     counts = np.bincount(mask.ravel(), minlength=256)
     names = {**dict(enumerate(classes)), VOID: "void"}

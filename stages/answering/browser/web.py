@@ -60,68 +60,68 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return JSONResponse(page_facts(session))
 
     async def image(request: Request) -> Response:
-        name = session.questions.image(asked_query(request))
+        name = session.questions.image(queried(request))
         picture = await run_in_threadpool(session.questions.picture, name)
         return Response(picture, media_type="image/png")
 
     async def upload(request: Request) -> Response:
         """Keeps a file as the mask of a query; it is no answer yet."""
-        masks, query = asked_mask(request)
+        masks, query = uploaded(request)
         if request.headers.get("content-type", "").lower() != "image/png":
             raise Refused(415, "Send a PNG file (image/png).")
         digest, shown = await run_in_threadpool(masks.take, query, await request.body())
         return JSONResponse({"mask": digest, "shown": shown})
 
     async def overlay(request: Request) -> Response:
-        masks, query = asked_mask(request)
+        masks, query = uploaded(request)
         digest = request.path_params["digest"]
         if not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
             raise Refused(404, "Unknown mask.")
         return Response(await run_in_threadpool(masks.overlay, query, digest), media_type="image/png")
 
-    def asked_query(request: Request) -> int:
+    def queried(request: Request) -> int:
         number = request.path_params["query"]
         query = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
         if query not in session.position:
             raise Refused(404, "Unknown query.")
         return query
 
-    def asked_mask(request: Request) -> tuple[MaskFiles, int]:
+    def uploaded(request: Request) -> tuple[MaskFiles, int]:
         if session.masks is None:
             raise Refused(404, "These queries do not ask for masks.")
-        return session.masks, asked_query(request)
+        return session.masks, queried(request)
 
     async def following(request: Request) -> Response:
-        asking = await read(request, Asking)
+        asking = await read_body(request, Asking)
         return await reply(session.ask, asking.client, asking.annotator)
 
     async def answer(request: Request) -> Response:
-        body = await read(request, Answering)
+        body = await read_body(request, Answering)
         try:
             return await reply(session.answer, body.client, body.answer, body.revision)
         except Conflict as conflict:
             return await reply(session.ask, body.client, body.answer.annotator, str(conflict), status=409)
 
     async def undo(request: Request) -> Response:
-        about = await read(request, About)
+        about = await read_body(request, About)
         return await reply(session.back, about.client, about.annotator, about.query)
 
     async def later(request: Request) -> Response:
-        about = await read(request, About)
+        about = await read_body(request, About)
         return await reply(session.put_off, about.client, about.annotator, -1 if about.query is None else about.query)
 
     async def leave(request: Request) -> Response:
-        asking = await read(request, Asking)
+        asking = await read_body(request, Asking)
         await run_in_threadpool(session.leave, asking.client)
         return Response(status_code=204)
 
     async def finish(request: Request) -> Response:
-        asking = await read(request, Asking)
+        asking = await read_body(request, Asking)
         await run_in_threadpool(session.finish)
         return await result(asking.client)
 
     async def end(request: Request) -> Response:
-        return await result((await read(request, Asking)).client)
+        return await result((await read_body(request, Asking)).client)
 
     async def result(client: str) -> Response:
         """The result as soon as there is one; after a while, that there is none yet."""
@@ -177,7 +177,7 @@ def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     return page
 
 
-async def read(request: Request, body: type[Body]) -> Body:
+async def read_body(request: Request, body: type[Body]) -> Body:
     """The request's JSON as ``body``; Refused with what is wrong with it."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "Send JSON (application/json).")

@@ -11,7 +11,7 @@ from stages.regions.cutters import CountSettings, cutter
 from stages.regions.opencv import opencv
 from stages.runtime.errors import BadInput
 
-Colour = Literal["lab", "hsv", "equalised-hsv", "equalised-unit-hsv"]
+ColourSpace = Literal["lab", "hsv", "equalised-hsv", "equalised-unit-hsv"]
 MOST_LEVELS = 10  # the largest that the settings admit
 FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this
 
@@ -19,9 +19,9 @@ FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this
 class SeedsSettings(CountSettings):
     """Settings of method seeds."""
 
-    colour: Colour = Field(
+    colour: ColourSpace = Field(
         "lab",
-        description="Colour space; equalised-hsv is the published chain, which in effect ignores the hue, "
+        description="ColourSpace space; equalised-hsv is the published chain, which in effect ignores the hue, "
         "equalised-unit-hsv the same with the hue in 0 to 1.",
     )
     levels: int | None = Field(
@@ -124,7 +124,7 @@ def seeds_floats(blocks: Blocks, bins: int) -> int:
     return blocks.rows * blocks.columns * (-(-(bins**3) // 16) * 16)
 
 
-def seeds_colours(cv2: Any, image: np.ndarray, colour: Colour) -> np.ndarray:
+def seeds_colours(cv2: Any, image: np.ndarray, colour: ColourSpace) -> np.ndarray:
     """(H,W,3) u8 RGB as SEEDS gets it: Lab as u8, the others as f32.
 
     hsv has all channels in [0,1]. equalised-hsv is the published chain (adaptive_superpixel.md 2.1): the hue stays in
