@@ -21,7 +21,7 @@ class SeedsSettings(CountSettings):
 
     colour: ColourSpace = Field(
         "lab",
-        description="ColourSpace space; equalised-hsv is the published chain, which in effect ignores the hue, "
+        description="Colour space; equalised-hsv is the published chain, which in effect ignores the hue, "
         "equalised-unit-hsv the same with the hue in 0 to 1.",
     )
     levels: int | None = Field(
