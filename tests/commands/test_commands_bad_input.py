@@ -148,7 +148,7 @@ def test_a_model_of_other_classes(place, refused):
 
 
 def test_the_same_model_twice(refused):
-    refused("evaluate", "d.h5", "m.safetensors", "m.safetensors", "-o", "x.h5", says="give each once")
+    refused("evaluate", "d.h5", "m.safetensors", "m.safetensors", "-o", "x.h5", says="Pass each model once")
 
 
 @pytest.mark.parametrize("ledger", [[], ["--annotations", "a1.h5"]])
