@@ -819,7 +819,7 @@ def test_check_22_a_perfect_network_is_perfect_on_a_padded_canvas(tmp_path, side
     network = ByColour(multiple)
     predictor = Predictor(network, (0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
     with Dataset(path) as data, Progress("evaluating", 2) as bar:
-        found = evaluate.evaluate_one(predictor, data, data.ids("test"), EvaluateSettings(device="cpu"), bar)
+        found = evaluate.evaluate_one(predictor, data, data.ids("test"), False, (1.0,), 4, bar)
     assert {width for _, width in network.sizes} == {canvas}
     assert found.sum() == 2 * mask.size
     assert mean_iou(found) == 1
@@ -891,7 +891,7 @@ def test_check_23_a_sweep_without_a_number_takes_the_first_and_does_not_crash(wo
 def test_check_23_the_split_that_is_reported_is_refused_for_choosing(world, blind, tmp_path):
     with pytest.raises(BadInput, match="choose_on must be another split"):
         EvaluateSettings.load({"choose_on": "test"})
-    with pytest.raises(BadInput, match="no masks in split 'train', so nothing can be chosen"):
+    with pytest.raises(BadInput, match=r"no masks in split 'train'\. Choose another --choose-on"):
         evaluate.run(blind, [world["model"]], tmp_path / "e.h5", settings_of("evaluation", choose_on="train"))
 
 
