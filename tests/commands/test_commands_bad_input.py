@@ -148,7 +148,7 @@ def test_a_model_of_other_classes(place, refused):
 
 
 def test_the_same_model_twice(refused):
-    refused("evaluate", "d.h5", "m.safetensors", "m.safetensors", "-o", "x.h5", says="give each once")
+    refused("evaluate", "d.h5", "m.safetensors", "m.safetensors", "-o", "x.h5", says="Pass each model once")
 
 
 @pytest.mark.parametrize("ledger", [[], ["--annotations", "a1.h5"]])
@@ -236,7 +236,7 @@ def test_an_output_that_cannot_be(stage, output, place, refused):
     ending = ".safetensors" if stage == "train" else ".h5"
     if output == "folder":
         (place / f"folder{ending}").mkdir()
-    refused(*CHAIN[stage].to(output + ending), says="for the output" if output == "folder" else "choose another output")
+    refused(*CHAIN[stage].to(output + ending), says="for the output" if output == "folder" else "Choose another output")
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "prepare"])
@@ -245,7 +245,7 @@ def test_an_output_that_is_an_input(stage, place, refused):
     inputs = [word for word in CHAIN[stage].words[1:-2] if (place / word).is_file()]
     assert inputs
     for name in inputs:
-        says = "a model is a safetensors file" if stage == "train" else "this stage reads; choose another output."
+        says = "a model is a safetensors file" if stage == "train" else "input of this stage. Choose another output."
         refused(*CHAIN[stage].to(name), says=says)
 
 
@@ -258,7 +258,7 @@ def test_unknown_options_and_settings(stage, place, refused):
     words = CHAIN[stage].words
     refused(*words, "--no-such-option", "3", says="--no-such-option")
     (place / "mine.toml").write_text(f'title = "t"\nsource = "s"\n[settings.{stage}]\nno_such_setting = 3\n')
-    refused(*words, "--recipe", "mine.toml", says=f"settings.{stage}.no_such_setting: unknown setting")
+    refused(*words, "--recipe", "mine.toml", says=f"settings.{stage}: unknown setting 'no_such_setting'")
     (place / "mine.toml").write_text('title = "t"\nsource = "s"\n[settings.no-such-stage]\nseed = 3\n')
     refused(*words, "--recipe", "mine.toml", says="there is no such stage")
     refused(*words, "--recipe", "no-such-recipe", says="Unknown recipe")
@@ -296,7 +296,7 @@ def test_a_faulty_recipe(text, place, refused):
     "stage, options, says",
     [
         ("prepare", ["--scale", "0"], "scale"),
-        ("prepare", ["--scale", "0.5", "--long-side", "32"], "either scale or long_side"),
+        ("prepare", ["--scale", "0.5", "--long-side", "32"], "mutually exclusive"),
         ("prepare", ["--long-side", "some"], "long_side"),
         ("train", ["--batch", "1"], "batch"),
         ("train", ["--batch", "2.5"], "batch"),
@@ -382,8 +382,8 @@ def test_nothing_left_to_query(unit, budget, place, preloaded, refused):
 def test_a_model_without_best_weights(place, preloaded, refused):
     words = [*TRAIN, "--validation-split", "none", "--epochs", "1", "-o", "n.safetensors"]
     preloaded.run(*words, cwd=place).expect(0, out="No validation: split 'none' has no ground truth")
-    refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
-    refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="use last")
+    refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="Use last")
+    refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says="Use last")
 
 
 def test_a_damaged_image_late_in_the_pool_leaves_no_shards(place, refused):
@@ -410,7 +410,7 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
 def test_pictures_and_plans_never_replace_an_artifact(words, place, refused):
     (place / "folder").mkdir()
     for output in ("d.h5", "m.safetensors", "folder", "tiny.toml/x"):
-        refused(*words, output, says="choose another output")
+        refused(*words, output, says="Choose another output")
 
 
 PNG = """
@@ -450,8 +450,8 @@ def test_all_faults_of_a_dataset_at_once(png, refused):
     (png / "masks" / "2.png").unlink()
     (png / "3.png").write_bytes((png / "3.png").read_bytes()[:200])
     done = refused(*PREPARE)
-    assert "0.png holds 96 pixels of value 7, which is not in the class table" in done.err
-    assert "of unequal size" in done.err
+    assert "0.png contains 96 pixels of value 7, which is not in the class table" in done.err
+    assert "differ in size" in done.err
     assert "The image png/2.png has no mask png/masks/2.png" in done.err
     assert "png/3.png cannot be decoded" in done.err
     assert len(done.err.splitlines()) == 4
@@ -465,9 +465,9 @@ def test_an_empty_split(png, place, refused):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["mine.toml"], "give the folder it was unpacked in with --root"),
-        (["mine.toml", "--root", "nowhere"], "The root nowhere is no folder"),
-        (["mine.toml", "--root", "mine.toml"], "The root mine.toml is no folder"),
+        (["mine.toml"], "Pass the folder that contains them with --root"),
+        (["mine.toml", "--root", "nowhere"], "--root nowhere is not a folder"),
+        (["mine.toml", "--root", "mine.toml"], "--root mine.toml is not a folder"),
         (["nothing.toml"], "There is no file nothing.toml"),
         (["nothing"], "Choose one of camvid"),
         (["d.h5"], "d.h5"),
