@@ -325,7 +325,7 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
         ([*ANNOTATE, "--trim", "4"], "trim must be odd"),
         ([*ANNOTATE, "--click-stop", "never"], "click_stop"),
         ([*ANNOTATE, "--void-policy", "ignore"], "void_policy"),
-        (["score", "d.h5", "--class-balance", "probability", *LEARNED, "-o", "x.h5"], "for unit region"),
+        (["score", "d.h5", "--class-balance", "probability", *LEARNED, "-o", "x.h5"], "does not apply to unit pixel"),
         ([*SCORE, "--measure", "random", "--class-balance", "probability"], "class-balance does not apply to"),
         ([*SCORE, *LEARNED, "--balance-strength", "2"], "balance-strength does not apply"),
         ([*SCORE, *LINEAR, "--void-output", "ban"], "m.safetensors did not learn void, which --void-output ban needs"),
