@@ -1175,10 +1175,10 @@ def refused(world, tmp_path, what):
 @pytest.mark.parametrize(
     "what, remedy",
     [
-        ("evaluate a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("labels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("regions of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("pixels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
+        ("evaluate a classifier", "Pass a segmentation model"),
+        ("labels of a classifier", "Pass a segmentation model"),
+        ("regions of a classifier", "Pass a segmentation model"),
+        ("pixels of a classifier", "Pass a segmentation model"),
         ("a committee of a classifier", "a classifier of images, which has no committee"),
         ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
         ("k-centre without features", r"has no features of images\. Score with"),
@@ -1192,10 +1192,10 @@ def refused(world, tmp_path, what):
         ("masks of classes", "has no full masks, which objective adversarial learns from"),
         ("labels of classes", "has no labels"),
         ("no image without a mask", "Set --objective labels"),
-        ("no discriminator", "train it with --objective adversarial"),
-        ("no masks beside", "has no full mask"),
-        ("errors in masks", "where one class is named"),
-        ("classes by another classifier", "give a model trained on this class table"),
+        ("no discriminator", "Train one with --objective adversarial"),
+        ("no masks beside", "contains no full masks"),
+        ("errors in masks", "error-rate does not apply to answer mask"),
+        ("classes by another classifier", "was trained for the classes class0"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):

@@ -397,7 +397,7 @@ class TestStage2:
     def test_what_does_not_fit_is_refused(self, world, model, tmp_path):
         _, dataset, regions, path = world
         prototypes = PseudoLabelSettings(method="prototypes")
-        with pytest.raises(BadInput, match="give --superpixels"):
+        with pytest.raises(BadInput, match="Pass the queried regions with --superpixels"):
             pseudo_label.run(dataset, path, model, tmp_path / "p.h5", prototypes)
         other = write_superpixels(tmp_path, dataset, region_pixels=64)
         with pytest.raises(BadInput, match="other regions"):
@@ -407,7 +407,7 @@ class TestStage2:
         with pytest.raises(BadInput, match="--classifier cosine"):
             pseudo_label.run(dataset, path, plain, tmp_path / "p.h5", prototypes, regions)
         dominant = region_round(tmp_path, dataset, 0, regions)
-        with pytest.raises(BadInput, match="name classes together"):
+        with pytest.raises(BadInput, match="contains no class sets"):
             pseudo_label.run(dataset, dominant, model, tmp_path / "p.h5", prototypes, regions)
         with pytest.raises(BadInput, match="has no class sets"):
             train.run(dataset, dominant, tmp_path / "m.safetensors", settings_of_stage_1())
