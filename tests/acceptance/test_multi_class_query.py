@@ -383,7 +383,7 @@ class TestStage2:
                 assert sets[places[named], labels[named]].all()
                 full = sets[:, :CLASSES].any(1)[np.maximum(places, 0)] & (places >= 0)
                 assert (labels[full] != VOID).all()
-        assert (spread > 0) == (settings.method == "prototypes" and settings.expansion != "none")
+        assert (spread > 0) == (settings.method == "prototypes" and settings.prototypes.expansion != "none")
         again = pseudo_label.run(dataset, path, model, tmp_path / "again.h5", settings, regions)
         assert PseudoLabels(again).digest == pseudo.digest
 
@@ -419,4 +419,4 @@ class TestStage2:
 def test_trim_must_be_odd():
     with pytest.raises(BadInput, match="trim must be odd"):
         AnnotateSettings.load({"trim": 4})
-    assert annotate_simulate.AnnotateSettings(trim=0).trim == 0
+    assert AnnotateSettings.load({"trim": 0}).flat()["trim"] == 0

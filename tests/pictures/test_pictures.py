@@ -115,7 +115,7 @@ def test_pixels_that_the_sieve_took_are_striped(world):
 def test_images_are_chosen_by_name(world):
     inspect(world["base"], False, None, "i2", world["folder"] / "i2.png")
     assert (world["folder"] / "i2.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(BadInput, match="nothing for image 'i3'"):
+    with pytest.raises(BadInput, match="No data for image 'i3'"):
         draw(open_any(world["base"]), None, "i3")
 
 
@@ -127,7 +127,7 @@ def test_another_dataset_is_refused(world, tmp_path):
 
 def test_a_moved_file_is_drawn_with_the_dataset_named(world, tmp_path):
     moved = open_any(shutil.copy(world["answers"], tmp_path / "answers.h5"))
-    with pytest.raises(BadInput, match=r"dataset\.h5, which is gone"):
+    with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists"):
         draw(moved, None, None)
     assert draw(moved, Dataset(world["dataset"]), None)
 
@@ -150,10 +150,10 @@ class TestOpenInput:
         with pytest.raises(BadInput, match="made from another superpixels"):
             open_input(merged, "superpixels", Superpixels)
         shutil.copy(world["dataset"], tmp_path / world["base"].name)
-        with pytest.raises(BadInput, match="holds dataset, but superpixels is needed"):
+        with pytest.raises(BadInput, match="holds dataset, not superpixels"):
             open_input(merged, "superpixels", Superpixels)
         (tmp_path / world["base"].name).unlink()
-        with pytest.raises(BadInput, match=r"grid\.h5, which is gone; put it back"):
+        with pytest.raises(BadInput, match=r"grid\.h5, which no longer exists"):
             open_input(merged, "superpixels", Superpixels)
 
 

@@ -176,7 +176,7 @@ class TestRefused:
 
     def test_a_model_without_its_dataset(self, world, figures, tmp_path):
         moved = open_any(shutil.copy(world["plain"], tmp_path / "moved.safetensors"))
-        with pytest.raises(BadInput, match=r"dataset\.h5, which is gone"):
+        with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists"):
             draw(moved, None, None)
         draw(moved, Dataset(world["dataset"]), None)
         assert len(figures) == 1

@@ -291,7 +291,7 @@ class TestProvenance:
     def test_own_settings_are_told_and_defaults_are_not(self, page):
         rows = page.table("artifact", "settings that differ from the defaults", place=0)
         told = {row[0].split(" ")[0]: row[3] for row in rows}
-        assert told["round-0/queries.h5"] == "budget = 4, rule = uniform"
+        assert told["round-0/queries.h5"] == "rule = uniform, budget = 4"
         assert "epochs = 1" in told["round-0/model.safetensors"]
 
     def test_changed_and_missing_inputs_are_marked(self, world, copy, tmp_path):
@@ -342,7 +342,7 @@ class TestRefused:
     def test_full_supervision_without_an_evaluation(self, world, copy, tmp_path):
         for path in copy.glob("*/evaluation.json"):
             path.unlink()
-        with pytest.raises(BadInput, match="run its rounds first"):
+        with pytest.raises(BadInput, match="Run its rounds first"):
             report([world["first"]], tmp_path / "r.html", full=copy)
 
     def test_a_checkpoint_that_does_not_exist(self, world, tmp_path):
