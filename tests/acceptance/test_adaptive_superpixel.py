@@ -90,7 +90,7 @@ def chain(folder: Path, dataset: Path, base: Path, rounds: int = 3) -> dict[str,
 
 def test_check_10_merging_starts_from_the_base_only(world, tmp_path):
     settings = ExtractSettings(method="adaptive", workers=1)
-    with pytest.raises(BadInput, match="was merged already"):
+    with pytest.raises(BadInput, match="contains merged regions"):
         extract_superpixels.run(world["dataset"], tmp_path / "again.h5", settings, world["regions1"], world["model1"])
     inputs = Superpixels(world["regions2"]).header.inputs
     assert inputs["superpixels"].digest == Superpixels(world["base"]).digest

@@ -819,7 +819,7 @@ def test_check_22_a_perfect_network_is_perfect_on_a_padded_canvas(tmp_path, side
     network = ByColour(multiple)
     predictor = Predictor(network, (0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
     with Dataset(path) as data, Progress("evaluating", 2) as bar:
-        found = evaluate.evaluate_one(predictor, data, data.ids("test"), EvaluateSettings(device="cpu"), bar)
+        found = evaluate.evaluate_one(predictor, data, data.ids("test"), False, (1.0,), 4, bar)
     assert {width for _, width in network.sizes} == {canvas}
     assert found.sum() == 2 * mask.size
     assert mean_iou(found) == 1
@@ -891,7 +891,7 @@ def test_check_23_a_sweep_without_a_number_takes_the_first_and_does_not_crash(wo
 def test_check_23_the_split_that_is_reported_is_refused_for_choosing(world, blind, tmp_path):
     with pytest.raises(BadInput, match="choose_on must be another split"):
         EvaluateSettings.load({"choose_on": "test"})
-    with pytest.raises(BadInput, match="no masks in split 'train', so nothing can be chosen"):
+    with pytest.raises(BadInput, match="no masks in split 'train'"):
         evaluate.run(blind, [world["model"]], tmp_path / "e.h5", settings_of("evaluation", choose_on="train"))
 
 
@@ -1175,10 +1175,10 @@ def refused(world, tmp_path, what):
 @pytest.mark.parametrize(
     "what, remedy",
     [
-        ("evaluate a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("labels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("regions of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
-        ("pixels of a classifier", "predicts classes of whole images, but a segmentation model is needed"),
+        ("evaluate a classifier", "predicts classes of whole images"),
+        ("labels of a classifier", "predicts classes of whole images"),
+        ("regions of a classifier", "predicts classes of whole images"),
+        ("pixels of a classifier", "predicts classes of whole images"),
         ("a committee of a classifier", "a classifier of images, which has no committee"),
         ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
         ("k-centre without features", r"has no features of images\. Score with"),
@@ -1192,10 +1192,10 @@ def refused(world, tmp_path, what):
         ("masks of classes", "has no full masks, which objective adversarial learns from"),
         ("labels of classes", "has no labels"),
         ("no image without a mask", "Set --objective labels"),
-        ("no discriminator", "train it with --objective adversarial"),
-        ("no masks beside", "has no full mask"),
-        ("errors in masks", "where one class is named"),
-        ("classes by another classifier", "give a model trained on this class table"),
+        ("no discriminator", "Train one with --objective adversarial"),
+        ("no masks beside", "contains no full masks"),
+        ("errors in masks", "error-rate does not apply to answer mask"),
+        ("classes by another classifier", "Pass a model trained on these classes"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):

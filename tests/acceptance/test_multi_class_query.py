@@ -20,7 +20,7 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.commands import annotate_simulate, pseudo_label, score, select, train
+from stages.commands import pseudo_label, score, select, train
 from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
 from stages.pixels.void import VOID
@@ -383,7 +383,7 @@ class TestStage2:
                 assert sets[places[named], labels[named]].all()
                 full = sets[:, :CLASSES].any(1)[np.maximum(places, 0)] & (places >= 0)
                 assert (labels[full] != VOID).all()
-        assert (spread > 0) == (settings.method == "prototypes" and settings.expansion != "none")
+        assert (spread > 0) == (settings.prototypes is not None and settings.prototypes.expansion != "none")
         again = pseudo_label.run(dataset, path, model, tmp_path / "again.h5", settings, regions)
         assert PseudoLabels(again).digest == pseudo.digest
 
@@ -397,7 +397,7 @@ class TestStage2:
     def test_what_does_not_fit_is_refused(self, world, model, tmp_path):
         _, dataset, regions, path = world
         prototypes = PseudoLabelSettings(method="prototypes")
-        with pytest.raises(BadInput, match="give --superpixels"):
+        with pytest.raises(BadInput, match="Pass the queried regions with --superpixels"):
             pseudo_label.run(dataset, path, model, tmp_path / "p.h5", prototypes)
         other = write_superpixels(tmp_path, dataset, region_pixels=64)
         with pytest.raises(BadInput, match="other regions"):
@@ -407,7 +407,7 @@ class TestStage2:
         with pytest.raises(BadInput, match="--classifier cosine"):
             pseudo_label.run(dataset, path, plain, tmp_path / "p.h5", prototypes, regions)
         dominant = region_round(tmp_path, dataset, 0, regions)
-        with pytest.raises(BadInput, match="name classes together"):
+        with pytest.raises(BadInput, match="contains no class sets"):
             pseudo_label.run(dataset, dominant, model, tmp_path / "p.h5", prototypes, regions)
         with pytest.raises(BadInput, match="has no class sets"):
             train.run(dataset, dominant, tmp_path / "m.safetensors", settings_of_stage_1())
@@ -419,4 +419,4 @@ class TestStage2:
 def test_trim_must_be_odd():
     with pytest.raises(BadInput, match="trim must be odd"):
         AnnotateSettings.load({"trim": 4})
-    assert annotate_simulate.AnnotateSettings(trim=0).trim == 0
+    assert AnnotateSettings(trim=0).flat()["trim"] == 0
