@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stages.datasets.fields import Table
 from stages.registry import STAGES
@@ -40,6 +40,19 @@ class OwnProfile(Table):
     rounds: Rounds | None = None
     settings: dict[str, Values] = Field(default_factory=dict)
     steps: dict[str, Values] = Field(default_factory=dict)
+
+
+class WrittenStep(BaseModel, extra="allow"):
+    reads: dict[str, str] = Field(default_factory=dict)
+
+
+class Written(BaseModel, extra="allow"):
+    """What a file of a recipe must look like to be merged with its base; Recipe checks the rest."""
+
+    base: str | None = None
+    without: list[str] = Field(default_factory=list)
+    plugins: list[str] = Field(default_factory=list)
+    steps: list[WrittenStep] = Field(default_factory=list)
 
 
 class Recipe(Table):
@@ -122,13 +135,15 @@ def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
     if path in above:
         raise BadInput(f"{path} is its own base; name another recipe as its base.")
     values = read_toml(path)
+    try:
+        Written.model_validate(values)
+    except ValidationError as error:
+        raise BadInput(settings_faults(Written, error, str(path))) from None
     values["plugins"] = [str(path.parent / plugin) for plugin in values.get("plugins", [])]
     for plugin in values["plugins"]:
         load_plugin(plugin)
     base, without = values.pop("base", None), values.pop("without", [])
     if base is not None:
-        if not isinstance(base, str):
-            raise BadInput(f"{path}: base = {base!r} must be the name of a shipped recipe or the path of a TOML file.")
         base = str(path.parent / base) if base.endswith(".toml") else base
         values = inherit(load_recipe(base, (*above, path)), values, without, path)
     elif without:
@@ -157,14 +172,11 @@ def inherit(base: Recipe, values: Values, without: list[str], path: Path) -> Val
     missing = [name for name in without if name not in [step["name"] for step in steps]]
     if missing:
         raise BadInput(f"{path}: without names {', '.join(missing)}, which {base.name} does not have; remove it.")
-    own = values.get("steps", [])
+    for table in below.get("profiles", {}).values():
+        table["steps"] = {name: value for name, value in table.get("steps", {}).items() if name not in without}
     merged: Values = merged_tables(below, {name: value for name, value in values.items() if name != "steps"})
     merged["plugins"] = [*below.get("plugins", []), *values.get("plugins", [])]
-    merged["steps"] = merged_steps([step for step in steps if step["name"] not in without], own)
-    kept = {step.get("name") for step in merged["steps"] if isinstance(step, dict)}
-    for profile in below.get("profiles", {}):
-        table = merged["profiles"][profile]
-        table["steps"] = {name: value for name, value in table.get("steps", {}).items() if name in kept}
+    merged["steps"] = merged_steps([step for step in steps if step["name"] not in without], values.get("steps", []))
     return merged
 
 
@@ -182,8 +194,6 @@ def merged_steps(below: list[Values], above: list[Values]) -> list[Values]:
     """
     steps = [dict(step) for step in below]
     for step in above:
-        if not isinstance(step, dict):
-            return above  # pydantic says what is wrong
         name, rounds = step.get("name"), step.get("rounds", "all")
         same = [place for place, other in enumerate(steps) if other["name"] == name]
         equal = [place for place in same if steps[place].get("rounds", "all") == rounds]

@@ -891,7 +891,7 @@ def test_check_23_a_sweep_without_a_number_takes_the_first_and_does_not_crash(wo
 def test_check_23_the_split_that_is_reported_is_refused_for_choosing(world, blind, tmp_path):
     with pytest.raises(BadInput, match="choose_on must be another split"):
         EvaluateSettings.load({"choose_on": "test"})
-    with pytest.raises(BadInput, match="no masks in split 'train'"):
+    with pytest.raises(BadInput, match=r"no masks in split 'train'\. Choose another --choose-on"):
         evaluate.run(blind, [world["model"]], tmp_path / "e.h5", settings_of("evaluation", choose_on="train"))
 
 
@@ -1175,10 +1175,10 @@ def refused(world, tmp_path, what):
 @pytest.mark.parametrize(
     "what, remedy",
     [
-        ("evaluate a classifier", "predicts classes of whole images"),
-        ("labels of a classifier", "predicts classes of whole images"),
-        ("regions of a classifier", "predicts classes of whole images"),
-        ("pixels of a classifier", "predicts classes of whole images"),
+        ("evaluate a classifier", "Pass a segmentation model"),
+        ("labels of a classifier", "Pass a segmentation model"),
+        ("regions of a classifier", "Pass a segmentation model"),
+        ("pixels of a classifier", "Pass a segmentation model"),
         ("a committee of a classifier", "a classifier of images, which has no committee"),
         ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
         ("k-centre without features", r"has no features of images\. Score with"),
@@ -1195,7 +1195,7 @@ def refused(world, tmp_path, what):
         ("no discriminator", "Train one with --objective adversarial"),
         ("no masks beside", "contains no full masks"),
         ("errors in masks", "error-rate does not apply to answer mask"),
-        ("classes by another classifier", "Pass a model trained on these classes"),
+        ("classes by another classifier", "was trained for the classes class0"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):

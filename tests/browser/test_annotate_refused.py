@@ -212,10 +212,10 @@ def test_a_request_to_become_a_websocket_is_none(client, server):
         (("p.h5", "--undo-key", "Enter"), "key 'Enter' means undo and confirm"),
         (("p.h5", "--void-key", "void"), "'void' is not a key"),
         (("p.h5", "--host", "203.0.113.7"), "Cannot listen on 203.0.113.7"),
-        (("r.h5",), "give --superpixels"),
-        (("p.h5", "--superpixels", "regions.h5"), "leave --superpixels out"),
+        (("r.h5",), "Pass --superpixels"),
+        (("p.h5", "--superpixels", "regions.h5"), "Omit --superpixels"),
         (("p.h5", "--annotations", "p-simulated.h5"), "were selected without a ledger"),
-        (("p.h5", "-o", "d.h5"), "is the dataset this stage reads"),
+        (("p.h5", "-o", "d.h5"), "is the dataset input of this stage"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -263,7 +263,6 @@ def test_unknown_options_and_settings(stage, place, refused):
     refused(*words, "--recipe", "mine.toml", says="there is no such stage")
     refused(*words, "--recipe", "no-such-recipe", says="Unknown recipe")
     refused(*words, "--recipe", "pixelpick", "--profile", "no-such-profile", says="Unknown profile")
-    refused(*words, "--profile", "camvid", says="--profile belongs to a recipe")
 
 
 @pytest.mark.parametrize(
@@ -280,6 +279,14 @@ def test_unknown_options_and_settings(stage, place, refused):
         'base = "pixelpick"\nsettings = 3',
         'base = "pixelpick"\n[settings]\nselect = 3',
         'base = "pixelpick"\nsteps = 3',
+        'base = "pixelpick"\nsteps = [3]',
+        'base = "pixelpick"\nwithout = 3',
+        'base = "pixelpick"\nplugins = "mine.py"',
+        'base = "pixelpick"\nprofiles = 3',
+        'base = "pixelpick"\n[profiles]\nscenes = 3',
+        'base = "pixelpick"\n[profiles.scenes]\nsteps = 3',
+        'base = "pixelpick"\n[[steps]]\nname = "queries"\nreads = 3',
+        'base = "pixelpick"\n[[steps]]\nname = "more"\nreads = 3',
         'base = "pixelpick"\n[[steps]]\nname = "a"',
         'base = "pixelpick"\n[settings.select]\nbudget = [1, 2]',
         'base = "pixelpick"\n[settings.select]\nfraction = "much"',
@@ -296,7 +303,7 @@ def test_a_faulty_recipe(text, place, refused):
     "stage, options, says",
     [
         ("prepare", ["--scale", "0"], "scale"),
-        ("prepare", ["--scale", "0.5", "--long-side", "32"], "mutually exclusive"),
+        ("prepare", ["--scale", "0.5", "--long-side", "32"], "scale, long_side and size are mutually exclusive"),
         ("prepare", ["--long-side", "some"], "long_side"),
         ("train", ["--batch", "1"], "batch"),
         ("train", ["--batch", "2.5"], "batch"),

@@ -308,7 +308,7 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         ((*GATED, "masks.h5", "--model", "ic.safetensors"), "ic.safetensors predicts classes of whole images"),
         ((*GATED, "masks.h5", "--model", "m.safetensors"), "m.safetensors has no discriminator"),
         ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 contains no full masks"),
-        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 contains no full maskss"),
+        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 contains no full masks"),
         (("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL), "a0.h5 has no full masks"),
         (("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL), "ip.h5 holds pseudo_labels"),
         (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 has no labels"),

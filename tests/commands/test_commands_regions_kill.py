@@ -213,7 +213,7 @@ def test_a_disk_without_room_fails_cleanly_wherever_that_is(stage, region_place,
 
     disk = small_disk("size=1m")
     refused = preloaded.run(*step.to(disk / step.output), cwd=region_place)
-    refused.expect(1, err="make room and run the same command again")
+    refused.expect(1, err="Free some space and run the same command again")
     assert leftovers() == []
     limits = [f"size=64m,nr_inodes={files + 1}" for files in range(2, 20, 2)]
     room = [4, 16, 36, 60, 100, 200, 400, 1024, 4096]

@@ -423,7 +423,7 @@ class TestExport:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(publish.os, "fsync", full)
-        with pytest.raises(StageFailed, match="No space left on device; nothing was published"):
+        with pytest.raises(StageFailed, match=r"No space left on device\. Nothing was published"):
             exported(asked["dominant"], tmp_path / "masks")
         assert list(tmp_path.iterdir()) == []
 
