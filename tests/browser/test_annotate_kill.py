@@ -149,7 +149,7 @@ def test_a_second_server_is_refused_and_the_ledger_is_up_to_date_afterwards(plac
     assert again.communicate() == ("a.h5 is up to date\n", "")
     for words in ((*WORDS, "--force"), ("d.h5", "p.h5", "-o", "a.h5")):
         process = launch(*words, cwd=place)
-        assert "a.h5 holds answers of people" in process.communicate()[1]
+        assert "a.h5 holds answers given by people" in process.communicate()[1]
         assert process.returncode == 2
 
 

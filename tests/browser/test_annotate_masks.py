@@ -295,6 +295,6 @@ def test_no_other_command_replaces_what_people_answered(place, truth):
         client.post("/leave")
         assert server.end()[0] == 0
     before = (place / "a.h5").read_bytes()
-    with pytest.raises(BadInput, match="holds answers of people, which no command could make again"):
+    with pytest.raises(BadInput, match="holds answers given by people, which no command can recreate"):
         annotate_simulate.run(place / "d.h5", place / "i.h5", place / "a.h5", AnnotateSettings())
     assert (place / "a.h5").read_bytes() == before

@@ -200,7 +200,16 @@ def test_the_names_of_chosen_images_are_exported(image_place, preloaded):
     expected = asked(image_place / "chosen.h5")
     assert np.load(image_place / "x.npy", allow_pickle=False).tolist() == expected
     assert (image_place / "x.txt").read_text().splitlines() == expected
-    refuse(preloaded, image_place, "export-queries", "d.h5", "chosen.h5", "-o", "x.csv", says="which no table holds")
+    refuse(
+        preloaded,
+        image_place,
+        "export-queries",
+        "d.h5",
+        "chosen.h5",
+        "-o",
+        "x.csv",
+        says="not fit into a table",
+    )
     refuse(preloaded, image_place, "export-queries", "d.h5", "iq1.h5", "-o", "x.npy", says="x.npy exists")
 
 
@@ -290,7 +299,7 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
     "words, says",
     [
         (("evaluate", "d.h5", "ic.safetensors", *OUT), "ic.safetensors predicts classes of whole images"),
-        ((*SCORED, "--model", "ic.safetensors", "--measure", "entropy"), "a segmentation model is needed"),
+        ((*SCORED, "--model", "ic.safetensors", "--measure", "entropy"), "Pass a segmentation model"),
         (("inspect", "ic.safetensors", "--png", "x.png"), "ic.safetensors predicts classes of whole images"),
         (
             (*OF_IMAGES, "--model", "ic.safetensors", "--measure", "entropy", *OUT),
@@ -298,8 +307,8 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         ),
         ((*GATED, "masks.h5", "--model", "ic.safetensors"), "ic.safetensors predicts classes of whole images"),
         ((*GATED, "masks.h5", "--model", "m.safetensors"), "m.safetensors has no discriminator"),
-        ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 has no full mask"),
-        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 has no full masks"),
+        ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 contains no full masks"),
+        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 contains no full masks"),
         (("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL), "a0.h5 has no full masks"),
         (("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL), "ip.h5 holds pseudo_labels"),
         (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 has no labels"),
@@ -315,8 +324,11 @@ AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
         ((*AGAIN, "--rule", "answered", "--image-answer", "mask"), "Pass --annotations with answers about"),
         ((*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"), "already has a mask"),
         ((*AGAIN, "--ratio", "0.9", "--seed-share", "1"), "images"),
-        (("annotate-simulate", "d.h5", "iq1.h5", *OUT), "give the same --annotations"),
-        (("annotate-simulate", "d.h5", "iq0.h5", "--error-rate", "0.5", *OUT), "answers of kind image-classes"),
+        (("annotate-simulate", "d.h5", "iq1.h5", *OUT), "Pass the --annotations that select was run with"),
+        (
+            ("annotate-simulate", "d.h5", "iq0.h5", "--error-rate", "0.5", *OUT),
+            "error-rate does not apply to answer",
+        ),
         (("import-answers", "d.h5", "iq0.h5", "x.csv", *OUT), "Cannot read x.csv"),
     ],
 )
@@ -394,10 +406,10 @@ def test_make_builds_the_evaluation_from_what_it_needs(planned):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (("--set", "select.ratio=none"), "set select.ratio and seed_share"),
-        (("--set", "select.seed_share=none"), "set select.ratio and seed_share"),
-        (("--set", "select.ratio=1"), "The budget of images cannot be met"),
-        (("--set", "score.split=nowhere"), "has no images in split 'nowhere'"),
+        (("--set", "select.ratio=none"), "set select.ratio and select.seed_share"),
+        (("--set", "select.seed_share=none"), "set select.ratio and select.seed_share"),
+        (("--set", "select.ratio=1"), "The budget does not fit"),
+        (("--set", "score.split=nowhere"), "has no split 'nowhere'"),
     ],
 )
 def test_rounds_that_no_budget_gives(words, says, planned, preloaded):

@@ -144,7 +144,7 @@ def test_a_pool_without_masks_goes_round_with_answers_of_people(tmp_path, preloa
     run("prepare", "mine.toml", "--root", "png", "-o", "d.h5").expect(0, out="4 train images")
     run("score", "d.h5", "--measure", "random", "-o", "s0.h5").expect(0)
     run("select", "d.h5", "s0.h5", "--budget", "3", "-o", "q0.h5").expect(0)
-    run("annotate-simulate", "d.h5", "q0.h5", "-o", "x.h5").expect(2, err="or let people answer")
+    run("annotate-simulate", "d.h5", "q0.h5", "-o", "x.h5").expect(2, err="or use `alseg annotate`")
     run("export-queries", "d.h5", "q0.h5", "-o", "q0.csv").expect(0)
     with (tmp_path / "q0.csv").open() as file:
         lines = list(csv.DictReader(file))

@@ -17,7 +17,7 @@ BASE, ADAPTIVE = REGION_CHAIN["extract-superpixels"], REGION_CHAIN["adaptive"]
 OTHER_BASE = (*BASE.words[:-2], "--count", "12")
 # settings that decide the result, and what the rebuild says about them
 SETTINGS = {
-    "extract-superpixels": (["--method", "grid", "--prior", "1"], "setting method seeds is now grid; setting prior 3"),
+    "extract-superpixels": (["--method", "grid"], "setting method seeds is now grid"),
     "adaptive": (["--epsilon", "0.02"], "setting epsilon 0.01 is now 0.02"),
     "score": (["--class-balance", "regions"], "setting class_balance pixels is now regions"),
     "select": (["--exclude-queried", "1"], "setting exclude_queried 0.5 is now 1.0"),
@@ -151,6 +151,6 @@ def test_without_masks_only_the_simulated_annotator_and_the_oracle_refuse(region
     (region_place / "ra0.h5").unlink()
     before = listing(region_place)
     words = ["extract-superpixels", "d.h5", "--method", "oracle", "-o", "x.h5"]
-    preloaded.run(*words, cwd=region_place).expect(2, err="has no masks in split 'train', and oracle regions are")
+    preloaded.run(*words, cwd=region_place).expect(2, err="has no masks in split 'train', but method oracle cuts them")
     preloaded.run(*REGION_CHAIN["annotate first"].words, cwd=region_place).expect(2, err="has no mask for image")
     assert listing(region_place) == before

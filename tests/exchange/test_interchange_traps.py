@@ -119,7 +119,7 @@ def test_ids_that_are_no_names_of_files_are_refused(name, tmp_path):
         return Header("dataset", "prepare", {}, {}, 0, versions=versions, created=now())
 
     publish_bytes(path, build_in_memory(fill))
-    with pytest.raises(BadInput, match="which is no name of a file"):
+    with pytest.raises(BadInput, match="which is not a valid file name"):
         Dataset(path)
 
 

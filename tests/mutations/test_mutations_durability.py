@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stages.answering.given import Given
 from worlds import ScoreSettings, SelectSettings, random_masks, random_round, write_dataset, write_superpixels
 
 from stages.answering.browser.journal import Journal
-from stages.answering.given import Given
 from stages.answering.questions import Questions
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
