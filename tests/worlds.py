@@ -90,7 +90,7 @@ def write_superpixels(folder: Path, dataset: Path, **settings: object) -> Path:
 def write_clusters(folder: Path, dataset: Path, superpixels: Path, **settings: object) -> Path:
     """Clusters of regions, by a small encoder with random weights where nothing else is said."""
     small = {"encoder": TINY["backbone"], "weights": "none", "clusters": 3, "device": "cpu", "workers": 1}
-    values = ClusterSettings.load(settings, offered=small)
+    values = ClusterSettings.load({}, offered=small | settings)
     return cluster_regions.run(dataset, superpixels, folder / f"clusters-{superpixels.stem}.h5", values)
 
 

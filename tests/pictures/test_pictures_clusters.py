@@ -50,7 +50,7 @@ def test_of_one_image_only_its_own_regions_are_shown(clusters):
     number = clusters.of_regions[20]
     assert (tiles[number] == COLOURS[1]).all()
     assert (np.delete(tiles, number, 0) == 255).all()
-    with pytest.raises(BadInput, match="nothing for image 'nonsense'"):
+    with pytest.raises(BadInput, match="No data for image 'nonsense'"):
         draw(clusters, None, "nonsense")
 
 

@@ -35,8 +35,9 @@ ASKED = 6
 ADVERSARIAL = TrainSettings(
     **TINY, objective="adversarial", epochs=1, steps_per_epoch=2, crop=SIZE, discriminator_width=4
 )
-CLASSIFIER = TrainSettings(
-    **TINY, objective="image-classes", architecture="classifier", epochs=1, steps_per_epoch=1, crop=SIZE
+CLASSIFIER = TrainSettings.load(
+    {"objective": "image-classes", "architecture": "classifier", "epochs": 1, "steps_per_epoch": 1, "crop": SIZE},
+    offered=TINY,
 )
 
 

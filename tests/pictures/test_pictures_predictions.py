@@ -171,7 +171,7 @@ def test_weights_mix_the_colours_of_the_side_classifiers(world, figures):
 
 class TestRefused:
     def test_an_unknown_image(self, world):
-        with pytest.raises(BadInput, match=r"dataset\.h5 has no image 'i9'; it has for example i0, i1, i2"):
+        with pytest.raises(BadInput, match=r"dataset\.h5 has no image 'i9'\. It contains i0, i1, i2"):
             draw(open_any(world["plain"]), None, "i9")
 
     def test_a_model_without_its_dataset(self, world, figures, tmp_path):
