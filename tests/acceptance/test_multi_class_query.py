@@ -20,7 +20,7 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
-from stages.commands import annotate_simulate, pseudo_label, score, select, train
+from stages.commands import pseudo_label, score, select, train
 from stages.evaluating.confusion import mean_iou
 from stages.networks.build import build_network
 from stages.pixels.void import VOID

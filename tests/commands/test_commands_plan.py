@@ -121,13 +121,13 @@ def test_a_stage_that_fails_leaves_no_target(planned):
     "words, says",
     [
         (["plan", "no-such-recipe", "d.h5"], "Unknown recipe"),
-        (["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"], "has no profile"),
+        (["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"], "Unknown profile"),
         (["plan", "pixelpick", "d.h5", "--rounds", "0"], "--rounds"),
         (["plan", "pixelpick", "d.h5", "--set", "train.no_such=1"], "--set train.no_such=1"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs"], "--set train.epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs=0"], "epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
-        (["plan", "pixelpick", "my dataset.h5"], "has a character that make cannot take"),
+        (["plan", "pixelpick", "d.h5", "--run", "my run"], "has a character that make cannot take"),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],
 )

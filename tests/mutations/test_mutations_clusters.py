@@ -10,10 +10,11 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from worlds import TINY, ClusterSettings, random_masks, write_clusters, write_dataset, write_superpixels
+from worlds import TINY, random_masks, write_clusters, write_dataset, write_superpixels
 
 from stages.artifacts.clusters import Clusters
-from stages.regions.clustering import feeding, kmeans
+from stages.regions.clustering import batches, kmeans
+from stages.settings.cluster_regions import KMeansSettings
 
 IMAGES = [f"image{number}" for number in range(6)]
 NUMBERS = np.full(4, 50)  # regions per image
@@ -25,11 +26,11 @@ def test_the_start_of_the_k_means_depends_on_the_seed(order: str) -> None:
     numbers = NUMBERS if order == "shuffled" else NUMBERS[:2]
 
     def centroids(seed: int) -> np.ndarray:
-        settings = ClusterSettings(order=order, clusters=8, passes=1, batch=1024, seed=seed)
-        (fed,) = feeding(numbers, settings)
+        settings = KMeansSettings(order=order, passes=1, batch=1024)
+        (fed,) = batches(numbers, settings, seed)
         features = np.empty_like(FEATURES[: numbers.sum()])
         features[fed] = FEATURES[: len(fed)]
-        return kmeans(features, numbers, settings, lambda regions: None)
+        return kmeans(features, numbers, 8, settings, seed, lambda regions: None)
 
     first = centroids(0)
     np.testing.assert_array_equal(centroids(0), first)
@@ -39,7 +40,7 @@ def test_the_start_of_the_k_means_depends_on_the_seed(order: str) -> None:
 
 def test_the_order_of_the_regions_depends_on_the_seed_and_the_pass() -> None:
     def passes(seed: int) -> list[list[int]]:
-        return [part.tolist() for part in feeding(NUMBERS, ClusterSettings(passes=2, batch=1024, seed=seed))]
+        return [part.tolist() for part in batches(NUMBERS, KMeansSettings(passes=2, batch=1024), seed)]
 
     assert passes(0) == passes(0)
     assert len({tuple(part) for seed in (0, 1, 2) for part in passes(seed)}) == 6

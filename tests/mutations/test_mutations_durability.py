@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stages.answering.given import Given
 from worlds import ScoreSettings, SelectSettings, random_masks, random_round, write_dataset, write_superpixels
 
+from stages.answering.answer import Answer
 from stages.answering.browser.journal import Journal
 from stages.answering.questions import Questions
 from stages.artifacts.dataset import Dataset
@@ -218,10 +218,10 @@ def test_the_journal_of_answers(place: Path, disk: Disk) -> None:
         journal = Journal(path, questions)
         assert {Synced(path.parent, "folder"), Synced(place, "folder")} <= {*disk.events}
         for query in range(3):
-            given = Given(query=query, **questions.place(query), classes=(1,), seconds=1.0, annotator="somebody")
+            answer = Answer(query=query, **questions.place(query), classes=(1,), seconds=1.0, annotator="somebody")
             size = path.stat().st_size
             disk.events.clear()
-            journal.append(given)
+            journal.append(answer)
             assert path.stat().st_size > size
             assert disk.synced_before(path, content(path), len(disk.events)), "the answer was not synced"
         journal.close()

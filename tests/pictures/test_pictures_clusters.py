@@ -54,10 +54,10 @@ def test_of_one_image_only_its_own_regions_are_shown(clusters):
         draw(clusters, None, "nonsense")
 
 
-@pytest.mark.parametrize("patch", [2, 48, 64])
-def test_patches_of_any_side_and_random_clusters_are_shown(clusters, patch, tmp_path):
+@pytest.mark.parametrize("own", [{"patch": 2}, {"patch": 48}, {"patch": 64}, {"method": "random"}], ids=str)
+def test_patches_of_any_side_and_random_clusters_are_shown(clusters, own, tmp_path):
     dataset, regions = (clusters.path.parent / clusters.header.inputs[role].file for role in ("dataset", "superpixels"))
-    found = write_clusters(tmp_path, dataset, regions, method="random", patch=patch, clusters=20)
+    found = write_clusters(tmp_path, dataset, regions, **own, clusters=20)
     png = draw(Clusters(found), None, None)
     assert png == draw(Clusters(found), None, None)
     tiles = sheet_of(png)

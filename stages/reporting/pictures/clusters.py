@@ -11,6 +11,7 @@ from stages.artifacts.superpixels import BOX, Superpixels
 from stages.regions.patches import cut_patches
 from stages.reporting.pictures.curves import DOTS, to_png
 from stages.runtime.randomness import stream
+from stages.settings.cluster_regions import KMeansSettings
 
 PATCHES_PER_ROW = 16
 SIDE, SPACE = 48, 4  # pixels
@@ -26,7 +27,8 @@ def draw_clusters(clusters: Clusters, data: Dataset, image: str | None) -> bytes
         np.sort(sample(np.flatnonzero(of_regions == number), clusters.header.seed, number)) + rows.start
         for number in range(clusters.number)
     ]
-    tiles = tiles_of(np.concatenate(chosen), regions, data, clusters.header.settings["patch"])
+    default = KMeansSettings.model_fields["patch"].default  # random clusters have no patches of their own
+    tiles = tiles_of(np.concatenate(chosen), regions, data, clusters.header.settings.get("patch", default))
     sheet = np.full((clusters.number * (SIDE + SPACE), PATCHES_PER_ROW * (SIDE + SPACE), 3), 255, dtype=np.uint8)
     for row, members in enumerate(chosen):
         for column, region in enumerate(members.tolist()):
