@@ -6,7 +6,7 @@ from collections.abc import Sequence
 class BadInput(Exception):
     """Something the user gave cannot be used: exit code 2.
 
-    ``faults`` holds one sentence per fault, each with its remedy, so that all of them are mended at once.
+    ``faults`` holds one sentence per fault, each with its remedy, so that all of them can be corrected at once.
     """
 
     def __init__(self, faults: str | Sequence[str]):

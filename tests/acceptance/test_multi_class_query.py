@@ -407,7 +407,7 @@ class TestStage2:
         with pytest.raises(BadInput, match="--classifier cosine"):
             pseudo_label.run(dataset, path, plain, tmp_path / "p.h5", prototypes, regions)
         dominant = region_round(tmp_path, dataset, 0, regions)
-        with pytest.raises(BadInput, match="contains no class sets"):
+        with pytest.raises(BadInput, match=r"contains no class sets\. Use --method sieve"):
             pseudo_label.run(dataset, dominant, model, tmp_path / "p.h5", prototypes, regions)
         with pytest.raises(BadInput, match="has no class sets"):
             train.run(dataset, dominant, tmp_path / "m.safetensors", settings_of_stage_1())

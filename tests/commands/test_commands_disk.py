@@ -18,7 +18,8 @@ def assert_nothing_published(disk, step):
 def test_a_disk_known_to_be_too_small_is_refused_before_writing(stage, place, world, preloaded, small_disk):
     step = CHAIN[stage]
     disk = small_disk("size=1m")
-    preloaded.run(*step.to(disk / step.output), cwd=place).expect(1, err="Free some space")
+    told = "Free some space and run the same command again"
+    preloaded.run(*step.to(disk / step.output), cwd=place).expect(1, err=told)
     assert leftovers(disk, step) == []
     small_disk("size=64m")
     preloaded.run(*step.to(disk / step.output), cwd=place).expect(0, out="wrote")

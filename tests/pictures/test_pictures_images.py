@@ -456,6 +456,6 @@ def test_a_list_is_never_replaced(world, tmp_path, capsys):
 
 def test_other_endings_are_refused(world, tmp_path):
     name = "names.xml"
-    with pytest.raises(BadInput, match="unknown ending"):
+    with pytest.raises(BadInput, match=r"unknown ending\. Use .*\.npy, \.txt"):
         export_queries.run(world["dataset"], world["chosen"], tmp_path / name)
     assert not (tmp_path / "names.csv").exists()
