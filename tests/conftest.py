@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def shared() -> Path:
     """The folder with CamVid and the encoder weights."""
     return SHARED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_plug_ins_left() -> Iterator[None]:
+    """Plug-ins that the tests of a file loaded in this process are unknown to the tests of the next file."""
+    yield
+    from plugins import forget
+
+    from stages.runtime.parts import PLUGINS
+
+    for path in list(PLUGINS):
+        forget(path)

@@ -17,12 +17,17 @@ def loaded(path: Path, text: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        module = PLUGINS.pop(path.resolve())
-        sys.modules.pop(module)
-        for registry in REGISTRIES.values():
-            own = [name for name, part in registry.found.items() if part.function.__module__ == module]
-            for name in own:
-                del registry.found[name]
+        forget(path)
+
+
+def forget(path: Path) -> None:
+    """Takes the parts of a plug-in file out of the registries."""
+    module = PLUGINS.pop(path.resolve())
+    sys.modules.pop(module)
+    for registry in REGISTRIES.values():
+        own = [name for name, part in registry.found.items() if part.function.__module__ == module]
+        for name in own:
+            del registry.found[name]
 
 
 def train_again(plugin: Path, dataset: Path, ledger: Path, output: Path, **settings: object) -> str:

@@ -5,6 +5,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from plugins import forget
 from worlds import random_masks, write_dataset
 
 from stages.artifacts.superpixels import Superpixels
@@ -109,22 +110,20 @@ def test_split_parts_makes_each_4_connected_part_a_region(name):
 @pytest.fixture
 def plugged(tmp_path):
     """``plugged(source)`` writes stripes.py (again) and loads it; afterwards no cutter of it is left."""
-    known = set(CUTTERS.names())
     file = tmp_path / "stripes.py"
 
-    def forget() -> None:
-        for name in CUTTERS.found.keys() - known:
-            del CUTTERS.found[name]
-        PLUGINS.pop(file.resolve(), None)
+    def clean() -> None:
+        if file.resolve() in PLUGINS:
+            forget(file)
 
     def write(source: str):
-        forget()
+        clean()
         file.write_text(source)
         load_plugin(file)
         return file
 
     yield write
-    forget()
+    clean()
 
 
 @pytest.fixture
