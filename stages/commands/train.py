@@ -59,7 +59,7 @@ def run(
         inputs = refer(output, {"dataset": data, "labels": given, "model": start})
         inputs |= weights_ref(output, settings.network.weights) if start is None else {}
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
-    if output.suffix != ".safetensors":
+    if request.output.suffix != ".safetensors":
         raise BadInput(f"{output}: a model is a safetensors file. Pass -o {output.with_suffix('.safetensors').name}.")
     from stages.runtime.devices import choose_device
 
