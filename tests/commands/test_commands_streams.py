@@ -53,7 +53,7 @@ def test_the_exit_code_of_bad_input_stays_where_nothing_can_be_printed(place):
     assert shell("2> /dev/full", ["select", "d.h5", "no-such.h5", "-o", "x.h5"], place) == 2
 
 
-@pytest.mark.parametrize("stage", ["select", "annotate-simulate", "evaluate"])
+@pytest.mark.parametrize("stage", ["select", "annotate-simulate", "evaluate", "score"])
 def test_ctrl_c_at_any_change_on_disk_fails_exactly_if_nothing_was_published(stage, place, world, preloaded):
     step = CHAIN[stage]
     codes = []
