@@ -4,8 +4,10 @@ Jobs come as lines of JSON on standard input: a command to start, answered by th
 for, answered by its exit code. Arguments: images per shard, seconds of patience, and `torch` to import that too.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -15,6 +17,21 @@ from stages.artifacts import publish, shards
 from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+
+
+HEAVY = ("evaluating", "networks", "pseudo_labelling", "regions", "reporting.pictures", "scoring", "training")
+
+
+def import_with_torch() -> None:
+    """Imports the rooms that use torch, and the parts of libraries that they import late."""
+    import matplotlib.pyplot
+    import sklearn.cluster
+    import torch._dynamo  # torch.optim imports it with the first optimiser; it takes seconds  # noqa: F401
+
+    for room in HEAVY:
+        package = importlib.import_module(f"stages.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 def signal_at(point: int, number: int, folder: str) -> None:
@@ -117,6 +134,6 @@ if __name__ == "__main__":
     import cv2  # noqa: F401
 
     if "torch" in sys.argv[3:]:
-        pass
+        import_with_torch()
     print("ready", flush=True)
     serve(int(sys.argv[2]))
