@@ -17,18 +17,15 @@ from stages.artifacts import publish, shards
 from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
-
-
-HEAVY = ("evaluating", "networks", "pseudo_labelling", "regions", "reporting.pictures", "scoring", "training")
+ROOMS = ("evaluating", "networks", "pseudo_labelling", "regions", "reporting.pictures", "scoring", "training")
+LATE = ("matplotlib.pyplot", "sklearn.cluster", "torch._dynamo")  # torch imports the last with the first optimiser
 
 
 def import_with_torch() -> None:
-    """Imports the rooms that use torch, and the parts of libraries that they import late."""
-    import matplotlib.pyplot
-    import sklearn.cluster
-    import torch._dynamo  # torch.optim imports it with the first optimiser; it takes seconds  # noqa: F401
-
-    for room in HEAVY:
+    """Imports the rooms that use torch, and what they import late: it takes seconds."""
+    for name in LATE:
+        importlib.import_module(name)
+    for room in ROOMS:
         package = importlib.import_module(f"stages.{room}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
