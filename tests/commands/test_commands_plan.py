@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands_support import ENVIRONMENT, PATIENCE, Done, finish, start, wait_until
+from commands_support import ENVIRONMENT, PATIENCE, ROOT, Done, finish, start, wait_until
 
 from stages.artifacts.opening import read_any_header
 
@@ -142,6 +142,15 @@ def test_make_never_deletes_a_published_file_when_it_is_interrupted(number, targ
     os.killpg(process.pid, number)
     assert finish(process).code != 0
     assert (planned / ROUNDS[0]).read_text() == "whole\n"
+
+
+def test_the_makefile_of_the_project_does_not_delete_the_dataset_either(tmp_path):
+    for name in ("pyproject.toml", "constraints.txt", "ready"):
+        (tmp_path / name).touch()
+    os.rename(fake(tmp_path, "kill -9 $$"), tmp_path / "alseg")
+    words = ["-f", ROOT / "Makefile", "BIN=.", "READY=ready", "DEMO=demo", "demo/scenes.h5"]
+    assert finish(start(*words, cwd=tmp_path, program=["make"])).code != 0
+    assert (tmp_path / "demo/scenes.h5").read_text() == "whole\n"
 
 
 @pytest.mark.slow
