@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.labels import Labels
 from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 class Task:
     """A network to train, the files to train it on, and how.
 
-    ``network`` lies on ``device`` with its initial weights. ``dataset`` and ``labels`` are the paths of artifacts;
-    ``labels`` hold what the objective declares. Images in 0..1 are normalised by ``mean`` and ``std`` per channel.
+    ``network`` lies on ``device`` with its initial weights. ``dataset`` and ``labels`` stay open from the check of the
+    inputs to the end of the training, so that a file replaced meanwhile is not mixed in; ``labels`` hold what the
+    objective declares. Images in 0..1 are normalised by ``mean`` and ``std`` per channel.
     """
 
     network: "nn.Module"
-    dataset: Path
-    labels: Path
+    dataset: Dataset
+    labels: Labels
     settings: TrainSettings
     mean: Sequence[float]
     std: Sequence[float]
