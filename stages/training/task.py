@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.artifacts.dataset import Dataset
-from stages.artifacts.labels import Labels
 from stages.runtime.ranks import Ranks
 from stages.settings.train import TrainSettings
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from stages.artifacts.dataset import Dataset
+    from stages.artifacts.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Task:
     """
 
     network: "nn.Module"
-    dataset: Dataset
-    labels: Labels
+    dataset: "Dataset"
+    labels: "Labels"
     settings: TrainSettings
     mean: Sequence[float]
     std: Sequence[float]

@@ -75,11 +75,15 @@ def test_two_processes_train_one_model(trained):
 
 def test_a_training_whose_processes_are_killed_ends_with_a_sentence_and_goes_on(place, trained):
     words, program = [*TRAIN, "--checkpoint-seconds", "0"], [*TWO, "-m", "alseg_cli"]
-    saved = set()
+
+    def checkpoints():
+        return set((place / "t.safetensors.work").glob("step*.pt"))
+
+    saved = checkpoints()
     for killed in ("other", "main"):
         process = start(*words, cwd=place, program=program)
-        wait_until(lambda: set((place / "t.safetensors.work").glob("step*.pt")) - saved, "a checkpoint")
-        saved = set((place / "t.safetensors.work").glob("step*.pt"))
+        wait_until(lambda before=saved: checkpoints() - before, "a checkpoint")
+        saved = checkpoints()
         main = int((place / ".t.safetensors.lock").read_text().split()[1])
         lines = at_work(place).items()
         (other,) = {number for number, line in lines if "alseg_cli train" in line and "distributed" not in line} - {
@@ -134,8 +138,6 @@ def test_any_number_of_processes_learns_alike(launches, size, name):
         for column, value in theirs.items():
             if value and not column.startswith("val_"):
                 assert float(mine[column]) == pytest.approx(float(value), rel=1e-4, abs=1e-4), (column, mine["step"])
-    losses = [float(row["loss"]) for row in alone]
-    assert max(losses) - min(losses) > 1e-2, "something was learned, so that the steps depend on one another"
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -47,7 +47,7 @@ ADVERSARIAL = {"objective": "adversarial", "discriminator_width": 4, "self_train
 TRAININGS = {
     "labels": ("pixels", {"class_weights": "inverse"}),
     "class-sets": ("sets", {"objective": "class-sets"}),
-    "support": ("pixels", {"objective": "support"}),
+    "support": ("pixels", {"objective": "support", "head_lr": 5e-4}),
     "adversarial": ("masks", ADVERSARIAL),
 }
 LEARNING_STATISTICS = TINY | {"batch": BATCH, "epochs": 2, "steps_per_epoch": 3, "crop": (24, 24), "head_lr": 0.01}
@@ -56,9 +56,13 @@ NAMES = [f"i{number:02}" for number in range(16)]
 
 def make_inputs(folder: Path) -> None:
     generator = np.random.default_rng(0)
-    images = {name: generator.integers(0, 256, (32, 32, 3)).astype(np.uint8) for name in NAMES}
     splits = {name: "val" if number % 3 == 2 else "train" for number, name in enumerate(NAMES)}
     masks = {name: mask.repeat(4, 0).repeat(4, 1) for name, mask in random_masks(NAMES, (8, 8), 3).items()}
+    noise = generator.integers(0, 60, (len(NAMES), 32, 32, 3))
+    images = {
+        name: (90 * (mask[..., None] % 3) + own).astype(np.uint8)
+        for (name, mask), own in zip(masks.items(), noise, strict=True)
+    }
     dataset = write_dataset(folder / "d.h5", masks, 3, splits, images)
     random_round(folder, dataset, 0, select_settings={"budget": 20}).rename(folder / "pixels.h5")
     asked = {"rule": "top", "budget": 6, "image_answer": "mask"}
