@@ -163,7 +163,7 @@ def all_checkpoints(models: Sequence[Model], chosen: Checkpoint | Literal["both"
 
 
 def first_best(found: Sequence[float]) -> int:
-    """Index of the highest number, of equal ones the first; NaN is lower than all."""
+    """Index of the highest number, the first one in a tie; NaN ranks below all numbers."""
     return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
 
 
@@ -178,7 +178,7 @@ def evaluate_models(
 ) -> list[Entry]:
     """One pass over ``ids`` per set of weights, each process over its share of them.
 
-    A best epoch that is also the last one is run once.
+    If the best epoch is also the last, it is run only once.
     """
     from stages.networks.predictor import by_size, load_predictor
     from stages.runtime.devices import choose_device

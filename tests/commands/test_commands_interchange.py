@@ -134,7 +134,7 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
         ((*IMPORT, "absent.csv", "-o", "x.h5"), "Cannot read absent.csv"),
         ((*IMPORT, "absent", "-o", "x.h5"), "Cannot read absent"),
         ((*IMPORT, "rq0.h5", "-o", "x.h5"), "is not a CSV table"),
-        ((*IMPORT, ".", "-o", "x.h5"), "m.curve.png is no image of the dataset"),
+        ((*IMPORT, ".", "-o", "x.h5"), "m.curve.png is not an image of the dataset"),
         ((*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"), "these queries were selected without a ledger"),
         ((*IMPORT, "answers", "-o", "x.h5", "--resize", "7"), "7"),
     ],

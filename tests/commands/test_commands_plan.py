@@ -127,7 +127,7 @@ def test_a_stage_that_fails_leaves_no_target(planned):
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs"], "--set train.epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs=0"], "epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
-        (["plan", "pixelpick", "d.h5", "--run", "my run"], "has a character that make cannot take"),
+        (["plan", "pixelpick", "d.h5", "--run", "my run"], "has a character that make does not allow"),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],
 )

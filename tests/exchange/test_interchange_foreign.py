@@ -74,7 +74,7 @@ class TestPng:
         red = colours.copy()
         red[1] = 255, 0, 0
         other = write_masks(tmp_path / "red", one, lambda mask: red[mask], "RGB")
-        refused(one, other, tmp_path / "a.h5", r"colour \[255, 0, 0\], which is no class")
+        refused(one, other, tmp_path / "a.h5", r"colour \[255, 0, 0\], which is not a class")
         # Class 0 is black here, so `background` had to move aside
         same(imported(one, folder, tmp_path / "a.h5"), one.ledger, but=("seconds",))
 
@@ -93,7 +93,7 @@ class TestPng:
         (folder / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "\n".join(lines) + "\n")
         same(imported(one, folder, tmp_path / "a.h5"), one.ledger, but=("seconds",))
         (folder / "labelmap.txt").write_text("\n".join(lines).replace("class2", "tree"))
-        refused(one, folder, tmp_path / "b.h5", r"colour \[200, 7, 9\] \(tree\), which is no class")
+        refused(one, folder, tmp_path / "b.h5", r"colour \[200, 7, 9\] \(tree\), which is not a class")
         (folder / "labelmap.txt").write_text("class0;0,0,0")
         refused(one, folder, tmp_path / "b.h5", r"line 1: 'class0;0,0,0' does not have the form")
 
@@ -159,7 +159,7 @@ class TestPng:
         folder = write_masks(tmp_path / "masks", one)
         refused(one, write_masks(tmp_path / "high", one, lambda mask: mask // 255 * 9), output, r"the values \[9\]")
         (folder / "zebra.png").write_bytes((folder / "three.png").read_bytes())
-        refused(one, folder, output, "zebra.png is no image of the dataset")
+        refused(one, folder, output, "zebra.png is not an image of the dataset")
         (folder / "zebra.png").rename(folder / "one.png")
         refused(one, folder, output, "several images are called one.png")
         (folder / "one.png").rename(folder / "x-three.png")
@@ -261,7 +261,7 @@ class TestCoco:
         [
             (lambda d: d.pop("categories"), "not a COCO document .categories: Field required"),
             (lambda d: d["images"][0].pop("height"), r"not a COCO document .images\.0\.height"),
-            (lambda d: d["images"][0].update(file_name="zebra.png"), "zebra.png is no image of the dataset"),
+            (lambda d: d["images"][0].update(file_name="zebra.png"), "zebra.png is not an image of the dataset"),
             (lambda d: d["images"].pop(), "refers to image 4, which is not in the file"),
             (lambda d: d["images"][1].update(file_name=d["images"][0]["file_name"]), r"twice\. Keep one"),
             (lambda d: d["categories"][0].update(name="zebra"), "unknown categories .'zebra'.. Rename them"),

@@ -111,7 +111,7 @@ def test_weights_are_recognised_by_their_content(world, tmp_path):
     with pytest.raises(BadInput, match=r"first.h5 contains other features: weights .*w.safetensors instead of none"):
         run(world, tmp_path / "x.h5", tmp_path / "first.h5")
     write("w.safetensors", 1)
-    with pytest.raises(BadInput, match="another content of the weights"):
+    with pytest.raises(BadInput, match="different content of the weights"):
         run(world, tmp_path / "x.h5", tmp_path / "first.h5", weights=str(tmp_path / "w.safetensors"))
 
 

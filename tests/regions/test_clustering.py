@@ -125,7 +125,7 @@ def test_many_equal_features_are_no_fault():
         ([3, 5], {}, "--clusters 9 exceeds the number of regions"),
         ([30, 5], {"batch": 8}, "A batch of 8 regions cannot start 9 clusters. Raise --batch to 9"),
         ([30, 5, 3], {"order": "reference"}, "images, which have 8 regions for 9 clusters. Set --order shuffled"),
-        ([30], {"order": "reference"}, "needs two images, and there is one. Set --order shuffled"),
+        ([30], {"order": "reference"}, "needs two images, but there is only one. Set --order shuffled"),
     ],
 )
 def test_too_few_regions_are_refused_with_a_remedy(numbers, values, says):

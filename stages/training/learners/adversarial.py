@@ -79,13 +79,13 @@ class AdversarialLearner(NetworkLearner):
         self.discriminator.train()
 
     def optimisers(self) -> dict[str, Optimizer]:
-        """Beside the network's: Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
+        """The network's, and Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
         own = {"params": list(self.discriminator.parameters()), "lr": self.discriminator_lr}
         adam = torch.optim.Adam([own], betas=(0.9, 0.99), fused=fused(self.device))
         return super().optimisers() | {"discriminator": adam}
 
     def share_gradients(self, name: str) -> None:
-        """Averages them here: DDP does not allow the network to run twice and the discriminator four times a step."""
+        """Averages them here: in DDP the network cannot run twice and the discriminator four times in one step."""
         learned = self.modules[name].parameters()
         average_over_ranks([each.grad for each in learned if each.grad is not None], self.ranks)
 
