@@ -43,9 +43,9 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
 
     ``function``, items and results must be picklable; ``function`` is sent to each worker once, and workers load the
     plug-ins of this process. ``items`` is read as results are taken, at most ``ITEMS_PER_WORKER`` per worker ahead, so
-    it may be endless. An exception in ``function`` reaches the caller at the item's turn; a worker that dies or runs out
-    of memory raises StageFailed. Closing the iterator early ends the workers at once, even in the middle of an item;
-    they also end when this process dies, even if it is killed.
+    it may be endless. An exception in ``function`` reaches the caller at the item's turn; a worker that dies or runs
+    out of memory raises StageFailed. Closing the iterator early ends the workers at once, even in the middle of an
+    item; they also end when this process dies, even if it is killed.
 
     Processes are spawned, not forked: the parent holds torch's and HDF5's threads and locks, which do not survive a
     fork, and a fork server would add a process to manage while saving only a few tenths of a second per worker.
