@@ -1,7 +1,8 @@
 """The acceptance checks of the adaptive superpixel specification that need more than one function, by their numbers.
 
-Checks 1 to 9 are in tests/regions/test_merging.py, 14 to 18 also in test_votes.py, test_areas.py and test_sieve.py,
-21 to 23 in test_votes.py, test_segmentation.py and test_clicks.py; the time of 24 is in `make bench`.
+Checks 1 to 9 are in tests/regions/test_merging.py, 14 to 18 also in test_votes.py there and in
+tests/pseudo_labelling/test_sieve.py, 21 to 23 in test_votes.py and test_cutters.py there and in
+tests/answering/test_clicks.py; the time of 24 is in `make bench`.
 """
 
 from pathlib import Path

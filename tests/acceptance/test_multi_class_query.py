@@ -1,7 +1,7 @@
 """The acceptance checks A1 to A14 of the multi-class query specification, by their numbers.
 
-A1 is also in tests/regions/test_segmentation.py, A4 and A10 in tests/supervision/test_class_sets.py, A7 to A9 in
-tests/regions/test_prototypes.py; A15 (kills) in tests/commands.
+A1 is also in tests/regions/test_cutters.py, A4 and A10 in tests/training/test_class_sets.py, A7 to A9 in
+tests/pseudo_labelling/test_prototypes.py; A15 (kills) in tests/commands.
 """
 
 import numpy as np
