@@ -111,7 +111,8 @@ def other(place, preloaded) -> Path:
 @pytest.mark.parametrize("name", ["train dataset", "select dataset", "annotate dataset"])
 def test_an_artifact_of_another_dataset(name, other, refused):
     command, _ = INPUTS[name]
-    refused(*put(command, other.name), says="was made from another dataset")
+    done = refused(*put(command, other.name), says="was made from another dataset")
+    assert "). Pass the one it was made from, or rebuild it." in done.err
 
 
 def test_a_ledger_of_another_dataset(place, other, preloaded, refused):
@@ -123,43 +124,60 @@ def test_a_ledger_of_another_dataset(place, other, preloaded, refused):
 
 def test_a_model_of_other_classes(place, refused):
     write_model_of_other_classes(place / "n.safetensors", place / "m.safetensors")
-    says = "Pass a model trained on these classes"
+    says = (
+        "n.safetensors was trained for the classes sky, building, road, sidewalk, ... but d.h5 has sky, building, "
+        "road, pavement, ... Pass a model trained on these classes."
+    )
     refused("score", "d.h5", "--model", "n.safetensors", "-o", "x.h5", says=says)
     refused("evaluate", "d.h5", "n.safetensors", "-o", "x.h5", says=says)
 
 
 def test_the_same_model_twice(refused):
-    refused("evaluate", "d.h5", "m.safetensors", "m.safetensors", "-o", "x.h5", says="Pass each model once")
+    refused(
+        "evaluate",
+        "d.h5",
+        "m.safetensors",
+        "m.safetensors",
+        "-o",
+        "x.h5",
+        says="Two of the models are the same. Pass each model once.",
+    )
 
 
-@pytest.mark.parametrize("ledger", [[], ["--annotations", "a1.h5"]])
-def test_queries_without_the_ledger_they_were_chosen_against(ledger, refused):
-    refused("annotate-simulate", "d.h5", "q1.h5", *ledger, "-o", "x.h5", says="q1.h5")
+@pytest.mark.parametrize(
+    "ledger, problem, remedy",
+    [
+        ([], "q1.h5: these queries were selected with a ledger.", "Pass the --annotations that select was run with."),
+        (
+            ["--annotations", "a1.h5"],
+            "q1.h5 was made from another annotations (a0.h5, digest",
+            "Pass the one it was made from, or rebuild it.",
+        ),
+    ],
+)
+def test_queries_without_the_ledger_they_were_chosen_against(ledger, problem, remedy, refused):
+    done = refused("annotate-simulate", "d.h5", "q1.h5", *ledger, "-o", "x.h5", says=problem)
+    assert remedy in done.err
 
 
 def test_first_queries_with_a_ledger(refused):
-    refused(
-        "annotate-simulate",
-        "d.h5",
-        "q0.h5",
-        "--annotations",
-        "a0.h5",
-        "-o",
-        "x.h5",
-        says="q0.h5: these queries were selected without a ledger",
-    )
+    says = "q0.h5: these queries were selected without a ledger. Pass the --annotations that select was run with."
+    refused("annotate-simulate", "d.h5", "q0.h5", "--annotations", "a0.h5", "-o", "x.h5", says=says)
 
 
 def test_a_ledger_without_a_label(place, refused):
     with h5py.File(place / "a0.h5", "r+") as file:
         file["answers/class"][...] = 255
-    refused(*TRAIN, "-o", "x.safetensors", says="has no labels: every answer is void. Annotate more")
+    refused(
+        *TRAIN, "-o", "x.safetensors", says="a0.h5 has no labels: every answer is void. Annotate more before training."
+    )
 
 
 def test_a_ledger_with_labels_in_one_image(place, refused):
     with h5py.File(place / "a0.h5", "r+") as file:
         file["answers/class"][...] = np.where(file["answers/image"][()] == 2, 0, 255)
-    refused(*TRAIN, "-o", "x.safetensors", says="batch normalisation needs at least 2")
+    says = "a0.h5 has labels in 1 images, but batch normalisation needs at least 2 per process. Annotate more images."
+    refused(*TRAIN, "-o", "x.safetensors", says=says)
 
 
 CONSUMERS = {
@@ -216,7 +234,8 @@ def test_a_damaged_image_late_in_the_pool_leaves_no_shards(place, refused):
         offset, size = stored.chunks and stored.id.get_chunk_info(0).byte_offset, stored.id.get_chunk_info(0).size
     content = (place / "d.h5").read_bytes()
     (place / "d.h5").write_bytes(flipped(content, offset + size // 2, random.Random(0)))
-    refused("score", "d.h5", "--model", "m.safetensors", "-o", "x.h5", says="d.h5 is damaged at images/train_00005")
+    says = "d.h5 is damaged at images/train_00005. Check it with `alseg verify` and rebuild it."
+    refused("score", "d.h5", "--model", "m.safetensors", "-o", "x.h5", says=says)
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])

@@ -43,28 +43,34 @@ def test_all_faults_of_a_dataset_at_once(png, refused):
     (png / "masks" / "2.png").unlink()
     (png / "3.png").write_bytes((png / "3.png").read_bytes()[:200])
     done = refused(*PREPARE)
-    assert "0.png contains 96 pixels of value 7, which is not in the class table" in done.err
-    assert "differ in size" in done.err
-    assert "The image png/2.png has no mask png/masks/2.png" in done.err
+    wrong = "contains 96 pixels of value 7, which is not in the class table. Add it to a class or to ignore."
+    assert f"0.png {wrong}" in done.err
+    sizes = "png/masks/1.png (48x31) and png/1.png (48x32) differ in size"
+    assert f"{sizes}. Use files of the same width and height." in done.err
+    assert "The image png/2.png has no mask png/masks/2.png. Add the mask or remove the image." in done.err
     assert "png/3.png cannot be decoded" in done.err
+    assert "it is damaged or not an image. Replace it." in done.err
     assert len(done.err.splitlines()) == 4
 
 
 def test_an_empty_split(png, place, refused):
     (place / "mine.toml").write_text(PNG + '[splits.test]\nimages = "test/{id}.png"\n')
-    refused(*PREPARE, says="Split test: nothing matches")
+    refused(*PREPARE, says="Split test: nothing matches test/*.png under png. Check --root and splits.test.images.")
 
 
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["mine.toml"], "Pass the folder that contains them with --root"),
-        (["mine.toml", "--root", "nowhere"], "--root nowhere is not a folder"),
-        (["mine.toml", "--root", "mine.toml"], "--root mine.toml is not a folder"),
-        (["nothing.toml"], "There is no file nothing.toml"),
-        (["nothing"], "Choose one of camvid"),
-        (["d.h5"], "d.h5"),
-        (["png"], "Choose one of camvid"),
+        (["mine.toml"], "mine is read from files. Pass the folder that contains them with --root."),
+        (["mine.toml", "--root", "nowhere"], "--root nowhere is not a folder. Pass the folder with the files of mine."),
+        (
+            ["mine.toml", "--root", "mine.toml"],
+            "--root mine.toml is not a folder. Pass the folder with the files of mine.",
+        ),
+        (["nothing.toml"], "There is no file nothing.toml. Pass the path of a TOML file or a shipped name."),
+        (["nothing"], "Unknown dataset 'nothing'. Choose one of camvid, "),
+        (["d.h5"], "Unknown dataset 'd.h5'. Choose one of camvid, "),
+        (["png"], "Unknown dataset 'png'. Choose one of camvid, "),
     ],
 )
 def test_a_description_or_root_that_is_none(words, says, png, refused):

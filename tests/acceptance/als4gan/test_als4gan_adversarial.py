@@ -264,7 +264,7 @@ def test_check_25_smoke(tmp_path, monkeypatch):
         return original(learner, batch)
 
     monkeypatch.setattr(AdversarialLearner, "images_in", images_in)
-    with pytest.raises(Stopped, match="after step 100"):
+    with pytest.raises(Stopped, match=r"^stopped and saved after step 100; run the same command to continue$"):
         train.run(dataset, masks, tmp_path / "parts.safetensors", settings)
     monkeypatch.undo()
     parts = train.run(dataset, masks, tmp_path / "parts.safetensors", settings)

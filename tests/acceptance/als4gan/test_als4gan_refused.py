@@ -79,34 +79,90 @@ def refused(world, tmp_path, what):
             score.run(other, output, scored, classifier)
 
 
+SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pass a segmentation model\.$"
+
+
 @pytest.mark.parametrize(
-    "what, remedy",
+    "what, sentence",
     [
-        ("evaluate a classifier", "Pass a segmentation model"),
-        ("labels of a classifier", "Pass a segmentation model"),
-        ("regions of a classifier", "Pass a segmentation model"),
-        ("pixels of a classifier", "Pass a segmentation model"),
-        ("a committee of a classifier", "a classifier of images, which has no committee"),
-        ("k-centre without a choice", r"of the 1 with the highest scores .*Raise --fraction"),
-        ("k-centre without features", r"has no features of images\. Score with"),
-        ("answered without a ledger", "Pass --annotations with answers about classes of images"),
-        ("answered for classes", "Set --image-answer mask"),
-        ("answered twice", "every image with an answered class already has a mask"),
-        ("clusters of images", r"Rule clusters serves regions, and .* has images\. Use answered, k-centre, pool"),
-        ("an objective without its architecture", "set an architecture that predicts classes of images"),
-        ("an architecture without its objective", "set an architecture that predicts classes of pixels"),
-        ("a classifier of masks", "Query them with --image-answer class"),
-        ("masks of classes", "has no full masks, which objective adversarial learns from"),
+        ("evaluate a classifier", SEGMENTS_NOT),
+        ("labels of a classifier", SEGMENTS_NOT),
+        ("regions of a classifier", SEGMENTS_NOT),
+        ("pixels of a classifier", SEGMENTS_NOT),
+        (
+            "a committee of a classifier",
+            r"classifier0\.safetensors is a classifier of images, which has no committee\. Use a measure of one pass "
+            r"\(bvsb, entropy, least-confidence, margin\) with --committee 0\.$",
+        ),
+        (
+            "k-centre without a choice",
+            r"^--rule k-centre chooses 2 images of the 1 with the highest scores \(--fraction 0\.05\), which is no "
+            r"choice\. Raise --fraction, for example to 0\.5\.$",
+        ),
+        (
+            "k-centre without features",
+            r"scores1\.h5 has no features of images\. Score with --unit image, a classifier as --model and "
+            r"--keep-features\.$",
+        ),
+        (
+            "answered without a ledger",
+            r"^No image's class was answered yet\. Pass --annotations with answers about classes of images\.$",
+        ),
+        (
+            "answered for classes",
+            r"^Images whose class was answered get masks next\. Set --image-answer mask\.$",
+        ),
+        ("answered twice", r"^Nothing left to query: every image with an answered class already has a mask\.$"),
+        (
+            "clusters of images",
+            r"^Rule clusters serves regions, and .*scores1\.h5 has images\. Use answered, k-centre, pool, power, "
+            r"reverse-pool, top, uniform\.$",
+        ),
+        (
+            "an objective without its architecture",
+            r"objective image-classes learns classes of images, and architecture deeplabv3plus predicts classes of "
+            r"pixels; set an architecture that predicts classes of images$",
+        ),
+        (
+            "an architecture without its objective",
+            r"objective adversarial learns classes of pixels, and architecture classifier predicts classes of images; "
+            r"set an architecture that predicts classes of pixels$",
+        ),
+        (
+            "a classifier of masks",
+            r"masks\.h5 has no classes of images\. Query them with --image-answer class\.$",
+        ),
+        (
+            "masks of classes",
+            r"ledger1\.h5 has no full masks, which objective adversarial learns from\. Query them with --image-answer "
+            r"mask\.$",
+        ),
         ("labels of classes", "has no labels"),
-        ("no image without a mask", "Set --objective labels"),
-        ("no discriminator", "Train one with --objective adversarial"),
-        ("no masks beside", "contains no full masks"),
-        ("errors in masks", "error-rate does not apply to answer mask"),
-        ("classes by another classifier", "was trained for the classes class0"),
+        (
+            "no image without a mask",
+            r"^Split 'train' has no unlabelled images left: every image has a mask\. Set --objective labels\.$",
+        ),
+        (
+            "no discriminator",
+            r"plain\.safetensors has no discriminator\. Train one with --objective adversarial\.$",
+        ),
+        (
+            "no masks beside",
+            r"ledger1\.h5 contains no full masks, which method gated needs\. Query masks of images first\.$",
+        ),
+        (
+            "errors in masks",
+            r"error-rate does not apply to answer mask; it is for answer class, dominant, image-class\.$",
+        ),
+        (
+            "classes by another classifier",
+            r"classifier0\.safetensors was trained for the classes class0, class1, class2, \.\.\. but .*o\.h5 has "
+            r"class0, class1, class2, class3, \.\.\. Pass a model trained on these classes\.$",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):
-    with pytest.raises(BadInput, match=remedy):
+def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, sentence):
+    with pytest.raises(BadInput, match=sentence):
         refused(world, tmp_path, what)
     assert not (tmp_path / "out.h5").exists()
     assert not (tmp_path / "m.safetensors").exists()

@@ -121,7 +121,8 @@ def test_check_6_the_seed_set_counts_if_asked_for_and_a_spent_budget_is_refused(
         ledger = annotate_simulate.run(dataset, queries, tmp_path / f"l{number}.h5", AnnotateSettings(), ledger)
         asked.append(names(queries))
     assert [len(each) for each in asked] == sizes
-    with pytest.raises(BadInput, match=r"budget of 7 images is spent\. Query their masks with --rule answered"):
+    told = r"^The budget of 7 images is spent\. Query their masks with --rule answered, or raise --ratio\.$"
+    with pytest.raises(BadInput, match=told):
         select.run(dataset, scores, tmp_path / "more.h5", settings_of("queries", 9, **shares), ledger)
     found = names(select.run(dataset, scores, tmp_path / "c.h5", settings_of("chosen", **shares), ledger))
     assert found == [image for each in asked[0 if counts else 1 :] for image in each]
@@ -173,7 +174,8 @@ def test_check_6_rounds_of_642_images():
         asked.append(found["image"].tolist())
         assert (counts["budget"], counts["seed"], counts["rounds"]) == (33, 3, 17)
     assert [len(each) for each in asked] == [3, *[2] * 16, 1]
-    with pytest.raises(BadInput, match="spent"):
+    told = r"^The budget of 33 images is spent\. Query their masks with --rule answered, or raise --ratio\.$"
+    with pytest.raises(BadInput, match=told):
         choose(scores, ledger_of(ids, asked), 18, rule="top", image_answer="class", **spend)
     found, _ = choose(scores, ledger_of(ids, asked), 18, rule="answered", **spend)
     assert found["image"].tolist() == [image for each in asked[1:] for image in each]
@@ -187,7 +189,7 @@ def test_masks_can_be_asked_for_round_by_round_too(world, tmp_path):
         ledger = answered(tmp_path, dataset, f"m{number}", ledger, image_answer="mask", **RATIO, **SHARES)
         sizes.append(int((Annotations(ledger).answers.round == number).sum()))
     assert sizes == SIZES
-    with pytest.raises(BadInput, match="spent"):
+    with pytest.raises(BadInput, match=r"^The budget of 7 images is spent\. Raise --ratio\.$"):
         answered(tmp_path, dataset, "more", ledger, image_answer="mask", **RATIO, **SHARES)
 
 
@@ -198,7 +200,11 @@ def test_without_a_seed_set_the_budget_may_be_all_there_is(world, tmp_path, rati
 
 
 def test_a_budget_that_the_images_do_not_suffice_for_is_refused(world, tmp_path):
-    with pytest.raises(BadInput, match="lower the ratio or the seed share"):
+    told = (
+        r"^The budget does not fit: 20 images beside a seed set of 2 exceed the 20 of the dataset; lower the ratio or "
+        r"the seed share, or count the seed set towards the budget \(--seed-in-selection\)\.$"
+    )
+    with pytest.raises(BadInput, match=told):
         answered(tmp_path, world["dataset"], "all", image_answer="class", ratio=1.0, seed_share=0.1)
 
 
@@ -215,7 +221,8 @@ def test_check_7_scores_and_queries_read_no_label(world, blind, tmp_path):
         file["index/label"][:] = -1
 
     nameless = changed(blind, tmp_path / "nameless.h5", unnamed)
-    with pytest.raises(BadInput, match="no mask for image"):  # so they are gone
+    told = r"nameless\.h5 has no mask for image t\d\d\. Prepare the dataset with masks, or use `alseg annotate`\.$"
+    with pytest.raises(BadInput, match=told):  # so they are gone
         annotate_simulate.run(nameless, queries, tmp_path / "l.h5", AnnotateSettings(), world["ledger0"])
 
 

@@ -68,28 +68,71 @@ def refused(world, tmp_path, what):
             select.run(dataset, world["scores1"], output, chosen, ledger)
 
 
+NO_HEADS = (
+    r"model0\.safetensors has no support heads, which maturity and lossiness need\. Train them with "
+    r"--objective support\.$"
+)
+
+
 @pytest.mark.parametrize(
-    "what, remedy",
+    "what, sentence",
     [
-        ("no support heads for maturity", "Train them with --objective support"),
-        ("no support heads for lossiness", "Train them with --objective support"),
-        ("no clusters for the balance", "--class-balance cluster requires --clusters"),
-        ("clusters of other regions", "made from another superpixels"),
-        ("clusters without a prediction", "--clusters has nothing to count. Omit it"),
-        ("a ledger of another grid", "on the same grid"),
-        ("pixels with clusters", "require --unit region with --superpixels"),
-        ("no best pixels", "Score with --best-pixel"),
-        ("no clusters for the rule", "Score with --clusters"),
-        ("scores without the ledger", "Score with the same --annotations"),
-        ("scores with a ledger that is not given", "Pass the same --annotations to select"),
-        ("scores with another ledger", "made from another annotations"),
-        ("scores of pixels", r"Rule clusters serves regions, and .* has pixels\. Use pool, power"),
-        ("support without a model", "Pass --model"),
-        ("support without the best weights", "Use last"),
-        ("the same regions without superpixels", "Pass --superpixels"),
+        ("no support heads for maturity", NO_HEADS),
+        ("no support heads for lossiness", NO_HEADS),
+        (
+            "no clusters for the balance",
+            r"^--class-balance cluster requires --clusters, the output of cluster-regions\.$",
+        ),
+        (
+            "clusters of other regions",
+            r"clusters\.h5 was made from another superpixels \(.*, digest \w{12}\) than .* \(digest \w{12}\)\. Pass "
+            r"the one it was made from, or rebuild it\.$",
+        ),
+        (
+            "clusters without a prediction",
+            r"^--measure random predicts no classes, so --clusters has nothing to count\. Omit it\.$",
+        ),
+        (
+            "a ledger of another grid",
+            r"ledger0\.h5 queried image \w on a grid of 32 x 48 pixels, and these scores have 64 x 96\. Score on the "
+            r"same grid in all rounds \(--grid-scale, --superpixels\)\.$",
+        ),
+        ("pixels with clusters", r"^--clusters and --annotations require --unit region with --superpixels\.$"),
+        ("no best pixels", r"s\.h5 has no best pixels of regions\. Score with --best-pixel\.$"),
+        ("no clusters for the rule", r"s\.h5 has no clusters\. Score with --clusters\.$"),
+        (
+            "scores without the ledger",
+            r"s\.h5 was scored without a ledger, so a region's best pixel may have been queried before\. Score with "
+            r"the same --annotations\.$",
+        ),
+        (
+            "scores with a ledger that is not given",
+            r"scores1\.h5 was scored with a ledger\. Pass the same --annotations to select\.$",
+        ),
+        (
+            "scores with another ledger",
+            r"scores1\.h5 was made from another annotations \(.*, digest \w{12}\) than .* \(digest \w{12}\)\. Pass "
+            r"the one it was made from, or rebuild it\.$",
+        ),
+        (
+            "scores of pixels",
+            r"^Rule clusters serves regions, and .*s\.h5 has pixels\. Use pool, power, reverse-pool, top, uniform\.$",
+        ),
+        (
+            "support without a model",
+            r"^Objective support starts from a trained model\. Pass --model, without --cold-start\.$",
+        ),
+        (
+            "support without the best weights",
+            r"m\.safetensors has no best weights: it was trained without validation\. Use last\.$",
+        ),
+        (
+            "the same regions without superpixels",
+            r"scores1\.h5 refers to regions\. Pass --superpixels base\.h5\.$",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, remedy):
-    with pytest.raises(BadInput, match=remedy):
+def test_what_does_not_fit_is_refused_with_its_remedy(world, tmp_path, what, sentence):
+    with pytest.raises(BadInput, match=sentence):
         refused(world, tmp_path, what)
     assert not (tmp_path / "out.h5").exists()
