@@ -1,4 +1,4 @@
-"""The commands: one per stage, from the table of stages, and those around them."""
+"""The commands: one per stage, from the table of stages, and others for artifacts and runs."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from stages.registry import STAGES
 
 
 class Commands(TyperGroup):
-    """Builds a stage's command, with its many options, only when it is called: `alseg --help` answers at once."""
+    """Builds the command of a stage, with its many options, only when it is called, so `alseg --help` is fast."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*commands(), *super().list_commands(ctx)]
@@ -40,7 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Full = Annotated[Path | None, typer.Option(help="Run on full masks, drawn as the line to reach.", metavar="RUN")]
+Full = Annotated[Path | None, typer.Option(help="Run trained on full masks, drawn as a reference line.", metavar="RUN")]
 Epoch = Annotated[str, typer.Option(help="Epoch to report.", metavar="last|best")]
 Which = Annotated[str, typer.Option(help="Evaluation of a round to use, such as stage1-evaluation.")]
 
@@ -50,7 +50,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="Artifact.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     dataset: Annotated[
-        Path | None, typer.Option(help="Its dataset, to compare it with the ground truth, or if it has moved.")
+        Path | None, typer.Option(help="Dataset of the artifact, to compare with the ground truth, or if it was moved.")
     ] = None,
     image: Annotated[
         str | None, typer.Option(help="Image to draw (--png). [default: the first; for whole images a sheet of many]")
@@ -77,7 +77,7 @@ def plan(
     dataset: Annotated[Path, typer.Argument(help="Dataset written by `prepare`.", metavar="DATASET")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of printing.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/RECIPE]")] = None,
-    profile: Annotated[str | None, typer.Option(help="How hard to train on what (name or TOML file).")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile to take settings from (name or TOML file).")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds. [default: the recipe's]")] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Load a Python file that registers parts.")] = None,
     set_: Annotated[
@@ -156,8 +156,8 @@ def datasets() -> None:
 
 def main() -> None:
     """The `alseg` program."""
-    # OpenMP threads that spin for long while they wait slow training down severalfold as soon as the CPU is shared
-    # (docs/benchmarks.md). libgomp reads this when torch is loaded.
+    # OpenMP threads that spin while waiting slow down training severalfold if the CPU is shared (docs/benchmarks.md).
+    # libgomp reads this when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with exit_codes():
         app()

@@ -1,4 +1,4 @@
-"""From what a stage raises to one sentence and an exit code."""
+"""Turns exceptions of stages into messages and exit codes."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ MOST_FAULTS = 50
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """0 done, 2 wrong usage or bad input, 1 failure, 75 stopped after saving (run it again to go on)."""
+    """0 done, 2 wrong usage or bad input, 1 failure, 75 stopped after saving (run it again to continue)."""
     try:
         yield
     except BadInput as error:
         for fault in error.faults[:MOST_FAULTS]:
             tell(f"error: {fault}")
         if len(error.faults) > MOST_FAULTS:
-            tell(f"error: and {len(error.faults) - MOST_FAULTS} more faults of these kinds")
+            tell(f"error: and {len(error.faults) - MOST_FAULTS} more faults")
         raise SystemExit(BAD_INPUT) from None
     except StageFailed as error:
         tell(f"failed: {error}")
@@ -38,7 +38,7 @@ def exit_codes() -> Iterator[None]:
         tell(f"failed: {error.strerror} ({error.filename or 'no file named'}); nothing was published.")
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
-        tell("interrupted; nothing half-written was published; run the same command to continue")
+        tell("interrupted; no partial output was written; run the same command to continue")
         raise SystemExit(130) from None
 
 

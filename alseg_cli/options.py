@@ -24,7 +24,7 @@ LONGEST_METAVAR = 20
 
 
 def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
-    """The command of ``stage``; ``words`` are those typed after its name, whose plug-ins and recipe add options."""
+    """The command of ``stage``; ``words`` are the words after its name, whose plug-ins and recipe may add options."""
     preload(words)
     fields = {} if stage.settings is None else fields_of(stage.settings)
     roles = {each.role for each in stage.inputs}
@@ -59,7 +59,7 @@ def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
 
 
 class StageCommand(TyperCommand):
-    """A command whose --help shows the settings that apply to what is chosen, and whose --help-all shows all."""
+    """A command whose --help shows the settings that apply to the options given, and whose --help-all shows all."""
 
     stage: Stage
 
@@ -73,7 +73,7 @@ class StageCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def applying(self, args: list[str]) -> set[str]:
-        """The settings that apply to the options typed so far; all of them where these cannot be read."""
+        """The settings that apply to the options typed so far; all settings if these cannot be read."""
         assert self.stage.settings is not None
         fields = fields_of(self.stage.settings)
         given = {name: value for name, value in typed(args).items() if name in fields}
@@ -86,7 +86,7 @@ class StageCommand(TyperCommand):
 
 
 def typed(args: list[str]) -> dict[str, str]:
-    """Options among the words of a command and their values, roughly; flags are "true"."""
+    """Options and values among the words of a command, parsed roughly; flags are "true"."""
     found: dict[str, str] = {}
     for word, following in zip(args, [*args[1:], "-"], strict=False):
         if word.startswith("--"):
@@ -96,7 +96,7 @@ def typed(args: list[str]) -> dict[str, str]:
 
 
 def preload(words: list[str]) -> None:
-    """Loads the plug-ins that the words name, directly or by a recipe, since they bring options of their own."""
+    """Loads the plug-ins that the words name, directly or through a recipe, because they may add options."""
     for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name == "--plugin":
@@ -127,7 +127,7 @@ def output_parameter(stage: Stage) -> inspect.Parameter:
 
 
 def shared_parameters() -> list[inspect.Parameter]:
-    """What all stages with settings offer."""
+    """The options of all stages with settings."""
 
     def help_all(ctx: typer.Context, value: bool) -> None:
         if value:
@@ -164,7 +164,7 @@ def shared_parameters() -> list[inspect.Parameter]:
 
 
 def setting(name: str, uses: Uses) -> inspect.Parameter:
-    """One option; absent means: take the recipe's value or the default. The settings model checks values."""
+    """One option; if absent, the recipe's value or the default applies. The settings model checks values."""
     (_, field), *_ = uses
     always = any(not each for each, _ in uses)
     what = "" if always else f" ({belongs(uses)})"
@@ -182,7 +182,7 @@ def setting(name: str, uses: Uses) -> inspect.Parameter:
 
 
 def metavar(field: Any) -> str:
-    """What the help shows as the kind of value; long lists of choices are in the text."""
+    """The placeholder of a value in the help; long lists of choices are in the text instead."""
     listed = choices(field)
     if listed is None:
         return kind_of(field.annotation)
@@ -202,7 +202,7 @@ def kind_of(annotation: Any) -> str:
 
 
 def print_settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
-    """What a stage would run with, and where each value comes from."""
+    """Prints the settings that a stage would run with, and where each value comes from."""
     table = Table("setting", "value", "from", box=None, pad_edge=False)
     for name in sorted(values):
         table.add_row(name.replace("_", "-"), shown(values[name]), sources[name])
@@ -210,7 +210,7 @@ def print_settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
 
 
 def light_command(stage: Stage) -> TyperCommand:
-    """What the list of commands shows of a stage, without its options."""
+    """The command of a stage without its options, for the list of commands."""
     return TyperCommand(stage.name, help=stage.about)
 
 

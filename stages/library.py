@@ -1,9 +1,9 @@
 """alseg as a library: one function per stage.
 
 Files are str or Path. Settings are keywords under their flat names, as on the command line with _ for -; ``recipe`` and
-``profile`` (names or TOML files) give values below them, ``plugins`` are Python files that register parts. Each
-function returns the path of its output and does nothing if that is up to date. Bad input raises `BadInput` with one
-sentence per fault, a full disk or another process at work `StageFailed`, a signal `Stopped` after saving.
+``profile`` (names or TOML files) give values of lower priority, ``plugins`` are Python files that register parts. Each
+function returns the path of its output and does nothing if that is up to date. Raises `BadInput` with one sentence per
+fault, `StageFailed` if the disk is full or another process writes the output, and `Stopped` after saving on a signal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ File = str | Path
 def open_artifact(path: File) -> Artifact | Model:
     """The artifact in ``path``, whatever its kind: an HDF5 file open for reading, or a model.
 
-    BadInput for a file that is no artifact, is damaged, or was written under a newer schema.
+    BadInput for a file that is not an artifact, is damaged, or was written with a newer schema.
     """
     return open_any(Path(path))
 
@@ -81,7 +81,7 @@ def extract_superpixels(
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Cut images into regions, or merge the regions ``superpixels`` where ``model`` predicts alike."""
+    """Cut images into regions, or merge the regions ``superpixels`` by the predictions of ``model``."""
     files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model}
     return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force)
 

@@ -1,4 +1,4 @@
-"""The stages: one table from which commands, plans, recipes, the library and the reference derive.
+"""The table of stages, from which commands, plans, recipes, the library and the reference are derived.
 
 Importing it imports neither torch nor any stage; `Stage.run` does.
 """
@@ -24,10 +24,10 @@ from stages.settings.train import TrainSettings
 
 @dataclass(frozen=True)
 class Input:
-    """What a stage reads in a role.
+    """An input of a stage.
 
-    kind: the kind of artifact, several joined by ``|``, or what else it is (description, folder, answers).
-    positional: given by position on the command line, else as an option. many: one or more.
+    kind: the kind of artifact, several joined by ``|``, or another input (description, folder, answers). positional: an
+    argument on the command line, otherwise an option. many: one or more.
     """
 
     role: str
@@ -42,7 +42,7 @@ class Input:
 class Stage:
     """A command that reads artifacts and writes one.
 
-    writes: the kind of artifact (or what else). ending: of its file. torchrun: whether several processes may run it.
+    writes: the kind of artifact, or file. ending: of its file. torchrun: whether several processes may run it.
     plannable: whether a plan can have it as a step. device: whether it runs a network.
     """
 
@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def run(self) -> Callable[..., Path]:
-        """The function that does it: inputs by role, output, settings, force."""
+        """The function of the stage: inputs by role, output, settings, force."""
         return import_module(self.module).run
 
     @property
@@ -109,16 +109,16 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "extract-superpixels",
-            "Cut images into regions, or merge regions where a model predicts alike.",
+            "Cut images into regions, or merge regions by the predictions of a model.",
             (
                 DATASET,
                 Input("superpixels", "superpixels", "Base regions to merge (adaptive)."),
-                Input("model", "model", "Model whose predictions merge them (adaptive)."),
+                Input("model", "model", "Model whose predictions decide what to merge (adaptive)."),
             ),
             "superpixels",
             ExtractSettings,
             "dataset; to merge: base superpixels and a model",
-            "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged where a model predicts alike",
+            "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged by the predictions of a model",
         ),
         Stage(
             "cluster-regions",
@@ -145,7 +145,7 @@ STAGES: dict[str, Stage] = {
                     required=True,
                     positional=True,
                 ),
-                Input("model", "model", "Model to start from, or to train support heads beside."),
+                Input("model", "model", "Model to start from, or to add support heads to."),
             ),
             "model",
             TrainSettings,
@@ -153,7 +153,7 @@ STAGES: dict[str, Stage] = {
             "last and best weights; training history as CSV and as a plot",
             ending=".safetensors",
             output_help="Output file (.safetensors).",
-            details="A stopped training resumes where it was and, on a CPU, ends with the same bytes.",
+            details="After a stop, training resumes where it left off and, on a CPU, produces the same bytes.",
             torchrun=True,
         ),
         Stage(
@@ -161,14 +161,14 @@ STAGES: dict[str, Stage] = {
             "Score every unlabelled pixel, region or image; higher scores are queried first.",
             (
                 DATASET,
-                Input("model", "model", "Model that scores (not used by measure random)."),
+                Input("model", "model", "Model to score with (not used by measure random)."),
                 REGIONS,
-                Input("clusters", "clusters", "Clusters of the regions, to share a budget over."),
-                Input("annotations", "annotations", "Score regions without the pixels that this ledger covers."),
+                Input("clusters", "clusters", "Clusters of the regions, to divide a budget among."),
+                Input("annotations", "annotations", "Ledger whose pixels region scores exclude."),
             ),
             "scores",
             ScoreSettings,
-            "dataset; model, superpixels, clusters and ledger as the settings ask",
+            "dataset; model, superpixels, clusters and ledger as the settings require",
             "a score per pixel, region or image by any registered measure, with class balance, committee, maturity and "
             "lossiness",
             torchrun=True,
@@ -185,7 +185,7 @@ STAGES: dict[str, Stage] = {
             ),
             "queries",
             SelectSettings,
-            "dataset, scores; ledger, superpixels and clusters as the rule asks",
+            "dataset, scores; ledger, superpixels and clusters as the rule requires",
             "queries of pixels, regions or images by any registered rule, in rank order",
         ),
         Stage(
@@ -206,8 +206,8 @@ STAGES: dict[str, Stage] = {
             PeopleSettings,
             "dataset, queries; ledger so far, superpixels",
             "the ledger with answers given by people in a browser",
-            details="Open the address that is printed. Each answer is saved at once; run the same command again to go "
-            "on. The ledger is written when all queries are answered, or on Finish.",
+            details="Open the printed address. Each answer is saved at once; run the same command again to continue. "
+            "The ledger is written when all queries are answered, or on Finish.",
             plannable=False,
         ),
         Stage(

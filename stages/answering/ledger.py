@@ -1,4 +1,4 @@
-"""The ledger grows by the answers of a round: new rows, the counts of its header, the published file."""
+"""Adds the answers of a round to the ledger: new rows, the counts of its header, the published file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def append_answers(
 
     The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may be new to the ledger.
     ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` is the file of their regions.
-    BadInput if an image was queried on another grid before.
+    BadInput if an image was queried on a different grid before.
     """
     if before is not None:
         require_same_grid(before, before.sizes, sizes)
@@ -62,7 +62,7 @@ def append_answers(
 
 
 def extended(known: Sequence[Any], names: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """``known`` and the new ones of ``names``, and the index of each of ``names`` in them."""
+    """``known`` followed by the new ones of ``names``, and the index of each of ``names`` in that list."""
     every = list(dict.fromkeys([*known, *names]))
     place = {name: number for number, name in enumerate(every)}
     return every, [place[name] for name in names]

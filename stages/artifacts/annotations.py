@@ -1,6 +1,6 @@
 """The annotations artifact: the ledger, all answers so far.
 
-Each row of the ledger before is kept unchanged and in place; a round appends its rows in a new file.
+The rows of the previous ledger stay unchanged and in place; each round appends its rows in a new file.
 `/answers/{image,y,x,region,superpixels,round,class,state,clicks,seconds,annotator,image_level}` (A,): a pixel (y, x), a
 region (its global index in the file `superpixels`), or a whole image (-1 throughout). `class` is 255 if the answer
 names none. If `image_level` is 1, `class` is a class of images (attribute `image_classes`), and no mask was drawn.
@@ -51,7 +51,7 @@ class Annotations(Artifact):
         self.answers = Answers(**columns, areas=areas, votes=votes, class_sets=sets)
 
     def ledger(self) -> Ledger:
-        """All of it, in memory."""
+        """The whole ledger, in memory."""
         masks = {image: self.read(f"masks/{image}") for image in self.exact_ids}
         return Ledger(self.ids, self.sizes, self.answers, self.annotators, masks, self.region_files)
 
@@ -76,12 +76,12 @@ class Annotations(Artifact):
 
     @property
     def names_sets(self) -> bool:
-        """Whether the answers about whole images name all classes in them, and not one."""
+        """Whether the answers about whole images name all classes in the image instead of one."""
         return bool(self.answers.class_sets[self.image_rows].any())
 
     @property
     def image_classes(self) -> list[str]:
-        """The classes that the answers about whole images name: those of pixels where all in an image are named."""
+        """The classes that answers about whole images name; the pixel classes if they name all in an image."""
         classes = self.attributes["classes"]
         return classes if self.names_sets else self.attributes.get("image_classes", classes)
 
@@ -90,13 +90,13 @@ class Annotations(Artifact):
         return self.rows.get(image, NO_ROWS)
 
     def queried_pixels(self, image: str) -> tuple[np.ndarray, np.ndarray]:
-        """(y, x) of every pixel asked so far in ``image``, void and skipped ones included."""
+        """(y, x) of each pixel queried so far in ``image``, including void and skipped ones."""
         rows = self.rows_of(image)
         rows = rows[self.answers.y[rows] >= 0]
         return self.answers.y[rows], self.answers.x[rows]
 
     def queried_area(self, image: str) -> np.ndarray:
-        """(H,W) bool: inside a region asked so far, whatever the answer."""
+        """(H,W) bool: inside a region queried so far, whatever the answer."""
         covered = np.zeros(self.sizes.get(image, (0, 0)), dtype=bool)
         covered.ravel()[self.answers.areas.pixels(self.rows_of(image))[0]] = True
         return covered
@@ -110,15 +110,15 @@ class Annotations(Artifact):
         return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
 
     def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
-        """Those of ``rows`` (n,) whose answer is one class, and that class (m,) u8; void answers are class ``void``."""
+        """The ``rows`` (n,) whose answer is one class, and that class (m,) u8; void answers have class ``void``."""
         given = np.where(self.answers.state[rows] == ANSWERED_VOID, np.uint8(void), self.answers.label[rows])
         return rows[given != VOID], given[given != VOID]
 
     def label_map(self, image: str, void: int = VOID) -> np.ndarray:
         """(H,W) u8 labels of ``image`` on the ledger's grid, 255 = none.
 
-        Later regions are painted over earlier ones, exact answers over all of them. Void answers erase nothing; where
-        ``void`` is not 255 they are the class of that number.
+        Later regions are painted over earlier ones, exact answers over all of them. Void answers erase nothing; if
+        ``void`` is not 255, they are painted as that class.
         """
         rows = self.rows_of(image)
         regions, given = self.named(rows[self.answers.of_regions[rows]], void)
@@ -128,11 +128,11 @@ class Annotations(Artifact):
         return self.painted_exactly(image, labels, void)
 
     def painted_exactly(self, image: str, labels: np.ndarray, void: int = VOID) -> np.ndarray:
-        """``labels`` (H,W) u8, changed in place, with the exact answers about ``image`` over them."""
+        """Paints the exact answers about ``image`` over ``labels`` (H,W) u8, in place, and returns them."""
         if f"masks/{image}" in self:
             mask = self.read(f"masks/{image}")
             np.copyto(labels, mask, where=mask != VOID)
-            if image in self.mask_ids:  # elsewhere 255 is also what was not asked
+            if image in self.mask_ids:  # in other masks, 255 also marks what was not queried
                 labels[mask == VOID] = void
         rows = self.rows_of(image)
         pixels, given = self.named(rows[self.answers.y[rows] >= 0], void)
@@ -140,7 +140,7 @@ class Annotations(Artifact):
         return labels
 
     def set_map(self, image: str) -> tuple[np.ndarray, np.ndarray]:
-        """(H,W) i32 which row of the sets holds at each pixel, -1 = none, and the sets (n,C+1) bool, void last.
+        """(H,W) i32 row of the class set at each pixel, -1 = none, and the sets (n,C+1) bool, void last.
 
         The sets are those of the regions of ``image`` for which classes were named.
         """

@@ -13,7 +13,7 @@ from stages.pixels.void import VOID
 
 STATES = ("open", "answered", "void", "skipped")
 ANSWERED, ANSWERED_VOID, SKIPPED = (STATES.index(state) for state in ("answered", "void", "skipped"))
-# Column -> (type, value where nothing else is said); `label` is stored as `class`
+# Column -> (type, default); `label` is stored as `class`
 COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "image": (np.int32, 0), "y": (np.int32, -1), "x": (np.int32, -1), "region": (np.int32, -1),
     "superpixels": (np.int32, -1), "round": (np.int32, 0), "label": (np.uint8, VOID), "state": (np.uint8, ANSWERED),
@@ -24,11 +24,11 @@ MOST_ANNOTATORS = 256
 
 @dataclass(frozen=True)
 class Answers:
-    """The rows of a ledger, one array (A,) per column, with what only regions have.
+    """The rows of a ledger, one array (A,) per column, and further arrays for regions and class sets.
 
-    A pixel has y and x, a region its global index `region` in the file `superpixels`; a whole image neither, and where
-    its class was named and not its mask drawn `image_level` is 1 (`label` then is a class of images). `areas`
-    are the pixels of the regions; `votes` (A,C+1) i32 counts the true classes below a region, void last, where the
+    A pixel has y and x, a region its global index `region` in the file `superpixels`; a whole image neither. If
+    the class of an image was named instead of drawing its mask, `image_level` is 1 and `label` is a class of images.
+    `areas` are the pixels of the regions; `votes` (A,C+1) i32 counts the true classes in a region, void last, if the
     simulation knows them; `class_sets` (A,C+1) u8 marks the classes that were named together, void last.
     """
 

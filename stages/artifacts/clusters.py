@@ -29,7 +29,7 @@ class Clusters(Artifact):
 
     @property
     def number(self) -> int:
-        """How many clusters there are, those without regions included."""
+        """Number of clusters, including empty ones."""
         return self.attributes["clusters"]
 
     @property
@@ -42,5 +42,5 @@ class Clusters(Artifact):
         return self.read("regions/cluster")
 
     def features(self) -> np.ndarray:
-        """(R,D) f16 features by global region index, where ``has_features``."""
+        """(R,D) f16 features by global region index; requires ``has_features``."""
         return self.read("features")

@@ -48,17 +48,17 @@ class Dataset(Artifact):
 
     @property
     def image_classes(self) -> list[str]:
-        """Names of the image-level classes; none where it was prepared without."""
+        """Names of the image-level classes; empty if the dataset was prepared without them."""
         return self.attributes.get("image_classes", [])
 
     @property
     def image_level_classes(self) -> list[str]:
-        """What the class of a whole image may be: those of images, and where there are none those of pixels."""
+        """The classes a whole image may have: the image-level classes, or those of pixels if there are none."""
         return self.image_classes or self.classes
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        """The image-level class of every image that has one."""
+        """The image-level class of each image that has one."""
         labels = self.read("index/label").tolist()
         return {image: label for image, label in zip(self.all_ids, labels, strict=True) if label >= 0}
 
@@ -71,7 +71,7 @@ class Dataset(Artifact):
         return found
 
     def image(self, image: str, grid: Size | None = None) -> np.ndarray:
-        """(H,W,3) u8 RGB; of the size ``grid`` where that is given."""
+        """(H,W,3) u8 RGB; resized to ``grid`` if given."""
         pixels = self.read(f"images/{image}")
         return pixels if grid is None else image_on_grid(pixels, grid)
 
@@ -81,7 +81,7 @@ class Dataset(Artifact):
         return bool(found) and all(f"masks/{image}" in self for image in found)
 
     def mask(self, image: str, grid: Size | None = None) -> np.ndarray:
-        """(H,W) u8 ground truth, 255 = void, read at the pixels of ``grid`` where that is given.
+        """(H,W) u8 ground truth, 255 = void, read at the pixels of ``grid`` if given.
 
         BadInput when the image has none.
         """
@@ -93,9 +93,9 @@ class Dataset(Artifact):
         return mask if grid is None else map_on_grid(mask, grid)
 
     def vertices(self, image: str, grid: Size | None = None) -> np.ndarray | None:
-        """(V,2) i32 (y,x) vertices of the image's polygons, on ``grid`` where that is given.
+        """(V,2) i32 (y,x) vertices of the image's polygons, on ``grid`` if given.
 
-        None when it was prepared without polygons.
+        None if the dataset was prepared without polygons.
         """
         if f"polygons/{image}" not in self:
             return None

@@ -1,4 +1,4 @@
-"""Writing and reading the arrays of an HDF5 artifact: checksums on every array, a sentence for every damage."""
+"""Writing and reading the arrays of an HDF5 artifact: checksums for all arrays, clear errors for damage."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ import numpy as np
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, canonical, content_digest, digest_of
 from stages.runtime.errors import BadInput
 
-# HDF5 1.10's format checksums its own metadata, and every HDF5 tool of the last decade reads it.
+# The HDF5 1.10 format checksums its own metadata and is read by all current HDF5 tools.
 LIBVER = ("v110", "v110")
-# Whatever the library raises on bytes that are not what they should be.
+# What h5py raises on damaged bytes.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
 PLAIN = ("alseg_kind", "schema_version", "stage", "digest", "seed", "created")
 JSON = ("settings", "inputs", "versions", "counts")
@@ -39,7 +39,7 @@ class Writer:
         options: dict[str, Any] = {}
         if values.size and values.ndim:
             most = CHUNK_SIDE if values.ndim > 1 else 1 << 16
-            # sides cut into equal parts, or the padding of the last chunk would be stored too
+            # equal parts per side: HDF5 stores the padding of the last chunk
             chunks = tuple(math.ceil(side / math.ceil(side / most)) for side in values.shape)
             options = {"chunks": chunks, "fletcher32": True}
             if compress:
@@ -48,7 +48,7 @@ class Writer:
         self._record(path, dataset, hashlib.sha256(values.data if values.size else b"").hexdigest())
 
     def strings(self, path: str, values: Sequence[str]) -> None:
-        """Stores text as fixed-length UTF-8, which fletcher32 protects (variable-length text it would not)."""
+        """Stores text as fixed-length UTF-8, which fletcher32 protects (it does not cover variable-length text)."""
         encoded = [value.encode() for value in values]
         width = max([len(value) for value in encoded] + [1])
         array = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
@@ -61,11 +61,11 @@ class Writer:
         self.arrays[path.strip("/")] = (dataset.dtype.str, dataset.shape, checksum)
 
     def rows(self, path: str, values: np.ndarray) -> None:
-        """In a shard: more rows of a table that runs over all shards, put together when they are joined."""
+        """In a shard: adds rows to a table that spans all shards and is assembled when they are joined."""
         self.collected.setdefault(path, []).append(values)
 
     def adopt(self, source: h5py.File) -> None:
-        """Copies every array of ``source`` but parts of tables, chunks and checksums as they are."""
+        """Copies all arrays of ``source`` except parts of tables, with chunks and checksums unchanged."""
         for path, dataset in walk(source):
             if path.startswith(ROWS):
                 continue
@@ -84,7 +84,7 @@ class Writer:
 
 
 def walk(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every array below ``group`` with its path, in the order of the names."""
+    """Each array below ``group`` with its path, sorted by name."""
     for name in group:
         item = group[name]
         path = f"{prefix}{name}"
@@ -95,7 +95,7 @@ def walk(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, h5py.Datase
 
 
 def write_header(file: h5py.File, header: Header, digest: str) -> None:
-    """Root attributes: the header's own as text and number, then what the kind adds, all readable in any HDF5 tool."""
+    """Writes the header fields and the attributes of the kind as root attributes, readable in any HDF5 tool."""
     values = header.to_json() | {"digest": digest, "alseg_kind": header.kind}
     attributes = {name: values[name] for name in PLAIN} | {name: canonical(values[name]) for name in JSON}
     attributes |= header.attributes
@@ -109,7 +109,7 @@ def is_text_list(value: Any) -> bool:
 
 
 def read_header(file: h5py.File) -> Header:
-    """The header of an open artifact; ValueError when it is not one or was changed."""
+    """The header of an open artifact; ValueError if the file is not an artifact or its header was changed."""
     values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
     if values.pop("header_sha256") != digest_of(values):
         raise ValueError("header checksum")
@@ -170,7 +170,7 @@ class Artifact:
             raise self.damaged(path) from error
 
     def arrays(self, folder: str = "/") -> list[tuple[str, h5py.Dataset]]:
-        """Every array below ``folder`` with its path from there; BadInput when their list is damaged."""
+        """Each array below ``folder`` with its path relative to it; BadInput if the list of arrays is damaged."""
         try:
             return list(walk(self.file[folder]))
         except DAMAGE as error:

@@ -1,4 +1,4 @@
-"""The header every artifact carries: what it is, from what and how it was made."""
+"""The header of each artifact: its kind, its inputs and how it was made."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-SCHEMA_VERSION = "1.2"  # "major.minor": a reader refuses a newer major
+SCHEMA_VERSION = "1.2"  # "major.minor": readers reject a newer major version
 RECORDED_PACKAGES = (
     "alseg", "torch", "timm", "segmentation-models-pytorch", "numpy", "scipy", "h5py", "pillow", "scikit-learn",
     "opencv-contrib-python-headless",
@@ -40,7 +40,7 @@ class Header:
     """The root attributes of an artifact (design: artifact contract).
 
     ``digest`` identifies the content: the arrays with their names, types and shapes, and ``attributes``.
-    ``settings`` and ``inputs`` tell how it came about and decide whether it is up to date.
+    ``settings`` and ``inputs`` record how it was made and decide whether it is up to date.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class Header:
 
 @cache
 def recorded_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results."""
+    """Versions of Python and of the packages that affect results."""
     versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The table of images that scores, queries and annotations carry: ids and the grid their coordinates live on."""
+"""The table of images in scores, queries and annotations: ids and the grid that coordinates refer to."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,12 +24,12 @@ def read_images(artifact: Artifact) -> tuple[list[str], dict[str, Size]]:
 
 
 def require_same_grid(artifact: Artifact, before: Mapping[str, Size], sizes: Mapping[str, Size]) -> None:
-    """BadInput where ``artifact``, a ledger with grids ``before``, knows an image on another grid than ``sizes``."""
+    """BadInput if ``artifact``, a ledger with grids ``before``, has an image on another grid than ``sizes``."""
     for image in before.keys() & sizes.keys():
         if before[image] != sizes[image]:
             old, new = (f"{height} x {width}" for height, width in (before[image], sizes[image]))
             raise BadInput(
-                f"{artifact.path} queried image {image} on a grid of {old} pixels, and these scores have "
+                f"{artifact.path} queried image {image} on a grid of {old} pixels, but these scores have "
                 f"{new}. Score on the same grid in all rounds (--grid-scale, --superpixels)."
             )
 

@@ -1,4 +1,4 @@
-"""What a network learns from: a ledger as it is, or pseudo-labels made of one."""
+"""What a network learns from: a ledger, or pseudo-labels made from one."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def read_model_header(path: Path) -> Header:
-    """The header of a model file, read without torch; BadInput when it is none, damaged or too new."""
+    """The header of a model file, read without torch; BadInput if the file is not a model, damaged or too new."""
     if not path.is_file():
         raise BadInput(f"There is no file {path}. Run `alseg train` first.")
     try:
@@ -64,7 +64,7 @@ class Model:
 
     @property
     def outputs(self) -> int:
-        """Channels of the network: its classes, and void where it learned void as a class of its own (the last)."""
+        """Output channels of the network: its classes, then void if it learned void as a class."""
         return self.attributes.get("outputs", len(self.attributes["classes"]))
 
     @property
@@ -79,12 +79,12 @@ class Model:
 
     @property
     def of_images(self) -> bool:
-        """Whether it predicts classes of whole images."""
+        """Whether the model predicts classes of whole images."""
         return self.attributes.get("of_images", False)
 
     @property
     def of_sets(self) -> bool | None:
-        """Whether it was trained to name all classes of an image, and not one; None where it does not say."""
+        """Whether it was trained to name all classes of an image instead of one; None if not recorded."""
         return self.attributes.get("of_sets")
 
     @property
@@ -92,11 +92,11 @@ class Model:
         return self.outputs > len(self.attributes["classes"])
 
     def checkpoints(self) -> list[str]:
-        """``["last"]``, or ``["last", "best"]`` where training validated."""
+        """``["last"]``, or ``["last", "best"]`` if there was validation."""
         return ["last", "best"] if self.attributes["best_epoch"] else ["last"]
 
     def require_checkpoint(self, checkpoint: str) -> None:
-        """BadInput when the file has no such weights."""
+        """BadInput if the file has no such weights."""
         if checkpoint not in self.checkpoints():
             raise BadInput(f"{self.path} has no {checkpoint} weights: it was trained without validation. Use last.")
 
@@ -151,9 +151,9 @@ def write_model(
     beside: Mapping[Path, bytes] | None = None,
     others: "Mapping[str, Mapping[str, torch.Tensor]] | None" = None,
 ) -> None:
-    """Publishes the weights with ``header`` (its digest is filled in here), and with them the files ``beside``.
+    """Publishes the weights with ``header`` (its digest is set here), together with the files ``beside``.
 
-    ``others`` are the weights of further modules by name.
+    ``others`` are the weights of other modules by name.
     """
     from safetensors.torch import save
 

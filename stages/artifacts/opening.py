@@ -1,4 +1,4 @@
-"""Opening an artifact of any kind by what its file says it is."""
+"""Opens an artifact of any kind, as recorded in its file."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -29,12 +29,12 @@ def is_hdf5(path: Path) -> bool:
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether the file looks like one of ours, whole or damaged: HDF5, or safetensors by name."""
+    """Whether the file looks like an artifact, damaged or not: HDF5 content, or a name ending in .safetensors."""
     return path.suffix == ".safetensors" or is_hdf5(path)
 
 
 def open_any(path: Path) -> Artifact | Model:
-    """The artifact in ``path``, whatever its kind; BadInput when it is none."""
+    """The artifact in ``path``, whatever its kind; BadInput if the file is not an artifact."""
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     if not is_hdf5(path):
@@ -57,9 +57,9 @@ def read_any_header(path: Path) -> Header:
 
 
 def open_input(artifact: Artifact | Model, role: str, kind: type[Kind]) -> Kind:
-    """The input of ``artifact`` that its header records as ``role``, opened as ``kind`` from where it lay then.
+    """The input of ``artifact`` recorded in its header as ``role``, opened as ``kind`` from its recorded path.
 
-    BadInput when it has no such input, and when that file is gone or has other content by now.
+    BadInput if there is no such input, or if that file is missing or its content has changed.
     """
     recorded = artifact.header.inputs.get(role)
     if recorded is None:

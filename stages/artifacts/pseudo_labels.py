@@ -1,10 +1,10 @@
 """The pseudo_labels artifact: dense labels derived from answers and a model.
 
 `/labels/<id>` (H,W) u8, 255 = none, for each image with an answer. `/images/{id,height,width,labelled_pixels}` (N,).
-`/regions/{answer,pixels,kept,threshold}`: for each answer with a class about a region its row in the ledger, its
+`/regions/{answer,pixels,kept,threshold}`: for each answer that names a class of a region its row in the ledger, its
 pixels, how many of them are labelled, and the lowest confidence that is kept (sieve). Method prototypes also has
 `/prototypes/{answer,class,y,x}`: the pixel that represents each class of each answer. Method gated also has
-`/images/{score,accepted}` (N,): what the discriminator says of a prediction. Attributes: classes, method, sieve.
+`/images/{score,accepted}` (N,): the discriminator's decision on a prediction. Attributes: classes, method, sieve.
 """
 
 from functools import cached_property
@@ -18,7 +18,7 @@ from stages.pixels.void import VOID
 
 
 class PseudoLabels(Artifact):
-    """Labels per image, open for reading; to `train` they are what a ledger is."""
+    """Labels per image, open for reading; `train` reads them like a ledger."""
 
     kind = "pseudo_labels"
 
@@ -27,7 +27,7 @@ class PseudoLabels(Artifact):
         self.ids, self.sizes = read_images(self)
 
     def label_map(self, image: str, void: int = VOID) -> np.ndarray:
-        """(H,W) u8 labels of ``image``, 255 = none; void, on disk the class behind the last, is ``void``."""
+        """(H,W) u8 labels of ``image``, 255 = none; void, stored on disk as class C, becomes ``void``."""
         labels = self.read(f"labels/{image}")
         labels[labels == len(self.attributes["classes"])] = void
         return labels
@@ -42,5 +42,5 @@ class PseudoLabels(Artifact):
         return self.read("images/labelled_pixels")
 
     def cost(self) -> dict[str, float]:
-        """What the answers behind the labels cost."""
+        """Cost of the answers that the labels derive from."""
         return {name: self.header.counts[name] for name in ("answers", "clicks", "seconds")}

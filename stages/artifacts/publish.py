@@ -1,4 +1,4 @@
-"""Whole or absent: how a file gets its final name, and how two processes keep out of each other's way."""
+"""Atomic publishing: a file is either complete or absent, and a lock keeps two processes apart."""
 
 import errno
 import fcntl
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from stages.runtime.errors import BadInput, StageFailed
 
-MARGIN_BYTES = 4 << 20  # room for what surrounds an artifact: history, pictures, file-system overhead
+MARGIN_BYTES = 4 << 20  # room for companion files (history, plots) and file-system overhead
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
     """StageFailed when ``folder`` has no room for ``needed`` bytes.
 
-    HDF5 may crash or stay silent on a full disk, so nothing is written that is not known to fit.
+    HDF5 may crash or fail silently on a full disk, so the space is checked before anything is written.
     """
     free = shutil.disk_usage(folder).free
     if free < needed + MARGIN_BYTES:
@@ -47,17 +47,17 @@ def lock_path(output: Path) -> Path:
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the finished shards of ``output`` wait to be joined."""
+    """The folder of the finished shards of ``output`` until they are joined."""
     return output.with_name(output.name + ".parts")
 
 
 def work_folder(output: Path) -> Path:
-    """Where the resume checkpoints of ``output`` lie."""
+    """The folder of the resume checkpoints of ``output``."""
     return output.with_name(output.name + ".work")
 
 
 def find_partials(path: Path) -> list[Path]:
-    """The temporary files of ``path``: of a process at work, or left by dead ones."""
+    """The temporary files of ``path``: in use by a running process, or left by dead ones."""
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
 
 
@@ -68,7 +68,7 @@ def remove_partials(path: Path) -> None:
 
 
 def remove_leftover(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it."""
+    """Removes a file, or a folder with its content."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -76,7 +76,7 @@ def remove_leftover(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates ``folder``; BadInput when that cannot be."""
+    """Creates ``folder``; BadInput if that fails, StageFailed if the disk is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,7 +84,7 @@ def make_folder(folder: Path) -> None:
 
 
 def refusal(what: str, error: OSError) -> BadInput | StageFailed:
-    """What to raise when a place refuses to be written to: a full disk is no fault of the user's choice."""
+    """The exception for a failed write: StageFailed if the disk is full, which is no bad input; otherwise BadInput."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StageFailed(f"{what}: {error.strerror}. Free some space and run the same command again.")
     return BadInput(f"{what}: {error.strerror}. Choose another output.")
@@ -105,14 +105,14 @@ def publishing(path: Path) -> Iterator[Path]:
 
 
 def publish_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Publishes ``content`` as ``path``; StageFailed when the disk is full."""
+    """Publishes ``content`` as ``path``; StageFailed if the disk is full."""
     publish_together({path: content})
 
 
 def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
-    """Publishes the files of one folder, each under its path and the last one last.
+    """Publishes files of one folder, renaming the last one last.
 
-    StageFailed when the disk is full; then none of them is published.
+    StageFailed if the disk is full; then none of them is published.
     """
     *_, last = contents
     require_space(last.parent, sum(map(len, contents.values())), f"Writing {last.name}")
@@ -129,9 +129,9 @@ def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
 
 
 def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
-    """Publishes ``files`` (relative name, content) as the new folder ``path``; False when exactly they are there.
+    """Publishes ``files`` (relative name, content) as the new folder ``path``; False if it already has this content.
 
-    BadInput when something else is there, StageFailed when the disk is full; then nothing is published.
+    BadInput if ``path`` has other content, StageFailed if the disk is full; in both cases nothing is published.
     """
     partial = partial_path(path)
     try:
@@ -168,12 +168,12 @@ def bytes_digest(path: Path) -> str:
 
 @contextmanager
 def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
-    """Holds the advisory lock of the output ``path`` and what is published ``beside`` it.
+    """Holds the advisory lock of the output ``path`` and the files published ``beside`` it.
 
-    StageFailed when another process holds it.
+    StageFailed if another process holds it.
 
-    The kernel drops the lock with its process, so a dead process never blocks the next. The lock file is removed on
-    release; whoever locked a file that was removed meanwhile tries again with the new one.
+    The kernel releases the lock when its process ends, so a dead process never blocks the next one. The lock file is
+    removed on release; a process that locked a removed file tries again with the new one.
     """
     make_folder(path.parent)
     lock = lock_path(path)
@@ -200,7 +200,7 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        for target in (path, *beside):  # ours is the lock, so these are of processes that died
+        for target in (path, *beside):  # this process holds the lock, so these were left by processes that died
             remove_partials(target)
         yield
     finally:

@@ -37,7 +37,7 @@ class Queries(Artifact):
         return self.attributes["round"]
 
     def require_ledger(self, before: Artifact | None) -> None:
-        """BadInput unless ``before`` is the ledger these queries were chosen against (None: none, round 0)."""
+        """BadInput unless ``before`` is the ledger these queries were chosen against (None: no ledger, round 0)."""
         if (self.header.inputs.get("annotations") is None) != (before is None):
             reason = "were selected with a ledger" if before is None else "were selected without a ledger"
             raise BadInput(f"{self.path}: these queries {reason}. Pass the --annotations that select was run with.")

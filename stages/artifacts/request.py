@@ -1,4 +1,4 @@
-"""What a stage was asked to make, and the steps every stage shares: up to date? lock, build, publish."""
+"""Requests for artifacts, and the steps that all stages share: check whether up to date, lock, build, publish."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Request:
         object.__setattr__(self, "inputs", {**self.inputs, **self.plugins()})
 
     def plugins(self) -> dict[str, InputRef]:
-        """The source files of plug-ins that the settings name parts of: a changed one makes the output stale."""
+        """Source files of the plug-ins whose parts the settings name; changing one makes the output stale."""
         origins = {part.origin.name: part.origin for part in self.settings.parts() if part.origin is not None}
         return {
             f"plugin {name}": InputRef(os.path.relpath(origin.file, self.output.parent), origin.digest)
@@ -54,7 +54,7 @@ class Request:
         }
 
     def versions(self) -> dict[str, str]:
-        """Versions of all that shapes the result, plug-ins included."""
+        """Versions of everything that affects the result, including plug-ins."""
         origins = [part.origin for part in self.settings.parts() if part.origin is not None]
         return recorded_versions() | {f"plugin {origin.name}": origin.version or "file" for origin in origins}
 
@@ -64,12 +64,12 @@ class Request:
         return settings
 
     def key(self) -> str:
-        """Identifies the request; shards and checkpoints of another one are never taken for ours."""
+        """Identifies the request, so shards and checkpoints of another request are never reused."""
         digests = {role: ref.digest for role, ref in self.inputs.items()}
         return digest_of([self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests])
 
     def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:
-        """The header of the artifact to be written, but for its digest."""
+        """The header of the artifact to write, without its digest."""
         return Header(
             kind=self.kind,
             stage=self.stage,
@@ -83,7 +83,7 @@ class Request:
         )
 
     def require_own_output(self) -> None:
-        """BadInput when writing would destroy an input, another kind of artifact, or a file that is none."""
+        """BadInput if the output would overwrite an input, another kind of artifact, or any other file."""
         for role, ref in self.inputs.items():
             if (self.output.parent / ref.file).resolve() == self.output.resolve():
                 raise BadInput(f"{self.output} is the {role} input of this stage. Choose another output.")
@@ -97,12 +97,12 @@ class Request:
             try:
                 kind = read_any_header(self.output).kind
             except BadInput:
-                return  # a damaged artifact may be built again
+                return  # a damaged artifact may be rebuilt
             if kind != self.kind:
                 raise BadInput(f"{self.output} holds {kind}, not {self.kind}. Remove it or choose another output.")
 
     def differences(self) -> list[str] | None:
-        """What of an existing output no longer fits the request, in words; empty: up to date; None: no output."""
+        """How an existing output differs from the request, in words; empty: up to date; None: no output."""
         if not self.output.exists():
             return None
         try:
@@ -116,7 +116,7 @@ class Request:
             differences.append(f"seed {old.seed} is now {self.settings.seed}")
         new, defaults = self.result_settings(), self.settings.defaults()
         for name, after in sorted(new.items()):
-            before = old.settings.get(name, defaults[name])  # a setting that is younger than the file had its default
+            before = old.settings.get(name, defaults[name])  # settings newer than the file count as default
             if before != after:
                 differences.append(f"setting {name} {before} is now {after}")
         unknown = sorted(old.settings.keys() - fields_of(type(self.settings)).keys())
@@ -131,7 +131,7 @@ class Request:
 
 
 def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
-    """References to opened artifacts (anything with ``path`` and ``header``); None stands for an input not given."""
+    """References to opened artifacts (anything with ``path`` and ``header``); None: input not given."""
     return {
         role: InputRef(os.path.relpath(artifact.path, output.parent), artifact.header.digest)
         for role, artifact in inputs.items()
@@ -140,7 +140,7 @@ def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
 
 
 def produce(request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE) -> Path:
-    """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a line about it.
+    """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a one-line summary.
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
     """
@@ -151,7 +151,7 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
     if ranks.is_main:
         require_replaceable(request)
     with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
-        # another process may have finished it meanwhile
+        # another process may have finished it before the lock was taken
         differences = request.differences() if ranks.is_main else None
         done = ranks.broadcast(up_to_date(request) if differences == [] and not force else None)
         if done is not None:
@@ -165,11 +165,11 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
 
 
 def require_replaceable(request: Request) -> None:
-    """BadInput rather than replace what people answered on the page, which no command can make again."""
+    """BadInput if the output holds answers that people gave on the page, because no command can recreate them."""
     try:
         stage = read_any_header(request.output).stage if request.output.exists() else None
     except BadInput:
-        return  # a damaged file may be built again
+        return  # a damaged file may be rebuilt
     if stage == "annotate":
         raise BadInput(
             f"{request.output} holds answers given by people, which no command can recreate. Move it or choose "
@@ -178,7 +178,7 @@ def require_replaceable(request: Request) -> None:
 
 
 def publish_extra(path: Path, content: bytes) -> None:
-    """Publishes what is no artifact (a picture, a Makefile); BadInput when that would destroy an artifact."""
+    """Publishes a file that is not an artifact (a plot, a Makefile); BadInput if it would replace an artifact."""
     if path.is_dir() or (path.is_file() and is_artifact(path)):
         raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'an artifact'}. Choose another output.")
     make_folder(path.parent)
@@ -186,18 +186,18 @@ def publish_extra(path: Path, content: bytes) -> None:
 
 
 def clear_up(request: Request) -> None:
-    """Removes what a process left that was killed after it had published the output."""
+    """Removes the leftovers of a process that was killed after publishing the output."""
     outputs = [request.output, *map(request.path_beside, request.beside)]
     folders = [parts_folder(request.output), work_folder(request.output)]
     leftovers = [path for path in (lock_path(request.output), *folders) if path.exists()]
     if not leftovers and not any(map(find_partials, outputs)):
         return
-    # a lock held by another process means that it is at work, and these are not leftovers
+    # if another process holds the lock, it is running and these are not leftovers
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
         for folder in folders:
             for path in folder.glob(f"*{request.key()[:16]}*"):
                 remove_leftover(path)
-            if folder.is_dir() and not any(folder.iterdir()):  # another request may want to resume from the rest
+            if folder.is_dir() and not any(folder.iterdir()):  # the rest belongs to another request, which may resume
                 folder.rmdir()
 
 

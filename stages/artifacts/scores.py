@@ -22,7 +22,7 @@ from stages.runtime.errors import BadInput
 
 
 class ClusterTables(NamedTuple):
-    """What clusters of regions hold over all images (spec madbal.md 5.6); regions without pixels count nowhere."""
+    """What clusters of regions hold over all images (spec madbal.md 5.6); regions without pixels are not counted."""
 
     class_regions: np.ndarray  # (C,K) i64: regions of cluster k whose predicted class is c
     regions: np.ndarray  # (K,) i64
@@ -38,7 +38,7 @@ class Scores(Artifact):
         super().__init__(path)
         stored, self.sizes = read_images(self)
         self.order = sorted(range(len(stored)), key=stored.__getitem__)
-        self.ids = [stored[row] for row in self.order]  # sorted: no choice may depend on the order in the file
+        self.ids = [stored[row] for row in self.order]  # sorted, so that no choice depends on the order in the file
 
     @property
     def unit(self) -> str:

@@ -1,4 +1,4 @@
-"""Long stages in shards: each whole or absent, resumed at the first missing one, joined at the end."""
+"""Long stages write shards: each complete or absent, missing ones are built on resume, all are joined at the end."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 from stages.runtime.signals import stop_on_signal
 
-# Writes the arrays of some images and returns partial sums of theirs
+# Writes the arrays of some items and returns their partial sums
 Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
 
@@ -58,19 +58,19 @@ def build_shards(
     ranks: int = 1,
     work: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
 ) -> Shards:
-    """Publishes every missing shard of ``items``.
+    """Publishes the missing shards of ``items``.
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
-    Where ``work`` is given, it turns all the missing items into results, ahead of the shard that is being written, and
-    ``build`` gets pairs (item, result); a signal then stops it between two items, else between two shards. With several
-    ranks each takes every ``ranks``-th shard. When ``build`` raises BadInput the finished shards go too: they can never
-    be joined.
+    If ``work`` is given, it computes results for all missing items, ahead of the shard that is being written, and
+    ``build`` gets pairs (item, result). A signal then stops between two items, otherwise between two shards. Each of
+    several ranks takes every ``ranks``-th shard. If ``build`` raises BadInput, the finished shards are removed too,
+    because they can never be joined.
     """
     shards = Shards(request, len(items), size)
     shards.folder.mkdir(parents=True, exist_ok=True)
     if rank == 0:
         wanted = {shards.path(index) for index in range(shards.number)}
-        for stale in set(shards.folder.iterdir()) - wanted:  # of other settings, or of a process that died
+        for stale in set(shards.folder.iterdir()) - wanted:  # from other settings or a process that died
             if ranks == 1 or not stale.name.endswith(".partial"):
                 stale.unlink(missing_ok=True)
     mine = range(rank, shards.number, ranks)
@@ -79,7 +79,7 @@ def build_shards(
         results: Iterator[Any] | None = None
         if work is not None:
             results = work([item for index in missing for item in items[shards.slice(index)]])
-            stack.callback(getattr(results, "close", lambda: None))  # its processes end with it
+            stack.callback(getattr(results, "close", lambda: None))  # ends its processes
 
         def obey() -> None:
             if stop:
@@ -111,7 +111,7 @@ def build_shards(
 
 
 def is_whole(shard: Path) -> bool:
-    """Whether ``shard`` is there and can be opened: one that a crash of the machine tore is built again."""
+    """Whether ``shard`` exists and can be opened; one that a system crash left incomplete is rebuilt."""
     try:
         with h5py.File(shard, "r", locking=False) as file:
             return "partial" in file.attrs
@@ -121,7 +121,7 @@ def is_whole(shard: Path) -> bool:
 
 @contextmanager
 def quiet_hdf5() -> Iterator[None]:
-    """Hides the traceback that h5py prints for every object of a file that a full disk kept from being closed."""
+    """Hides the tracebacks that h5py prints for each object of a file that cannot be closed on a full disk."""
     hooks = sys.excepthook, sys.unraisablehook
     sys.excepthook = lambda *details: None
     sys.unraisablehook = lambda details: None
@@ -133,17 +133,17 @@ def quiet_hdf5() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the shards leave to be finished: their partial sums, and their rows of tables that run over all of them."""
+    """What is left to combine from the shards: their partial sums, and their rows of tables that span all shards."""
 
     paths: list[Path]
     sums: list[dict[str, Any]]
 
     def merged(self, name: str) -> dict[str, Any]:
-        """The partial sums ``name``, each a mapping (image -> value), as one."""
+        """The partial sums ``name``, each a mapping (image -> value), merged into one mapping."""
         return {key: value for sums in self.sums for key, value in sums[name].items()}
 
     def column(self, path: str) -> np.ndarray:
-        """The rows that the shards wrote at ``path``, one shard's after the other."""
+        """The rows that the shards wrote at ``path``, concatenated in shard order."""
         parts = []
         for shard in self.paths:
             with h5py.File(shard, "r", locking=False) as file:
@@ -152,7 +152,7 @@ class Parts:
 
 
 def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> Header:
-    """Joins the shards into the output and removes them; ``finish`` adds the tables and gives the header."""
+    """Joins the shards into the output and removes them; ``finish`` adds the tables and returns the header."""
     output = shards.request.output
     paths = [shards.path(index) for index in range(shards.number)]
     require_space(output.parent, sum(path.stat().st_size for path in paths), f"Joining {output.name}")
@@ -167,7 +167,7 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
             header = finish(writer, Parts(paths, sums))
             digest = writer.finish(header)
     except (OSError, RuntimeError) as error:
-        cause = re.search(r"error message = '(.*?)'", str(error))  # what the system said, amid what HDF5 makes of it
+        cause = re.search(r"error message = '(.*?)'", str(error))  # the system's message within that of HDF5
         reason = cause[1] if cause else str(error)
         raise StageFailed(
             f"Could not write {output}: {reason}. Finished shards are kept; run the same command again."

@@ -71,7 +71,7 @@ class Superpixels(Artifact):
         return offsets - offsets[0], neighbours - np.int32(rows.start)
 
     def images_of(self, regions: np.ndarray) -> np.ndarray:
-        """Row in ``ids`` of the image that each global region index lies in."""
+        """Row in ``ids`` of the image that contains each global region index."""
         return np.searchsorted(self.first_regions, regions, side="right") - 1
 
     def require_images(self, ids: list[str], split: str) -> None:
@@ -84,9 +84,9 @@ class Superpixels(Artifact):
 
 
 def regions_of(path: Path | None, data: Dataset, made: Artifact) -> Superpixels | None:
-    """The region file in ``path`` that ``made`` (scores or queries) refers to; None where it is about no regions.
+    """The region file in ``path`` that ``made`` (scores or queries) refers to; None if it refers to no regions.
 
-    Raises BadInput when it is missing, not called for, or another one than ``made`` was made from.
+    Raises BadInput if the file is missing, not needed, or not the one that ``made`` was made from.
     """
     if made.attributes["unit"] != "region":
         if path is not None:

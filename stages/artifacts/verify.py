@@ -16,7 +16,7 @@ from stages.runtime.errors import BadInput
 
 
 def verify_files(paths: Sequence[Path]) -> None:
-    """Says of each file whether it is whole and fresh; BadInput lists all that are not."""
+    """Reports whether each file is undamaged and up to date; BadInput lists those that are not."""
     faults: list[str] = []
     for path in paths:
         try:
@@ -66,17 +66,17 @@ def content_faults(artifact: Artifact) -> list[str]:
 
 
 def freshness(path: Path) -> tuple[list[str], list[str]]:
-    """Inputs that changed since, as faults; inputs that are not there to be compared, as notes."""
+    """Faults for inputs that changed since the artifact was written, notes for inputs that are missing."""
     faults, notes = [], []
     for role, ref in read_any_header(path).inputs.items():
         source = path.parent / ref.file
-        if not (source.is_file() or (role == "answers" and source.is_dir())):  # a dataset's folder is too much to read
+        if not (source.is_file() or (role == "answers" and source.is_dir())):  # dataset folders are too large to read
             notes.append(f"{role} {ref.file} is missing, so it cannot be compared")
             continue
         try:
             digest = read_any_header(source).digest
         except BadInput:
-            digest = bytes_digest(source)  # weights of other origin, answers from elsewhere
+            digest = bytes_digest(source)  # weights or answers not written by alseg
         if digest != ref.digest:
             faults.append(f"{path} is stale: its {role} {ref.file} changed since. Run the stage again.")
     return faults, notes

@@ -8,9 +8,9 @@ from stages.artifacts.header import InputRef
 
 
 def weights_ref(output: Path, weights: str) -> dict[str, InputRef]:
-    """The reference to a weights file, under the role `weights`: a changed one makes what was made with it stale.
+    """The reference to a weights file, under the role `weights`; if the file changes, the output becomes stale.
 
-    Empty for the names ``imagenet`` and ``none``, and where there is no such file.
+    Empty for the names ``imagenet`` and ``none``, and if there is no such file.
     """
     path = Path(weights)
     if weights in ("imagenet", "none") or not path.is_file():

@@ -36,9 +36,9 @@ def run(
 ) -> Path:
     """Serves a page where people answer ``queries``; publishes the ledger ``annotations`` with the answers appended.
 
-    Each answer is in a journal beside the output before the next query is shown, so that the same command resumes after
-    any end. Queries without an answer stay open when somebody finishes early. Raises Stopped if a signal arrives before
-    the end, and BadInput for settings that do not apply to the answer that is queried.
+    Each answer is saved in a journal beside the output before the next query is shown, so the same command resumes
+    after any interruption. Unanswered queries stay open if somebody finishes early. Raises Stopped if a signal arrives
+    before the end, and BadInput for settings that do not apply to the kind of answer queried.
     """
     with Dataset(dataset) as data, Queries(queries) as queried:
         settings = settings.settled(str(queries), answer=queried.answer)
@@ -53,7 +53,7 @@ def run(
         regions = regions_of(superpixels, data, queried)
         inputs = {"dataset": data, "queries": queried, "annotations": ledger, "superpixels": regions}
         request = Request("annotate", "annotations", output, settings, refer(output, inputs))
-        if ledger is not None:  # now, and not when everything is answered
+        if ledger is not None:  # check now instead of after everything is answered
             require_same_grid(ledger, ledger.sizes, queried.sizes)
         questions = Questions(data, queried, regions)
         if settings.naming is not None:
@@ -76,7 +76,7 @@ def build(request: Request, questions: Questions, ledger: Annotations | None, se
             summary = publish(request, session, ledger)
             return summary
 
-        if session.complete:  # stopped between the last answer and the ledger
+        if session.complete:  # stopped after the last answer, before the ledger was written
             finish()
         elif not serve(session, settings.host, settings.port, finish):
             done, count = len(session.answers), len(session.order)
@@ -91,7 +91,7 @@ def build(request: Request, questions: Questions, ledger: Annotations | None, se
 
 @contextlib.contextmanager
 def uploaded_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
-    """The uploaded masks, if masks are queried; they are removed at the end if there is no answer."""
+    """The uploaded masks, if masks are queried; removed at the end if there are no answers."""
     if journal.questions.queries.answer != "mask":
         yield None
         return

@@ -29,7 +29,7 @@ def run(
     """Publishes the ledger ``annotations`` with the answers to ``queries`` appended.
 
     Queries of regions need the ``superpixels`` they were selected from. Raises BadInput if the queries were selected
-    with another ledger or from other regions, for settings that do not apply to the answer that is queried, and for a
+    with another ledger or from other regions, for settings that do not apply to the kind of answer queried, and for a
     dataset without masks.
     """
     with Dataset(dataset) as data, Queries(queries) as queried:
@@ -50,7 +50,7 @@ def simulated_answers(
     regions: Superpixels | None,
     settings: AnnotateSettings,
 ) -> Answered:
-    """The answers to ``queries``; ``settings`` are settled for their answer."""
+    """The answers to ``queries``; ``settings`` must be settled for their kind of answer."""
     budget, seed = settings.click_budget, settings.seed
     if regions is not None:
         click, stop = existing(settings.click), existing(settings.stop)

@@ -72,11 +72,11 @@ def require_features(
     wanted, made = kmeans.flat(), stored.header.settings
     compared = ["encoder", "patch"]
     was, given = stored.input_ref("weights"), weights.get("weights")
-    if was is None or given is None or was.digest != given.digest:  # otherwise the same file, wherever it lies
+    if was is None or given is None or was.digest != given.digest:  # otherwise the same file, possibly moved
         compared.append("weights")
     differences = [f"{name} {made[name]} instead of {wanted[name]}" for name in compared if made[name] != wanted[name]]
     if not differences and "weights" in compared and (was or given):
-        differences.append(f"another content of the weights {kmeans.weights}")
+        differences.append(f"different content of the weights {kmeans.weights}")
     if kmeans.weights == "none" and stored.header.seed != seed:
         differences.append(f"random weights of seed {stored.header.seed} instead of {seed}")
     if differences:
@@ -112,7 +112,7 @@ def build(
             writer.rows("features", features)
         return {}
 
-    if encoder is None or kmeans is None:  # nothing to do ahead of the join
+    if encoder is None or kmeans is None:  # nothing to compute before the join
         shards = build_shards(request, [], SHARD_IMAGES, fill, "computing features")
     else:
         work = partial(region_features, data, regions, encoder, kmeans.patch, kmeans.workers)
@@ -167,7 +167,7 @@ def region_features(
 
 
 def joined_features(parts: Parts, count: int) -> np.ndarray:
-    """(R,D) f16 of all shards, read one after the other into one array, since memory has no room for two."""
+    """(R,D) f16 of all shards, read one after the other into one array, to hold them in memory only once."""
     features = np.zeros((count, 0), dtype=np.float16)
     start = 0
     for path in parts.paths:

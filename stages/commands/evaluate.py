@@ -148,7 +148,7 @@ def all_checkpoints(models: Sequence[Model], chosen: Checkpoint | Literal["both"
 
 
 def first_best(found: Sequence[float]) -> int:
-    """Index of the highest number, of equal ones the first; NaN is lower than all."""
+    """Index of the highest number, the first one in a tie; NaN ranks below all numbers."""
     return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
 
 
@@ -160,7 +160,7 @@ def evaluate_models(
     scales: tuple[float, ...],
     use: NetworkUse,
 ) -> list[Entry]:
-    """One pass over ``ids`` per set of weights; a best epoch that is also the last one is run once."""
+    """One pass over ``ids`` per set of weights; if the best epoch is also the last, it is run only once."""
     from stages.networks.predictor import load_predictor
     from stages.runtime.devices import choose_device
 

@@ -39,7 +39,7 @@ def run(
 
     .csv and .json: tables, one row per query; .coco.json: a shape per query; .npy and .txt: the ids of the queried
     images in rank order. Answers in the ledger ``annotations`` are filled in. ``images`` is a folder to write the
-    queried images to. Raises BadInput instead of replacing a file, because it may contain answers by now.
+    queried images to. Raises BadInput instead of replacing a file, because it may already contain answers.
     """
     if not output.name:
         raise BadInput(f"{str(output)!r} is not a file name. Use one that ends in {ENDINGS}.")
@@ -119,7 +119,7 @@ def publish_file(output: Path, content: bytes) -> bool:
 
 
 def write_pngs(questions: Questions, folder: Path) -> None:
-    """Writes the queried images as PNG in the size of the dataset; existing files stay."""
+    """Writes the queried images as PNG at the size of the dataset; existing files are kept."""
     missing = [image for image in questions.rows if not (folder / f"{image}.png").exists()]
     with Progress("writing images", len(missing)) as bar:
         for image in missing:

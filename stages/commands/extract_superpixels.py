@@ -1,4 +1,4 @@
-"""The stage `extract-superpixels`: cut images into regions, or merge base regions where a model predicts alike."""
+"""The stage `extract-superpixels`: cut images into regions, or merge base regions by the predictions of a model."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def run(
 ) -> Path:
     """Publishes the regions of each image of the split.
 
-    Method adaptive merges the regions of ``superpixels`` where ``model`` predicts alike; no other method takes these
+    Method adaptive merges the regions of ``superpixels`` by the predictions of ``model``; no other method takes these
     two. Raises BadInput if they are missing or do not fit, for regions that were merged before, for cutters that read
     masks in a split without masks, and for images that the cutter cannot cut.
     """
@@ -46,7 +46,7 @@ def run(
     adaptive = settings.merge is not None
     if adaptive and (superpixels is None or model is None):
         raise BadInput(
-            "Method adaptive merges base regions where a model predicts alike. Pass --superpixels and --model."
+            "Method adaptive merges base regions by the predictions of a model. Pass --superpixels and --model."
         )
     if not adaptive and (superpixels is not None or model is not None):
         raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Omit them.")
@@ -107,7 +107,7 @@ def build(
         return cut_images(dataset, settings, workers, missing)
 
     def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
-        """Writes label maps; tables are put together over all images at the join."""
+        """Writes label maps; the tables over all images are assembled when the shards are joined."""
         numbers: dict[str, int] = {}
         for image, found in part:
             writer.array(f"labels/{image}", found.pop("labels"))
@@ -134,7 +134,7 @@ def build(
             writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
         degree = parts.column("degree")
         writer.array("adjacency/offsets", np.concatenate([[0], np.cumsum(degree)]).astype(np.int64))
-        neighbours = parts.column("neighbours")  # in place and in 32 bits: Cityscapes has 140 million of them
+        neighbours = parts.column("neighbours")  # in place and in 32 bits to save memory: Cityscapes has 140 million
         neighbours += np.repeat(np.repeat(first.astype(np.int32), numbers), degree)
         writer.array("adjacency/neighbours", neighbours)
         privilege = "oracle regions" if reads_masks(settings) else "none"
@@ -160,7 +160,7 @@ def build(
 
 
 def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
-    """What was achieved: regions per image, and how large they are."""
+    """Statistics of the result: regions per image and region sizes."""
     percentiles = (0, 1, 5, 25, 50, 75, 95, 99, 100)
     found = np.percentile(sizes, percentiles) if len(sizes) else np.zeros(len(percentiles))
     return {
@@ -178,7 +178,7 @@ def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> d
 
 
 def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequence[str]) -> Iterator[Found]:
-    """The regions of the images ``ids``, several images at a time in processes of their own."""
+    """The regions of the images ``ids``, several images at a time in separate processes."""
     read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()

@@ -40,8 +40,8 @@ def run(
 
     ``answers`` is a table (CSV, or JSON as `export-queries` writes it), a COCO document, a PNG mask or a folder of
     masks. Unanswered queries stay open: they label nothing, cost nothing, and may be queried again. Raises BadInput
-    with everything that is unknown, answered twice or out of place, and for settings that do not apply to the answer
-    that is queried.
+    that lists everything unknown, answered twice or out of place, and for settings that do not apply to the kind of
+    answer queried.
     """
     with Dataset(dataset) as data, Queries(queries) as queried:
         settings = settings.settled(str(queries), answer=queried.answer)
@@ -65,7 +65,7 @@ def run(
 
 
 def read_imported(path: Path, questions: Questions, settings: ImportSettings) -> tuple[Imported, list[str]]:
-    """The answers in ``path``, and the annotators that they refer to."""
+    """The answers in ``path`` and their annotators."""
     data = questions.data
     if path.is_dir() or path.suffix.lower() == ".png":
         painted = read_png(path, data.classes, data.palette, data.sizes)

@@ -63,9 +63,9 @@ def generated_samples(description: DatasetDescription) -> list[Sample]:
 
 
 def source_digest(description: DatasetDescription, samples: Sequence[Sample]) -> str:
-    """Identifies the content without reading it: the description and the files' stamps.
+    """A digest that identifies the content without reading it, from the description and the stamps of the files.
 
-    The key ``polygons`` counts only for splits that have such files.
+    The key ``polygons`` is included only for splits that have such files.
     """
     described = description.meaning()
     outlined = {sample.split for sample in samples if sample.polygons is not None}
@@ -75,7 +75,7 @@ def source_digest(description: DatasetDescription, samples: Sequence[Sample]) ->
 
 
 def stamp(sample: Sample) -> list[Any]:
-    """Names, sizes and times of a sample's files, by which a changed file is noticed without reading it; its label."""
+    """Names, sizes and modification times of a sample's files, to detect changes without reading them; its label."""
     label = [] if sample.label == NO_LABEL else [sample.label]
     files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
     return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files), *label]
@@ -122,14 +122,14 @@ def resized(sample: LoadedSample, scale: float | None, long_side: int | None, ex
 
 
 def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
-    """``loaded`` with its image-level class: that of ``sample``, or that of most pixels of the mask as stored."""
+    """``loaded`` with its image-level class: that of ``sample``, or the majority class of the mask as stored."""
     if description.image_labels is None or description.image_labels.source != "majority" or loaded.mask is None:
         return replace(loaded, label=sample.label)
     label = majority_label(loaded.mask, len(description.classes))
     if label == NO_LABEL:
         name = sample.mask or f"The mask of image {sample.id}"
         return [
-            f"{name}: no pixel has a class at the stored size to label the image by. Correct it or remove the image."
+            f"{name}: no pixel has a class at the stored size, so it gives no label. Correct it or remove the image."
         ]
     return replace(loaded, label=label)
 
@@ -196,7 +196,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
 
 @dataclass(frozen=True)
 class ImageRow:
-    """What a shard keeps of an image for the tables and statistics; ``sums`` and ``squares`` as of `levels`."""
+    """Data of an image that a shard stores for the tables and statistics; for ``sums`` and ``squares`` see `levels`."""
 
     id: str
     split: str
@@ -216,7 +216,7 @@ def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
 def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: int) -> list[list[ImageRow]]:
     """The rows of each shard, with new splits for the images of the split that the description divides.
 
-    Called when all images are decoded, because the division is stratified by labels, which may come from masks.
+    Called after all images are decoded, because the division is stratified by labels, which may come from masks.
     """
     division = description.division
     if division is None:
@@ -240,8 +240,8 @@ def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.
 
 
 def announce(request: Request, first: LoadedSample, count: int) -> None:
-    """Says how large the file will be; StageFailed if it does not fit on the disk."""
-    # shards and the joined file are on the disk together for a moment
+    """Prints the expected size of the file; StageFailed if it does not fit on the disk."""
+    # the shards and the joined file exist on disk at the same time
     size = int((first.image.nbytes + (0 if first.mask is None else first.mask.nbytes // 8)) * count)
     say(f"{request.output} will take about {size / 1e6:.0f} MB")
     require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

@@ -31,7 +31,7 @@ def run(
     superpixels: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes dense labels made of the answers in the ledger ``annotations`` and the predictions of ``model``.
+    """Publishes dense labels from the answers in the ledger ``annotations`` and the predictions of ``model``.
 
     Dominant classes are sieved. Each pixel of a region with a class set gets one class, which needs the ``superpixels``
     that were queried. Images without a mask get their prediction if the model's discriminator accepts it. Raises
@@ -86,7 +86,7 @@ def build(
         return ""
 
     def finish(writer: Writer, parts: Parts) -> Header:
-        sieve = "max" if settings.sieving is None else settings.sieving.sieve  # recorded whatever the method
+        sieve = "max" if settings.sieving is None else settings.sieving.sieve  # recorded for all methods
         attributes = {"classes": data.classes, "method": settings.method, "sieve": sieve}
         if settings.gated is not None:
             counts = finish_gated(writer, parts, ids, data, settings.gated.gate)

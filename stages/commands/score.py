@@ -1,4 +1,4 @@
-"""The stage `score`: how much a pixel, a region or an image would teach if it were queried."""
+"""The stage `score`: rank unlabelled pixels, regions or images by how useful their labels would be."""
 
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,10 @@ def run(
 ) -> Path:
     """Publishes a score per pixel, per region of ``superpixels``, or per image of the split.
 
-    With ``annotations`` regions are scored without the pixels that this ledger covers; with ``clusters`` of the regions
-    the scores hold what a rule needs to share a budget out over them. Raises BadInput without a model for any measure
-    but random, for a model of another class table or without support heads if they are needed, and for regions that
-    are of another split or were merged with another model.
+    With ``annotations``, region scores exclude the pixels that this ledger covers. With ``clusters`` of the regions,
+    the scores contain what a rule needs to divide a budget among them. Raises BadInput without a model for any measure
+    but random, for a model with other classes or without support heads if they are needed, and for regions of another
+    split or merged with another model.
     """
     trained = None if model is None or settings.measure == "random" else Model(model)
     if settings.network is not None and trained is None:
@@ -63,7 +63,7 @@ def run(
             regions.require_images(ids, settings.split)
             if not regions.count:
                 raise BadInput(f"{superpixels} has no regions, because every pixel is void. There is nothing to score.")
-            if trained is not None:  # merged regions are of one model: what it says of them is what made them
+            if trained is not None:  # merged regions must be scored by the model that merged them
                 require_made_from(regions, "model", trained)
         pool = None if regions is None else pool_of(data, regions, annotations, clusters)
         inputs: dict[str, Any] = {"dataset": data, "model": trained, "superpixels": regions}
@@ -80,7 +80,7 @@ def run(
 
 
 def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
-    """BadInput unless ``model`` predicts the classes of ``data`` and all that the scores are made of."""
+    """BadInput unless ``model`` predicts the classes of ``data`` and everything else that the scores need."""
     require_same_classes(model, data, of_images=settings.unit == "image")
     balance = None if settings.region is None else settings.region.balance
     if balance is not None and balance.void_output != "drop" and not model.knows_void:
@@ -96,7 +96,7 @@ def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
 
 
 def pool_of(data: Dataset, regions: Superpixels, annotations: Path | None, clusters: Path | None) -> Pool:
-    """The regions with what is known about them; BadInput for files of other data or other regions."""
+    """The regions with their ledger and clusters; BadInput for files of another dataset or other regions."""
     ledger = None if annotations is None else Annotations(annotations)
     if ledger is not None:
         require_made_from(ledger, "dataset", data)

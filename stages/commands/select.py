@@ -39,8 +39,8 @@ def run(
 ) -> Path:
     """Publishes the queries of the next round; what ``annotations`` covers is not queried again.
 
-    Scores of regions need the ``superpixels`` they are of. ``clusters`` of the same regions are read by rules that need
-    their features. Raises BadInput for a rule or settings that do not apply to the scores' unit, for a budget that
+    Scores of regions need their ``superpixels``. ``clusters`` of the same regions are read by rules that need their
+    features. Raises BadInput for a rule or settings that do not apply to the scores' unit, for a budget that
     exceeds what is left, and for scores, regions or a ledger of another dataset.
     """
     with Dataset(dataset) as data, Scores(scores) as scored:
@@ -66,7 +66,7 @@ def run(
 
 
 def require_unit(rule: Part, scores: Scores) -> None:
-    """BadInput unless ``rule`` serves what ``scores`` are of."""
+    """BadInput unless ``rule`` applies to the unit of ``scores``."""
     units = rule.facts["units"]
     if scores.unit in units:
         return
@@ -78,7 +78,7 @@ def require_unit(rule: Part, scores: Scores) -> None:
 
 
 def clusters_of(path: Path | None, rule: Part, scores: Scores, regions: Superpixels | None) -> Clusters | None:
-    """The clusters in ``path``; None if the rule does not read them: then the queries do not depend on them either."""
+    """The clusters in ``path``; None if the rule does not read them, so that the queries do not depend on them."""
     if path is None:
         return None
     if regions is None:
@@ -146,10 +146,10 @@ def build(
         return request.header(attributes, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
-    missing = f", {counts['shortfall']} fewer than asked for" if counts.get("shortfall") else ""
+    missing = f", {counts['shortfall']} fewer than budgeted" if counts.get("shortfall") else ""
     return f"round {round_number}, {number} {unit} queries in {counts['images']} images{missing}"
 
 
 def clusters_in(scores: Scores, clusters: Clusters | None) -> int:
-    """How many clusters there are, those without queries included."""
+    """Number of clusters, including those without queries."""
     return len(scores.cluster_tables().regions) if clusters is None or scores.has_clusters else clusters.number

@@ -1,4 +1,4 @@
-"""The stage `train`: a network from the labels of a ledger, from pseudo-labels, or from another model."""
+"""The stage `train`: train a network on a ledger or pseudo-labels, optionally starting from another model."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stages.training.learner import Learner
     from stages.training.loop import HistoryRow, Trained
 
-SUPPORT = "support."  # what the names of the parameters of support heads begin with
+SUPPORT = "support."  # prefix of the parameter names of support heads
 
 
 def run(
@@ -42,10 +42,10 @@ def run(
 ) -> Path:
     """Trains on ``labels`` (annotations or pseudo_labels) of ``dataset`` and publishes ``output`` (safetensors).
 
-    With ``model`` training starts from its weights; support heads are trained beside it, and it stays as it is. Beside
-    the output: `<stem>.history.csv` with a row per epoch and `<stem>.curve.png`. Raises Stopped after saving on a
-    signal; the same call then continues. Raises BadInput for labels of another dataset or without what the objective
-    learns from, and for a model that does not fit.
+    With ``model``, training starts from its weights; support heads are trained on top of it without changing it. Also
+    writes `<stem>.history.csv`, with a row per epoch, and `<stem>.curve.png` beside the output. On a signal, saves and
+    raises Stopped; the same call then continues. Raises BadInput for labels of another dataset or of a kind that the
+    objective cannot learn from, and for a model that does not fit.
     """
     objective = OBJECTIVES[settings.objective]
     start = None if model is None or settings.cold_start else Model(model)
@@ -74,7 +74,7 @@ def run(
 
 
 def require_labels(labels: Labels, objective: Part) -> None:
-    """BadInput when ``labels`` lack what the objective learns from, which its fact ``labels`` says.
+    """BadInput if ``labels`` lack what the objective learns from, as declared by its fact ``labels``.
 
     - maps: one class per pixel, in annotations or pseudo-labels; at least one label.
     - class-sets: annotations with classes named together for a region.
@@ -146,7 +146,7 @@ def build(
     device: "torch.device",
     ranks: Ranks,
 ) -> str:
-    """Trains, publishes the model and what stands beside it, and returns a line about them."""
+    """Trains, publishes the model with its history and plot, and returns a one-line summary."""
     import torch
 
     from stages.networks.build import build_network
@@ -182,7 +182,7 @@ def build(
         checkpoints.remove_others()
 
     def write_history(history: "list[HistoryRow]") -> None:
-        if not request.output.exists():  # a finished model keeps its history until the new one is finished
+        if not request.output.exists():  # an existing model keeps its history until the new one is finished
             publish_bytes(request.path_beside(".history.csv"), history_csv(history))
 
     trained = Training(learner, settings, checkpoints, ranks).run(write_history)
@@ -229,7 +229,7 @@ def set_initial_weights(network: "nn.Module", start: Model | None, settings: Tra
 
 
 def set_norm_momentum(network: "nn.Module", momentum: float | None) -> None:
-    """Sets the weight of a batch in the running statistics of all batch normalisation; None leaves it as it is."""
+    """Sets the momentum of all batch-normalisation layers; None leaves it unchanged."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     for module in network.modules():
@@ -238,7 +238,7 @@ def set_norm_momentum(network: "nn.Module", momentum: float | None) -> None:
 
 
 def input_statistics(data: Dataset, normalisation: str, backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation that the network's input is normalised with."""
+    """Mean and standard deviation that normalise the input of the network."""
     from stages.networks.weights import IMAGENET_MEAN, IMAGENET_STD, backbone_statistics
 
     match normalisation:
@@ -261,7 +261,7 @@ def history_csv(history: "list[HistoryRow]") -> bytes:
 
 
 def training_results(trained: "Trained", criterion: str) -> dict[str, Any]:
-    """Epochs, the best of them, and its and the last validation number (None without validation)."""
+    """Number of epochs, the best epoch, and the best and last validation values (None without validation)."""
     validated = {int(row["epoch"]): row[f"val_{criterion}"] for row in trained.history if f"val_{criterion}" in row}
     return {
         "epochs": len(trained.history),

@@ -40,7 +40,7 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def in_parts(images: Tensor) -> Sequence[Tensor]:
-    """The parts of a batch that go through a network together: all of it, or on a CPU each image alone.
+    """The parts of a batch that pass through a network together: the whole batch, or on a CPU each image alone.
 
     On a CPU the last bits of a small convolution depend on the batch, and batching saves almost no time.
     """

@@ -1,19 +1,19 @@
-"""Where an image has edges, as an 8-bit OpenCV program finds them, but in whole numbers on the device of the images.
+"""Edges of images as OpenCV finds them in 8 bits, computed with integers on the device of the images.
 
-After the MADBAL specification, section 4.4: Gaussian, grey, Sobel in both directions. Everything is computed with
-integers, in the fixed point that OpenCV uses for 8-bit images, so a CPU and a GPU give the same pixels.
+After the MADBAL specification, section 4.4: Gaussian, grey, Sobel in both directions. The fixed-point
+format is that of OpenCV for 8-bit images, so a CPU and a GPU give the same pixels.
 """
 
 import torch
 from torch import Tensor
 
-WEAKEST, STRONGEST = 20, 200  # stronger responses are not edges either: part of the method
-# OpenCV's weights of blue, green and red in 1/2^15. They meet RGB images here, so 0.114 weighs red: part of the method.
+WEAKEST, STRONGEST = 20, 200  # stronger responses do not count as edges: part of the method
+# OpenCV's weights of blue, green and red in 1/2^15. The images are RGB, so 0.114 weighs red: part of the method.
 GREY_WEIGHTS, GREY_BITS = (3735, 19235, 9798), 15
 
 
 def edge_mask(images: Tensor) -> Tensor:
-    """(B,3,H,W) RGB in 0..255 -> (B,H,W) bool, true where the strength of the edge is 20 to 200."""
+    """(B,3,H,W) RGB in 0..255 -> (B,H,W) bool, true if the edge strength is 20 to 200."""
     strength = edge_strength(images)
     return (strength >= WEAKEST) & (strength <= STRONGEST)
 
@@ -21,8 +21,8 @@ def edge_mask(images: Tensor) -> Tensor:
 def edge_strength(images: Tensor) -> Tensor:
     """(B,3,H,W) RGB, u8 or floats in 0..255 (rounded to u8 first) -> (B,H,W) f32, whole numbers in 0..255.
 
-    Half the absolute gradients in x and y, each saturated at 255, of the smoothed grey image; halves go to the even
-    number. Beyond its border the image is mirrored about its last pixel, or repeated where a side has only one.
+    Half the absolute gradients in x and y, each saturated at 255, of the smoothed grey image; halves are rounded to
+    even. Beyond its border the image is mirrored about its last pixel, or repeated if a side has only one pixel.
     """
     if images.dtype != torch.uint8:
         images = images.round().clamp(0, 255)
@@ -45,9 +45,9 @@ def smoothed(maps: Tensor, dim: int) -> Tensor:
 
 
 def neighbours(maps: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The values before, at and after every position along `dim`, mirrored about the first and the last."""
+    """The values before, at and after each position along `dim`, mirrored about the first and the last."""
     size = maps.shape[dim]
     inner = min(1, size - 1)
-    # torch reflects no side of one pixel, and whole numbers not on every device
+    # torch cannot reflect a side of one pixel, nor integers on all devices
     framed = torch.cat([maps.narrow(dim, inner, 1), maps, maps.narrow(dim, size - 1 - inner, 1)], dim)
     return framed.narrow(dim, 0, size), maps, framed.narrow(dim, 2, size)

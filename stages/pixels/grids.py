@@ -1,4 +1,4 @@
-"""Grids coarser than the images: queries and regions may live on one while the network sees the images themselves.
+"""Grids coarser than the images: queries and regions may be on one while the network sees the full images.
 
 One mapping is used everywhere: pixel (y,x) of a grid (h,w) reads pixel (floor(y H/h), floor(x W/w)) of an image (H,W).
 """
@@ -12,18 +12,18 @@ Size = tuple[int, int]
 
 def grid_size(size: Size, scale: float) -> Size:
     """(height, width) of the grid of an image of ``size``: both sides times ``scale``, rounded down, at least 1."""
-    # The addend keeps 0.29 * 100 = 28.999999999999996 and its like from losing a pixel.
+    # The addend prevents losing a pixel to rounding, as in 0.29 * 100 = 28.999999999999996.
     height, width = (max(1, int(side * scale + 1e-9)) for side in size)
     return height, width
 
 
 def read_place(place: Any, count: int, side: int) -> Any:
-    """The row or column of ``side`` that each ``place`` of ``count`` reads; whole numbers, NumPy arrays or tensors."""
+    """The row or column of ``side`` that each ``place`` of ``count`` reads; integers, NumPy arrays or tensors."""
     return place * side // count
 
 
 def image_on_grid(image: np.ndarray, size: Size) -> np.ndarray:
-    """(H,W,3) u8 resized to (h,w,3) u8, bicubic; the image itself where it has that size."""
+    """(H,W,3) u8 resized to (h,w,3) u8, bicubic; the image itself if it already has that size."""
     if image.shape[:2] == tuple(size):
         return image
     from PIL import Image
@@ -32,7 +32,7 @@ def image_on_grid(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def map_on_grid(values: np.ndarray, size: Size) -> np.ndarray:
-    """(H,W) of any type read at the pixels of a grid (h,w), nothing interpolated; the map itself at that size."""
+    """(H,W) of any type read at the pixels of a grid (h,w), not interpolated; the map itself if it has that size."""
     height, width = values.shape
     if (height, width) == tuple(size):
         return values

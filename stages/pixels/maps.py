@@ -1,4 +1,4 @@
-"""Maps as tensors, brought from one grid to another: read at a pixel, or interpolated."""
+"""Moves maps (tensors) from one grid to another: read at a pixel, or interpolated."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def lookup(maps: Tensor, size: Size) -> Tensor:
 
 
 def interpolated(maps: Tensor, size: Size) -> Tensor:
-    """(...,H,W) -> (...,h,w): bilinear, corners not aligned, not antialiased; `maps` itself where the size is the same.
+    """(...,H,W) -> (...,h,w): bilinear, corners not aligned, not antialiased; `maps` itself if the size is the same.
 
     At a quarter of the size, a value is the mean of the four in the middle of its block. Meant for logits and for maps
     of weights; edges and labels are read at one pixel by `lookup`.
@@ -31,10 +31,10 @@ def interpolated(maps: Tensor, size: Size) -> Tensor:
 
 
 def not_finer(maps: Tensor, size: Size) -> Tensor:
-    """(...,h,w) maps averaged onto ``size`` where they have more rows or columns than that, else themselves."""
+    """(...,h,w) maps interpolated to ``size`` if they have more rows or columns, otherwise unchanged."""
     return interpolated(maps, size) if maps.shape[-2] > size[0] or maps.shape[-1] > size[1] else maps
 
 
 def raised(values: Tensor) -> Tensor:
-    """In f32 at least."""
+    """``values`` in at least f32."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -14,15 +14,14 @@ def target_size(
     long_side: int | None = None,
     size: Size | None = None,
 ) -> Size:
-    """The (height, width) after resizing by ``scale`` or to ``long_side`` or ``size``, unchanged with none of them.
+    """The (height, width) after resizing by ``scale`` or to ``long_side`` or ``size``, unchanged if none is given.
 
-    Sides are rounded down: by ``scale`` each for itself, else the short one to keep the proportion of the long one,
-    which becomes exactly ``long_side`` (also when that is larger than before). No side gets below 1. ``size`` is what
-    it says, whatever the proportion was.
-    Source: PixelPick's query grid (specification §2.3, A14). Raises BadInput when several are given.
+    ``scale`` rounds each side down. ``long_side`` sets the long side exactly, also if that enlarges the image, and
+    rounds the short side down to keep the aspect. No side gets below 1. ``size`` is used as given.
+    Source: PixelPick's query grid (specification §2.3, A14). Raises BadInput if several are given.
     """
     if sum(value is not None for value in (scale, long_side, size)) > 1:
-        raise BadInput("Give one of a scale, a long side and a size, not both or all.")
+        raise BadInput("scale, long_side and size are mutually exclusive. Set one of them.")
     if size is not None:
         return size
     if long_side is not None:
@@ -34,7 +33,7 @@ def target_size(
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``image`` (H, W, 3) u8 resized to (height, width, 3) u8; bilinear, with antialiasing where it shrinks."""
+    """``image`` (H, W, 3) u8 resized to (height, width, 3) u8; bilinear, with antialiasing if it shrinks."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -56,10 +55,10 @@ def source_indices(start: int, count: int, scaled: int, source: int) -> np.ndarr
 
 
 def place_vertices(vertices: np.ndarray, old: Size, new: Size) -> np.ndarray:
-    """The pixels (V', 2) i32 (y, x) of an image resized from ``old`` to ``new`` (height, width) that hold vertices.
+    """The pixels (V', 2) i32 (y, x) of an image resized from ``old`` to ``new`` (height, width) that contain vertices.
 
     vertices (V, 2) f64 (y, x), in pixels of the image of size ``old``: floor(vertex * new / old). Those outside the
-    image are left out; several in one pixel stay several. Source: adaptive_superpixel.md 4, polygon click cost.
+    image are dropped; several in one pixel are kept. Source: adaptive_superpixel.md 4, polygon click cost.
     """
     placed = np.floor(vertices * new / old)
     inside = ((placed >= 0) & (placed < new)).all(1)

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def spans(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The integers first[i] .. first[i] + count[i] - 1 of all i one after the other, and the i of each: two (N,) i64.
+    """The integers first[i] .. first[i] + count[i] - 1 for all i, concatenated, and the i of each: two (N,) i64.
 
     first, count (n,) int, count >= 0.
     """
@@ -22,7 +22,7 @@ class Areas:
     """A sets of pixels, each of one image.
 
     Area a consists of the runs offsets[a] to offsets[a + 1]; run r covers the flat indices start[r] to
-    start[r] + length[r]. The runs of an area ascend and are maximal; one may go on in the next row of the image.
+    start[r] + length[r]. The runs of an area ascend and are maximal; a run may continue in the next row of the image.
     Areas may overlap, and may be empty.
 
     offsets (A+1,) i64, start (R,) i32, length (R,) i32.
@@ -52,17 +52,17 @@ class Areas:
         return Areas(np.concatenate([[0], np.cumsum(count)]).astype(np.int64), self.start[runs], self.length[runs])
 
     def sizes(self) -> np.ndarray:
-        """(A,) i64 number of pixels of every area."""
+        """(A,) i64 number of pixels of each area."""
         total = np.concatenate([[0], np.cumsum(self.length, dtype=np.int64)])
         return np.diff(total[self.offsets])
 
     def followed_by(self, other: "Areas") -> "Areas":
-        """These areas and then those of ``other``."""
+        """These areas, followed by those of ``other``."""
         return joined([self, other])
 
 
 def joined(parts: Sequence[Areas]) -> Areas:
-    """The areas of all ``parts`` (at least one), one after the other."""
+    """The areas of all ``parts`` (at least one), concatenated."""
     counts = np.concatenate([np.diff(part.offsets) for part in parts])
     return Areas(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -72,7 +72,7 @@ def joined(parts: Sequence[Areas]) -> Areas:
 
 
 def empty_areas(count: int) -> Areas:
-    """``count`` areas without pixels, for answers that are about no region."""
+    """``count`` areas without pixels, for answers that do not refer to regions."""
     return Areas(np.zeros(count + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
@@ -80,12 +80,12 @@ def areas_of(labels: np.ndarray, wanted: np.ndarray) -> Areas:
     """The pixels of the regions ``wanted``, in that order.
 
     labels (H,W) i32, negative where there is no region; wanted (A,) i32 distinct ids in any order.
-    ValueError when an id is wanted twice, is negative, or has no pixel.
+    ValueError if an id is listed twice, is negative, or has no pixel.
     """
     flat = labels.ravel()
     if len(np.unique(wanted)) != len(wanted) or wanted.min(initial=0) < 0:
         raise ValueError("a region is wanted twice, or has a negative id")
-    # The ids are distinct, so a run of one id is maximal in its area, and only run starts need looking up.
+    # The ids are distinct, so each run of one id is maximal in its area, and only run starts need a lookup.
     start = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])[: len(flat)]
     length = np.diff(start, append=len(flat))
     ids = flat[start]

@@ -1,4 +1,4 @@
-"""Whether a dataset has what the steps of a run need, before hours are spent to find out."""
+"""Checks that a dataset has what the steps of a run need, before the run starts."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from stages.recipes.recipe import Step
 from stages.settings.base import StageSettings
 
 SPLITS = ("split", "unlabelled_split", "choose_on")
-"""Settings that name a split which must be there."""
+"""Settings that name a split which must exist."""
 
 
 def dataset_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -> list[str]:
@@ -38,7 +38,7 @@ def dataset_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -
 
 
 def crop_faults(data: Dataset, crop: Sequence[int], largest: float) -> list[str]:
-    """A crop that exceeds every image at its largest scale would learn padding."""
+    """Faults of a crop larger than all images at the largest scale, which would train on padding."""
     heights, widths = zip(*data.sizes.values(), strict=True)
     size = max(heights), max(widths)
     if all(side <= int(most * largest + 1e-9) for side, most in zip(crop, size, strict=True)):
@@ -50,7 +50,7 @@ def crop_faults(data: Dataset, crop: Sequence[int], largest: float) -> list[str]
 
 
 def answer_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -> list[str]:
-    """Ground truth that simulated answers need and the pool does not have."""
+    """Faults of a pool without the ground truth that simulated answers need."""
     if not any(step.stage == "annotate-simulate" for step, _ in steps):
         return []
     pools = {settings.flat()["split"] for step, settings in steps if step.stage == "score"}

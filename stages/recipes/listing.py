@@ -1,4 +1,4 @@
-"""What is shipped, a sentence each: recipes, profiles, datasets."""
+"""Lists of the shipped recipes, profiles and datasets, with a title each."""
 
 from collections.abc import Iterable
 

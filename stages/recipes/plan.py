@@ -23,7 +23,7 @@ WIDTH = 118
 
 @dataclass(frozen=True)
 class Rule:
-    """One target: its file, what it depends on, and the command's words."""
+    """One target: its file, its prerequisites, and the words of its command."""
 
     target: str
     needs: list[str]
@@ -46,7 +46,7 @@ class Plan:
 def read_plan(
     recipe: str, profile: str | None = None, overrides: Sequence[str] = (), defaults: Mapping[str, Values] | None = None
 ) -> Plan:
-    """A recipe and a profile (names or TOML files) with ``overrides`` as typed; BadInput for any that are wrong."""
+    """A recipe and a profile (names or TOML files) with ``overrides`` as typed; BadInput if any is invalid."""
     found = load_recipe(recipe)
     return Plan(found, load_profile(profile), parse_overrides(found, overrides), defaults or {})
 
@@ -63,7 +63,7 @@ def write_plan(
 ) -> None:
     """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset.
 
-    Raises BadInput with everything that the recipe, the overrides and the dataset would stop a run with.
+    Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
     """
     found = read_plan(recipe_name, profile, overrides, dataset_defaults(dataset))
     recipe = found.recipe
@@ -81,7 +81,7 @@ def write_plan(
         count = rounds_of_budget(found, data) if given == "budget" else given
         if found.profile.dataset not in ("", data.attributes["name"]):
             say(
-                f"note: profile {profile} is for dataset {found.profile.dataset}, and this is {data.attributes['name']}"
+                f"note: profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
             )
     common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
     common += [word for plugin in plugins or [] for word in ("--plugin", str(plugin))]
@@ -95,7 +95,7 @@ def write_plan(
 
 
 def rounds_of_budget(plan: Plan, data: Dataset) -> int:
-    """The seed set's round, and those that query the rest of the budget of images."""
+    """Number of rounds: one for the seed set, and those that query the rest of the budget of images."""
     from stages.selecting.image_budget import whole_budget
 
     scoring = next(step for step in plan.recipe.steps if step.stage == "score")
@@ -104,13 +104,13 @@ def rounds_of_budget(plan: Plan, data: Dataset) -> int:
     images = settings.image  # type: ignore[attr-defined]
     if images.ratio is None or images.share.seed_share is None:
         raise BadInput(
-            f"Recipe {plan.recipe.name} has as many rounds as its budget takes; set select.ratio and select.seed_share."
+            f"Recipe {plan.recipe.name} derives its rounds from its budget; set select.ratio and select.seed_share."
         )
     return 1 + whole_budget(len(data.ids(plan.settings(scoring).split)), images).rounds  # type: ignore[attr-defined]
 
 
 def build_rules(plan: Plan, rounds: int, common: list[str]) -> list[Rule]:
-    """Every rule of the run, in an order in which each one's inputs come before it."""
+    """All rules of the run, ordered so that the inputs of a rule come before it."""
     steps = plan.recipe.steps
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
     places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
@@ -118,16 +118,16 @@ def build_rules(plan: Plan, rounds: int, common: list[str]) -> list[Rule]:
 
 
 def takes_place(step: Step, number: int) -> bool:
-    """Whether round ``number`` has the step; what is made once is made before round 0."""
+    """Whether round ``number`` has the step; steps made once are in round 0."""
     if step.rounds in ("all", "end"):
         return step.rounds == "all"
     return (step.rounds == "later") == (number > 0)
 
 
 def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Values]:
-    """``stage.name=value``, ``step.name=value`` or ``seed=value`` (every stage) -> values per stage or step.
+    """``stage.name=value``, ``step.name=value`` or ``seed=value`` (all stages) -> values per stage or step.
 
-    BadInput lists all that are wrong.
+    BadInput lists all that are invalid.
     """
     found: dict[str, Values] = {}
     faults = []
@@ -159,7 +159,7 @@ def settings_of(stage: str) -> type[StageSettings]:
 
 
 def check_settings(plan: Plan) -> None:
-    """BadInput with every setting that the steps would refuse, and every override that applies to none of them."""
+    """BadInput with all settings that a step would reject, and all overrides that apply to no step."""
     faults: list[str] = []
     applied: dict[str, set[str]] = {}
     for step in plan.recipe.steps:
@@ -218,7 +218,7 @@ def positional_words(stage: Stage, files: Mapping[str, str]) -> list[str]:
 
 
 def option_words(stage: Stage, name: str, value: object) -> list[str]:
-    """A setting as it is typed on the command line."""
+    """A setting as typed on the command line."""
     (_, field), *_ = fields_of(settings_of(stage.name))[name]
     if field.annotation is bool:
         on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
@@ -232,7 +232,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
     lines = [
         f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:",
-        "#   make -f THIS            run, or go on after a failure or a kill",
+        "#   make -f THIS            run, or continue after a failure or an interruption",
         "#   make -f THIS -n         show what is left to do",
         "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
         '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
@@ -250,12 +250,12 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     for rule in rules:
         program = "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"
         lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(["$(LAUNCH)", program, *rule.words])]
-        lines.append("\t@touch -c $@")  # an output that is up to date stays as it is, and make would run it for ever
+        lines.append("\t@touch -c $@")  # an up-to-date output is not rewritten, so make would rerun it each time
     return "\n".join(lines) + "\n"
 
 
 def wrapped(words: list[str]) -> list[str]:
-    """A recipe line, broken with backslashes where it gets too wide."""
+    """A recipe line, wrapped with backslashes if it is too long."""
     lines, line = [], "\t"
     for word in words:
         if len(line) + len(word) > WIDTH and line.strip():
@@ -268,5 +268,5 @@ def wrapped(words: list[str]) -> list[str]:
 def make_path(path: Path) -> str:
     text = os.fspath(path)
     if any(character.isspace() or character in "#$:%" for character in text):
-        raise BadInput(f"{text!r} has a character that make cannot take in a file name; use another name.")
+        raise BadInput(f"{text!r} has a character that make does not allow in a file name; use another name.")
     return text

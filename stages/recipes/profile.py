@@ -12,9 +12,9 @@ from stages.settings.base import settings_faults
 
 
 class Profile(Table):
-    """Settings per stage under a name, and the most rounds that a recipe takes under it.
+    """Named settings per stage, and the maximum number of rounds of a recipe.
 
-    ``dataset`` is the name of the dataset it is meant for, ``prepare`` how that is prepared.
+    ``dataset`` is the name of the intended dataset, ``prepare`` the way to prepare it.
     """
 
     name: str = ""
@@ -26,7 +26,7 @@ class Profile(Table):
 
 
 def load_profile(name_or_path: str | None) -> Profile:
-    """A shipped profile by name or the user's own by path, the empty one for None; BadInput lists all faults."""
+    """A shipped profile by name or any other by path, an empty one for None; BadInput lists all faults."""
     if name_or_path is None:
         return Profile(title="", rounds=None)
     path = find_toml("profiles", name_or_path)
@@ -45,7 +45,7 @@ def profile_names() -> list[str]:
 
 
 def rounds_of(recipe: Recipe, profile: Profile) -> Rounds:
-    """Rounds of a recipe under a profile: what the recipe says for it, else the smaller number of the two."""
+    """Rounds of a recipe under a profile: what the recipe sets for it, otherwise the smaller of the two."""
     own = recipe.profile(profile.name).rounds
     if own is not None:
         return own

@@ -1,4 +1,4 @@
-"""Recipes: a method as settings per stage and the chain of steps that a plan writes out."""
+"""Recipes: a method as settings per stage and the steps that a plan writes out."""
 
 import tomllib
 from pathlib import Path
@@ -14,7 +14,7 @@ from stages.runtime.resources import data_folder, find_toml
 from stages.settings.base import fields_of, settings_faults, unknown_setting
 
 Values = dict[str, Any]
-# "budget": as many as it takes to query the budget of images that the settings of select name
+# "budget": as many rounds as needed to query the budget of images in the settings of select
 Rounds = Annotated[int, Field(ge=1)] | Literal["budget"]
 Occasion = Literal["once", "all", "first", "later", "end"]
 
@@ -23,8 +23,8 @@ class Step(Table):
     """One artifact of a round.
 
     ``reads`` maps the stage's inputs to the names of steps: of this round (``scores``), of the previous round
-    (``model@before``), or of one that is made once. In round 0 inputs from the previous round are left out. Steps at
-    the end are made once, after the last round, whose steps they read. ``settings`` are for this step alone.
+    (``model@before``), or of one that is made once. In round 0, inputs from the previous round are left out. Steps at
+    the end are made once, after the last round, and read its steps. ``settings`` are for this step only.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
@@ -47,7 +47,7 @@ class WrittenStep(BaseModel, extra="allow"):
 
 
 class Written(BaseModel, extra="allow"):
-    """What a file of a recipe must look like to be merged with its base; Recipe checks the rest."""
+    """The structure that a recipe file needs to be merged with its base; `Recipe` checks the rest."""
 
     base: str | None = None
     without: list[str] = Field(default_factory=list)
@@ -68,12 +68,12 @@ class Recipe(Table):
     steps: list[Step] = Field(default_factory=list)
 
     def profile(self, name: str | None) -> OwnProfile:
-        """What the recipe itself changes under the profile ``name``."""
+        """What the recipe changes under the profile ``name``."""
         return self.profiles.get(name or "", OwnProfile())
 
 
 def recipe_faults(recipe: Recipe) -> list[str]:
-    """Everything in a recipe that names no stage, setting, step or input, one sentence each."""
+    """One sentence for each unknown stage, setting, step or input in a recipe."""
     faults = section_faults(recipe.settings, "settings")
     stages = {step.name: step.stage for step in recipe.steps if step.stage in STAGES}
     for profile, own in recipe.profiles.items():
@@ -127,9 +127,9 @@ def overlap(one: Occasion, other: Occasion) -> bool:
 
 
 def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
-    """A shipped recipe by name or the user's own by path; loads its plug-ins; BadInput lists all faults.
+    """A shipped recipe by name or any other by path; loads its plug-ins; BadInput lists all faults.
 
-    ``above`` are the recipes that it is the base of.
+    ``above`` are the recipes that it is a base of.
     """
     path = find_toml("recipes", name_or_path)
     if path in above:
@@ -158,7 +158,7 @@ def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
 
 
 def read_toml(path: Path) -> Values:
-    """The content of a TOML file; BadInput when it is not one."""
+    """The content of a TOML file; BadInput if it is not valid TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -166,7 +166,7 @@ def read_toml(path: Path) -> Values:
 
 
 def inherit(base: Recipe, values: Values, without: list[str], path: Path) -> Values:
-    """``values`` on top of ``base``: tables are merged, steps by name and rounds, everything else replaces."""
+    """``values`` on top of ``base``: tables are merged, steps by name and rounds; other values are replaced."""
     below = base.model_dump(mode="json", exclude={"name"}, exclude_unset=True)
     steps = below.pop("steps", [])
     missing = [name for name in without if name not in [step["name"] for step in steps]]
@@ -189,8 +189,8 @@ def merged_tables(below: Any, above: Any) -> Any:
 def merged_steps(below: list[Values], above: list[Values]) -> list[Values]:
     """The steps ``below`` with those ``above``.
 
-    A step of the same name and rounds is merged; one of the same name in overlapping rounds replaces; a new one comes
-    after all that it reads.
+    A step with the same name and rounds is merged; one with the same name in overlapping rounds replaces the old
+    step; a new one is inserted after all steps that it reads.
     """
     steps = [dict(step) for step in below]
     for step in above:

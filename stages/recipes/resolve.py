@@ -13,7 +13,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
 
 Layer = tuple[str, Mapping[str, Any]]
-"""Who says it, and flat settings; later layers win."""
+"""Source, and flat settings; later layers take precedence."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ def resolve(
     dataset: Path | None = None,
     source: str = "option",
 ) -> Resolved:
-    """The settings of ``stage``: defaults, the dataset's, the recipe's, the profile's, and ``given`` above all.
+    """The settings of ``stage``: defaults, then the dataset's, the recipe's, the profile's, and finally ``given``.
 
-    What the dataset, the recipe and the profile say is for all steps of the stage, so that it need not apply; what is
-    ``given`` must. Raises BadInput with every fault.
+    Settings of the dataset, the recipe and the profile are for all steps of the stage, so they need not apply; those
+    ``given`` must. Raises BadInput with all faults.
     """
     layers: list[Layer] = [] if dataset is None else [("dataset", dataset_defaults(dataset).get(stage, {}))]
     if recipe is None and profile is not None:
@@ -64,7 +64,7 @@ def combined(stage: str, offered: Iterable[Layer], explicit: Iterable[Layer]) ->
 
 
 def stage_layers(recipe: Recipe, profile: Profile, stage: str) -> list[Layer]:
-    """What a recipe and a profile say for all steps of ``stage``."""
+    """The settings of a recipe and a profile for all steps of ``stage``."""
     return [
         (f"recipe {recipe.name}", recipe.settings.get(stage, {})),
         (f"profile {profile.name}", profile.settings.get(stage, {})),
@@ -73,7 +73,7 @@ def stage_layers(recipe: Recipe, profile: Profile, stage: str) -> list[Layer]:
 
 
 def step_values(recipe: Recipe, profile: Profile, step: Step, overrides: Mapping[str, Values]) -> Values:
-    """What is said for ``step`` alone: by the recipe, by its profile, by ``overrides`` under the step's name."""
+    """The settings of ``step`` only: from the recipe, from its profile, from ``overrides`` under the step's name."""
     return step.settings | recipe.profile(profile.name).steps.get(step.name, {}) | overrides.get(step.name, {})
 
 
@@ -95,9 +95,9 @@ def step_settings(
 
 
 def dataset_defaults(dataset: Path) -> dict[str, Values]:
-    """What a prepared dataset says for stages, such as the split to evaluate on; nothing where it cannot be read.
+    """Defaults by stage in a prepared dataset, such as the split to evaluate on; empty if it cannot be read.
 
-    The stage that opens the dataset says what is wrong with the file.
+    The stage that opens the dataset reports what is wrong with the file.
     """
     from stages.artifacts.dataset import Dataset
 

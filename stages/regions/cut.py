@@ -1,4 +1,4 @@
-"""One image cut into regions, with all that the artifact records of them; this runs in worker processes."""
+"""Cuts one image into regions and computes what the artifact records of them; runs in worker processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
     """(H,W) i32 region ids of an image, 0..K-1 without gaps, -1 = no region.
 
     pixels: the image (H,W,3) u8 RGB, or the mask (H,W) u8 if the cutter ``method`` reads masks. ``own`` are the
-    cutter's settings. ``split_parts`` makes each 4-connected part of a region a region. BadInput for unknown names,
-    for images that the cutter cannot cut, and for a cutter that returns something else than labels.
+    cutter's settings. ``split_parts`` makes each 4-connected part its own region. BadInput for unknown names,
+    for images that the cutter cannot cut, and for a cutter that does not return labels.
     """
     part = CUTTERS[method]
     settings = (part.settings or PartSettings).load(own, f"method {method}")
@@ -51,7 +51,7 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
 
 @dataclass(frozen=True)
 class CutTask:
-    """What `cut` takes, of one image, and the files of plug-ins to load first."""
+    """The arguments of `cut` for one image, and the plug-in files to load first."""
 
     pixels: np.ndarray
     method: str
@@ -71,7 +71,7 @@ def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
 
 @dataclass(frozen=True)
 class MergeTask:
-    """What merging the base regions of one image takes: mean class probabilities (K,C), mean uncertainty (K,)."""
+    """Input for merging the base regions of one image: mean class probabilities (K,C), mean uncertainty (K,)."""
 
     image: str
     probabilities: np.ndarray

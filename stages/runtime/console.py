@@ -1,4 +1,4 @@
-"""What a stage tells while it works: lines on standard output, progress on standard error."""
+"""Output of a running stage: messages on standard output, progress on standard error."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ def is_main_process() -> bool:
 
 
 def say(text: str) -> None:
-    """One plain line on standard output (it lands in logs and Makefiles, so no markup and no wrapping)."""
+    """Prints one line to standard output, without markup or wrapping, because it often ends up in logs."""
     if is_main_process():
         print(text, flush=True)
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere (logs, CI) a line at most every ten seconds."""
+    """A progress bar on a terminal; otherwise (logs, CI) a line at most every ten seconds."""
 
     def __init__(self, title: str, total: int):
         self.title, self.total, self.done = title, total, 0
@@ -45,7 +45,7 @@ class Progress:
             self.task: Any = self.bar.add_task(title, total=total, note="")
 
     def shows(self) -> bool:
-        """Whether a note given now would be seen soon; working one out may cost time on the device."""
+        """Whether a note passed now would be shown soon; computing one may cost time on the device."""
         now = time.monotonic()
         if now < self.next_note:
             return False
@@ -53,7 +53,7 @@ class Progress:
         return is_main_process()
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
-        """Counts ``steps`` more of the total; ``note`` replaces the text behind the bar."""
+        """Adds ``steps`` to the completed count; ``note`` replaces the text after the bar."""
         self.done += steps
         self.note = self.note if note is None else note
         if self.bar is not None:

@@ -8,7 +8,7 @@ from stages.runtime.errors import BadInput
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name`` (auto, cpu, cuda); BadInput when CUDA is asked for and absent."""
+    """The device called ``name`` (auto, cpu, cuda); BadInput if CUDA is requested but not available."""
     if name == "cuda" and not torch.cuda.is_available():
         raise BadInput("No CUDA device is available. Use --device auto or --device cpu.")
     if name == "cpu" or not torch.cuda.is_available():

@@ -1,10 +1,10 @@
-"""What a stage raises on purpose. The command line turns each into one sentence and an exit code."""
+"""Exceptions that stages raise on purpose. The command line turns each into a message and an exit code."""
 
 from collections.abc import Sequence
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used: exit code 2.
+    """An input or setting cannot be used: exit code 2.
 
     ``faults`` holds one sentence per fault, each with its remedy, so that all of them can be corrected at once.
     """
@@ -19,4 +19,4 @@ class StageFailed(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked the stage to stop; its state is saved and run the same command to continue: exit code 75."""
+    """A signal stopped the stage after it saved its state; the same command continues: exit code 75."""

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def mean_defined(values: list[float]) -> float | None:
-    """Mean of the values that are defined; None when none is."""
+    """Mean of the values that are defined; None if there are none."""
     array = np.array(values, dtype=np.float64)
     defined = array[~np.isnan(array)]
     return float(defined.mean()) if len(defined) else None

@@ -1,7 +1,7 @@
-"""Parts that plug in: functions registered under a name by a decorator, shipped with alseg or brought by a plug-in.
+"""Parts: functions registered under a name by a decorator, shipped with alseg or provided by a plug-in.
 
 Each kind of part has one registry here. Its shipped parts are the modules of one package, a file each, imported when
-the registry is first asked; they import torch and cv2 inside their functions, so that asking stays cheap. A plug-in is
+the registry is first used; they import torch and cv2 inside their functions, so listing parts is fast. A plug-in is
 an installed package with an entry point in the registry's group, or a Python file loaded by `load_plugin`.
 """
 
@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Origin:
-    """The plug-in a part comes from: its name, version ("" for a file), source file and the SHA-256 of that file."""
+    """The plug-in that provides a part: name, version ("" for a file), source file and the SHA-256 of that file."""
 
     name: str
     version: str
@@ -35,7 +35,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Part:
-    """A registered function, the settings model of its own (None: it has no settings), and what its decorator says."""
+    """A registered function, its settings model (None: no settings), and the facts that its decorator declares."""
 
     kind: str
     name: str
@@ -57,8 +57,8 @@ class Part:
 class Registry:
     """The parts of one kind by name.
 
-    ``package`` holds the shipped ones, ``facts`` are the keywords that the decorator must or may give: name -> default
-    (`REQUIRED`: there is none).
+    ``package`` holds the shipped ones, ``facts`` are the keywords that the decorator takes: name -> default
+    (`REQUIRED`: no default).
     """
 
     def __init__(self, kind: str, package: str, facts: Mapping[str, Any] | None = None):
@@ -99,7 +99,7 @@ class Registry:
         try:
             self.import_parts()
         except BaseException:
-            self.loaded = False  # so that the next to ask meets the same error, and not half of the parts
+            self.loaded = False  # the next use then raises the same error instead of seeing half of the parts
             raise
 
     def import_parts(self) -> None:
@@ -134,7 +134,7 @@ class Registry:
         return self.found[name]
 
     def unknown(self, name: str, choices: Sequence[str] | None = None) -> str:
-        """The sentence for a ``name`` that is not registered; ``choices`` are the names where there are others too."""
+        """The sentence for a ``name`` that is not registered; ``choices`` are the names if there are others too."""
         known = self.names() if choices is None else list(choices)
         close = get_close_matches(name, known, n=3)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
@@ -142,7 +142,7 @@ class Registry:
 
 
 REQUIRED = object()
-"""Default of a fact that every decorator must give."""
+"""Default of a fact that each decorator must declare."""
 
 PLUGINS: dict[Path, str] = {}
 """Files loaded by `load_plugin`, and the names of their modules."""
@@ -151,7 +151,7 @@ PLUGINS: dict[Path, str] = {}
 def load_plugin(path: Path | str) -> None:
     """Runs a Python file that registers parts; a file is run once.
 
-    BadInput when it does not exist, is not Python, or raises.
+    BadInput if the file does not exist, is not Python, or raises.
     """
     file = Path(path).resolve()
     if file in PLUGINS:
@@ -181,7 +181,7 @@ def origin_of(function: Callable[..., Any]) -> Origin | None:
     if module.partition(".")[0] == "stages":
         return None
     file = Path(inspect.getsourcefile(function) or module)
-    if not file.is_file():  # a cell of a notebook: its file has another name in each session
+    if not file.is_file():  # a notebook cell, whose file name differs in each session
         return Origin(function.__name__, "", Path(module), hashlib.sha256(source_of(function).encode()).hexdigest())
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     package = module.partition(".")[0]
@@ -192,7 +192,7 @@ def origin_of(function: Callable[..., Any]) -> Origin | None:
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """The text of a function; "" if it was kept nowhere."""
+    """Source text of a function; "" if it is not available."""
     try:
         return inspect.getsource(function)
     except OSError:
@@ -207,19 +207,19 @@ RULES = Registry(
     "stages.selecting.rules",
     {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None},
 )
-"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it keeps to one;
-orders: whether its order is the rank order; describe: what the header tells of its choice."""
+"""From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it takes one;
+orders: whether its order is the rank order; describe: what the header records about its choice."""
 
 OBJECTIVES = Registry(
     "objective",
     "stages.training.objectives",
     {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False},
 )
-"""What a training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
+"""What training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
 images; start: needs a model to start from; support: trains support heads beside the network of that model."""
 
 LOSSES = Registry("loss", "stages.training.losses", {})
-"""What one class per pixel costs."""
+"""Losses for labels with one class per pixel."""
 
 CUTTERS = Registry("cutter", "stages.regions.cutters", {"reads": "image"})
 """Ways to cut an image into regions. reads: image or mask (simulation only)."""

@@ -24,22 +24,22 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 
 def core_count() -> int:
-    """The cores that this process may run on (not those of the machine)."""
+    """Number of cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """``function`` of every item, in the order of the items; with one worker in this very process.
+    """``function`` of every item, in the order of the items; with one worker, in this process.
 
     ``function``, items and results must be picklable. ``items`` is read as results are taken, at most
-    ``ITEMS_PER_WORKER`` per worker ahead, so it may be endless. What ``function`` raises reaches the caller in the
-    item's turn; a worker that dies or runs out of memory is StageFailed. Closing the iterator early ends the workers at
-    once, whatever they are doing, and when this process dies, however, they end too.
+    ``ITEMS_PER_WORKER`` per worker ahead, so it may be endless. An exception in ``function`` reaches the caller at
+    the item's turn; a worker that dies or runs out of memory raises StageFailed. Closing the iterator early ends the
+    workers at once, even in the middle of an item; they also end when this process dies, even if it is killed.
 
     Processes are spawned, not forked: the parent holds torch's and HDF5's threads and locks, which do not survive a
-    fork, and a fork server would be one more process to look after, for a few tenths of a second per worker.
+    fork, and a fork server would add a process to manage while saving only a few tenths of a second per worker.
     """
     if workers <= 1:
         yield from map_here(function, items)
@@ -63,8 +63,8 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
     except MemoryError as error:
         raise StageFailed(f"Not enough memory for {workers} processes ({error}). Lower --workers.") from error
     finally:
-        # First the leash: without it the executor would wait for what the workers are doing, and after the death of
-        # one for the others, whom it sends a SIGTERM that they do not hear.
+        # Close the leash first. Otherwise the executor would wait for running items, and after the death of a worker
+        # for the other workers, which ignore the SIGTERM that it sends them.
         ours.close()
         theirs.close()
         executor.shutdown(wait=True, cancel_futures=True)
@@ -81,9 +81,9 @@ def map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Within it this thread, and for good every process that it starts, gets neither SIGINT nor SIGTERM.
+    """Blocks SIGINT and SIGTERM in this thread inside the context, and permanently in processes started there.
 
-    A terminal sends Ctrl-C to the workers too, even while they still start; the parent alone decides what it means.
+    A terminal sends Ctrl-C to the workers too, even while they start, but only the parent should react to it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
@@ -93,10 +93,10 @@ def deaf() -> Iterator[None]:
 
 
 def start_worker(leash: Connection) -> None:
-    """Runs first in every worker: one thread for every library, deaf to signals, gone when ``leash`` is let go."""
+    """Initialises a worker: one thread per library, stop signals ignored, exit when the parent closes ``leash``."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
-    for name in THREAD_LIMITS:  # libraries read them when they are loaded, which is later
+    for name in THREAD_LIMITS:  # libraries read them when they are loaded later
         os.environ[name] = "1"
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
@@ -104,6 +104,6 @@ def start_worker(leash: Connection) -> None:
 
 
 def end_with_parent(leash: Connection) -> None:
-    """Ends this process when the parent closes its end of ``leash``; the kernel does that for one that was killed."""
-    leash.poll(None)  # nothing is ever sent, so this returns at the end of the pipe alone
+    """Ends this process when the parent closes its end of ``leash``; the kernel closes it if the parent is killed."""
+    leash.poll(None)  # nothing is ever sent, so this returns only when the pipe is closed
     os._exit(1)

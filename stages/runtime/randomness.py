@@ -1,4 +1,4 @@
-"""Named random streams: every draw depends on the seed and on what is drawn, never on the order of the work."""
+"""Named random streams: a draw depends only on the seed and on what is drawn, never on the order of the work."""
 
 import hashlib
 
@@ -17,5 +17,5 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, *names: str | int) -> int:
-    """A seed for ``torch.manual_seed`` and ``torch.Generator`` (63 bits, as torch wants it)."""
+    """A seed for ``torch.manual_seed`` and ``torch.Generator`` (63 bits, as torch requires)."""
     return stream_key(seed, *names) & (2**63 - 1)

@@ -1,4 +1,4 @@
-"""The processes of a torchrun launch; a plain launch is one process and never touches torch.distributed."""
+"""The processes of a torchrun launch; a plain launch is one process and does not use torch.distributed."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number and how many there are."""
+    """Rank of this process and number of processes."""
 
     rank: int = 0
     size: int = 1
@@ -47,7 +47,7 @@ class Ranks:
 
 
 def launched_processes() -> int:
-    """How many processes torchrun started; 1 without it."""
+    """Number of processes that torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

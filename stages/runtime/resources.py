@@ -1,4 +1,4 @@
-"""Where the shipped descriptions and recipes lie: inside the package once installed, beside it in a checkout."""
+"""Location of the shipped descriptions and recipes: inside the installed package, beside it in a checkout."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,9 +14,9 @@ def data_folder(name: str) -> Path:
 
 
 def find_toml(kind: str, name_or_path: str) -> Path:
-    """The TOML file called ``name_or_path``: a shipped one by bare name (``camvid``), the user's own by path.
+    """The TOML file called ``name_or_path``: a shipped one by name (``camvid``), any other by path.
 
-    Raises BadInput naming the shipped ones when there is no such file.
+    Raises BadInput, listing the shipped ones, if there is no such file.
     """
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Becomes true once a signal came."""
+    """True once a signal has arrived."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -19,7 +19,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Within it SIGTERM and SIGINT set the request instead of ending the process; a second SIGINT interrupts."""
+    """Sets the request on SIGTERM and SIGINT instead of ending the process; a second SIGINT interrupts."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield request

@@ -1,6 +1,6 @@
-"""The settings of `annotate`: none decides what people answer, so none makes a ledger stale.
+"""The settings of `annotate`. None of them changes what people answer, so none makes a ledger stale.
 
-What applies depends on the answer that is queried, which only the file of queries tells: see `Settings.settled`.
+Which settings apply depends on the kind of answer queried, which only the queries file records: see `Settings.settled`.
 """
 
 from typing import Self
@@ -30,7 +30,7 @@ class KeySettings(Settings):
 
 
 class PaintedCost(Settings):
-    """What a mask costs that was painted in another tool, where nobody measured it."""
+    """Cost of a mask painted in another tool, where it is not measured."""
 
     clicks_per_mask: float = Field(
         MaskCost.model_fields["clicks_per_mask"].default,
@@ -100,7 +100,7 @@ class PeopleSettings(StageSettings):
         return self
 
     def commands(self) -> dict[str, str]:
-        """The key of each command, apart from those that the page fixes."""
+        """The key of each configurable command."""
         commands = {"later": self.later_key, "undo": self.undo_key}
         if self.naming is not None:
             commands = {"void": self.naming.void_key, "skip": self.naming.skip_key} | commands

@@ -13,7 +13,7 @@ MOST_SECONDS = 1e9
 
 
 class ClickCost(Settings):
-    """What a click costs where nobody measured it."""
+    """Assumed cost of a click."""
 
     seconds_per_click: float = Field(
         1.0,
@@ -24,7 +24,7 @@ class ClickCost(Settings):
 
 
 class MaskCost(Settings):
-    """What a full mask costs where nobody measured it."""
+    """Assumed cost of a full mask."""
 
     clicks_per_mask: float = Field(
         1713.0,
@@ -41,16 +41,16 @@ class MaskCost(Settings):
 
 
 class ErrorSettings(Settings):
-    """How an annotator who names one class errs."""
+    """Errors of an annotator who names one class."""
 
     error_rate: float = Field(
-        0.0, ge=0, le=1, description="Share of the classes named per image and round that are wrong."
+        0.0, ge=0, le=1, description="Share of wrong classes among those named per image and round."
     )
-    error_from_round: int = Field(1, ge=0, description="First round in which the annotator errs.")
+    error_from_round: int = Field(1, ge=0, description="First round with annotator errors.")
 
 
 class StopSettings(Settings):
-    """Where answers that cost several clicks stop."""
+    """When to stop if an answer costs several clicks."""
 
     click_stop: Literal["reached", "exceeded"] = Field(
         "reached", description="Stop once the click budget is reached, or exceeded (as published for class sets)."
@@ -58,11 +58,11 @@ class StopSettings(Settings):
 
 
 class VoidSettings(Settings):
-    """What becomes of void in regions."""
+    """How void in regions is answered."""
 
     void_policy: Literal["count", "exclude"] = Field(
         "count",
-        description="Dominant class: void votes like a class, or only where a region holds nothing else. Class sets: "
+        description="Dominant class: void votes like a class, or only in regions with nothing else. Class sets: "
         "void is named like a class, or never.",
     )
 
@@ -80,7 +80,7 @@ class TrimSettings(Settings):
 
 
 class PresenceSettings(Settings):
-    """Which classes an image holds."""
+    """Which classes count as present in an image."""
 
     presence_share: float = Field(
         0.05, ge=0, le=1, description="Smallest share of an image's pixels with which a class counts as present."

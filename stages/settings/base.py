@@ -1,7 +1,7 @@
-"""What all settings models share: frozen, nested, flat names outside, every fault reported at once.
+"""Base of all settings models: frozen, nested, with flat names outside and all faults reported at once.
 
-One model per stage is at once the defaults, the TOML schema, the command-line options and the help text. A setting that
-only one unit, rule or objective reads lives in a nested model, a group, that exists only where it applies. Outside, in
+One model per stage defines the defaults, the TOML schema, the command-line options and the help text. A setting that
+only one unit, rule or objective reads is in a nested model, a group, which exists only if it applies. Outside, in
 recipes, options, headers and keyword arguments, all names are flat.
 """
 
@@ -16,14 +16,14 @@ from pydantic.fields import FieldInfo
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import Part, Registry
 
-# Marks fields that decide where and how fast a stage runs but not what it computes: they are left out of the
-# comparison that decides whether an output is up to date.
+# Marks fields that decide where and how fast a stage runs but not what it computes. They are ignored when deciding
+# whether an output is up to date.
 EXECUTION: dict[str, Any] = {"execution": True}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A group exists where the setting ``chooser`` has one of ``values``, or with ``negated`` none of them."""
+    """A group exists if the setting ``chooser`` has one of ``values``, or, if ``negated``, none of them."""
 
     chooser: str
     values: tuple[str, ...]
@@ -34,18 +34,18 @@ class Condition:
 
     def __str__(self) -> str:
         name, values = self.chooser.replace("_", "-"), ", ".join(map(typed, self.values))
-        return f"every {name} but {values}" if self.negated else f"{name} {values}"
+        return f"any {name} except {values}" if self.negated else f"{name} {values}"
 
 
 class Not(tuple[str, ...]):
-    """In `group`: every value but these."""
+    """In `group`: all values except these."""
 
     def __new__(cls, *values: str) -> "Not":
         return super().__new__(cls, values)
 
 
 def comparable(value: Any) -> str:
-    """A chooser's value as conditions name it: 0, 0.0 and "0" are one."""
+    """A chooser's value in comparable form: 0, 0.0 and "0" are equal."""
     text = str(value)
     try:
         return str(float(text))
@@ -54,13 +54,13 @@ def comparable(value: Any) -> str:
 
 
 def typed(value: Any) -> str:
-    """A chooser's value as it is typed."""
+    """A chooser's value as typed on the command line."""
     return "none" if value in (None, "None") else str(value)
 
 
 @dataclass(frozen=True)
 class Group:
-    """How a nested model hangs on its parent: a fixed ``model``, or that of the part which ``chooser`` names."""
+    """A nested model: a fixed ``model``, or that of the part which the setting ``chooser`` names."""
 
     conditions: tuple[Condition, ...] = ()
     model: "type[Settings] | None" = None
@@ -68,7 +68,7 @@ class Group:
     registry: Registry | None = None
 
     def alternatives(self) -> "list[tuple[tuple[Condition, ...], type[Settings]]]":
-        """Every model that the group can be, with the conditions under which it is that one."""
+        """Each model that the group can have, with the conditions for it."""
         if self.registry is None:
             assert self.model is not None
             return [(self.conditions, self.model)]
@@ -80,7 +80,7 @@ class Group:
 
 
 def group(**conditions: str | tuple[str, ...]) -> Any:
-    """A nested model that exists where all ``conditions`` (chooser -> value, values or `Not` of values) hold."""
+    """A nested model that exists if all ``conditions`` (chooser -> value, values or `Not` of values) hold."""
     listed = tuple(
         Condition(chooser, (values,) if isinstance(values, str) else tuple(values), isinstance(values, Not))
         for chooser, values in conditions.items()
@@ -99,7 +99,7 @@ def chosen(registry: Registry, default: str, description: str, also: tuple[str, 
 
 
 class Settings(BaseModel):
-    """Base of all settings models. Values may be given flat, whatever group they belong to."""
+    """Base of all settings models. Values are accepted under flat names, whatever group they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -130,17 +130,17 @@ class Settings(BaseModel):
 
     @classmethod
     def own_fields(cls) -> dict[str, FieldInfo]:
-        """The fields that are settings and not groups."""
+        """The fields that are settings, without groups."""
         return {name: field for name, field in cls.model_fields.items() if as_group(cls, field) is None}
 
     @classmethod
     def load(
         cls, values: Mapping[str, Any], source: str = "", offered: Mapping[str, Any] | None = None, **known: str
     ) -> Self:
-        """Validated settings of flat ``values``; BadInput lists every fault with its remedy.
+        """Validated settings from flat ``values``; BadInput lists all faults with their remedies.
 
-        ``offered`` are values below them that need not apply, such as those of a recipe for all steps of a stage.
-        ``known`` are the values of choosers that are no settings of this model, such as the unit of scores.
+        ``offered`` are values of lower priority that need not apply, such as those of a recipe for all steps of a
+        stage. ``known`` are the values of choosers that are not settings of this model, such as the unit of scores.
         """
         merged, explicit = {**(offered or {}), **values}, frozenset(values)
         prefix = f"{source}: " if source else ""
@@ -156,16 +156,16 @@ class Settings(BaseModel):
         return made
 
     def settled(self, source: str = "", **known: str) -> Self:
-        """The same settings once the choosers ``known`` are; BadInput for explicit settings that do not apply.
+        """The same settings once the choosers ``known`` have values; BadInput for explicit settings that do not apply.
 
-        ``source`` says who decides, such as the file of scores whose unit it is.
+        ``source`` names where those values come from, such as the file of scores for their unit.
         """
         explicit = {name: value for name, value in self._given.items() if name in self._explicit}
         offered = {name: value for name, value in self._given.items() if name not in self._explicit}
         return type(self).load(explicit, source, offered, **known)
 
     def leaves(self) -> Iterator[tuple[str, FieldInfo, Any]]:
-        """Flat name, field and value of every setting that applies."""
+        """Flat name, field and value of each setting that applies."""
         groups = type(self).groups()
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -179,11 +179,11 @@ class Settings(BaseModel):
         return {name: plain(value) for name, _, value in self.leaves()}
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that decide the result, by flat name, as plain JSON values."""
+        """The settings that affect the result, by flat name, as plain JSON values."""
         return {name: plain(value) for name, field, value in self.leaves() if field.json_schema_extra != EXECUTION}
 
     def defaults(self) -> dict[str, Any]:
-        """The default of every setting that applies, by flat name, as plain JSON values."""
+        """The default of each setting that applies, by flat name, as plain JSON values."""
         return {name: plain(field.default) for name, field, _ in self.leaves()}
 
     def parts(self) -> list[Part]:
@@ -203,7 +203,7 @@ Existing = TypeVar("Existing", bound=Settings)
 
 
 def existing(group: Existing | None) -> Existing:
-    """A group that is known to exist, because the choosers it depends on were looked at."""
+    """Returns ``group``, which must exist because the caller has checked its choosers."""
     assert group is not None
     return group
 
@@ -215,11 +215,11 @@ class StageSettings(Settings):
 
 
 Uses = list[tuple[tuple[Condition, ...], FieldInfo]]
-"""Where a flat name applies: conditions and the field, one per group that has it."""
+"""The uses of a flat name: conditions and field, one pair per group that has it."""
 
 
 def fields_of(model: type[Settings]) -> dict[str, Uses]:
-    """Every flat name that ``model`` and its groups know, with the conditions under which it applies."""
+    """Each flat name of ``model`` and its groups, with the conditions under which it applies."""
     found: dict[str, Uses] = {}
 
     def walk(current: type[Settings], conditions: tuple[Condition, ...]) -> None:
@@ -256,7 +256,7 @@ def registry_of(field: FieldInfo) -> Registry | None:
 
 
 def choices(field: FieldInfo) -> list[str] | None:
-    """What a setting may be, where there is a list of it."""
+    """The allowed values of a setting; None if they are not a list."""
     registry = registry_of(field)
     if registry is not None:
         assert isinstance(field.json_schema_extra, dict)
@@ -267,16 +267,17 @@ def choices(field: FieldInfo) -> list[str] | None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value as JSON stores it, with tuples as lists."""
     return [plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def arrange(
     model: type[Settings], values: Mapping[str, Any], explicit: frozenset[str], context: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Flat ``values`` sorted into own fields and groups of ``model``, and what is wrong with them.
+    """Flat ``values`` sorted into the fields and groups of ``model``, and their faults.
 
-    ``context`` are the values of choosers further up. A group whose chooser is not known yet exists until `settled`.
+    ``context`` are the values of choosers in outer models. A group whose chooser is not known yet exists until
+    `settled`.
     """
     own, groups = model.own_fields(), model.groups()
     arranged = {name: read_text(own[name], value) for name, value in values.items() if name in own}
@@ -295,9 +296,9 @@ def arrange(
             undecided = True
     rest = {name: value for name, value in values.items() if name not in own and name not in groups}
     inside: dict[str, dict[str, Any]] = {}
-    inner: dict[str, Any] = {}  # choosers further down
+    inner: dict[str, Any] = {}  # choosers in nested models
     for field_name, each in groups.items():
-        if field_name in values:  # arranged before
+        if field_name in values:  # already arranged
             arranged[field_name] = values[field_name]
             continue
         nested = active_model(each, known)
@@ -323,7 +324,7 @@ def arrange(
 
 
 def active_model(each: Group, known: Mapping[str, Any]) -> type[Settings] | None:
-    """The nested model that exists given the choosers ``known``; one that is not known rules nothing out."""
+    """The nested model that exists given the choosers ``known``; unknown choosers exclude nothing."""
     if any(c.chooser in known and not c.holds(known[c.chooser]) for c in each.conditions):
         return None
     if each.registry is None:
@@ -333,7 +334,7 @@ def active_model(each: Group, known: Mapping[str, Any]) -> type[Settings] | None
 
 
 def applicable(model: type[Settings], values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """Those of the flat names that ``model`` takes: its own, and those of the groups that exist."""
+    """The flat names in ``values`` that ``model`` takes: its own, and those of the groups that exist."""
     own = model.own_fields()
     inner = dict(known)
     for name, field in own.items():
@@ -357,7 +358,7 @@ def build_group(
 
 
 def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
-    """Why a setting does not apply, and what it is for."""
+    """The message for a setting that does not apply: why, and when it does."""
     broken = [
         [
             f"{condition.chooser.replace('_', '-')} {typed(known[condition.chooser])}"
@@ -375,7 +376,7 @@ def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
 def belongs(uses: Uses) -> str:
     """The conditions under which a setting applies, in words: ``rule pool, top``."""
     found = list(dict.fromkeys(conditions for conditions, _ in uses))
-    for place in range(max(map(len, found))):  # join what differs in the values of one condition alone
+    for place in range(max(map(len, found))):  # join entries that differ only in the values of one condition
         joined: dict[tuple[Any, ...], tuple[Condition, ...]] = {}
         for conditions in found:
             if place >= len(conditions):
@@ -391,7 +392,7 @@ def belongs(uses: Uses) -> str:
 
 
 def read_text(field: FieldInfo, value: Any) -> Any:
-    """Command-line text as what pydantic cannot read from text: ``1,2,3``, ``none``, and choices among numbers."""
+    """Converts command-line text that pydantic cannot read: ``1,2,3``, ``none``, and choices among numbers."""
     if not isinstance(value, str):
         return value
     kinds = get_args(field.annotation) if get_origin(field.annotation) is not tuple else ()
@@ -405,7 +406,7 @@ def read_text(field: FieldInfo, value: Any) -> Any:
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is no setting."""
+    """The message for a name that is not a setting."""
     close = get_close_matches(name, list(known), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "no setting has a similar name (see --help-all)."
     return f"unknown setting {name!r}; {hint}"
@@ -416,7 +417,7 @@ def settings_faults(model: type[BaseModel], error: ValidationError, source: str 
     prefix = f"{source}: " if source else ""
     faults = []
     for entry in error.errors():
-        if not entry["loc"]:  # of values that do not go together: the sentence names them
+        if not entry["loc"]:  # from a validator of several values, whose message names them
             faults.append(f"{prefix}{entry['msg'].removeprefix('Value error, ')}")
             continue
         name = ".".join(str(part) for part in entry["loc"])

@@ -30,7 +30,7 @@ class KMeansSettings(Settings):
         description="Order of the regions: shuffled in each pass, or two images at a time from the last to the second, "
         "as in the public code.",
     )
-    keep_features: bool = Field(True, description="Store the features for other clusters of the same regions.")
+    keep_features: bool = Field(True, description="Store the features for reuse in other clusters of the same regions.")
     device: Device = Field("auto", description="Device to run the encoder on.", json_schema_extra=EXECUTION)
     precision: Precision = Field("auto", description=PRECISION)
     workers: int = Field(

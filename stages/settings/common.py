@@ -13,7 +13,7 @@ PRECISION = "Precision of the forward pass; auto: bfloat16 on CUDA, float32 else
 
 
 class NetworkUse(Settings):
-    """What each stage needs that runs a trained network over images."""
+    """Settings of stages that run a trained network over images."""
 
     batch: int = Field(4, ge=1, description="Images per forward pass.", json_schema_extra=EXECUTION)
     device: Device = Field("auto", description="Device to run the network on.", json_schema_extra=EXECUTION)

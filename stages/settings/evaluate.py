@@ -25,5 +25,5 @@ class EvaluateSettings(StageSettings):
         if any(not 0.1 <= scale <= 8 for scale in self.scales):
             raise ValueError("scales must lie between 0.1 and 8")
         if self.choose_on == self.split:
-            raise ValueError("choose_on must be another split than the one that is reported")
+            raise ValueError("choose_on must differ from split, which is the split to report")
         return self

@@ -1,4 +1,4 @@
-"""The settings of `extract-superpixels`; those of one way to cut stand in its file in stages/regions/cutters."""
+"""The settings of `extract-superpixels`; those of one cutter are in its file in stages/regions/cutters."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from stages.settings.common import Checkpoint, NetworkUse
 
 
 class CutSettings(Settings):
-    """What applies to all ways to cut images."""
+    """Settings of all cutters."""
 
     grid_scale: float = Field(
         1.0, gt=0, le=1, description="Cut the images resized by this factor; queries then live on that coarser grid."
@@ -28,7 +28,7 @@ class MergeSettings(Settings):
     order: Literal["uncertainty", "reverse", "random"] = Field(
         "uncertainty", description="Visit the most uncertain roots first, last, or in random order."
     )
-    max_region_pixels: int | None = Field(None, ge=1, description="Largest region that merging may make, in pixels.")
+    max_region_pixels: int | None = Field(None, ge=1, description="Largest region that merging may create, in pixels.")
     max_fraction: float | None = Field(
         None, gt=0, le=1, description="Start no new root once this share of the base regions is settled."
     )
@@ -44,7 +44,7 @@ class ExtractSettings(StageSettings):
         CUTTERS,
         "seeds",
         "How to cut: seeds, slic or lsc superpixels of the colours, grid squares, oracle parts of the ground truth "
-        "(simulation only), or adaptive: base regions merged where a model predicts alike.",
+        "(simulation only), or adaptive: base regions merged by the predictions of a model.",
         also=("adaptive",),
     )
     split: str = Field("train", description="Split whose images are cut.")

@@ -1,4 +1,4 @@
-"""The keys of the page: of the classes by position and of the commands, each for one thing."""
+"""The keys of the page, for classes by position and for commands; each key has one meaning."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from stages.runtime.errors import BadInput
 
 IN_ORDER = (*"1234567890", *"qwertyuiopasdfghjklzxcvbnm", *"QWERTYUIOPASDFGHJKLZXCVBNM")
-# Keys that the page uses itself, by their names in browsers
+# Keys with a fixed meaning on the page, by their browser names
 FIXED = {
     "Enter": "confirm", " ": "hide the marks", "+": "zoom in", "=": "zoom in", "-": "zoom out", "Home": "centre",
     "ArrowLeft": "move left", "ArrowRight": "move right", "ArrowUp": "move up", "ArrowDown": "move down",
@@ -16,7 +16,7 @@ NAMED = {"Backspace", "Delete", "Insert", "End", "PageUp", "PageDown", *(f"F{num
 
 
 def command_faults(keys: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """What is wrong with the ``keys`` of classes and those of ``commands`` (name -> key), a phrase per fault."""
+    """What is wrong with the ``keys`` of classes and those of ``commands`` (name -> key), one phrase per fault."""
     faults = [
         f"{key!r} is not a key; use one character or one of {', '.join(sorted(NAMED))}"
         for key in [*keys, *commands.values()]
@@ -36,7 +36,7 @@ def is_key(key: str) -> bool:
 
 
 def class_keys(keys: Sequence[str] | None, commands: Mapping[str, str], classes: Sequence[str]) -> list[str]:
-    """The key of each of ``classes``; BadInput if ``keys`` are not as many, or None and there are too few keys."""
+    """The key of each class; BadInput if the number of ``keys`` differs, or if ``keys`` is None and keys run out."""
     if keys is not None:
         if len(keys) != len(classes):
             raise BadInput(

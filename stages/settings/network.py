@@ -1,4 +1,4 @@
-"""The settings of a network; those of one architecture stand in its file in stages/networks/architectures."""
+"""The settings of a network; those of one architecture are in its file in stages/networks/architectures."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ Rate = Annotated[int, Field(ge=1)]
 
 
 class DilatedSettings(PartSettings):
-    """What every head on a dilated backbone reads."""
+    """Settings of all heads on dilated backbones."""
 
     output_stride: Literal[8, 16, 32] = Field(
         16, description="Input size divided by the size of the coarsest feature map."
@@ -23,7 +23,7 @@ class DilatedSettings(PartSettings):
 
 
 class SupportHeadSettings(Settings):
-    """What support heads beside a network read."""
+    """Settings of the support heads of a network."""
 
     side_taps: tuple[str, ...] = Field(
         (),
@@ -36,7 +36,7 @@ class SupportHeadSettings(Settings):
 
 
 class SupportableSettings(PartSettings):
-    """Base of the settings of architectures that can carry support heads."""
+    """Base of the settings of architectures that can have support heads."""
 
     support: SupportHeadSettings | None = group(objective="support")
 
@@ -45,7 +45,7 @@ class NetworkSettings(Settings):
     """Which network to build and which weights its backbone starts from.
 
     The defaults are the DeepLabV3+ with MobileNetV2 of PixelPick (spec pixelpick.md 3.1). Backbones are checked when
-    the network is built, by ``stages.networks.build.build_network``, so that reading settings needs no torch.
+    the network is built, by ``stages.networks.build.build_network``, so that reading settings does not import torch.
     """
 
     architecture: str = chosen(ARCHITECTURES, "deeplabv3plus", "Network.")
@@ -75,7 +75,7 @@ def recorded_network(values: Mapping[str, Any], source: str = "") -> NetworkSett
     architecture that is not registered, such as one of a plug-in that is not loaded. ``source`` names the file.
     """
     name = str(values["architecture"])
-    known = name if name in ARCHITECTURES else name.lower()  # older versions took names in any case
+    known = name if name in ARCHITECTURES else name.lower()  # older versions accepted names in any letter case
     if known not in ARCHITECTURES:
         raise BadInput(f"{source}: {ARCHITECTURES.unknown(name)}" if source else ARCHITECTURES.unknown(name))
     return NetworkSettings.load({}, source, offered={**values, "architecture": known})

@@ -12,7 +12,7 @@ Side = Annotated[int, Field(ge=8)]
 class PrepareSettings(StageSettings):
     """Settings of `prepare`."""
 
-    scale: float | None = Field(None, gt=0, le=4, description="Factor on both sides of each image and mask.")
+    scale: float | None = Field(None, gt=0, le=4, description="Resize factor for both sides of each image and mask.")
     long_side: int | None = Field(
         None, ge=8, description="Length of the longer side in pixels; the shorter one keeps the aspect, rounded down."
     )

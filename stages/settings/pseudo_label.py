@@ -15,7 +15,7 @@ class KneeSettings(Settings):
 
 
 class LargestKneeSettings(Settings):
-    """What applies to the largest knee."""
+    """Settings of the largest knee."""
 
     min_delta: float = Field(0.05, ge=0, le=1, description="Minimum distance of a knee from the diagonal.")
 
@@ -40,7 +40,7 @@ class SpreadSettings(Settings):
     """How prototypes spread to neighbouring regions."""
 
     quantile: Literal["median", "minimum"] = Field(
-        "median", description="Similarity within the own region that a neighbour must exceed."
+        "median", description="Similarity within the prototype's region that a neighbour must exceed."
     )
 
 
@@ -50,9 +50,9 @@ class PrototypeSettings(Settings):
     expansion: Literal["none", "reference", "largest"] = Field(
         "reference",
         description="Spread to neighbouring regions: not at all, region by region as published, or by the largest "
-        "similarity, whatever the order.",
+        "similarity, independent of the order.",
     )
-    prototype_temperature: float = Field(1.0, gt=0, description="Temperature of the softmax that finds prototypes.")
+    prototype_temperature: float = Field(1.0, gt=0, description="Temperature of the softmax that selects prototypes.")
     renormalise: bool = Field(True, description="Scale features to unit length again after resizing.")
     spread: SpreadSettings | None = group(expansion=Not("none"))
 

@@ -1,4 +1,4 @@
-"""The settings of `score`; those of one measure stand in its file in stages/scoring/measures."""
+"""The settings of `score`; those of one measure are in its file in stages/scoring/measures."""
 
 from typing import Literal, Self
 
@@ -21,7 +21,7 @@ class PixelScores(Settings):
 class ShareSettings(Settings):
     """Balance by the share of the predicted class."""
 
-    share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. has 0.25.")
+    share_scale: float = Field(1.0, ge=0, description="Factor on the share; the public code of Kim et al. uses 0.25.")
 
 
 class ProbabilitySettings(Settings):
@@ -59,7 +59,7 @@ class RegionScores(Settings):
     region_score: Literal["mean", "highest"] = Field(
         "mean",
         description="Score of a region: mean over its pixels or its highest pixel (random: the highest of one number "
-        "per pixel, so that large regions come sooner).",
+        "per pixel, so that large regions tend to rank higher).",
     )
     best_pixel: bool = Field(
         False, description="Store the position of each region's highest pixel, for select --answer pixel."
@@ -68,7 +68,7 @@ class RegionScores(Settings):
 
 
 class ImageFeatures(Settings):
-    """What a classifier of images leaves beside its scores."""
+    """What to store of an image classifier besides its scores."""
 
     keep_features: bool = Field(
         False, description="Store the classifier's features of the images, for rules that spread queries (k-centre)."
@@ -96,7 +96,7 @@ class NetworkScores(Settings):
 
     @property
     def needs_support(self) -> bool:
-        """Whether only a network with support heads can score like this."""
+        """Whether the settings require a network with support heads."""
         return self.lossiness or self.maturity != "none"
 
 

@@ -1,6 +1,6 @@
-"""The settings of `select`; those of one rule stand in its file in stages/selecting/rules.
+"""The settings of `select`; those of one rule are in its file in stages/selecting/rules.
 
-What applies depends on the unit of the scores, which only their file tells: see `Settings.settled`.
+Which settings apply depends on the unit of the scores, which only their file records: see `Settings.settled`.
 """
 
 from typing import Literal, Self
@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from stages.runtime.parts import RULES
 from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
 
-LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32 bits, and the number of the round is added
+LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32-bit seeds; the round number is added
 Scope = Literal["image", "dataset"]
 SCOPE = "Rank pixels within each image or over the whole dataset."
 
 
 class ShareOfImages(Settings):
-    """What applies to a choice within images."""
+    """Settings of ranking within images."""
 
     image_share: float = Field(1.0, gt=0, le=1, description="Spend the whole budget on this share of the images.")
 
@@ -58,7 +58,7 @@ class RegionQueries(Settings):
 
 
 class SeedSettings(Settings):
-    """A budget of images that is spent over rounds."""
+    """A budget of images that is spread over rounds."""
 
     query_share: float = Field(0.5, gt=0, le=1, description="Images per round, as a share of the seed set.")
     seed_in_selection: bool = Field(False, description="Count the seed set towards the budget.")

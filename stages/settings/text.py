@@ -4,12 +4,12 @@ from typing import Any
 
 
 def option_name(setting: str, on: bool = True) -> str:
-    """``--head-lr``; with ``on`` False the option that switches a flag off."""
+    """Option name such as ``--head-lr``; if ``on`` is False, the option that turns a flag off."""
     return ("--" if on else "--no-") + setting.replace("_", "-")
 
 
 def shown(value: Any) -> str:
-    """A value as it would be typed on the command line."""
+    """A value as typed on the command line."""
     if isinstance(value, tuple | list):
         return ",".join(shown(part) for part in value)
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""The settings of `train`; those of one objective stand in its file in stages/training/objectives."""
+"""The settings of `train`; those of one objective are in its file in stages/training/objectives."""
 
 from typing import Literal, Self
 
@@ -24,7 +24,7 @@ class MilestoneSettings(Settings):
 
 
 class OptimisationSettings(Settings):
-    """How long and how fast the network learns."""
+    """Epochs, batches, learning rates and batch normalisation."""
 
     epochs: int = Field(50, ge=1, description="Passes over the images with a label.")
     steps_per_epoch: int | None = Field(
@@ -71,12 +71,12 @@ class BlurSettings(Settings):
 
 
 class AugmentationSettings(Settings):
-    """What happens to each image before the network sees it."""
+    """Augmentation of the training images."""
 
     crop: tuple[int, int] | None = Field(None, description="height,width of the crop; none: the largest image.")
     scale_range: tuple[float, float] = Field((0.5, 2.0), description="Range of the random scale.")
     scale_step: float = Field(
-        0.0, ge=0, description="Draw only scales a multiple of this above the lowest, such as 0.25; 0: any."
+        0.0, ge=0, description="Step between random scales, from the lowest up, such as 0.25; 0: any scale."
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
     rotation: int = Field(0, ge=0, le=180, description="Largest rotation in whole degrees, either way.")
@@ -103,7 +103,7 @@ class AugmentationSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """When the network is measured while it learns."""
+    """When to validate during training."""
 
     validation_split: str = Field("val", description="Split for validation; skipped if it has no ground truth.")
     validate_every: int = Field(1, ge=1, description="Epochs between validations; the last epoch always validates.")
@@ -136,13 +136,13 @@ class TrainSettings(StageSettings):
 
     objective: str = chosen(OBJECTIVES, "labels", "What to learn from and what to minimise.")
     checkpoint: Checkpoint = Field("last", description="Weights of --model to start from.")
-    cold_start: bool = Field(False, description="Ignore --model and start from nothing.")
+    cold_start: bool = Field(False, description="Ignore --model and start from the initial weights of the network.")
     learn_void: bool = Field(
-        False, description="Learn void from the answers as one more class, which is never predicted as a result."
+        False, description="Learn void from the answers as an extra class, which is excluded from final predictions."
     )
     normalisation: Literal["backbone", "imagenet", "dataset"] = Field(
         "backbone",
-        description="Mean and deviation of the input: of the pretrained backbone, of ImageNet, or of the dataset.",
+        description="Mean and standard deviation for the input: of the pretrained backbone, ImageNet or the dataset.",
     )
     of_objective: PartSettings | None = part_group("objective")
     network: NetworkSettings = group()

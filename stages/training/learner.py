@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class Learner(Protocol):
-    """An objective at work: the networks, data and losses of one training.
+    """The networks, data and losses of one training with an objective.
 
     The loop saves and restores the state of every module in ``modules``, and keeps that of ``modules["network"]`` as
     last and best weights: best by the validation number ``criterion``.
@@ -28,13 +28,13 @@ class Learner(Protocol):
         """The optimisers by name, `network` among them; the ``lr`` of their groups is the peak of the schedule."""
 
     def share_gradients(self, name: str) -> None:
-        """Averages the gradients of an optimiser over the processes, unless something else does."""
+        """Averages the gradients of an optimiser over the processes, unless its wrapped network does."""
 
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, over all epochs."""
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is descended.
+        """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is minimised.
 
         Yields nothing for a batch without labels; the parameters then stay as they are.
         """

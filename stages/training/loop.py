@@ -54,12 +54,12 @@ class Trained:
 
 
 def criterion_text(criterion: str, value: float) -> str:
-    """A validation number for messages: mIoU in %, any other as it is."""
+    """A validation number for messages: mIoU in %, any other with 4 decimals."""
     return f"mIoU {100 * value:.2f}" if criterion == "miou" else f"{criterion} {value:.4f}"
 
 
 class Training:
-    """One training, from its last checkpoint if there is one, to its end.
+    """One training, from its start or last checkpoint to its end.
 
     Each random draw depends on (seed, epoch, image) or (seed, step), so a run that continues from a checkpoint takes
     the same steps as one that was never stopped; on a CPU it ends with the same bytes.
@@ -78,7 +78,7 @@ class Training:
         self.restore()
 
     def run(self, after_epoch: Callable[[list[HistoryRow]], None] = lambda history: None) -> Trained:
-        """Trains to the end, or raises Stopped after saving when a signal asks for it."""
+        """Trains to the end, or saves and raises Stopped on a stop signal."""
         steps = self.settings.optimisation.epochs * self.learner.steps_per_epoch
         batches = self.learner.batches(self.state.step)
         with stop_on_signal() as stop, Progress("training", steps) as bar:
@@ -102,7 +102,7 @@ class Training:
         learner, state = self.learner, self.state
         learner.train()
         began, images, loss = time.monotonic(), 0, None
-        # the sums stay on the device: reading them would wait for it
+        # the sums stay on the device: reading them would block until it is done
         totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
         for batch in itertools.islice(batches, learner.steps_per_epoch - state.step % learner.steps_per_epoch):
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
@@ -119,7 +119,7 @@ class Training:
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
             if state.step % learner.steps_per_epoch == 0:
-                continue  # the end of the epoch comes first: a state saved here would resume without it
+                continue  # `end_epoch` must run first: training resumed from a state saved here would skip it
             stopping = self.agreed(bool(stop))
             if stopping or self.checkpoint_due():
                 state.loss_sums = self.over_ranks(totals)
@@ -154,7 +154,7 @@ class Training:
             "epoch": epoch,
             "step": state.step,
             "lr_factor": self.factor(state.step - 1),
-            "loss": 0.0,  # of an epoch without labels
+            "loss": 0.0,  # for an epoch without labels
             **{name: value / max(self.updates_of(name), 1) for name, value in state.loss_sums.items()},
             "updates": state.updates.get(MAIN, 0),
             "images_per_second": round(state.images_per_second, 2),

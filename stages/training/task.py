@@ -1,4 +1,4 @@
-"""What an objective makes a learner of."""
+"""What an objective makes a learner from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class Task:
     """A network to train, the files to train it on, and how.
 
-    ``network`` lies on ``device`` with its initial weights. ``dataset`` and ``labels`` are the paths of artifacts;
-    ``labels`` hold what the objective declares. Images in 0..1 are normalised by ``mean`` and ``std`` per channel.
+    ``network`` is on ``device`` with its initial weights. ``dataset`` and ``labels`` are the paths of artifacts;
+    ``labels`` has the kind of labels that the objective declares. Images in 0..1 are normalised by ``mean`` and
+    ``std`` per channel.
     """
 
     network: "nn.Module"

@@ -74,7 +74,7 @@ def test_the_price_of_masks_is_for_masks(settings):
 def test_keys_of_classes_are_for_answers_that_name_classes(name, value):
     given = PeopleSettings.load({name: value})
     assert given.settled("q.h5", answer="class-set").flat()[name] in (value, value.split(","))
-    told = rf"{name.replace('_', '-')} does not apply to answer mask; it is for every answer but mask\.$"
+    told = rf"{name.replace('_', '-')} does not apply to answer mask; it is for any answer except mask\.$"
     with pytest.raises(BadInput, match=told):
         given.settled("q.h5", answer="mask")
 

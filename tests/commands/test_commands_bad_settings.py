@@ -96,7 +96,11 @@ def test_a_faulty_recipe(text, place, refused):
 @pytest.mark.parametrize(
     "stage, options, says",
     [
-        ("prepare", ["--scale", "0"], "prepare: scale = '0': input should be greater than 0 (Factor on both sides"),
+        (
+            "prepare",
+            ["--scale", "0"],
+            "prepare: scale = '0': input should be greater than 0 (Resize factor for both sides",
+        ),
         (
             "prepare",
             ["--scale", "0.5", "--long-side", "32"],
@@ -148,7 +152,7 @@ def test_a_faulty_recipe(text, place, refused):
         (
             "select",
             ["--budget", "0"],
-            "--budget 0 means all, which serves regions and images. Set --budget to 1 or more for pixels.",
+            "--budget 0 (all) is for regions and images only. Set --budget to 1 or more for pixels.",
         ),
         (
             "select",

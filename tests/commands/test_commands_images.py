@@ -351,11 +351,11 @@ OF_WHOLE_IMAGES = "ic.safetensors predicts classes of whole images. Pass a segme
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "reverse"), "rule"),
         (
             (*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"),
-            "Images whose class was answered get masks next. Set --image-answer mask.",
+            "--rule answered queries masks. Set --image-answer mask.",
         ),
         (
             (*AGAIN, "--rule", "answered", "--image-answer", "mask"),
-            "No image's class was answered yet. Pass --annotations with answers about classes of images.",
+            "No image has an answered class yet. Pass --annotations with answers about classes of images.",
         ),
         (
             (*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"),

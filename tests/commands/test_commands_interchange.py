@@ -151,7 +151,7 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
         ((*IMPORT, "rq0.h5", "-o", "x.h5"), "is not a CSV table"),
         (
             (*IMPORT, ".", "-o", "x.h5"),
-            "m.curve.png is no image of the dataset. Name the files like the images, such as ",
+            "m.curve.png is not an image of the dataset. Name the files like the images, such as ",
         ),
         (
             (*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"),

@@ -132,7 +132,7 @@ def test_a_stage_that_fails_leaves_no_target(planned):
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
         (
             ["plan", "pixelpick", "d.h5", "--run", "my run"],
-            "has a character that make cannot take in a file name; use another name.",
+            "has a character that make does not allow in a file name; use another name.",
         ),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],

@@ -62,11 +62,11 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
     [
         (
             [*ADAPT, *MODEL],
-            "Method adaptive merges base regions where a model predicts alike. Pass --superpixels and --model.",
+            "Method adaptive merges base regions by the predictions of a model. Pass --superpixels and --model.",
         ),
         (
             [*ADAPT, *BASE],
-            "Method adaptive merges base regions where a model predicts alike. Pass --superpixels and --model.",
+            "Method adaptive merges base regions by the predictions of a model. Pass --superpixels and --model.",
         ),
         ([*ADAPT, *MERGED, *MODEL], "g.h5 contains merged regions. Pass the base regions they were merged from (r.h5)"),
         ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "Unknown measure 'nonsense'. Choose one of "),

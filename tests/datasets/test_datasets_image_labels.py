@@ -171,7 +171,7 @@ def test_a_mask_without_classes_is_rejected_by_name(root: Path, tmp_path: Path) 
         f"{root}/annot/odd7.png contains 20 pixels of value 7, which is not in the class table. "
         "Add it to a class or to ignore.",
         *(
-            f"{root}/annot/{id}.png: no pixel has a class at the stored size to label the image by. "
+            f"{root}/annot/{id}.png: no pixel has a class at the stored size, so it gives no label. "
             "Correct it or remove the image."
             for id in ("void5", "void6")
         ),

@@ -78,7 +78,7 @@ class TestPng:
             one,
             other,
             tmp_path / "a.h5",
-            r"colour \[255, 0, 0\], which is no class\. Paint with the colours of the classes\.$",
+            r"colour \[255, 0, 0\], which is not a class\. Paint with the colours of the classes\.$",
         )
         # Class 0 is black here, so `background` had to move aside
         same(imported(one, folder, tmp_path / "a.h5"), one.ledger, but=("seconds",))
@@ -102,7 +102,7 @@ class TestPng:
             one,
             folder,
             tmp_path / "b.h5",
-            r"\[200, 7, 9\] \(tree\), which is no class\. Paint with the colours of the classes\.$",
+            r"\[200, 7, 9\] \(tree\), which is not a class\. Paint with the colours of the classes\.$",
         )
         (folder / "labelmap.txt").write_text("class0;0,0,0")
         refused(
@@ -192,7 +192,7 @@ class TestPng:
             one,
             folder,
             output,
-            r"zebra\.png is no image of the dataset\. Name the files like the images, such as .*\.png\.$",
+            r"zebra\.png is not an image of the dataset\. Name the files like the images, such as .*\.png\.$",
         )
         (folder / "zebra.png").rename(folder / "one.png")
         refused(one, folder, output, r"several images are called one\.png\. Keep the folders in its name\.$")
@@ -303,7 +303,7 @@ class TestCoco:
             ),
             (
                 lambda d: d["images"][0].update(file_name="zebra.png"),
-                r"zebra\.png is no image of the dataset\. Name the files like",
+                r"zebra\.png is not an image of the dataset\. Name the files like",
             ),
             (lambda d: d["images"].pop(), r"refers to image 4, which is not in the file\. Export it again\.$"),
             (lambda d: d["images"][1].update(file_name=d["images"][0]["file_name"]), r"twice\. Keep one of them\.$"),

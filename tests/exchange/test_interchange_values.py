@@ -86,9 +86,9 @@ class TestNames:
             ("one.png", r"^t: several images are called one\.png\. Keep the folders in its name\.$"),
             (
                 "zebra.png",
-                r"^t: zebra\.png is no image of the dataset\. Name the files like the images, such as .*\.png\.$",
+                r"^t: zebra\.png is not an image of the dataset\. Name the files like the images, such as .*\.png\.$",
             ),
-            ("", r"^t: '' is no image of the dataset\. Name the files like the images, such as .*\.png\.$"),
+            ("", r"^t: '' is not an image of the dataset\. Name the files like the images, such as .*\.png\.$"),
         ],
     )
     def test_refused(self, name, says):

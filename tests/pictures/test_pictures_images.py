@@ -216,7 +216,7 @@ def test_queries_are_shown_in_rank_order(world, figures):
     draw(queries, None, None)
     asked = [queries.ids[index] for index in queries.image]
     told = texts(figures[0])
-    assert told[0] == f"{ASKED} images asked in round 0, answer: image-class"
+    assert told[0] == f"{ASKED} images queried in round 0, answer: image-class"
     assert told[1] == "all in rank order; rule uniform, scored by random"
     assert [text for text in told if text in POOL] == asked
     assert sum(text.startswith("rank ") for text in told) == ASKED
@@ -302,7 +302,7 @@ def test_without_the_model_the_refused_image_is_faded(world, tmp_path, figures):
     pseudo = open_any(tmp_path / "pseudo.h5")
     _, refused, _ = rows_of(pseudo)
     draw(pseudo, None, refused)
-    assert titles(figures[0])[1].endswith("; the model that predicted it is gone")
+    assert titles(figures[0])[1].endswith("; the model that predicted it is missing")
     faded = np.asarray(figures[0].axes[1].get_images()[0].get_array())
     assert np.ptp(faded.astype(int), axis=2).max() == 0
     draw(pseudo, None, None)

@@ -221,7 +221,7 @@ class TestPixelsOfRegions:
         draw(queries, None, "i1")
         (figure,) = figures
         rows = np.flatnonzero(queries.image == queries.ids.index("i1"))
-        assert titles(figure) == ["i1: 4 pixels asked for their regions in round 0"]
+        assert titles(figure) == ["i1: 4 pixels queried for their regions in round 0"]
         places, colours = dots(figure)
         expected = (np.stack([queries.x, queries.y], 1)[rows] + 0.5) / asked["scale"] - 0.5
         assert np.allclose(places, expected)
@@ -277,7 +277,7 @@ class TestPixelsOfRegions:
         draw(scores, None, "i0")
         (figure,) = figures
         marked = next(axes for axes in figure.axes if axes.collections and axes.get_title())
-        assert marked.get_title() == "random: bright is asked sooner; dots: best pixels of the 10 highest"
+        assert marked.get_title() == "random: brighter is queried first; dots: best pixels of the 10 highest"
         (points,) = marked.collections
         places = {tuple(place) for place in np.asarray(points.get_offsets()).astype(int).tolist()}
         first = np.argsort(-scores.region_scores()[: len(scores.region_scores()) // 2])[:10]

@@ -115,7 +115,7 @@ def test_weights_are_recognised_by_their_content(world, tmp_path):
     with pytest.raises(BadInput, match=told):
         run(world, tmp_path / "x.h5", tmp_path / "first.h5")
     write("w.safetensors", 1)
-    told = r"another content of the weights .*w\.safetensors\. Use the same settings, or omit --features\.$"
+    told = r"different content of the weights .*w\.safetensors\. Use the same settings, or omit --features\.$"
     with pytest.raises(BadInput, match=told):
         run(world, tmp_path / "x.h5", tmp_path / "first.h5", weights=str(tmp_path / "w.safetensors"))
 

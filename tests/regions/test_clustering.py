@@ -137,7 +137,7 @@ def test_many_equal_features_are_no_fault():
         (
             [30],
             {"order": "reference"},
-            r"^--order reference needs two images, and there is one\. Set --order shuffled\.$",
+            r"^--order reference needs two images, but there is only one\. Set --order shuffled\.$",
         ),
     ],
 )

@@ -113,11 +113,11 @@ class TestKCentre:
     def test_features_are_required(self, world, tmp_path):
         with pytest.raises(
             BadInput,
-            match=r"^Regions have features in clusters only\. Pass --clusters, the output of cluster-regions\.$",
+            match=r"^Features of regions come from their clusters\. Pass --clusters, the output of cluster-regions\.$",
         ):
             chosen(world, clusters=None, rule="k-centre", fraction=1)
         none = write_clusters(tmp_path, world["dataset"], world["base"], keep_features=False)
-        with pytest.raises(BadInput, match=r"has no features\. Build it by method kmeans with --keep-features"):
+        with pytest.raises(BadInput, match=r"has no features\. Build it with --method kmeans --keep-features"):
             chosen(world, clusters=none, rule="k-centre", fraction=1)
 
     def test_clusters_of_other_regions_are_refused(self, world, tmp_path):

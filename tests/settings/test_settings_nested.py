@@ -163,7 +163,7 @@ def test_every_name_knows_where_it_applies():
     fields = fields_of(Work)
     assert belongs(fields["edge"]) == "tool knife"
     assert belongs(fields["count"]) == "tool hammer, knife"
-    assert belongs(fields["depth"]) == "water salt with place pond or every speed but 0 with place house, field"
+    assert belongs(fields["depth"]) == "water salt with place pond or any speed except 0 with place house, field"
 
 
 def test_parts_that_are_named_are_found():

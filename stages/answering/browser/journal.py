@@ -15,7 +15,7 @@ from stages.runtime.errors import BadInput, StageFailed
 
 
 def journal_path(output: Path, key: str) -> Path:
-    """The journal for ``output``; ``key`` is that of the request, so the answers to another one are never read."""
+    """The journal for ``output``; ``key`` is that of the request, so answers to another request are never read."""
     return work_folder(output) / f"journal-{key[:16]}.jsonl"
 
 
@@ -41,7 +41,7 @@ class Journal:
             raise
 
     def append(self, answer: Answer) -> None:
-        """Adds an answer; StageFailed if it cannot be written, and then the journal is as before."""
+        """Adds an answer; StageFailed if it cannot be written, with the journal unchanged."""
         line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
         try:
             written = 0
@@ -67,7 +67,7 @@ class Journal:
 def read_journal(path: Path, questions: Questions) -> tuple[list[Answer], int]:
     """The answers in a journal and their length in bytes.
 
-    An incomplete last line does not count: the page never learnt that it was saved. BadInput for damage elsewhere.
+    An incomplete last line is ignored: the page was never told that it was saved. BadInput for damage elsewhere.
     """
     content = path.read_bytes()
     lines = content.split(b"\n")

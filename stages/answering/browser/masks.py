@@ -37,9 +37,9 @@ class MaskFiles:
         return self.folder / f"{query}-{digest}.png"
 
     def take(self, query: int, content: bytes) -> tuple[str, str]:
-        """Keeps the mask in the PNG file ``content``; returns its digest and its classes in words.
+        """Stores the mask in the PNG file ``content``; returns its digest and its classes in words.
 
-        The file is read as `import-answers` reads PNG: numbers of classes or their colours; pixels without paint are
+        The file is read as `import-answers` reads PNG: pixels are class numbers or class colours, unpainted pixels are
         void. Refused if it is not a finished mask of the query's image.
         """
         image, classes = self.questions.image(query), self.questions.classes
@@ -72,7 +72,7 @@ class MaskFiles:
         try:
             with Image.open(path) as picture:
                 mask = np.array(picture)
-        except Exception:  # decoders raise anything
+        except Exception:  # decoders raise all kinds of exceptions
             mask = np.zeros((0, 0), dtype=np.uint8)
         if hashlib.sha256(mask.tobytes()).hexdigest() != digest:
             raise BadInput(
@@ -81,7 +81,7 @@ class MaskFiles:
         return mask
 
     def require(self, answers: Iterable[Answer]) -> None:
-        """BadInput unless the masks of all ``answers`` are whole."""
+        """BadInput unless the masks of all ``answers`` are intact."""
         for answer in answers:
             self.read(answer.query, answer.mask)
 

@@ -19,8 +19,8 @@ from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.signals import StopRequest, stop_on_signal
 
 POLL = 0.05  # seconds between checks of the state
-LINGER = 3.0  # seconds that pages get to ask for the result
-GOODBYE = 5  # seconds that pending responses get when the server stops
+LINGER = 3.0  # seconds that open pages have to request the result
+GOODBYE = 5  # seconds that pending responses have when the server stops
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(session: Session, host: str, port: int, publish: Callable[[], str]) -> bool:
-    """Serves the page, then publishes the ledger; False if a signal arrived before.
+    """Serves the page, then publishes the ledger; False if a signal arrived first.
 
     Open pages learn the result before the server stops.
     """
@@ -59,7 +59,7 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
             timeout_graceful_shutdown=GOODBYE,
         )
         server = uvicorn.Server(config)
-        # in a thread uvicorn ignores signals, and publishing stays in the thread that gets them
+        # in another thread uvicorn installs no signal handlers; publishing stays in the thread that gets the signals
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
         thread.start()
         if not is_loopback(host):
@@ -85,7 +85,7 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
 
 
 def wait(session: Session, stop: StopRequest, thread: threading.Thread) -> None:
-    """Returns when answering is over, for whatever reason."""
+    """Returns when answering has ended for any reason; StageFailed if the server died."""
     while not stop and not session.closed:
         if not thread.is_alive():
             raise StageFailed(
@@ -96,14 +96,14 @@ def wait(session: Session, stop: StopRequest, thread: threading.Thread) -> None:
 
 
 def wait_for_pages(session: Session) -> None:
-    """Returns when all pages know the result, or the others did not ask for it in time."""
+    """Returns when all open pages know the result, but after `LINGER` seconds at the latest."""
     deadline = time.monotonic() + LINGER
     while session.pages and time.monotonic() < deadline:
         time.sleep(POLL)
 
 
 def address_of(host: str, port: int) -> str:
-    """The address for a browser; a host that stands for all addresses is replaced by the machine's name."""
+    """The address for a browser; a host that means all addresses (0.0.0.0, ::) is replaced by the machine's name."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.is_unspecified:

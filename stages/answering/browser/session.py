@@ -19,13 +19,13 @@ from stages.settings.annotate import PeopleSettings
 from stages.settings.base import existing
 from stages.settings.keys import class_keys
 
-FEWEST_TIMES = 3  # answers of an annotator before those alone, and not all, estimate the time left
+FEWEST_TIMES = 3  # answers of an annotator from which on they alone estimate the time left, not those of all
 RECENT_TIMES = 200
 
 
 @dataclass
 class Lease:
-    """A query that a page shows, until a time on the clock."""
+    """A query reserved for the page that shows it, until a time of the session's clock."""
 
     client: str
     annotator: str
@@ -67,7 +67,7 @@ class Session:
         self.closed = False
         self.touched = clock()
         self.result = ""
-        self.ended = threading.Event()  # once there is a result
+        self.ended = threading.Event()  # set once there is a result
         self.lock = threading.RLock()
         for answer in journal.answers:
             self.count(answer)
@@ -75,13 +75,13 @@ class Session:
     # --- requests of pages -------------------------------------------------------------------------------------------
 
     def ask(self, client: str, annotator: str, message: str = "") -> dict[str, Any]:
-        """The next query for a client; the one that it holds, if that is still open."""
+        """The next query for a client, or the one that it holds if that is still open."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
             self.pages.add(client)
             for held in [query for query, lease in self.leases.items() if lease.client == client]:
-                if held in self.answers:  # shown again, and not changed
+                if held in self.answers:  # shown again, but not changed
                     del self.leases[held]
             query = self.next_query(client, annotator)
             if query is not None:
@@ -90,7 +90,10 @@ class Session:
             return self.situation(client, annotator, query, message)
 
     def answer(self, client: str, answer: Answer, revision: int) -> dict[str, Any]:
-        """Saves an answer of a page that knew of ``revision`` answers; returns the next query. The first one wins."""
+        """Saves an answer; returns the next query.
+
+        ``revision`` is the number of answers to the query that the page knew of. Conflict if there are others by now.
+        """
         with self.lock:
             self.require_open()
             wrong = fault(answer, self.questions)
@@ -120,7 +123,7 @@ class Session:
             return self.ask(client, answer.annotator)
 
     def back(self, client: str, annotator: str, query: int | None) -> dict[str, Any]:
-        """The query that the annotator answered before ``query``, or last, to answer it again."""
+        """Reopens the query that the annotator answered before ``query``, or last if they did not answer ``query``."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
@@ -226,7 +229,7 @@ class Session:
         """The query that the client holds; otherwise the next one in an image without other annotators; otherwise any.
 
         Queries moved to the end come last. If nothing else is left, one that another window of the same annotator
-        holds: most likely that window was lost.
+        holds: that window was probably lost.
         """
         for query, lease in self.leases.items():
             if lease.client == client and query not in self.answers:
@@ -247,7 +250,7 @@ class Session:
         return next((query for query in mine if query not in self.answers), None)
 
     def left(self, client: str) -> Iterator[int]:
-        """Open queries that no other page holds, from the position of the client on and then from the start."""
+        """Open queries that no other page holds, from the client's position to the end, then from the start."""
         here = self.place.get(client, 0)
         for place in chain(range(here, len(self.order)), range(here)):
             query = self.order[place]
@@ -255,7 +258,7 @@ class Session:
                 yield query
 
     def situation(self, client: str, annotator: str, query: int | None, message: str) -> dict[str, Any]:
-        """All that the page shows."""
+        """Everything that the page shows."""
         state = "open" if query is not None else "complete" if self.complete else "waiting"
         last = self.answers.get(query) if query is not None else None
         return {

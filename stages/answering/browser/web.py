@@ -27,13 +27,13 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.svg": ("page.svg", "image/svg+xml"),
 }
-PATIENCE = 25.0  # seconds after which a page that waits for the end asks again
+PATIENCE = 25.0  # seconds after which a page that waits for the result repeats its request
 
 Body = TypeVar("Body", bound="Asking")
 
 
 class Asking(BaseModel):
-    """Fields of all requests: the open page, and the annotator in front of it."""
+    """Fields of all requests: the open page and its annotator."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -65,7 +65,7 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return Response(picture, media_type="image/png")
 
     async def upload(request: Request) -> Response:
-        """Keeps a file as the mask of a query; it is no answer yet."""
+        """Stores a file as the mask of a query; this does not answer the query yet."""
         masks, query = uploaded(request)
         if request.headers.get("content-type", "").lower() != "image/png":
             raise Refused(415, "Send a PNG file (image/png).")
@@ -124,7 +124,7 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return await result((await read_body(request, Asking)).client)
 
     async def result(client: str) -> Response:
-        """The result as soon as there is one; after a while, that there is none yet."""
+        """Waits for the result; after `PATIENCE` seconds, responds that there is none yet."""
         ended = await run_in_threadpool(session.ended.wait, PATIENCE)
         if ended:
             session.leave(client)
@@ -178,7 +178,7 @@ def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def read_body(request: Request, body: type[Body]) -> Body:
-    """The request's JSON as ``body``; Refused with what is wrong with it."""
+    """The request's JSON parsed as ``body``; Refused if it is invalid."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "Send JSON (application/json).")
     content = await request.body()

@@ -25,9 +25,9 @@ FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt"
 def png_files(
     classes: Sequence[str], palette: np.ndarray, images: Iterable[tuple[str, Outlines]]
 ) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the files for ``images`` (id, shapes): masks, the colours of the names, the list of images.
+    """(name, content) of the files for ``images`` (id, shapes): masks, label map, list of images.
 
-    A pixel is the number of its class, or one of the values beside the classes (`values.py`). BadInput if a shape has
+    A pixel is the number of its class, or one of the special values (`values.py`). BadInput if a shape has
     several classes.
     """
     names, colours = names_of(classes), colours_of(palette)
@@ -62,8 +62,8 @@ def png_paths(path: Path) -> list[Path]:
 def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]) -> dict[str, Painting]:
     """Image id -> its PNG.
 
-    Grey pixels are numbers of classes. Coloured pixels are read by the `labelmap.txt` beside the masks, or without one
-    by the dataset's colours; palette indices are colours if there is a label map, otherwise numbers. BadInput for masks
+    Grey pixels are class numbers. Coloured pixels are looked up in the `labelmap.txt` beside the masks, or without one
+    in the dataset's colours; palette indices are colours if there is a label map, otherwise numbers. BadInput for masks
     of images that are not among ``ids``.
     """
     labels = path / LABELS
@@ -79,7 +79,7 @@ def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Colle
 
 
 def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]:
-    """Packed colour -> value, or its name if that is no class."""
+    """Packed colour -> value, or the name in the file if it is not a class."""
     colours: dict[int, int | str] = {}
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -120,16 +120,16 @@ def values_in(
 
 
 def described(names: Mapping[int, str]) -> str:
-    """The values beside the classes, in words."""
+    """The special values, in words."""
     return " and ".join(f"{value} ({name})" for value, name in names.items() if value >= UNPAINTED)
 
 
 def mode_and_size(file: Path) -> tuple[str, Size]:
-    """Pillow's name of the kind of pixels, and (height, width); BadInput for a file that is no PNG."""
+    """Pillow's mode of the image, and (height, width); BadInput if the file is not a PNG."""
     try:
         with Image.open(file, formats=("PNG",)) as image:
             return image.mode, (image.height, image.width)
-    except Exception as error:  # decoders raise anything
+    except Exception as error:  # decoders raise all kinds of exceptions
         raise BadInput(f"{file} cannot be decoded as PNG ({error}). Replace it.") from error
 
 
@@ -144,5 +144,5 @@ def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
     if strange.size:
         first = int(strange[0])
         what = f"colour {list(first.to_bytes(3))}" + (f" ({known[first]})" if first in known else "")
-        raise BadInput(f"{file} contains the {what}, which is no class. Paint with the colours of the classes.")
+        raise BadInput(f"{file} contains the {what}, which is not a class. Paint with the colours of the classes.")
     return np.array([usable[colour] for colour in colours.tolist()], dtype=np.uint8)[place]

@@ -76,12 +76,12 @@ class AdversarialLearner(NetworkLearner):
         self.discriminator.train()
 
     def optimisers(self) -> dict[str, Optimizer]:
-        """Beside the network's: Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
+        """The network's, and Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
         own = {"params": list(self.discriminator.parameters()), "lr": self.discriminator_lr}
         return super().optimisers() | {"discriminator": torch.optim.Adam([own], betas=(0.9, 0.99))}
 
     def share_gradients(self, name: str) -> None:
-        """Averages them here: DDP does not allow the network to run twice and the discriminator four times a step."""
+        """Averages them here: in DDP the network cannot run twice and the discriminator four times in one step."""
         if self.ranks.size > 1:
             for parameter in self.modules[name].parameters():
                 if parameter.grad is not None:

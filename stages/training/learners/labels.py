@@ -11,7 +11,7 @@ from stages.training.task import Task
 
 
 class LabelLearner(NetworkLearner):
-    """``loss`` is a registered loss (see stages/training/losses) or a function like one, ``loss_settings`` its own."""
+    """``loss`` is a registered loss (see stages/training/losses) or a like function, ``loss_settings`` its settings."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
 
 
 def label_counts(labels: Labels, outputs: int, void: int = VOID) -> np.ndarray:
-    """(C,) i64 labelled pixels per class; ``void`` is the number of void if it is a class."""
+    """(C,) i64 labelled pixels per class; ``void`` is the label of void, an output's number if void is learned."""
     counts = np.zeros(256, dtype=np.int64)
     for image in labels.labelled_ids(void):
         counts += np.bincount(labels.label_map(image, void).ravel(), minlength=256)

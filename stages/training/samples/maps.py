@@ -133,7 +133,7 @@ def collate(samples: list[MapSample]) -> Batch:
     if sets[0] is None:
         stacked = np.stack(labels)
         return Batch(pixels, torch.from_numpy(stacked), list(colours), int((stacked != VOID).sum()))
-    first = np.cumsum([0] + [len(rows) for rows in sets[:-1]])  # of each image's rows among those of the batch
+    first = np.cumsum([0] + [len(rows) for rows in sets[:-1]])  # position of each image's first row in the batch
     places = np.stack([np.where(own < 0, own, own + start) for own, start in zip(labels, first, strict=True)])
     rows = np.concatenate(sets)
     named = np.append(rows.any(axis=1), False)  # the last one is for -1
@@ -144,7 +144,7 @@ def collate(samples: list[MapSample]) -> Batch:
 def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:
     """The shuffled sample indices of an epoch in batches; the last one may be short.
 
-    It is dropped if it has less than two images per process, which batch normalisation needs.
+    It is dropped if it has fewer than two images per process, which batch normalisation needs.
     """
     order = stream(seed, "order", epoch).permutation(count)
     batches = [order[start : start + batch] for start in range(0, count, batch)]
@@ -152,7 +152,7 @@ def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1)
 
 
 def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, int]:
-    """(index, turn) at ``place`` of a sequence that repeats ``count`` things, each turn in a new random order."""
+    """(index, turn) at ``place`` of a sequence that repeats ``count`` items, each turn in a new random order."""
     turn, number = divmod(place, count)
     return int(order_of(count, seed, *name, turn)[number]), turn
 

@@ -44,8 +44,8 @@ class StreamBatch:
 class StreamSamples(TrainingSamples):
     """Samples (stream, image, turn) -> crop, labels, (H,W) bool False in padding, colour draw.
 
-    The unlabelled images are those of the split ``unlabelled_split`` without a full mask in the ledger. Masks that the
-    dataset has of them are not read.
+    The unlabelled images are those of the split ``unlabelled_split`` without a full mask in the ledger. Their masks in
+    the dataset are not read.
     """
 
     def __init__(

@@ -112,7 +112,7 @@ def test_check_23_a_sweep_without_a_number_takes_the_first_and_does_not_crash(wo
 
 
 def test_check_23_the_split_that_is_reported_is_refused_for_choosing(world, blind, tmp_path):
-    with pytest.raises(BadInput, match=r"choose_on must be another split than the one that is reported$"):
+    with pytest.raises(BadInput, match=r"choose_on must differ from split, which is the split to report$"):
         EvaluateSettings.load({"choose_on": "test"})
     with pytest.raises(BadInput, match=r"blind\.h5 has no masks in split 'train'\. Choose another --choose-on\.$"):
         evaluate.run(blind, [world["model"]], tmp_path / "e.h5", settings_of("evaluation", choose_on="train"))

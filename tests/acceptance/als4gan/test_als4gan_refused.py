@@ -96,8 +96,8 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
         ),
         (
             "k-centre without a choice",
-            r"^--rule k-centre chooses 2 images of the 1 with the highest scores \(--fraction 0\.05\), which is no "
-            r"choice\. Raise --fraction, for example to 0\.5\.$",
+            r"^--rule k-centre cannot choose 2 images of the 1 with the highest scores \(--fraction 0\.05\)\. "
+            r"Raise --fraction, for example to 0\.5\.$",
         ),
         (
             "k-centre without features",
@@ -106,11 +106,11 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
         ),
         (
             "answered without a ledger",
-            r"^No image's class was answered yet\. Pass --annotations with answers about classes of images\.$",
+            r"^No image has an answered class yet\. Pass --annotations with answers about classes of images\.$",
         ),
         (
             "answered for classes",
-            r"^Images whose class was answered get masks next\. Set --image-answer mask\.$",
+            r"^--rule answered queries masks\. Set --image-answer mask\.$",
         ),
         ("answered twice", r"^Nothing left to query: every image with an answered class already has a mask\.$"),
         (

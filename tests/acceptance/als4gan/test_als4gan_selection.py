@@ -201,7 +201,7 @@ def test_without_a_seed_set_the_budget_may_be_all_there_is(world, tmp_path, rati
 
 def test_a_budget_that_the_images_do_not_suffice_for_is_refused(world, tmp_path):
     told = (
-        r"^The budget does not fit: 20 images beside a seed set of 2 exceed the 20 of the dataset; lower the ratio or "
+        r"^The budget does not fit: 20 images plus a seed set of 2 exceed the 20 of the dataset; lower the ratio or "
         r"the seed share, or count the seed set towards the budget \(--seed-in-selection\)\.$"
     )
     with pytest.raises(BadInput, match=told):

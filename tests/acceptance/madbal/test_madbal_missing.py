@@ -80,7 +80,7 @@ def test_check_17_an_image_of_one_region_gives_what_it_has(awkward, capsys):
     chosen, folder = settings_of("queries", 1), awkward["folder"]
     arguments = awkward["dataset"], awkward["scores1"], folder / "again.h5", chosen, awkward["ledger0"], awkward["base"]
     select.run(*arguments)
-    assert "3 fewer than asked for" in capsys.readouterr().out
+    assert "3 fewer than budgeted" in capsys.readouterr().out
 
 
 def test_check_17_an_image_that_is_void_costs_and_teaches_nothing(awkward):

@@ -94,7 +94,7 @@ NO_HEADS = (
         ),
         (
             "a ledger of another grid",
-            r"ledger0\.h5 queried image \w on a grid of 32 x 48 pixels, and these scores have 64 x 96\. Score on the "
+            r"ledger0\.h5 queried image \w on a grid of 32 x 48 pixels, but these scores have 64 x 96\. Score on the "
             r"same grid in all rounds \(--grid-scale, --superpixels\)\.$",
         ),
         ("pixels with clusters", r"^--clusters and --annotations require --unit region with --superpixels\.$"),

@@ -6,8 +6,8 @@ const MOST_SCALE = 40; // screen pixels per pixel of the image
 const CONTEXT = 0.4; // share of the image's shorter side that is visible around a pixel ...
 const FEWEST_PIXELS = 96; // ... and the smallest number of pixels
 const REGION_MARGIN = 2.4; // size of the visible part, in sizes of the region's box
-const MARGIN = 0.25; // share of the view that may lie beyond the image, to keep what is near its border in the middle
-const VEIL = 80; // opacity over all that is not the region, of 255
+const MARGIN = 0.25; // share of the view that may lie beyond the image, so that queries near its border stay centred
+const VEIL = 80; // opacity of the area outside the region, of 255
 const SMOOTH = 12; // above this scale pixels are drawn as squares
 const RETRY = 1000; // milliseconds between attempts to reach the server
 const POLL = 1000; // milliseconds between checks whether a query is free
@@ -24,9 +24,9 @@ let marks = null; // the region's outline and the veil over the rest
 let mask = null; // the uploaded file: its digest and its picture
 let chosen = new Set(); // class numbers toggled; VOID for void
 let busy = true; // keys do nothing while an answer is being sent
-let hidden = false; // whether the marks are
+let hidden = false; // whether the marks are hidden
 let seen = { since: 0, before: 0 }; // how long the query was visible
-let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // the point of the image in the middle, and zoom times fit is the scale
+let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // image point in the middle; the scale is zoom * fit
 let drawing = false;
 
 const VOID = -1;
@@ -34,13 +34,13 @@ const view2d = $("view").getContext("2d");
 const overview2d = $("overview").getContext("2d");
 const pictures = new Map(); // image -> promise of its picture, the latest last
 
-// --- talking to the server -------------------------------------------------------------------------------------------
+// --- requests to the server ------------------------------------------------------------------------------------------
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 class Lost extends Error {}
 
-/** Sends a request until the server responds; until then a notice is shown over the image. */
+/** Repeats a request until the server responds; meanwhile a notice is shown over the image. */
 async function request(path, body) {
   const isFile = body instanceof Blob;
   const options = body === undefined ? {} : {
@@ -71,7 +71,7 @@ async function request(path, body) {
   }
 }
 
-/** Sends something that leads to the next query. */
+/** Sends a request whose response is the next query. */
 async function act(path, body) {
   if (busy) return;
   setBusy(true);
@@ -124,7 +124,7 @@ async function start() {
   return act("next", { annotator });
 }
 
-/** Keeps the name in the address, but not the token, which the browser has as a cookie by now. */
+/** Puts the name in the address and removes the token, which the browser now has as a cookie. */
 function rename(name) {
   annotator = name;
   sessionStorage.annotator = name;
@@ -156,7 +156,7 @@ async function show(situation) {
   $("caption").textContent = captionOf(question);
   lookAtQuestion();
   draw();
-  await new Promise((done) => requestAnimationFrame(done)); // it is on the screen only now
+  await new Promise((done) => requestAnimationFrame(done)); // the image is on the screen from here on
   seen = { since: performance.now(), before: 0 };
   setBusy(false);
   if (situation.ahead) fetchPicture(situation.ahead.image, situation.ahead.query).catch(() => {});
@@ -298,7 +298,7 @@ function listClasses() {
   }
 }
 
-/** A line of the legend of classes that no key names. */
+/** A line of the legend for a class without a key. */
 function shownClass(name, colour) {
   const [item, swatch, text] = ["li", "span", "span"].map((kind) => document.createElement(kind));
   item.className = "shown";
@@ -310,7 +310,7 @@ function shownClass(name, colour) {
   return item;
 }
 
-/** A line of the legend: its key, and for a class its colour, which a tick joins when it is chosen. */
+/** A line of the legend: key and name, for a class also its colour, and a tick when it is chosen. */
 function choice(key, name, does, { label, colour } = {}) {
   const button = document.createElement("button");
   const cap = document.createElement("kbd");
@@ -339,14 +339,14 @@ function choice(key, name, does, { label, colour } = {}) {
     button.setAttribute("aria-pressed", "false");
   }
   keys.set(key, () => { strike(button); does(); });
-  button.addEventListener("mousedown", (event) => event.preventDefault()); // the keyboard stays with the page
+  button.addEventListener("mousedown", (event) => event.preventDefault()); // keeps the keyboard focus on the page
   button.addEventListener("click", () => { if (mayAct(key)) keys.get(key)(); });
   const item = document.createElement("li");
   item.append(button);
   return item;
 }
 
-/** Sets the classes as large as all of them and the commands fit without scrolling. */
+/** Sets the largest layout of the classes that fits, with the commands, without scrolling. */
 function fitLegend() {
   for (const layout of ["", "close", "two", "two-close"]) {
     $("classes").className = layout;
@@ -357,7 +357,7 @@ function fitLegend() {
   }
 }
 
-/** Shows which key was taken, for as long as the eye needs. */
+/** Highlights the key that was pressed for a moment. */
 function strike(button) {
   button.classList.add("struck");
   setTimeout(() => button.classList.remove("struck"), 220);
@@ -405,7 +405,7 @@ function undoLast() {
   return act("undo", { annotator, query: shown.question?.query ?? null });
 }
 
-/** Whether a key does something now: all do while a query is shown, few when all queries are answered. */
+/** Whether a key has an effect now: all have while a query is shown, few when all queries are answered. */
 function mayAct(key) {
   if (busy) return false;
   if (document.body.dataset.state === "open") {
@@ -468,7 +468,7 @@ function tellOfMask(text) {
   document.querySelector("#commands .wide .name").textContent = mask ? "use this mask" : "choose a file";
 }
 
-/** Shows the mask over the image; it is no answer yet. */
+/** Shows the mask over the image; this does not answer the query yet. */
 async function showMask(query, digest) {
   mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`).catch(() => null) };
 }
@@ -532,7 +532,7 @@ function askName() {
 
 $("who").addEventListener("click", askName);
 
-// on submit, not on close, which comes a moment later: a key pressed then would be answered under the old name
+// on submit, not on close, which comes later: a key pressed in between would be recorded under the old name
 $("name-dialog").addEventListener("submit", async (event) => {
   const name = $("name").value.trim();
   if (event.submitter.value !== "ok" || !name || name === annotator) return;
@@ -560,7 +560,7 @@ $("finish-dialog").addEventListener("submit", async (event) => {
   if (event.submitter.value === "ok") await finish();
 });
 
-// the keyboard goes back to the page, and not to the button that opened the dialog
+// the keyboard focus returns to the page, not to the button that opened the dialog
 for (const [dialog, button] of [["name-dialog", "who"], ["finish-dialog", "finish"]]) {
   $(dialog).addEventListener("close", () => $(button).blur());
 }
@@ -619,7 +619,7 @@ async function loadPicture(address) {
   return element;
 }
 
-/** The region's border as a path, and a veil for everything else, both on the grid that regions live on. */
+/** The region's border as a path, and a veil over everything else, both on the grid of the regions. */
 function outline({ runs, grid: [height, width] }) {
   const inside = new Uint8Array(height * width);
   for (const [start, length] of runs) inside.fill(1, start, start + length);
@@ -642,7 +642,7 @@ function outline({ runs, grid: [height, width] }) {
   return { path, veil };
 }
 
-/** Where in the image the query is: its middle, and the height and width that should be seen around it. */
+/** The middle of the query in the image, and the height and width to show around it. */
 function surroundings() {
   const { pixel, box, size: [height, width], grid } = shown.question;
   const shorter = Math.min(height, width);
@@ -658,7 +658,7 @@ function surroundings() {
   };
 }
 
-/** Centres the query; the zoom that was chosen by hand stays. */
+/** Centres the query and keeps the zoom that the user chose. */
 function lookAtQuestion() {
   const { clientWidth, clientHeight } = $("view");
   const [height, width] = shown.question.size;
@@ -671,7 +671,7 @@ function lookAtQuestion() {
   view.x = within(around.x, width, clientWidth);
 }
 
-/** Where along a side of the image the middle of the view goes to show ``place`` with little beyond the border. */
+/** Middle of the view along a side of the image, to show ``place`` with little area beyond the border. */
 function within(place, side, pixels) {
   const least = ((0.5 - MARGIN) * pixels) / scale();
   return least > side / 2 ? side / 2 : Math.min(Math.max(place, least), side - least);
@@ -679,7 +679,7 @@ function within(place, side, pixels) {
 
 const scale = () => view.fit * view.zoom;
 
-/** Zooms around the query, which stays where it is on the screen. */
+/** Zooms around the query, which keeps its position on the screen. */
 function zoom(factor) {
   const before = scale();
   view.zoom = Math.min(Math.max(view.zoom * factor, view.low / view.fit), MOST_SCALE / view.fit);
@@ -690,7 +690,7 @@ function zoom(factor) {
   draw();
 }
 
-/** Moves the view by some pixels of the screen; the query stays what it is. */
+/** Moves the view by screen pixels; the query does not change. */
 function look(right, down) {
   const [height, width] = shown.question.size;
   view.x = Math.min(Math.max(view.x + right / scale(), 0), width);
@@ -733,7 +733,7 @@ function draw() {
   });
 }
 
-/** Fits a canvas to its place in device pixels, and lets drawing go on in those of the page. */
+/** Sizes a canvas in device pixels, so that drawing continues in those of the page. */
 function fitted(canvas, context, width, height) {
   const ratio = window.devicePixelRatio || 1;
   const size = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -742,7 +742,7 @@ function fitted(canvas, context, width, height) {
   context.clearRect(0, 0, width, height);
 }
 
-/** White inside black, which shows on any ground. */
+/** White inside black, visible on any background. */
 function doubleStroke(context, path, white = 2) {
   context.lineCap = "square";
   for (const [colour, width] of [["#000", white + 3], ["#fff", white]]) {
@@ -778,7 +778,7 @@ function drawView() {
   if (pixel) doubleStroke(view2d, ring(left + (pixel[1] + 0.5) * by, top + (pixel[0] + 0.5) * by, by));
 }
 
-/** A ring with four ticks that leave the pixel in the middle free; a frame around it where it is large enough. */
+/** A ring with four ticks that leaves the pixel uncovered, and a frame around the pixel if it is large enough. */
 function ring(x, y, side) {
   const path = new Path2D();
   const radius = Math.max(15, side * 1.3 + 6);
@@ -791,7 +791,7 @@ function ring(x, y, side) {
   return path;
 }
 
-/** The whole image in a corner, with what is seen of it; not needed where that is all of it. */
+/** The whole image in a corner, with the visible part framed; hidden if all of it is visible. */
 function drawOverview() {
   const canvas = $("overview");
   const { clientWidth: width, clientHeight: height } = $("view");
