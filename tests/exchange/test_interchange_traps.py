@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from exchange_support import document_of, exported, imported, refused, truth_of, write_masks, written
 from PIL import Image
-from test_interchange_foreign import document_of, exported, imported, refused, truth_of, write_masks, written
 from worlds import random_masks, write_dataset
 
 from stages.artifacts.annotations import Annotations
