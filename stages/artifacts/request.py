@@ -152,6 +152,8 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes. Once the output
     is published, an interruption is no failure any more: only leftovers remain to be removed, by the next run.
     """
+    if ranks.broadcast(request.key()) != request.key():
+        raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
     request.require_own_output()
     if ranks.is_main and request.differences() == [] and not force:
         clear_up(request)
