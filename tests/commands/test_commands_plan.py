@@ -182,7 +182,7 @@ def test_two_makes_at_once_lose_nothing(planned):
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
         (
             ["plan", "pixelpick", "d.h5", "--run", "my run"],
-            "has a character that make does not allow in a file name; use another name.",
+            "has a character that make does not allow in a file name. Use letters, digits and",
         ),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],
