@@ -88,6 +88,10 @@ def require_labels(labels: Labels, objective: Part) -> None:
             f"Objective {objective.name} declares labels {learns!r}; declare maps, class-sets, masks or image-classes."
         )
     if learns in ("maps", "class-sets") and not labels.labelled_ids():
+        if isinstance(labels, Annotations) and len(labels.image_rows):
+            raise BadInput(
+                f"{labels.path} has no labels of pixels, only classes of images. Set --objective image-classes."
+            )
         raise BadInput(f"{labels.path} has no labels: every answer is void. Annotate more before training.")
     if learns == "maps":
         return

@@ -161,7 +161,7 @@ def test_queries_without_the_ledger_they_were_chosen_against(ledger, problem, re
 
 
 def test_first_queries_with_a_ledger(refused):
-    says = "q0.h5: these queries were selected without a ledger. Pass the --annotations that select was run with."
+    says = "q0.h5: these queries were selected without a ledger. Omit --annotations."
     refused("annotate-simulate", "d.h5", "q0.h5", "--annotations", "a0.h5", "-o", "x.h5", says=says)
 
 
