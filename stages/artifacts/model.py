@@ -7,10 +7,11 @@ attributes name the network, the classes and the input normalisation, so no late
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stages.artifacts.dataset import Dataset
@@ -108,18 +109,24 @@ class Model:
     def part(self, prefix: str) -> "dict[str, torch.Tensor]":
         """The tensors called ``<prefix>.<name>``, by name, on the CPU; BadInput when damaged."""
         tensors = self.tensors()
-        if tensor_digest(self.header.attributes, tensors) != self.header.digest:
-            raise BadInput(f"{self.path} is damaged: its tensors do not match their digest. Train it again.")
         prefix = f"{prefix}."
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     def tensors(self) -> "dict[str, torch.Tensor]":
+        """All tensors on the CPU; BadInput when damaged."""
         from safetensors.torch import load_file
 
+        return self.whole(load_file)
+
+    def whole(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """All tensors as ``load`` (of safetensors.torch or safetensors.numpy) reads them; BadInput when damaged."""
         try:
-            return load_file(self.path)
+            tensors = load(self.path)
         except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"{self.path} is damaged or truncated. Train it again.") from error
+        if tensor_digest(self.header.attributes, tensors) != self.header.digest:
+            raise BadInput(f"{self.path} is damaged: its tensors do not match its digest. Train it again.")
+        return tensors
 
 
 def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -> None:
@@ -134,10 +141,11 @@ def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -
         )
 
 
-def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> str:
+def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor | np.ndarray]") -> str:
+    """The digest of a model with these tensors, each on the CPU or an array."""
     arrays = {}
     for name, tensor in tensors.items():
-        content = tensor.detach().cpu().contiguous().numpy()
+        content = np.asarray(tensor, order="C")
         checksum = hashlib.sha256(content.tobytes()).hexdigest()
         arrays[name] = (content.dtype.str, content.shape, checksum)
     return content_digest("model", attributes, arrays)

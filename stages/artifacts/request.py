@@ -19,6 +19,7 @@ from stages.artifacts.publish import (
     remove_leftover,
     work_folder,
 )
+from stages.artifacts.verify import damage
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.ranks import Ranks
@@ -127,6 +128,9 @@ class Request:
                 differences.append(f"input {role} {'was not' if was is None else 'is no longer'} given")
             elif was.digest != given.digest:
                 differences.append(f"input {role} changed ({given.file})")
+        if not differences and not self.settings.trust:
+            found = damage(self.output)
+            differences = [] if found is None else [f"the existing file is damaged ({found})"]
         return differences
 
 

@@ -1,6 +1,7 @@
-"""The journal of answers: one line of JSON each, on disk before the page moves on."""
+"""The journal of answers: one line of JSON each and its checksum, on disk before the page moves on."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from stages.answering.browser.refused import what_is_wrong
 from stages.answering.questions import Questions
 from stages.artifacts.publish import make_folder, refusal, sync_folder, work_folder
 from stages.runtime.errors import BadInput, StageFailed
+
+CHECKSUM = b',"sha256":"'
 
 
 def journal_path(output: Path, key: str) -> Path:
@@ -42,7 +45,7 @@ class Journal:
 
     def append(self, answer: Answer) -> None:
         """Adds an answer; StageFailed if it cannot be written, and then the journal is as before."""
-        line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        line = with_checksum(answer.model_dump_json(exclude_defaults=True).encode()) + b"\n"
         try:
             written = 0
             while written < len(line):
@@ -64,24 +67,50 @@ class Journal:
             self.path.parent.rmdir()
 
 
+def with_checksum(answer: bytes) -> bytes:
+    """The JSON object ``answer`` with its checksum as the last member."""
+    return answer[:-1] + CHECKSUM + hashlib.sha256(answer).hexdigest()[:16].encode() + b'"}'
+
+
+def without_checksum(line: bytes) -> bytes:
+    """The JSON object in ``line``; ValueError if it does not match its checksum. Older lines do not have one."""
+    content, found, _ = line.rpartition(CHECKSUM)
+    if found and with_checksum(content + b"}") != line:
+        raise ValueError("its checksum does not match")
+    return content + b"}" if found else line
+
+
+def is_protected(line: bytes) -> bool:
+    """Whether ``line`` has a checksum that matches."""
+    try:
+        return without_checksum(line) != line
+    except ValueError:
+        return False
+
+
 def read_journal(path: Path, questions: Questions) -> tuple[list[Answer], int]:
     """The answers in a journal and their length in bytes.
 
-    An incomplete last line does not count: the page never learnt that it was saved. BadInput for damage elsewhere.
+    An incomplete last line does not count: the page never learnt that it was saved. BadInput for any other damage.
     """
     content = path.read_bytes()
     lines = content.split(b"\n")
     torn = lines.pop()
+    if is_protected(torn[:-1]):  # whole, so it is its end that was damaged
+        lines.append(torn)
+        torn = b""
     answers: list[Answer] = []
     length = len(content) - len(torn)
     for number, line in enumerate(lines, start=1):
         try:
-            answer = Answer.model_validate_json(line)
+            answer = Answer.model_validate_json(without_checksum(line))
             wrong = fault(answer, questions)
         except ValidationError as error:
-            if number == len(lines) and not torn:
+            if number == len(lines) and not torn and line[:1] in (b"", b"\0"):  # space that was never written
                 return answers, length - len(line) - 1
             wrong = f"The line is damaged ({what_is_wrong(error)})."
+        except ValueError as error:
+            wrong = f"The line is damaged ({error})."
         if wrong is not None:
             raise BadInput(f"{path}, line {number}: {wrong} Remove the line: its query is then asked again.")
         answers.append(answer)
