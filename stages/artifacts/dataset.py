@@ -28,6 +28,8 @@ class Dataset(Artifact):
         Attribute("classes", list, extent="C"),
         Attribute("image_classes", list, optional=True),
         Attribute("licence", optional=True),
+        Attribute("mean", tuple),
+        Attribute("std", tuple, above=0),
         Array("index/id", ("S",), ("N",), unique=True),
         Array("index/split", ("S",), ("N",)),
         Array("index/height", ("i",), ("N",), low=1),
@@ -52,13 +54,10 @@ class Dataset(Artifact):
         }
 
     def require_colours(self) -> None:
-        """BadInput unless each class has a colour, and each channel a mean and a deviation."""
+        """BadInput unless each class has a colour."""
         palette = np.array(self.attributes.get("palette", []))
         if palette.shape != (len(self.classes), 3) or palette.min() < 0 or palette.max() > 255:
             raise self.invalid("attribute palette", "does not have a colour (0 to 255) for each class")
-        channels = np.array([self.attributes.get("mean", []), self.attributes.get("std", [])], dtype=np.float64)
-        if channels.shape != (2, 3) or not np.isfinite(channels).all() or (channels[1] <= 0).any():
-            raise self.invalid("attributes mean and std", "are not three finite numbers each, std above 0")
 
     @property
     def classes(self) -> list[str]:

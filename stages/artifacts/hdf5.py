@@ -28,6 +28,7 @@ JSON = ("settings", "inputs", "versions", "counts")
 CHUNK_SIDE = 256
 ROWS = "rows/"
 MOST_COMPRESSION = 1100  # gzip makes nothing more than about 1032 times smaller
+MEMORY = Path("/proc/meminfo")
 SMALL_BYTES = 64 << 20  # allocated without asking how much memory is free
 
 
@@ -110,8 +111,8 @@ def require_held(group: h5py.Group, name: str) -> None:
     """BadInput for a soft or external link, which could lead to any file of this computer."""
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise BadInput(
-            f"{group.file.filename} has a link at {name} instead of data, and links are not followed. Copy the data "
-            "into the file."
+            f"{group.file.filename} has a link at {f'{group.name}/{name}'.strip('/')} instead of data, and links are not "
+            "followed. Copy the data into the file."
         )
 
 
@@ -140,7 +141,7 @@ def require_memory(path: Path, needed: int) -> None:
     if needed <= SMALL_BYTES:
         return
     with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = MEMORY.read_text(encoding="ascii").splitlines()
         free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
         if needed > free:
             raise StageFailed(
@@ -228,13 +229,10 @@ class Artifact:
         self.described_arrays: dict[str, Array] = {}
         for held in self.holds:
             if isinstance(held, Attribute):
-                value = self.attributes.get(held.name)
-                if value is None and held.optional:
-                    continue
-                fault = "is missing" if value is None else held.fault(value)
+                fault = held.fault(self.attributes)
                 if fault is not None:
                     raise self.invalid(f"attribute {held.name}", fault)
-                self.extents |= held.size(value)
+                self.extents |= held.size(self.attributes)
                 continue
             self.described_arrays[held.path] = held
             if held.path.endswith("/*") or (held.optional and held.path not in self):

@@ -18,10 +18,20 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
 from stages.artifacts.publish import publish_together
+from stages.artifacts.structure import Attribute
 from stages.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
+
+HOLDS = (
+    Attribute("network", dict),
+    Attribute("classes", list),
+    Attribute("outputs", int, optional=True),
+    Attribute("mean", tuple),
+    Attribute("std", tuple, above=0),
+    Attribute("best_epoch", int, optional=True),
+)
 
 
 def read_model_header(path: Path) -> Header:
@@ -43,6 +53,13 @@ def read_model_header(path: Path) -> Header:
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its header does not match. Train it again.") from error
     check_schema(path, header)
+    for held in HOLDS:
+        fault = held.fault(header.attributes)
+        if fault is not None:
+            raise BadInput(f"{path} is not a valid model file: attribute {held.name} {fault}. Train it again.")
+    classes = len(header.attributes["classes"])
+    if header.attributes.get("outputs", classes) not in (classes, classes + 1):  # the other is void
+        raise BadInput(f"{path} is not a valid model file: attribute outputs does not fit the classes. Train it again.")
     return header
 
 

@@ -1,6 +1,8 @@
 """What a kind of artifact holds, and in which words a file is refused that does not."""
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,27 +16,40 @@ Extents = dict[str, int]  # sizes that several arrays share, by name: N images, 
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of a kind: text, a number, or a list of names (text); ``extent`` is its value or its length."""
+    """An attribute of a kind: text, a number, a table (dict), names (list of text), or three channels (tuple of numbers).
+
+    ``extent`` is the name of its value or its length; channels are above ``above``.
+    """
 
     name: str
     type: type = str
     choices: tuple[str, ...] = ()
     extent: str = ""
+    above: float = -math.inf
     optional: bool = False
 
-    def fault(self, value: Any) -> str | None:
+    def fault(self, attributes: Mapping[str, Any]) -> str | None:
+        value = attributes.get(self.name)
+        if value is None:
+            return None if self.optional else "is missing"
         if self.type is list:
             if not value or not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 return "is not a list of names"
             return f"lists {len(value)} names, more than {VOID}" if len(value) > VOID else None
-        if not isinstance(value, self.type) or isinstance(value, bool) or (self.extent and value < 0):
+        if self.type is tuple:
+            right = isinstance(value, list) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
+            return None if right and all(self.above < each < math.inf for each in value) else f"is {value!r}"
+        if not isinstance(value, self.type) or isinstance(value, bool) or (self.type is int and value < 0):
             return f"is {value!r}"
         if self.choices and value not in self.choices:
             return f"is {value!r}, none of {', '.join(self.choices)}"
         return None
 
-    def size(self, value: Any) -> Extents:
-        return {self.extent: value if self.type is int else len(value)} if self.extent else {}
+    def size(self, attributes: Mapping[str, Any]) -> Extents:
+        if not self.extent or self.name not in attributes:
+            return {}
+        value = attributes[self.name]
+        return {self.extent: value if self.type is int else len(value)}
 
 
 @dataclass(frozen=True)
