@@ -39,8 +39,6 @@ def has_text_of_any_length(item: h5py.HLObject) -> bool:
     """Whether an attribute of ``item`` has text of variable length, found without reading any value."""
     for index in range(h5py.h5a.get_num_attrs(item.id)):
         kind = h5py.h5a.open(item.id, index=index).get_type()
-        if kind.detect_class(h5py.h5t.VLEN) or (
-            isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
-        ):
+        if kind.detect_class(h5py.h5t.VLEN) or (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()):
             return True
     return False

@@ -110,9 +110,10 @@ def walk(group: h5py.Group, prefix: str = "", seen: set[int] | None = None) -> I
 def require_held(group: h5py.Group, name: str) -> None:
     """BadInput for a soft or external link, which could lead to any file of this computer."""
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        where = f"{group.name}/{name}".strip("/")
         raise BadInput(
-            f"{group.file.filename} has a link at {f'{group.name}/{name}'.strip('/')} instead of data, and links are not "
-            "followed. Copy the data into the file."
+            f"{group.file.filename} has a link at {where} instead of data, and links are not followed. Copy the data "
+            "into the file."
         )
 
 
@@ -120,7 +121,9 @@ def require_own_bytes(dataset: h5py.Dataset) -> None:
     """BadInput for an array whose bytes are in other files, or that declares more than its bytes can hold."""
     where = f"{dataset.file.filename}: {str(dataset.name).strip('/')}"
     if dataset.dtype.hasobject:
-        raise BadInput(f"{where} has values of variable length, which no checksum protects. Pass a file written by alseg.")
+        raise BadInput(
+            f"{where} has values of variable length, which no checksum protects. Pass a file written by alseg."
+        )
     plist = dataset.id.get_create_plist()
     if plist.get_layout() == h5py.h5d.VIRTUAL or plist.get_external_count():
         raise BadInput(f"{where} is stored in other files, which are not opened. Copy the data into the file.")
@@ -145,8 +148,8 @@ def require_memory(path: Path, needed: int) -> None:
         free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
         if needed > free:
             raise StageFailed(
-                f"Reading {path} needs {needed / 1e9:.1f} GB of memory, but only {free / 1e9:.1f} GB are free. End other "
-                "programs or use a computer with more memory."
+                f"Reading {path} needs {needed / 1e9:.1f} GB of memory, but only {free / 1e9:.1f} GB are free. End "
+                "other programs or use a computer with more memory."
             )
 
 

@@ -45,14 +45,15 @@ class Queries(Artifact):
     def require_units(self) -> None:
         """BadInput unless each query names one unit, which no other query names."""
         if self.unit == "pixel":
-            named, names = self.y >= 0, (self.image, self.y, self.x)
+            named, names = self.y >= 0, [self.image, self.y, self.x]
         elif self.unit == "region":
-            named, names = self.region >= 0, (self.region,)
+            named, names = self.region >= 0, [self.region]
         else:
-            named, names = self.y < 0, (self.image,)
+            named, names = self.y < 0, [self.image]
         if not named.all():
             raise self.invalid("queries", f"does not name a {self.unit} in row {int((~named).argmax())}")
-        if len(np.unique(np.stack(names, 1), axis=0)) < len(self):
+        order = np.lexsort(names)
+        if len(self) and np.all([name[order][1:] == name[order][:-1] for name in names], axis=0).any():
             raise self.invalid("queries", f"contains the same {self.unit} twice")
 
     @property

@@ -16,9 +16,9 @@ Extents = dict[str, int]  # sizes that several arrays share, by name: N images, 
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of a kind: text, a number, a table (dict), names (list of text), or three channels (tuple of numbers).
+    """An attribute of a kind: text, a number, a table (dict), names (list), or a number per channel (tuple).
 
-    ``extent`` is the name of its value or its length; channels are above ``above``.
+    ``extent`` names its value or its length; the numbers of channels are above ``above``.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Attribute:
         if self.type is tuple:
             right = isinstance(value, list) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
             return None if right and all(self.above < each < math.inf for each in value) else f"is {value!r}"
-        if not isinstance(value, self.type) or isinstance(value, bool) or (self.type is int and value < 0):
+        if not isinstance(value, self.type) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             return f"is {value!r}"
         if self.choices and value not in self.choices:
             return f"is {value!r}, none of {', '.join(self.choices)}"

@@ -38,7 +38,10 @@ class Superpixels(Artifact):
         Array("regions/image", ("i",), ("R",), low=0, below="N"),
         Array("regions/label", ("i",), ("R",), low=0),
         Array("regions/size", ("i",), ("R",), low=1),
-        *(Array(f"regions/{name}", ("i",), ("R",), low=0, below=name[0].replace("y", "H").replace("x", "W")) for name in BOX),
+        *(
+            Array(f"regions/{name}", ("i",), ("R",), low=0, below=name[0].replace("y", "H").replace("x", "W"))
+            for name in BOX
+        ),
         Array("adjacency/neighbours", ("i",), ("E",), low=0, below="R"),
         Array("adjacency/offsets", ("i",), ("R+1",), offsets="E"),
         Array("regions/root", ("i",), ("R",), low=0, below="B", optional=True),

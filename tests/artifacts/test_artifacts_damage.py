@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ FILES = ["superpixels.h5", "clusters.h5", "scores-1.h5", "queries-1.h5", "annota
 def flips(size, number, seed=0):
     """Places of single bits spread over a file of ``size`` bytes: (byte, mask)."""
     draw = random.Random(seed)
-    return [(size * place // number + draw.randrange(size // number), 1 << draw.randrange(8)) for place in range(number)]
+    return [
+        (size * place // number + draw.randrange(size // number), 1 << draw.randrange(8)) for place in range(number)
+    ]
 
 
 def flip(path, place, mask):
@@ -60,9 +63,10 @@ class TestShards:
         def stopped(*arguments):
             raise Stopped("before the join")
 
-        with monkeypatch.context() as patch, pytest.raises(Stopped):
+        with monkeypatch.context() as patch:
             patch.setattr(module, "join_shards", stopped)
-            run(dataset, tmp_path / "x.h5")
+            with pytest.raises(Stopped):
+                run(dataset, tmp_path / "x.h5")
         shards = sorted((tmp_path / "x.h5.parts").iterdir())
         assert len(shards) == 2
         return module, lambda: run(dataset, tmp_path / "x.h5"), digest, shards
@@ -107,7 +111,7 @@ class TestShards:
 
 
 class TestCheckpoints:
-    STATE = {"weights": torch.arange(40.0), "progress": {"step": 7, "history": [{"loss": 1.5}]}}
+    STATE: ClassVar = {"weights": torch.arange(40.0), "progress": {"step": 7, "history": [{"loss": 1.5}]}}
 
     @pytest.fixture
     def checkpoints(self, tmp_path):

@@ -174,7 +174,8 @@ FAULTS = {
         "y beyond the image": put("queries/y", 10**6),
         "x beyond the image": put("queries/x", 10**6),
         "a pixel twice": lambda attributes, arrays: [
-            put(f"queries/{name}", arrays[f"queries/{name}"][0], at=1)(attributes, arrays) for name in ("image", "y", "x")
+            put(f"queries/{name}", arrays[f"queries/{name}"][0], at=1)(attributes, arrays)
+            for name in ("image", "y", "x")
         ],
         "y as reals": becomes("queries/y", reals),
     },
@@ -285,7 +286,7 @@ class TestModels:
 
 
 class TestLinks:
-    """Links and files elsewhere are refused, also in the middle of a path and when only asked whether they are there."""
+    """Links and files elsewhere are refused, also in the middle of a path."""
 
     @pytest.fixture
     def path(self, tmp_path):

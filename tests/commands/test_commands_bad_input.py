@@ -1,6 +1,5 @@
 """Whatever is wrong with what a user gives: exit 2, a sentence that says so, no traceback, nothing written."""
 
-import json
 import pickle
 import random
 from functools import partial
@@ -21,10 +20,9 @@ from commands_support import (
 from damage_support import flipped, put, refuse, same_content, write_model_of_other_classes
 from forged import forge_header
 from PIL import Image
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from stages.artifacts.header import SCHEMA_VERSION, digest_of
+from stages.artifacts.header import SCHEMA_VERSION
 
 KIND_OF = {
     "d.h5": "dataset",
