@@ -1,9 +1,9 @@
-"""One answer of a person, as the page sends it and the journal keeps it, and whether it fits its query."""
+"""An annotator's answer, as the page sends it and the journal stores it, and the check that it fits its query."""
 
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.answering.questions import Questions
 
@@ -14,7 +14,7 @@ Text = Annotated[str, Field(max_length=1000)]
 class Answer(BaseModel):
     """The answer to a query, which it identifies by number and place.
 
-    Exactly one class, or of a set any number of classes and void; void alone; ``skip``: don't know; or a mask.
+    One of: a single class (for class sets any number of classes, and void); void alone; ``skip`` (don't know); a mask.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -27,10 +27,10 @@ class Answer(BaseModel):
     classes: Annotated[tuple[int, ...], Field(max_length=256)] = ()
     void: bool = False
     skip: bool = False
-    mask: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # the digest of a finished mask
+    mask: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of a finished mask
     seconds: float
     annotator: Text
-    at: Text = ""  # when it was taken, for people who read the journal
+    at: Text = ""  # time of the answer, for people who read the journal
 
 
 def fault(answer: Answer, questions: Questions) -> str | None:
@@ -53,7 +53,7 @@ def fault(answer: Answer, questions: Questions) -> str | None:
 
 
 def fits(answer: Answer, questions: Questions) -> bool:
-    """Whether the fields of the answer make one of the kind that is queried."""
+    """Whether the fields form an answer of the kind that the queries ask for."""
     named = len(answer.classes)
     if answer.mask or questions.queries.answer == "mask":
         return bool(answer.mask) and questions.queries.answer == "mask" and not (named or answer.void or answer.skip)
@@ -69,3 +69,10 @@ def name_fault(name: str) -> str | None:
     if 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip():
         return None
     return f"An annotator's name must have 1 to {LONGEST_NAME} printable characters. Choose another name."
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """A pydantic error in a few words."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name}: {first['msg']}" if name else first["msg"]

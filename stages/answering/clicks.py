@@ -1,4 +1,4 @@
-"""Clicks that it takes to label a rectangle exactly with polygons (adaptive_superpixel.md 4).
+"""Number of clicks to label a rectangle exactly with polygons (adaptive_superpixel.md 4).
 
 A rectangle costs its polygon vertices, the places where a boundary between labels meets its sides, and one click per
 connected component for the class.
@@ -11,7 +11,7 @@ from stages.regions.components import connected_components
 
 
 def count_components(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
-    """Number of 8-connected components of equal mask value in each region: (count,) i64. Void is a value like others.
+    """Number of 8-connected components of equal mask value in each region: (count,) i64. Void counts like a class.
 
     labels (H,W) i32 region ids, 0 to count - 1 or negative for none; mask (H,W) u8.
     """
@@ -26,7 +26,7 @@ def side_crossings(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarr
     """How often the mask changes down the left and the right column of each rectangle: (count,) i64.
 
     labels and mask as in `polygon_clicks`. A change is counted at the upper of its two pixels, unless that is a corner,
-    as the source defines it. A rectangle one pixel wide has two sides, too.
+    as the source defines it. A rectangle one pixel wide also has two sides.
     """
     here, above, below = labels[1:-1], labels[:-2], labels[2:]  # the image's first and last row are never inner ones
     changes = (here >= 0) & (here == above) & (here == below) & (mask[1:-1] != mask[2:])
@@ -83,7 +83,7 @@ def mask_vertices(mask: np.ndarray) -> np.ndarray:
     """The vertices that a polygon annotator would click for a mask, (V,2) i32 (y,x): an ESTIMATE.
 
     For datasets without polygon files. mask (H,W) u8. The outer contour of each 8-connected component of each class is
-    simplified as long as it stays within 2 pixels of the mask. Void and holes are not outlined, but what lies in a hole
+    simplified to within 2 pixels of the mask. Void and holes are not outlined, but what lies in a hole
     is. A border between two classes counts for both, components of up to about 2 pixels are one or two vertices, and
     what people draw behind an object is not known.
     """
@@ -91,7 +91,7 @@ def mask_vertices(mask: np.ndarray) -> np.ndarray:
 
     found = [np.zeros((0, 2), np.int32)]
     for value in np.unique(mask[mask != VOID]):
-        # Two levels, because the external contours alone leave out a component in a hole of another one.
+        # Two levels, because the external contours alone omit a component in a hole of another one.
         contours, hierarchy = cv2.findContours((mask == value).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         outer = np.flatnonzero(hierarchy[0][:, 3] < 0)
         found += [cv2.approxPolyDP(contours[i], 2, True)[:, 0, ::-1] for i in outer]

@@ -1,4 +1,4 @@
-"""The ledger grows by the answers of a round: new rows, the counts of its header, the published file."""
+"""Adds the answers of a round to the ledger: new rows, the counts of its header, the published file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.answering.journal import remove_finished
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID, MOST_ANNOTATORS, Answers, Ledger, RegionFile, ledger_cost
 from stages.artifacts.dataset import Dataset
@@ -34,7 +35,7 @@ def append_answers(
 
     The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may be new to the ledger.
     ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` is the file of their regions.
-    BadInput if an image was queried on another grid before.
+    BadInput if an image was queried on a different grid before.
     """
     if before is not None:
         require_same_grid(before, before.sizes, sizes)
@@ -62,7 +63,7 @@ def append_answers(
 
 
 def extended(known: Sequence[Any], names: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """``known`` and the new ones of ``names``, and the index of each of ``names`` in them."""
+    """``known`` followed by the new ones of ``names``, and the index of each of ``names`` in that list."""
     every = list(dict.fromkeys([*known, *names]))
     place = {name: number for number, name in enumerate(every)}
     return every, [place[name] for name in names]
@@ -92,10 +93,16 @@ def distinct_classes(labels: np.ndarray) -> int:
 
 
 def publish_ledger(request: Request, ledger: Ledger, data: Dataset, counts: dict[str, Any]) -> None:
-    """Publishes ``ledger`` as the output of ``request``, with the classes that answers about ``data`` may name."""
+    """Publishes ``ledger`` as the output of ``request``, with the classes that answers about ``data`` may name.
+
+    It contains all answers of the ledger before, whose journal is no longer needed.
+    """
 
     def fill(writer: Writer) -> Header:
         ledger.write(writer)
         return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
+    before = request.inputs.get("annotations")
+    if before is not None:
+        remove_finished(request.output.parent / before.file)

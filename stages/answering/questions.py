@@ -57,14 +57,14 @@ class Questions:
 
     @property
     def of_sets(self) -> bool:
-        """Whether an answer names all classes present, and not one."""
+        """Whether an answer names all classes present instead of one."""
         return self.queries.answer in SETS
 
     def image(self, query: int) -> str:
         return self.queries.ids[self.queries.image[query]]
 
     def place(self, query: int) -> dict[str, Any]:
-        """What identifies a query beside its number; its answer must repeat it."""
+        """What identifies a query in addition to its number; its answer must repeat it."""
         queries = self.queries
         region = int(queries.region[query]) if self.regions is not None else -1
         return {"image": self.image(query), "y": int(queries.y[query]), "x": int(queries.x[query]), "region": region}
@@ -108,5 +108,5 @@ class Questions:
         return joined([self.areas(image) for image in self.rows]).taken(place)
 
     def encode_picture(self, image: str) -> bytes:
-        """The image as PNG, lossless but hardly compressed, because the way to the page is short."""
+        """The image as PNG, lightly compressed: for a page that is usually on the same machine, speed matters more."""
         return png_bytes(self.data.image(image), level=FAST)

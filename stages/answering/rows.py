@@ -36,7 +36,7 @@ def ledger_rows(
 ) -> tuple[Answers, list[str]]:
     """One row per answered query, in the order of the queries, and the annotators that the rows refer to.
 
-    ``answers`` maps a query to its answer, ``seconds`` to the time that its answers took together.
+    ``answers`` maps a query to its answer, ``seconds`` to the total time of its answers.
     """
     queries = sorted(answers)
     ordered = [answers[query] for query in queries]
@@ -59,7 +59,7 @@ def ledger_rows(
 def mask_rows(
     questions: Questions, answers: Mapping[int, Answer], clicks: float, seconds: float
 ) -> tuple[Answers, list[str]]:
-    """One row per finished mask, each at this cost, and the annotators that the rows refer to."""
+    """One row per finished mask, at this cost each, and the annotators that the rows refer to."""
     queries, answered = questions.queries, np.array(sorted(answers), dtype=np.int64)
     named = [answers[query].annotator for query in answered.tolist()]
     people = list(dict.fromkeys(named))
@@ -78,17 +78,17 @@ def mask_rows(
 def answer_rows(
     questions: Questions, answered: np.ndarray, named: np.ndarray, void: np.ndarray, skip: np.ndarray, **columns: Any
 ) -> Answers:
-    """Rows of answers that name classes to the queries ``answered`` (n,); one click, or one per class of a set.
+    """Rows of class answers to the queries ``answered`` (n,); one click each, or one per class of a set.
 
-    named (n,C) bool, void (n,) bool beside classes or alone, skip (n,) bool; ``columns`` are further ones. The true
-    classes of a region's pixels, which people do not tell, stay empty.
+    named (n,C) bool, void (n,) bool with classes or alone, skip (n,) bool; ``columns`` are further columns. The column
+    of the true classes of a region's pixels stays empty, because people do not give them.
     """
     queries, classes = questions.queries, len(questions.data.classes)
     sets = np.zeros((len(answered), classes + 1), dtype=np.uint8)
     if questions.of_sets:
         sets[:, :-1] = named
         sets[:, -1] = void & (queries.answer == "class-set")
-    # Several classes are no label, nor are all classes of an image, even if it is one
+    # A set of several classes is not a label, and neither is the set of an image, even if it has one class
     alone = (named.sum(1) == 1) & ~void & (queries.answer != "image-classes")
     columns |= {
         "image": queries.image[answered],

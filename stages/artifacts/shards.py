@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +15,9 @@ import numpy as np
 from stages.artifacts.attributes import read_attributes
 from stages.artifacts.hdf5 import LIBVER, ROWS, Artifact, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
-from stages.artifacts.publish import parts_folder, publish_bytes, publishing, require_space
+from stages.artifacts.publish import make_folder, parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
+from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
 from stages.artifacts.verify import content_faults
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput, StageFailed, Stopped
@@ -50,7 +50,10 @@ class Shards:
         return -(-len(self.items) // self.size)
 
     def path(self, index: int) -> Path:
-        return self.folder / f"{index:05d}-{self.request.key()[:16]}.h5"
+        return resume_path(self.folder, f"{index:05d}", self.request.key(), ".h5")
+
+    def remove(self) -> None:
+        remove_resume_files(self.folder, self.request.key())
 
     def part(self, index: int) -> Sequence[Any]:
         return self.items[index * self.size : (index + 1) * self.size]
@@ -89,7 +92,7 @@ class Shards:
         try:
             content = build_in_memory(fill)
         except BadInput:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
             raise
         publish_bytes(self.path(index), content)
 
@@ -113,12 +116,9 @@ def build_shards(
     because they can never be joined.
     """
     shards = Shards(request, items, size, build, progress, work)
-    shards.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(shards.folder)
     if rank == 0:
-        wanted = {shards.path(index) for index in range(shards.number)}
-        for stale in set(shards.folder.iterdir()) - wanted:  # from other settings or a process that died
-            if ranks == 1 or not stale.name.endswith(".partial"):
-                stale.unlink(missing_ok=True)
+        remove_other_resume_files(shards.folder, request.key(), alone=ranks == 1)
     shards.complete(range(rank, shards.number, ranks))
     return shards
 
@@ -194,5 +194,5 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
         raise StageFailed(
             f"Could not write {output}: {reason}. Finished shards are kept; run the same command again."
         ) from error
-    shutil.rmtree(shards.folder)
+    shards.remove()
     return Header.from_json(header.to_json() | {"digest": digest})

@@ -18,8 +18,8 @@ from stages.runtime.errors import BadInput
 Encoding = Literal["index", "color"]
 
 _STRETCH = {"L;2": 85, "L;4": 17}  # factors by which Pillow stretches grey values of 2 and 4 bits to 0..255
-_NAMED_VALUES = 5  # unknown values of one mask that are named
-_NAMED_FAULTS = 5  # faults of one polygon file that are named
+_NAMED_VALUES = 5  # unknown values listed per mask
+_NAMED_FAULTS = 5  # faults listed per polygon file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PolygonObject(BaseModel):
 
 
 class PolygonFile(BaseModel):
-    """The keys that are read from a polygon file of Cityscapes; all others, also the labels, are ignored."""
+    """The keys that are read from a polygon file of Cityscapes; all others, including the labels, are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -114,7 +114,7 @@ def read_image(path: Path) -> np.ndarray:
 def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
     """The mask in the file as stored: (H, W) u8 or u16 values or palette indices, or (H, W, 3) u8 colours.
 
-    Raises BadInput for a file that is unreadable, damaged or does not hold what ``encoding`` promises.
+    Raises BadInput for a file that is unreadable, damaged or does not match ``encoding``.
     """
     image, rawmode = _open(path, deep=encoding == "index")
     if image.format == "JPEG":
@@ -178,9 +178,9 @@ def _polygon_fault(path: Path, item: Any) -> str:
 
 
 def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
-    """The file decoded to its last pixel, so that damage shows here, and Pillow's name of its pixels' storage.
+    """The fully decoded file, so that damage is found here, and Pillow's name of its pixel format.
 
-    Raises BadInput when that fails, and for more than 8 bits per channel, which ``deep`` permits for grey pixels.
+    Raises BadInput if decoding fails, and for more than 8 bits per channel, which ``deep`` permits for grey pixels.
     """
     if not path.is_file():
         raise BadInput(f"{path} does not exist. Check --root and the description.")

@@ -26,7 +26,7 @@ class DatasetClass(Table):
 
 
 class Masks(Table):
-    """How mask files spell classes: as grey values or palette indices ("index"), or as RGB ("color").
+    """How mask files encode classes: as grey values or palette indices ("index"), or as RGB ("color").
 
     With ``binarise`` each channel of a colour counts as 255 from that value on, and as 0 below it.
     """
@@ -51,7 +51,7 @@ class Split(Table):
 
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
     whose fields are the same, and so is its polygon file: the outlines people drew, as JSON in the form of Cityscapes
-    (see ``stages.datasets.decode.read_polygons``). A split that has none of the polygon files named here does without.
+    (see ``stages.datasets.decode.read_polygons``). A split without any of these polygon files has no vertices.
     """
 
     images: Pattern
@@ -97,11 +97,11 @@ class DatasetDescription(Table):
     image_labels: ImageLabels | None = None
     division: Division | None = None
     defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings per stage that suit the dataset, below those of recipes and options, such as the split to evaluate."""
+    """Settings per stage that suit the dataset, such as the split to evaluate; recipes and options override them."""
 
     @property
     def split_names(self) -> list[str]:
-        """The splits that the prepared dataset can have, in its order: with a division, those it makes of one."""
+        """The splits that the prepared dataset can have, in order; with a division, those it creates."""
         names: list[str] = []
         for name in self.generator.images if self.generator is not None else self.splits:
             divided = self.division is not None and self.division.split == name
@@ -118,7 +118,7 @@ class DatasetDescription(Table):
     def meaning(self) -> dict[str, Any]:
         """The description as plain JSON values, without keys that are newer and not used.
 
-        So a dataset that does not use them keeps its digest.
+        This way a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
         for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise",))):

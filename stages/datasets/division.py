@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from stages.datasets.fields import Share, Table
 from stages.runtime.randomness import stream_key
 
-_TOLERANCE = 1e-5  # on the sum of the shares, so that thirds can be written down
+_TOLERANCE = 1e-5  # tolerance of the sum of the shares, so that thirds can be written
 
 
 class Division(Table):
@@ -29,8 +29,8 @@ class Division(Table):
 def divide(labels: Mapping[str, int], shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """The split of each image in ``labels`` (image id -> its class, -1 = none), drawn within each class.
 
-    Each image draws its place among those of its class from the seed and its id alone, so the order of files and other
-    images do not matter. ``allot`` decides how many images go to each split.
+    The rank of an image within its class is drawn from the seed and its id only, so the order of files and other images
+    do not matter. ``allot`` decides how many images go to each split.
     """
     strata: dict[int, list[str]] = {}
     for id, label in labels.items():
@@ -53,7 +53,7 @@ def allot(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
     split with the largest excess to the one with the largest deficit, each in the stratum that it brings closest to its
     shares. Otherwise many small strata would all round the same way.
     """
-    exact = [Fraction(str(share)) for share in shares]  # 0.1 means a tenth, not the double next to it
+    exact = [Fraction(str(share)) for share in shares]  # 0.1 means one tenth, not the nearest double
     exact = [share / sum(exact) for share in exact]
     table = [_rounded(size, exact) for size in sizes]
     wanted = _rounded(sum(sizes), exact)

@@ -14,7 +14,7 @@ from stages.datasets.fields import Name, RelativePath, Table
 from stages.pixels.void import VOID
 
 NO_LABEL = -1
-_NAMED_IDS = 5  # images with the same fault that are named
+_NAMED_IDS = 5  # images listed per fault
 
 
 class ImageLabels(Table):
@@ -47,7 +47,7 @@ class ImageLabels(Table):
 
 
 def labels_by_name(ids: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """The index in ``classes`` of the letters each id begins with, and a fault for each beginning not found there.
+    """The index in ``classes`` of the letters each id begins with, and a fault for each unknown name.
 
     Source: als4gan.md 1.2 (``tenniscourt07`` is of the scene tenniscourt).
     """

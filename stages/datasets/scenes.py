@@ -1,9 +1,9 @@
 """Built-in synthetic street scenes: small images with exact masks, for trials and tests without a download.
 
 A pinhole camera looks along a street. Sky, house fronts and ground are computed from the camera; trees, poles, cars and
-persons are drawn at places on the ground, distant ones first. Classes overlap in colour on purpose (road,
+persons are drawn at points on the ground, distant ones first. Classes overlap in colour on purpose (road,
 pavement and many houses are grey, grass and trees green, cars and clothes of any colour) and light varies per image, so
-that a network needs context; large easy areas lie beside small hard ones, and errors gather at borders.
+that a network needs context; large easy areas are next to small hard ones, and errors concentrate at borders.
 """
 
 import math
@@ -18,7 +18,7 @@ from stages.runtime.randomness import stream
 CLASS_NAMES = ("sky", "building", "road", "pavement", "grass", "tree", "car", "pole", "person")
 SKY, BUILDING, ROAD, PAVEMENT, GRASS, TREE, CAR, POLE, PERSON = range(len(CLASS_NAMES))
 
-_FAR = 70.0  # metres; beyond lies a flat backdrop
+_FAR = 70.0  # metres; beyond it is a flat backdrop
 _BACKDROP, _GROUND, _HOUSES, _OBJECTS = 1, 2, 5, 6  # orders of drawing; the sky is 0, ground takes 2 to 4
 _HOUSES_PER_SIDE = 16
 _SKIN = np.array([0.75, 0.55, 0.45])
@@ -174,7 +174,7 @@ def _draw_ground(canvas: _Canvas, street: _Street, rng: np.random.Generator) -> 
     color = np.where(lines[..., None], paint, asphalt * patch[..., None]) * grain[..., None]
     canvas.fill(road, color, ROAD, _GROUND + 2)
 
-    if rng.random() < 0.6:  # the sun stands on one side: its houses throw shadows across the street
+    if rng.random() < 0.6:  # the sun is on one side: the houses there cast shadows across the street
         side = int(rng.integers(2))
         tall = street.heights[side][np.minimum(street.ends[side].searchsorted(z), _HOUSES_PER_SIDE - 1)]
         edge = abs(street.front[side]) - tall[:, None] * rng.uniform(0.2, 1.0)
@@ -212,7 +212,7 @@ def _draw_houses(canvas: _Canvas, street: _Street, rng: np.random.Generator) -> 
     number = np.minimum(number, _HOUSES_PER_SIDE - 2)
     flank = street.ends[side, number]
     _draw_walls(canvas, street, rng, fronts, flank, side * _HOUSES_PER_SIDE + number + 1, right * flank / street.focal)
-    fronts = replace(fronts, color=fronts.color * rng.uniform(0.7, 1.0))  # the sun does not shine along the street
+    fronts = replace(fronts, color=fronts.color * rng.uniform(0.7, 1.0))  # no sun along the street
     _draw_walls(canvas, street, rng, fronts, z, side * _HOUSES_PER_SIDE + number, z)
 
 
@@ -266,7 +266,7 @@ def _place_objects(street: _Street, rng: np.random.Generator) -> list[tuple[floa
 
 
 def _window(canvas: _Canvas, street: _Street, x: float, z: float, half_width: float, top: float) -> _Window:
-    """The window that holds an object at (x, z) of that half width and height in metres; empty when out of sight."""
+    """The window around an object at (x, z) with this half width and height in metres; empty if out of view."""
     height, width = canvas.mask.shape
     pixel = z / street.focal
     column, foot = street.centre + x / pixel, street.horizon + street.eye / pixel
@@ -348,7 +348,7 @@ def _draw_person(canvas: _Canvas, street: _Street, rng: np.random.Generator, x: 
 
 
 def _shade_ground(canvas: _Canvas, street: _Street, x: tuple[float, float], z: tuple[float, float]) -> None:
-    """Darkens the ground below an object; what is ground stays what it is."""
+    """Darkens the ground below an object; the mask does not change."""
     height, width = canvas.mask.shape
     down = np.maximum(np.arange(height) + 0.5 - street.horizon, 1e-3)[:, None]
     depth = street.focal * street.eye / down
@@ -392,7 +392,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np
 
 
 def _stretch(nodes: np.ndarray, size: int, cell: float) -> np.ndarray:
-    """The rows of ``nodes`` taken to be ``cell`` apart, and ``size`` rows interpolated linearly between them."""
+    """``size`` rows interpolated linearly between the rows of ``nodes``, which are ``cell`` apart."""
     place = np.arange(size, dtype=np.float32) / np.float32(cell)
     before = place.astype(int)
     after = np.minimum(before + 1, len(nodes) - 1)
@@ -400,7 +400,7 @@ def _stretch(nodes: np.ndarray, size: int, cell: float) -> np.ndarray:
 
 
 def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What the camera makes of the scene: exposure, colour cast, uneven light, blur and noise; (H, W, 3) u8."""
+    """The scene as photographed: exposure, colour cast, uneven light, blur and noise; (H, W, 3) u8."""
     height, width, _ = image.shape
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
@@ -414,7 +414,7 @@ def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _with_borders(mask: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """``mask`` with 255 where another class that hides this one begins next door, so that thin things stay whole."""
+    """``mask`` with 255 at pixels next to a class in front of their own, so that thin objects keep their width."""
     void = np.zeros(mask.shape, bool)
     for axis in range(2):
         first, second = (np.moveaxis(array, axis, 0) for array in (mask, order))

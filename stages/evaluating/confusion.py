@@ -16,7 +16,7 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
     """(C,) f64 IoU per class of a (C,C) matrix; NaN for classes that neither the truth nor the prediction contains.
 
-    Columns behind the first C are predictions of no class, which count as misses.
+    Columns after the first C are predictions of no class, which count as misses.
     """
     hits = np.diag(confusion).astype(np.float64)
     union = confusion[:, : len(confusion)].sum(0) + confusion.sum(1) - hits

@@ -18,12 +18,12 @@ def build_network(settings: NetworkSettings, num_classes: int, support: bool = F
     ones are loaded by ``stages.networks.weights.load_weights``.
 
     With ``support`` it is an ``InnerNetwork`` whose ``support`` are ``SupportHeads``, which count neither as backbone
-    nor as head; all their tensors lie under ``support.``, and the others have the names, shapes and, from the same
-    seed, values that they have without.
+    nor as head. The names of their tensors start with ``support.``; all other tensors have the same names, shapes and,
+    from the same seed, values as without ``support``.
 
     Raises:
-        BadInput: unknown architecture or backbone, or a pair that does not go together; support heads for an
-            architecture that cannot carry any, or without their side taps; a plug-in's network without a backbone.
+        BadInput: unknown architecture or backbone, or a pair that does not fit; support heads for an architecture that
+            has none, or without their side taps; a plug-in's network without a backbone.
         ValueError: ``num_classes`` is below 1.
     """
     if num_classes < 1:

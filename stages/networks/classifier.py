@@ -10,7 +10,7 @@ from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
 
 PROBE = (33, 47)
-"""Height and width of the image that tests whether a model takes any size, and how many values it returns."""
+"""Height and width of the image used to test whether a model takes any size and how many values it returns."""
 
 
 class ImageClassifier(nn.Module):
@@ -18,16 +18,16 @@ class ImageClassifier(nn.Module):
 
     Maps float images (B, 3, H, W), H and W at least 32, to logits (B, C, 1, 1), the shape of a map of one pixel.
     ``backbone`` is timm's model at its own output stride, undilated, with its own pooling and all layers before its
-    classifier, such as the ``conv_head`` of EfficientNets; its tensors have the names that files of ImageNet weights
-    have. All other parameters, ``classifier``, are the head.
+    classifier, such as the ``conv_head`` of EfficientNets; its tensors are named as in files of ImageNet weights.
+    All other parameters, ``classifier``, are the head.
 
     With ``reference_head``, as published, the backbone keeps its own classifier of 1000 classes and the head reads its
     logits; ``load_weights`` then requires weights for it. Otherwise the head reads the features.
 
-    A batch of one image can be trained on as far as the backbone allows. There is no dropout and no support head.
+    Training on a batch of one image works if the backbone allows it. There is no dropout and no support head.
 
     Raises:
-        BadInput: the backbone is unknown, or takes images of one size alone (most transformers), or has no classifier
+        BadInput: the backbone is unknown, or takes images of one size only (most transformers), or has no classifier
             of its own although ``reference_head`` is set.
     """
 
@@ -48,14 +48,14 @@ class ImageClassifier(nn.Module):
 
     @staticmethod
     def _probed(name: str, options: dict[str, Any]) -> int:
-        """The number of values per image that the model returns, found without spending random numbers on weights."""
+        """The number of values that the model returns per image, found without drawing random weights."""
         with torch.device("meta"):
             model: Any = timm.create_model(name, **options).eval()
             if not options and not model.num_classes:
                 raise BadInput(f"Backbone {name} has no classifier of its own. Leave out --reference-head.")
             try:
                 _, values = model(torch.empty(1, 3, *PROBE)).shape
-            except Exception as error:  # models raise any kind of exception for a size they do not take
+            except Exception as error:  # models raise any kind of exception for an unsupported size
                 raise BadInput(
                     f"Backbone {name} cannot classify images of any size. Choose a convolutional one such as "
                     "mobilenetv2_100 or resnet50."

@@ -31,15 +31,15 @@ class DeepLabV2(nn.Module):
     """DeepLabV2 at a single scale on a timm backbone (spec als4gan.md 3.1; published on resnet101 at output stride 8).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W), in the dtype of the images. The
-    parameters of ``backbone`` are the backbone; the head is ``classifier.<branch>.weight`` and ``.bias``, which the
-    published training gives learning rates of their own. There is neither dropout nor BatchNorm in the head, so that
-    it can train on a batch of one image, and there are no support heads.
+    parameters of ``backbone`` are the backbone; the head is ``classifier.<branch>.weight`` and ``.bias``, which have
+    learning rates of their own in the published training. The head has neither dropout nor BatchNorm, so it can train
+    on a batch of one image. There are no support heads.
 
-    As published, the max-pool of a ResNet rounds its size up, so that 320 pixels become 41 features and 256 become 33;
+    As published, the max-pool of a ResNet rounds its size up: 320 pixels become 41 features and 256 become 33;
     a backbone without such a pool has one feature per ``output_stride`` pixels. The rest of the ResNet is timm's, with
     the published number of parameters. The reference reduces the size in the first 1x1 convolution of a block; timm
-    does so in the 3x3 and keeps the 3x3 of the first dilated block of a stage at the dilation of the stage before,
-    which the ImageNet weights of timm and torchvision were trained with.
+    does so in the 3x3, and the 3x3 of the first dilated block of a stage has the dilation of the stage before, as in
+    the training of timm's and torchvision's ImageNet weights.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.

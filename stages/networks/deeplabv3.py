@@ -23,14 +23,14 @@ class PyramidHead(DeepLabHead):
 
 
 class DeepLabV3(InnerNetwork):
-    """DeepLabV3 as torchvision has it, on a timm backbone (spec madbal.md 4.1; published on resnet50 at stride 8).
+    """DeepLabV3 as in torchvision, on a timm backbone (spec madbal.md 4.1; published on resnet50 at stride 8).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
     the backbone; ``classifier`` is torchvision's head with its own initialisation, 256 channels wide. On resnet50 the
     names of all tensors are torchvision's, and so are the logits if corners are not aligned.
 
     In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
-    two values per channel; with that BatchNorm in eval mode one image is fine.
+    two values per channel; with that BatchNorm in eval mode one image works.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.

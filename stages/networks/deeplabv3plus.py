@@ -60,7 +60,7 @@ class DeepLabV3Plus(InnerNetwork):
     the 160-channel stage by 2, and the reference does not; parameters and sizes are the same.
 
     In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
-    two values per channel; with that BatchNorm in eval mode one image is fine.
+    two values per channel; with that BatchNorm in eval mode one image works.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.
@@ -101,7 +101,7 @@ class DeepLabV3Plus(InnerNetwork):
         shallow, deep = maps
         deep = resize(self.pyramid(deep), shallow, self.align_corners)
         joined = torch.cat([deep, self.low_level(shallow)], dim=1)
-        # The pyramid output again, as a view: keeping the tensor as well would take its memory twice.
+        # The pyramid output as a view of `joined`: keeping `deep` too would hold it in memory twice.
         return (joined,), (joined[:, : deep.shape[1]],)
 
     def features(self, images: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ def directions(
 ) -> tuple[Tensor, Tensor]:
     """(3,H,W) u8 -> features (D,H,W) f32 and cosines (C,H,W) f32, averaged over ``scales`` and mirrored views.
 
-    With ``grid`` (h,w) they are of that size.
-    The features of a view have unit length before they are resized to the image, and at most that afterwards.
+    With ``grid`` (h,w) both have that size.
+    The features of a view have unit length before they are resized to the image, and at most unit length afterwards.
     """
     network = predictor.network
     assert isinstance(network, DeepLabV3Plus)
@@ -60,5 +60,5 @@ def directions(
                     maps = [F.interpolate(each, size, mode="bilinear") for each in maps]
                 sums = [total.add_(each) for total, each in zip(sums, maps, strict=True)] if sums else maps
         count = len(scales) * (2 if flip else 1)
-        features, cosines = (total[0].div_(count) for total in sums)  # in place: of a large image they are gigabytes
+        features, cosines = (total[0].div_(count) for total in sums)  # in place: for a large image they take gigabytes
     return features, cosines

@@ -1,4 +1,4 @@
-"""The discriminator: tells real label maps from predicted ones, given with their images."""
+"""The discriminator: tells real label maps from predicted ones, each paired with its image."""
 
 from torch import Tensor, nn
 
@@ -6,23 +6,23 @@ SLOPE = 0.2
 """Slope of the LeakyReLU below zero."""
 
 DROPOUT = 0.5
-"""Probability that a channel is dropped after each convolution but the last."""
+"""Probability that a channel is dropped after each convolution except the last."""
 
 
 class Discriminator(nn.Module):
-    """Real or predicted, for whole pairs of a label map and an image (spec als4gan.md 3.2).
+    """Classifies whole pairs of a label map and an image as real or predicted (spec als4gan.md 3.2).
 
     Maps float pairs (B, C + 3, H, W), H and W at least 32, to a logit per pair (B, 1), whose sigmoid is the probability
     that the pair is real, and to features (B, 8 * ``width``) for feature matching. The first C channels are class
     probabilities or a one-hot label map, the last three the image in 0..1.
 
     The mean over the whole map replaces the published pool of 20x20, which only takes inputs of about 320 pixels; the
-    parameters are the same. Weights are initialised by torch: the same seed of torch gives the same. Training mode
-    drops channels, so compute scores for a gate in eval mode.
+    parameters are the same. Weights are initialised by torch: the same seed of torch gives the same weights. Training
+    mode drops channels, so compute scores for a gate in eval mode.
 
     Args:
         classes: C, at least 1, without the channel of any ignored label.
-        width: channels after the first convolution, 64 as published; each further one doubles them.
+        width: channels after the first convolution, 64 as published; each further convolution doubles them.
     """
 
     def __init__(self, classes: int, width: int = 64):

@@ -18,7 +18,7 @@ class DilatedFPN(nn.Module):
 
     Maps float images (B, 3, H, W) to logits (B, C, H, W); ValueError unless H and W are multiples of ``pad_multiple``.
     The parameters of ``backbone`` are the backbone, all others the head. There is no dropout, and no BatchNorm in the
-    head, so that it can train on a batch of one image.
+    head, so it can train on a batch of one image.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride, or half of ``head_width`` does not

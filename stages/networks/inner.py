@@ -39,8 +39,8 @@ class InnerNetwork(nn.Module):
     """A network of our own on a timm backbone that can carry support heads.
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` and
-    all others but those of ``support`` are the segmentation network. ``support`` is None unless the network was built
-    with support heads (``stages.networks.support.add_support``); the passes here never run them.
+    all others except those of ``support`` are the segmentation network. ``support`` is None unless the network was
+    built with support heads (``stages.networks.support.add_support``); the passes here never run them.
     """
 
     pad_multiple = 8
@@ -75,5 +75,5 @@ class InnerNetwork(nn.Module):
         raise NotImplementedError
 
     def support_plan(self, lossiness_width: int) -> SupportPlan:
-        """How support heads are attached to this architecture; ``lossiness_width`` is the one that is set."""
+        """How support heads are attached to this architecture; ``lossiness_width`` is from the settings."""
         raise NotImplementedError

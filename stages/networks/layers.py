@@ -27,8 +27,8 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, sepa
 class CosineClassifier(nn.Conv2d):
     """(B, inputs, h, w) to (B, outputs, h, w): the cosine of each feature and each class vector, over ``temperature``.
 
-    Both are scaled to unit length, so only directions count (spec multi_class_query.md 8). In float32 under autocast
-    too: divided by a temperature of 0.1, the rounding of bfloat16 would exceed the differences between classes.
+    Both are scaled to unit length, so only directions count (spec multi_class_query.md 8). Computed in float32
+    even under autocast: at a temperature of 0.1, bfloat16 rounding would exceed the differences between classes.
     """
 
     def __init__(self, inputs: int, outputs: int, temperature: float):
@@ -42,7 +42,7 @@ class CosineClassifier(nn.Conv2d):
 
 
 def initialise_convolutions(module: nn.Module) -> None:
-    """Draw each convolution kernel in ``module`` Kaiming normal (fan-in, gain sqrt(2)); biases stay as they are."""
+    """Draw each convolution kernel in ``module`` Kaiming normal (fan-in, gain sqrt(2)); biases do not change."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

@@ -24,15 +24,15 @@ class LiteHead(LRASPPHead):
 
 
 class LRASPP(InnerNetwork):
-    """LR-ASPP as torchvision has it, on a timm backbone (spec madbal.md 4.1; published on MobileNetV3-Large at 16).
+    """LR-ASPP as in torchvision, on a timm backbone (spec madbal.md 4.1; published on MobileNetV3-Large at 16).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` are
     the backbone; ``classifier`` is torchvision's head with its own initialisation. There is no BatchNorm after its
-    pooling, so that the head can train on a batch of one image.
+    pooling, so the head can train on a batch of one image.
 
-    Two differences from torchvision on MobileNetV3-Large, neither of them in parameters or sizes: the shallow features
-    are the output of the whole 40-channel stage, not of its first block, and timm leaves the first block of the
-    160-channel stage undilated.
+    Two differences from torchvision on MobileNetV3-Large, with the same parameters and sizes: the shallow features are
+    the output of the whole 40-channel stage, not of its first block, and timm does not dilate the first block of the
+    160-channel stage.
 
     Raises:
         BadInput: the backbone is unknown, has no feature map at stride 8, or cannot be dilated to the output stride.

@@ -37,8 +37,8 @@ def run_with_taps(
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """The feature maps that ``backbone`` returns, and the outputs of the named ``modules`` within it in their order.
 
-    The hooks live only as long as the call: nothing keeps a tensor afterwards, and copies of the network have none. A
-    layer that works in place on a module's output changes it here too. Not for one network in several threads at once.
+    The hooks are removed after the call: nothing keeps a tensor, and copies of the network have no hooks. A layer that
+    changes a module's output in place changes it here too. Do not use on one network in several threads at once.
     """
     found: dict[str, Tensor] = {}
     handles = []
@@ -53,10 +53,10 @@ def run_with_taps(
 
 
 def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = ()) -> SideTaps:
-    """The taps that ``names`` name in the timm model ``backbone``, or without names its three default taps.
+    """The side taps ``names`` of the timm model ``backbone``, or without names its three default taps.
 
-    Names are those of timm's model, with dots or, if timm flattens it for feature maps, as they are then. The default
-    is the last three feature maps that timm gives from stride 4 on, without the deepest.
+    Names are those of timm's model, either with dots or as timm flattens them for feature maps. The default taps are
+    the last three of timm's feature maps from stride 4 on, not counting the deepest.
 
     Raises:
         BadInput: not three different names, an unknown one, not from fine to coarse, or fewer than three default taps.

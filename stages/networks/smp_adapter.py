@@ -14,7 +14,7 @@ class SmpNetwork(nn.Module):
     of ``backbone`` (its encoder) are the backbone, all others the head.
 
     Raises:
-        BadInput: the encoder is unknown (the message names close ones), or the two do not go together.
+        BadInput: the encoder is unknown (the message names close ones), or does not fit the architecture.
     """
 
     def __init__(self, architecture: str, encoder: str, num_classes: int):
@@ -32,7 +32,7 @@ class SmpNetwork(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """The encoder. Not a second attribute, which would put its tensors twice into the state dict."""
+        """The encoder. A property, since an attribute would put its tensors into the state dict twice."""
         return self.model.encoder
 
     def forward(self, images: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ LOSSINESS_CHANNELS = 64
 """Channels after the second convolution of the lossiness head."""
 
 SQUEEZED_CHANNELS = 4
-"""Channels of the bottleneck of its squeeze-excitation."""
+"""Channels of the squeeze-excitation bottleneck of the lossiness head."""
 
 
 class SupportMaps(NamedTuple):
@@ -65,7 +65,7 @@ class SupportHeads(nn.Module):
         """Draw all weights again (spec madbal.md 4.3): convolutions Kaiming normal, linear layers N(0, 1e-4).
 
         BatchNorm starts at weight 1, bias 1e-4 and fresh statistics; transposed convolutions and the biases of
-        convolutions start as torch has them.
+        convolutions get torch's default initialisation.
         """
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.Linear):
@@ -82,7 +82,7 @@ class SupportHeads(nn.Module):
         sides = torch.stack(
             [cut_to(head(side), size) for head, side in zip(self.sides, inner.sides, strict=True)], dim=1
         ).float()
-        # In float32 under autocast too: rounded to bfloat16, the three would not sum to 1.
+        # In float32 even under autocast: rounded to bfloat16, the three would not sum to 1.
         mixing = brought_to(self.mixer(*inner.head), size, self.mixing_mode).float().softmax(1)
         mixed = (sides * mixing[:, :, None]).sum(1)
         *shallow, deepest = inner.deep
@@ -142,7 +142,7 @@ def lossiness_head(inputs: int, width: int) -> nn.Sequential:
 def growing_classifier(channels: int, num_classes: int, stride: int) -> nn.ConvTranspose2d:
     """(B, channels, h, w) to (B, num_classes, stride * h, stride * w).
 
-    With the least padding that allows it: 2 for a stride of 2 and 1 for 4, as published.
+    With the smallest padding that gives this size: 2 for a stride of 2 and 1 for 4, as published.
     """
     padding = max(0, -((stride - KERNEL) // 2))
     return nn.ConvTranspose2d(
@@ -166,7 +166,7 @@ def brought_to(features: Tensor, size: Sequence[int], mode: str = "bilinear") ->
 
 
 def add_support(network: InnerNetwork, settings: SupportHeadSettings) -> None:
-    """Add support heads for the classes of ``network``, on torch's default device; its other weights stay.
+    """Add support heads for the classes of ``network``, on torch's default device; its other weights do not change.
 
     Raises:
         BadInput: the side taps do not exist (see ``find_side_taps``).

@@ -18,19 +18,19 @@ def build_backbone(
     Args:
         name: timm name, with or without ``tu-``.
         output_stride: input size over size of the last feature map; coarser stages are dilated instead of strided.
-        finest: stride of the first feature map, the first one of that stride; None: the last feature map alone.
+        finest: stride of the first feature map (the first map of that stride); None: only the last feature map.
         between: also return the feature maps between those two.
 
     Returns:
         The module, mapping (B, 3, H, W) to a list of feature maps from fine to coarse; their channels; their strides.
 
     Raises:
-        BadInput: timm has no such model, or it has no such feature map or cannot be dilated to that stride.
+        BadInput: timm has no such model, or the model has no such feature map or cannot be dilated to that stride.
     """
     name = timm_name(name)
     try:
         probe = weightless_backbone(name, output_stride)
-    except Exception as error:  # timm models raise any kind of exception for an option they do not take
+    except Exception as error:  # timm models raise any kind of exception for an unsupported option
         raise _unsuitable(name, output_stride, finest) from error
     strides = [tap["reduction"] for tap in probe.feature_info.info]
     last = len(strides) - 1
@@ -45,8 +45,8 @@ def build_backbone(
 def weightless_backbone(name: str, output_stride: int) -> Any:
     """The timm backbone ``name`` with all of its feature maps, on the meta device.
 
-    It shows which maps there are without spending time or random numbers on weights; its modules have the same names
-    as those of ``build_backbone``. Raises whatever timm raises.
+    It shows which maps exist without initialising weights or drawing random numbers; its modules have the same names as
+    those of ``build_backbone``. Raises whatever timm raises.
     """
     with torch.device("meta"):
         return timm.create_model(timm_name(name), features_only=True, output_stride=output_stride)

@@ -47,13 +47,13 @@ class WeightsReport:
 
 
 def load_weights(network: nn.Module, weights: str, backbone_name: str) -> WeightsReport:
-    """Set the backbone of ``network`` to pretrained weights; the head stays as it is.
+    """Set the backbone of ``network`` to pretrained weights; the head does not change.
 
     A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
     Tensors are matched by name and shape; wrapper prefixes on either side and other tensors in the file (classifiers,
     other heads) are ignored, and values are converted to the dtype of the network. The backbone is left untouched
-    unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; the few others
-    keep their random values. (PixelPick check A12.)
+    unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; unmatched
+    tensors keep their random values. (PixelPick check A12.)
 
     Args:
         network: from ``build_network``.
@@ -61,7 +61,7 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
         backbone_name: the name that ``network`` was built with.
 
     Raises:
-        BadInput: the download fails, the file cannot be read or is not one of tensors, or it does not fit.
+        BadInput: the download fails, or the file cannot be read, contains no tensors or does not fit.
     """
     backbone = network.get_submodule("backbone")
     if weights == "none":
@@ -80,9 +80,10 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
 def backbone_statistics(backbone_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel (RGB in 0..1) of the input that the backbone's ImageNet weights expect.
 
-    For timm names, with or without ``tu-``, they are those of timm's ``pretrained_cfg``, for the other encoders of
-    segmentation-models-pytorch ImageNet's. (smp keeps its own numbers online; of its encoders only ``inceptionv4`` and
-    ``inceptionresnetv2`` were trained otherwise, and timm has both under ``tu-inception_...``.)
+    Timm names, with or without ``tu-``, use timm's ``pretrained_cfg``; the other encoders of
+    segmentation-models-pytorch use ImageNet's statistics. (smp publishes its own numbers online only; all its encoders
+    but ``inceptionv4`` and ``inceptionresnetv2`` were trained with ImageNet's, and timm has those two as
+    ``tu-inception_...``.)
 
     Raises:
         BadInput: neither library has the name; the message names close matches.
@@ -105,13 +106,13 @@ def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Ten
     smp_encoder = from_smp and not backbone_name.startswith(TIMM_PREFIX)
     name = backbone_name if smp_encoder else timm_name(backbone_name)
     try:
-        # Building the model that has the weights draws random ones first, which must not move the global stream.
+        # Building the pretrained model draws random weights first, which must not advance the global random stream.
         with torch.random.fork_rng(devices=[]):
             if smp_encoder:
                 return f"smp {name} imagenet", smp.encoders.get_encoder(name, weights="imagenet").state_dict()
             config = _timm_config(name)
             return f"timm {config.architecture}.{config.tag}", timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # the hub clients raise a dozen kinds, some of them from libraries of their own
+    except Exception as error:  # the hub clients raise many kinds, some from their own libraries
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadInput(f"Cannot download ImageNet weights for {backbone_name}: {reason}. {WEIGHTS_REMEDY}") from error
 
@@ -132,7 +133,7 @@ def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
             f"Weights {str(path)!r} were not loaded: the file is damaged or contains more than plain tensors. "
             f"{WEIGHTS_REMEDY}"
         ) from error
-    # Each key is looked up once, so that a file nested in itself ends as well.
+    # Each key is looked up once, so the loop also ends for a file nested in itself.
     for key in NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

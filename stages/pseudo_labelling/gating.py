@@ -1,4 +1,4 @@
-"""Predictions of images without a mask that a discriminator takes for masks (als4gan.md 4.4)."""
+"""Predictions for images without a mask, kept if a discriminator accepts them as masks (als4gan.md 4.4)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -2,15 +2,15 @@
 
 Source: multi_class_query.md 7.2 to 7.4. In each queried region s, each class of its answer is represented by one pixel,
 the prototype; the pixels of s take the class of the most similar prototype of s, and regions around s that were not
-queried take classes where the similarity exceeds what half of s reaches itself. Everything is of one image, on the
-device of the inputs:
+queried take a class at pixels whose similarity exceeds the one that half of s reaches. All inputs are of one image and
+on one device, as are the results:
 
 features (D,H,W) f32, of unit length per pixel unless ``normalise`` is set, contiguous or channels last (which is
 faster); scores (C,H,W) f32, finite; labels (H,W) i64 region ids, -1 = no region; queried (A,) i64 distinct ids in any
-order, also ids that have no pixel; sets (A,C) bool the classes of the answers, C <= 255, possibly none.
+order, including ids without pixels; sets (A,C) bool the classes of the answers, C <= 255, possibly empty.
 
-Similarities are inner products. How a device sums them up depends on its kernels and the shapes, so all comparisons of
-similarities allow for SIMILARITY_TOLERANCE: within it two are equal.
+Similarities are inner products. Their rounding depends on the device's kernels and the shapes, so similarities that
+differ by no more than SIMILARITY_TOLERANCE count as equal.
 """
 
 from collections.abc import Iterator
@@ -44,9 +44,9 @@ def pseudo_labels(
 ) -> Tensor:
     """(H,W) u8 classes of the queried regions and, by ``expansion``, of pixels in the ring around them; 255: none.
 
-    Inputs as above. A region that was queried and has no class stays 255. ``normalise`` gives the result of
-    ``unit(features)`` without a second copy of the features. ValueError when an id is queried twice or is negative, or
-    there are more than 255 classes.
+    Inputs as above. A queried region without a class stays 255. ``normalise`` gives the result of ``unit(features)``
+    without a second copy of the features. Raises ValueError if an id is queried twice or is negative, or if there are
+    more than 255 classes.
     """
     with torch.no_grad():
         points = prototypes(scores, labels, queried, sets, temperature)
@@ -61,15 +61,15 @@ def pseudo_labels(
 
 
 def unit(features: Tensor) -> Tensor:
-    """(D,...) f32 vectors along the first axis scaled to length 1; those without length stay 0."""
+    """(D,...) f32 vectors along the first axis scaled to length 1; zero vectors stay 0."""
     return features / torch.linalg.vector_norm(features, dim=0, keepdim=True).clamp(min=SHORTEST)
 
 
 def pixels_of(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """The pixels of the (R,) i64 distinct ``regions`` of (H,W) i64 ``labels``, one region after the other.
 
-    Returns index (P,) i64, the flat indices, ascending inside a region, and size (R,) i64, which may be 0.
-    ValueError when an id is named twice or is negative.
+    Returns index (P,) i64, the flat indices, ascending within a region, and size (R,) i64, which may be 0.
+    Raises ValueError if an id occurs twice or is negative.
     """
     if len(regions) == 0:
         return labels.new_zeros(0), labels.new_zeros(0)
@@ -77,7 +77,7 @@ def pixels_of(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     if int(ordered[0]) < 0 or bool((ordered[1:] == ordered[:-1]).any()):
         raise ValueError("a region is queried twice, or has a negative id")
     flat = labels.reshape(-1)
-    # The last entry serves the pixels without a region. Small integers are sorted by radix.
+    # The last entry is for pixels without a region. int32, because small integers are sorted by radix.
     position = torch.full((max(int(flat.max()), int(ordered[-1])) + 2,), -1, dtype=torch.int32, device=labels.device)
     position[regions] = torch.arange(len(regions), dtype=torch.int32, device=labels.device)
     found = position[flat]
@@ -89,8 +89,8 @@ def pixels_of(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
 def neighbours8(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct pairs of one of the (R,) i64 ``regions`` and another region of (H,W) i64 ``labels`` that touch.
 
-    Regions touch when a pixel of one is among the eight around a pixel of the other. Returns inside (E,) i64 ids out
-    of ``regions`` and outside (E,) i64 ids of any region, ascending by outside, then inside.
+    Regions touch if a pixel of one is among the eight around a pixel of the other. Returns inside (E,) i64 ids from
+    ``regions`` and outside (E,) i64 ids of any region, ascending by outside, then inside.
     """
     index, size = pixels_of(labels, regions)
     width = labels.shape[1] + 2
@@ -106,13 +106,13 @@ def neighbours8(labels: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prototypes(scores: Tensor, labels: Tensor, queried: Tensor, sets: Tensor, temperature: float = 1.0) -> Tensor:
-    """(A,C) i64 flat index of each region's pixel with the largest probability of a class of its set; -1: not in it.
+    """(A,C) i64 flat index of each region's pixel with the largest probability of a class of its set, otherwise -1.
 
-    Probabilities are softmax(scores / temperature). The lowest index of equals; -1 also for regions without pixels.
+    Probabilities are softmax(scores / temperature). Ties go to the lowest index. Regions without pixels get -1.
     """
     index, size = pixels_of(labels, queried)
     owner = torch.arange(len(queried), device=labels.device).repeat_interleave(size)
-    # Rounded from f64, because the kernels for f32 give equal pixels different last digits.
+    # Computed in f64 and rounded, because f32 kernels give equal pixels different last digits.
     probability = (scores.flatten(1).index_select(1, index) / temperature).softmax(0, dtype=torch.float64).float()
     behind, regions = labels.numel(), owner.expand_as(probability)
     largest = probability.new_full((len(scores), len(queried)), -1.0)
@@ -125,11 +125,11 @@ def prototypes(scores: Tensor, labels: Tensor, queried: Tensor, sets: Tensor, te
 def localise(
     features: Tensor, labels: Tensor, queried: Tensor, sets: Tensor, points: Tensor, normalise: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The class of the most similar prototype of its own region, the smallest of equals, for pixels of queried regions.
+    """The class of the most similar prototype of its own region, for pixels of queried regions.
 
-    points (A,C) i64 as of ``prototypes``. Returns four (P,) tensors in no order, of all pixels of regions that have a
-    class: flat index i64, owner i64 the position of its region in ``queried``, class u8, and similarity f32 to the
-    prototype of that class.
+    Ties go to the smallest class. points (A,C) i64 from ``prototypes``. Returns four (P,) tensors in no particular
+    order, for all pixels of regions that have a class: flat index i64, owner i64 the position of its region in
+    ``queried``, class u8, and similarity f32 to the prototype of that class.
     """
     listed = class_lists(sets)
     rows = sets.any(1).nonzero()[:, 0]
@@ -151,9 +151,9 @@ def localise(
 def thresholds(
     owner: Tensor, classes: Tensor, similarity: Tensor, sets: Tensor, quantile: Quantile = "median"
 ) -> Tensor:
-    """(A,C) f32 lower median (or minimum) of the similarities of the pixels that took each class; 1 where none did.
+    """(A,C) f32 lower median (or minimum) of the similarities of the pixels that took each class; 1 if none did.
 
-    owner, classes, similarity (P,) as of ``localise``.
+    owner, classes, similarity (P,) from ``localise``.
     """
     regions, number = sets.shape
     group = owner * number + classes
@@ -178,12 +178,12 @@ def expand(
     rule: SpreadRule,
     normalise: bool = False,
 ) -> Tensor:
-    """(H,W) u8 classes that queried regions give to pixels of regions that touch them and were not; 255 elsewhere.
+    """(H,W) u8 classes that queried regions give to pixels of unqueried regions that touch them; 255 elsewhere.
 
-    points (A,C) i64 as of ``prototypes``, tau (A,C) f32 as of ``thresholds``. Rule "reference": a region gives the
-    class of its most similar prototype, the smallest of equals, where the similarity to any of its prototypes exceeds
-    the threshold of that one; of several regions the one of the highest id decides. Rule "largest": of all prototypes
-    around whose own threshold is exceeded the most similar one decides, of equals the smallest class.
+    points (A,C) i64 from ``prototypes``, tau (A,C) f32 from ``thresholds``. Rule "reference": a region gives a pixel
+    the class of its most similar prototype if the similarity to any of its prototypes exceeds the threshold of that
+    prototype; if several regions do, the one with the highest id decides. Rule "largest": of all neighbouring
+    prototypes whose own threshold is exceeded, the most similar one decides. Ties go to the smallest class.
     """
     result = torch.full(labels.shape, VOID, dtype=torch.uint8, device=labels.device)
     listed = class_lists(sets)
@@ -207,7 +207,7 @@ def expand(
 
 
 def argmax_in_candidates(scores: Tensor, labels: Tensor, queried: Tensor, sets: Tensor) -> Tensor:
-    """(H,W) u8 class of the largest score among the region's classes, the smallest of equals; 255 without any."""
+    """(H,W) u8 class of the largest score among the region's classes, the smallest if tied; 255 without any."""
     index, size = pixels_of(labels, queried)
     allowed = sets.repeat_interleave(size, 0).T
     best = scores.flatten(1).index_select(1, index).masked_fill(~allowed, -torch.inf).argmax(0)
@@ -217,7 +217,7 @@ def argmax_in_candidates(scores: Tensor, labels: Tensor, queried: Tensor, sets: 
 
 
 def naive_argmax(scores: Tensor, labels: Tensor, queried: Tensor) -> Tensor:
-    """(H,W) u8 class of the largest score in the queried regions, the smallest of equals; 255 elsewhere."""
+    """(H,W) u8 class of the largest score in the queried regions, the smallest if tied; 255 elsewhere."""
     return argmax_in_candidates(
         scores, labels, queried, torch.ones(len(queried), len(scores), dtype=torch.bool, device=labels.device)
     )
@@ -227,7 +227,7 @@ def class_lists(sets: Tensor) -> Tensor:
     """(A+1,M) u8 the classes of each of the (A,C) sets, ascending, then VOID; the last row is an empty set."""
     regions, number = sets.shape
     if number > VOID:
-        raise ValueError(f"{number} classes; a map of bytes has room for {VOID} beside its value for none")
+        raise ValueError(f"{number} classes do not fit into a map of bytes, which can hold {VOID}")
     width = int(sets.sum(1).max()) if regions else 0
     ids = torch.arange(number, dtype=torch.uint8, device=sets.device)
     listed = ids.where(sets, VOID).sort(1).values[:, :width]
@@ -235,9 +235,9 @@ def class_lists(sets: Tensor) -> Tensor:
 
 
 def givers(labels: Tensor, queried: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
-    """The regions (R,) i64 that were not queried and touch queried ones that have a class, and these for each region.
+    """The unqueried regions (R,) i64 that touch queried regions with a class, and these queried regions for each.
 
-    The latter (R,S) i64 are positions in ``queried``, ascending by the id of the region, then A, which is no region.
+    The latter (R,S) i64 are positions in ``queried``, ascending by the id of the region, padded with A.
     """
     named = queried[sets.any(1)]
     count = max(int(labels.max()), int(queried.max()) if len(queried) else 0) + 1
@@ -257,14 +257,14 @@ def givers(labels: Tensor, queried: Tensor, sets: Tensor) -> tuple[Tensor, Tenso
 def compared(
     features: Tensor, labels: Tensor, regions: Tensor, sources: Tensor, listed: Tensor, points: Tensor, normalise: bool
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """The similarities of all pixels of ``regions`` to the prototypes of their sources, by chunks of bounded size.
+    """The similarities of all pixels of ``regions`` to the prototypes of their sources, in chunks of bounded size.
 
-    regions (R,) i64 distinct; sources (R,S) i64 rows of ``listed``, those of its last row behind all others;
-    listed (A+1,M) u8 as of ``class_lists``; points (A,C) i64.
+    regions (R,) i64 distinct; sources (R,S) i64 rows of ``listed``, padded at the end with its last row;
+    listed (A+1,M) u8 from ``class_lists``; points (A,C) i64.
 
-    Yields pixels (n,L) i64 flat indices, all of a row of one region; inside (n,L) bool, False for what only fills up a
-    row; source (n,s) i64, as ``sources``; and similarity (n,s,m,L) f32 to the prototype of the class
-    listed[source, :m], -inf where that is VOID. Every pixel is inside once, and s and m leave out no source or class.
+    Yields pixels (n,L) i64 flat indices, each row from one region; inside (n,L) bool, False for padding of a row;
+    source (n,s) i64, like ``sources``; and similarity (n,s,m,L) f32 to the prototype of the class listed[source, :m],
+    -inf where that is VOID. Each pixel is inside exactly once, and s and m omit no source or class.
     """
     index, size = pixels_of(labels, regions)
     if len(index) == 0 or listed.shape[1] == 0:
@@ -272,11 +272,11 @@ def compared(
     device = labels.device
     flat = features.flatten(1)
     at = torch.nn.functional.pad(points, (0, VOID + 1 - points.shape[1], 0, 1), value=-1).gather(1, listed.long())
-    vectors = columns(flat, at.clamp(min=0))  # (A+1,D,M), of any pixel where there is no class
+    vectors = columns(flat, at.clamp(min=0))  # (A+1,D,M), from an arbitrary pixel where there is no class
     vectors = (unit(vectors.transpose(0, 1)).transpose(0, 1) if normalise else vectors).transpose(1, 2).contiguous()
 
-    # Regions are cut into pieces of one length, so that however their sizes differ little is filled up. Pieces of as
-    # many sources and classes come together, those with the most first.
+    # Regions are cut into pieces of equal length, which keeps padding small even if their sizes differ much. Pieces are
+    # sorted by their numbers of sources and classes, largest first, for the same reason.
     piece = min(PIECE, int(size.max()))
     pieces = (size + piece - 1) // piece
     owner = torch.arange(len(regions), device=device).repeat_interleave(pieces)
@@ -303,7 +303,7 @@ def compared(
         values = columns(flat, pixels)
         similarity = exact_products(vectors[source, :classes].flatten(1, 2), values)
         if normalise:
-            # With channels first this is seven times faster than the norm, and the squares are of one chunk only.
+            # With channels first, this is seven times faster than the norm, and it holds the squares of one chunk only.
             similarity /= values.square().sum(1, keepdim=True).sqrt().clamp(min=SHORTEST)
         similarity = similarity.unflatten(1, (most, classes))
         similarity.masked_fill_((listed[source, :classes] == VOID)[..., None], -torch.inf)
@@ -319,7 +319,7 @@ def columns(flat: Tensor, index: Tensor) -> Tensor:
 
 
 def exact_products(left: Tensor, right: Tensor) -> Tensor:
-    """(n,a,D) f32 times (n,D,b) f32 in full precision, whatever the training has chosen: TF32 errs by 1e-3."""
+    """(n,a,D) f32 times (n,D,b) f32 in full precision, whatever precision training has set: TF32 errs by 1e-3."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -330,5 +330,5 @@ def exact_products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def smallest_of_largest(values: Tensor, classes: Tensor, dim: int) -> Tensor:
-    """Of the classes with the largest value along ``dim`` the smallest; u8 ``classes`` broadcasts with ``values``."""
+    """The smallest of the classes with the largest value along ``dim``; u8 ``classes`` broadcasts with ``values``."""
     return classes.where(values >= values.amax(dim, keepdim=True) - SIMILARITY_TOLERANCE, VOID).amin(dim)

@@ -13,10 +13,10 @@ TOLERANCE = 1e-12
 
 
 def differences(curves: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The difference curves (A,M) f64, -inf behind the end of a curve, and which curves have one (A,) bool.
+    """The difference curves (A,M) f64, -inf after the end of a curve, and which curves have one (A,) bool.
 
-    curves (A,M) f64, points (A,) int: curve a has its first points[a] values. A constant curve, or one of less
-    than two points, has no difference curve.
+    curves (A,M) f64, points (A,) int: curve a has its first points[a] values. A constant curve, or one with
+    fewer than two points, has no difference curve.
     """
     column = np.arange(curves.shape[1])
     inside = column < points[:, None]
@@ -24,7 +24,7 @@ def differences(curves: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.
     span = np.where(inside, curves, -np.inf).max(1, initial=-np.inf) - lowest
     usable = (points >= 2) & (span > 0)
     lowest, span = np.where(usable, lowest, 0.0)[:, None], np.where(usable, span, 1.0)[:, None]
-    # Padding may hold anything, hence also what overflows when scaled.
+    # Padding may have any value, including values that overflow when scaled.
     scaled = (np.where(inside, curves, 0.0) - lowest) / span
     return np.where(inside, scaled - column / np.maximum(points - 1, 1)[:, None], -np.inf), usable
 
@@ -47,14 +47,14 @@ def knee_first(curves: np.ndarray, points: np.ndarray) -> np.ndarray:
         maximum = scanned & (here >= before - TOLERANCE) & (here >= after - TOLERANCE)
         candidate[maximum] = i
         threshold[maximum] = (here - step)[maximum]
-        # On a plateau, which is both, the minimum has the last word, as in the reference.
+        # A plateau is both a maximum and a minimum; the minimum is applied last, as in the reference.
         threshold[scanned & (candidate >= 0) & (here <= before + TOLERANCE) & (here <= after + TOLERANCE)] = 0.0
         knee = np.where(scanned & (after < threshold - TOLERANCE), candidate, knee)
     return knee
 
 
 def knee_max(curves: np.ndarray, points: np.ndarray, min_delta: float) -> np.ndarray:
-    """Index of the largest d of each curve, the first of equals, (A,) i64; -1 if it is not above ``min_delta``.
+    """Index of the largest d of each curve, the first if tied, (A,) i64; -1 if it is not above ``min_delta``.
 
     curves (A,M) f64, points (A,) int as in `differences`.
     """
@@ -76,19 +76,19 @@ def sieve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pixels that keep the label of their region: their confidence reaches the region's threshold.
 
-    confidence (P,) f32 or f64, finite: probability of the region's label; owner (P,) int the region of each pixel, 0
-    to count - 1, pixels in any order. A region's curve is every step-th of its sorted confidences, step =
-    max(1, n // samples), and its threshold the confidence at the knee, by ``mode`` the largest or the first one. The
-    threshold is the lowest confidence, so that all is kept, with mode "none", without a knee, and in regions of less
-    than ``min_pixels``.
+    confidence (P,) f32 or f64, finite: probability of the region's label; owner (P,) int: the region of each pixel, 0
+    to count - 1, pixels in any order. A region's curve is every step-th of its n sorted confidences, step =
+    max(1, n // samples). Its threshold is the confidence at the knee (``mode``: the largest d, or the first knee). With
+    mode "none", without a knee, and in regions of fewer than ``min_pixels`` pixels, the threshold is the lowest
+    confidence, so that all pixels are kept.
 
-    Returns kept (P,) bool, with at least one pixel of every region that has any, and threshold (count,) f64, NaN for
+    Returns kept (P,) bool, at least one pixel of each region that has any, and threshold (count,) f64, NaN for
     regions without pixels.
     """
     confidence = confidence.astype(np.float64, copy=False)
     size = np.bincount(owner, minlength=count)
     begin = np.cumsum(size) - size
-    # By confidence, then stably by region: small integers are sorted by radix, so this is far faster than lexsort.
+    # By confidence, then stably by region: small integers are sorted by radix, which is much faster than lexsort.
     order = np.argsort(confidence)
     order = order[np.argsort(owner[order].astype(np.min_scalar_type(count)), kind="stable")]
     ordered = confidence[order]
@@ -99,7 +99,7 @@ def sieve(
     if mode != "none" and len(regions):
         step = np.maximum(size[regions] // samples, 1)
         points = -(-size[regions] // step)
-        # Columns behind the end of a curve repeat its last value.
+        # Columns after the end of a curve repeat its last value.
         column = np.minimum(np.arange(points.max()), points[:, None] - 1)
         curves = ordered[begin[regions, None] + column * step[:, None]]
         knee = knee_max(curves, points, min_delta) if mode == "max" else knee_first(curves, points)

@@ -31,14 +31,14 @@ def require_dominant(ledger: Annotations) -> None:
 
 
 def smallest_sieved(ledger: Annotations, min_pixels: int | None) -> int:
-    """Regions of fewer pixels are kept whole; by default twice the mean of the regions that were queried first."""
+    """Regions of fewer pixels are kept whole; by default twice the mean size of the regions that were queried first."""
     return round(2 * ledger.region_files[0].mean_size) if min_pixels is None else min_pixels
 
 
 def sieve_images(
     data: Dataset, ledger: Annotations, model: Model, settings: SieveSettings, checkpoint: Checkpoint, use: NetworkUse
 ) -> Fill:
-    """Labels each region with its dominant class, where the model is confident enough of that class."""
+    """Labels regions with their dominant class, except pixels where the model is not confident enough of it."""
     from stages.networks.predictor import image_logits, load_predictor
     from stages.pixels.maps import lookup
     from stages.runtime.devices import choose_device
@@ -46,7 +46,7 @@ def sieve_images(
     device = choose_device(use.device)
     predictor = load_predictor(model, checkpoint, device, use.precision)
     answers, least = ledger.answers, smallest_sieved(ledger, settings.min_pixels)
-    samples = 1 if settings.knee is None else settings.knee.samples  # none: no knee is looked for
+    samples = 1 if settings.knee is None else settings.knee.samples  # unused without a knee
     min_delta = 0.0 if settings.largest is None else settings.largest.min_delta
 
     def confidence(logits: "Tensor", size: Size, index: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def sieve_images(
             confident = confidence(logits, size, index, named)
             kept, threshold = sieve(confident, owner, len(rows), settings.sieve, samples, least, min_delta)
             labels = np.full(size, VOID, dtype=np.uint8)
-            labels.ravel()[index[kept]] = named[kept]  # of several answers for a pixel the last one stays
+            labels.ravel()[index[kept]] = named[kept]  # if a pixel has several answers, the last one counts
             labels = ledger.painted_exactly(image, labels)
             sizes = (np.bincount(pixels, minlength=len(rows)) for pixels in (owner, owner[kept]))
             labelled[image] = record(writer, image, labels, (rows, *sizes, threshold))

@@ -15,8 +15,8 @@ from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.settings.cluster_regions import KMeansSettings
 
-# Scikit-learn's, which only decides how often it looks for clusters that are hardly used (published: 1024); the size of
-# its batches is KMeansSettings.batch.
+# Scikit-learn's setting, which here only decides how often it looks for rarely used clusters (published: 1024); the
+# actual batch size is KMeansSettings.batch.
 ESTIMATOR_BATCH = 1024
 ASSIGNED_TOGETHER = 4096
 Advance = Callable[[int], None]
@@ -35,7 +35,7 @@ def require_enough(numbers: np.ndarray, clusters: int, settings: KMeansSettings)
             f"A batch of {settings.batch} regions cannot start {clusters} clusters. Raise --batch to {clusters}."
         )
     if settings.order == "reference" and len(numbers) < 2:
-        raise BadInput("--order reference needs two images, and there is one. Set --order shuffled.")
+        raise BadInput("--order reference needs two images, but there is only one. Set --order shuffled.")
     if settings.order == "reference" and (first := int(numbers[-2:].sum())) < clusters:
         raise BadInput(
             f"--order reference starts with the last two images, which have {first} regions for {clusters} clusters. "
@@ -46,8 +46,8 @@ def require_enough(numbers: np.ndarray, clusters: int, settings: KMeansSettings)
 def batches(numbers: np.ndarray, settings: KMeansSettings, seed: int) -> Iterator[np.ndarray]:
     """The regions (B,) i64 of each batch of all passes.
 
-    shuffled: each pass in an order of its own. reference: two images at a time from the last to the first, as in the
-    public code; of an odd number of images the first is never used.
+    shuffled: each pass in its own random order. reference: two images at a time from the last to the first, as in the
+    public code; if the number of images is odd, the first is never used.
     """
     stops = np.concatenate([[0], np.cumsum(numbers)])
     for number in range(settings.passes):
@@ -68,7 +68,7 @@ def kmeans(
     """
     require_enough(numbers, clusters, settings)
     if settings.order == "reference":
-        random_state = np.random.RandomState(seed % 2**32)  # that of the public code has seed 0
+        random_state = np.random.RandomState(seed % 2**32)  # the public code uses seed 0
     else:
         random_state = np.random.RandomState(stream(seed, "k-means").bit_generator)
     estimator = MiniBatchKMeans(clusters, batch_size=ESTIMATOR_BATCH, compute_labels=False, random_state=random_state)
@@ -81,7 +81,7 @@ def kmeans(
 
 
 def nearest_centroids(features: np.ndarray, centroids: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
-    """Each region's nearest centroid (R,) u8, of equally near ones the first, and the squared distance (R,) f32.
+    """Each region's nearest centroid (R,) u8 (ties: the first), and the squared distance (R,) f32.
 
     centroids (K,D) f32, K up to 256. The differences are squared and summed in float64, so that equal centroids are
     equally far.

@@ -18,7 +18,7 @@ def compact(labels: np.ndarray) -> np.ndarray:
     if largest >= WIDEST_TABLE:
         ids = np.unique(labels[inside])
         return np.where(inside, np.searchsorted(ids, labels), -1).astype(np.int32)
-    occurs = np.zeros(largest + 2, dtype=bool)  # one slot more: what -1 reads
+    occurs = np.zeros(largest + 2, dtype=bool)  # one extra slot, which -1 reads
     occurs[np.where(inside, labels, -1)] = True
     occurs[-1] = False
     ids_below = np.cumsum(occurs, dtype=np.int32) - 1
@@ -57,7 +57,7 @@ def connected_components(labels: np.ndarray, connectivity: int) -> np.ndarray:
     owned = np.flatnonzero(of_run >= 0)
     np.minimum.at(first, of_run[owned], owned)
     rank = np.empty(len(first) + 1, dtype=np.int32)
-    rank[-1] = -1  # what -1 reads
+    rank[-1] = -1  # the slot that -1 reads
     rank[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
     return rank[of_run][runs]
 

@@ -1,8 +1,7 @@
-"""One image cut into regions, with all that the artifact records of them; this runs in worker processes."""
+"""Cuts one image into regions and computes what the artifact records of them; runs in worker processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from stages.regions.components import compact, connected_components
 from stages.regions.graph import adjacency, contract, contract_table, region_table
 from stages.regions.merging import merge, visiting_order
 from stages.runtime.errors import BadInput
-from stages.runtime.parts import CUTTERS, load_plugin
+from stages.runtime.parts import CUTTERS
 from stages.runtime.randomness import stream
 from stages.settings.base import PartSettings
 from stages.settings.extract_superpixels import MergeSettings
@@ -34,8 +33,8 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
     """(H,W) i32 region ids of an image, 0..K-1 without gaps, -1 = no region.
 
     pixels: the image (H,W,3) u8 RGB, or the mask (H,W) u8 if the cutter ``method`` reads masks. ``own`` are the
-    cutter's settings. ``split_parts`` makes each 4-connected part of a region a region. BadInput for unknown names,
-    for images that the cutter cannot cut, and for a cutter that returns something else than labels.
+    cutter's settings. ``split_parts`` makes each 4-connected part its own region. BadInput for unknown names,
+    for images that the cutter cannot cut, and for a cutter that does not return labels.
     """
     part = CUTTERS[method]
     settings = (part.settings or PartSettings).load(own, f"method {method}")
@@ -51,19 +50,16 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
 
 @dataclass(frozen=True)
 class CutTask:
-    """What `cut` takes, of one image, and the files of plug-ins to load first."""
+    """The arguments of `cut` for one image."""
 
     pixels: np.ndarray
     method: str
     split_parts: bool
     own: Mapping[str, Any]
-    plugins: tuple[Path, ...] = ()
 
 
 def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
     """(H,W) i32 region ids of an image, and their graph."""
-    for plugin in task.plugins:
-        load_plugin(plugin)
     labels = cut(task.pixels, task.method, task.split_parts, **task.own)
     count = int(labels.max(initial=-1)) + 1
     return labels, RegionGraph(region_table(labels, count), *adjacency(labels, count))
@@ -71,7 +67,7 @@ def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
 
 @dataclass(frozen=True)
 class MergeTask:
-    """What merging the base regions of one image takes: mean class probabilities (K,C), mean uncertainty (K,)."""
+    """Input for merging the base regions of one image: mean class probabilities (K,C), mean uncertainty (K,)."""
 
     image: str
     probabilities: np.ndarray

@@ -42,7 +42,7 @@ def build_patch_network(name: str, side: int) -> PatchNetwork:
     try:
         with torch.device("meta"):  # tells strides and shapes without spending time or random numbers on weights
             probe: Any = timm.create_model(name, features_only=True)
-    except Exception as error:  # a timm model refuses an option with whatever exception comes first
+    except Exception as error:  # timm models raise all kinds of exceptions for an unsupported option
         raise unsuitable(name, side) from error
     strides = [tap["reduction"] for tap in probe.feature_info.info]
     fitting = [index for index, stride in enumerate(strides) if stride <= side]
@@ -59,7 +59,7 @@ def build_patch_network(name: str, side: int) -> PatchNetwork:
         (channels,) = probe.feature_info.channels()
         if found.ndim != 4 or found.shape[1] != channels:
             raise ValueError(f"feature map of shape {tuple(found.shape)}")
-    except Exception as error:  # such as a transformer that takes images of one size alone
+    except Exception as error:  # such as a transformer that accepts images of one size only
         raise unsuitable(name, side) from error
     backbone: Any = timm.create_model(name, features_only=True, out_indices=taps)
     return PatchNetwork(backbone, channels)
@@ -107,7 +107,7 @@ def load_encoder(settings: KMeansSettings, seed: int) -> PatchEncoder:
     BadInput for an unknown or unsuitable encoder, and for weights that are missing, damaged or of another model.
     """
     device = choose_device(settings.device)
-    torch.backends.cudnn.benchmark = False  # batches differ in size with the image: each size would be timed anew
+    torch.backends.cudnn.benchmark = False  # batch sizes vary by image, and each new size would be timed again
     torch.manual_seed(torch_seed(seed, "encoder"))
     network = build_patch_network(settings.encoder, settings.patch)
     weights = load_weights(network, settings.weights, settings.encoder)

@@ -1,7 +1,7 @@
 """Neighbour lists and boxes of regions, from their map or from those of smaller regions.
 
 A graph is a pair in CSR form: the neighbours of node i are ``neighbours[offsets[i] : offsets[i + 1]]``, ascending,
-without i itself; an edge stands at both of its ends.
+without i itself; each edge is listed at both of its ends.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Merges neighbouring regions that a model predicts alike (adaptive_superpixel.md 2.5)."""
+"""Merges neighbouring regions with similar predictions (adaptive_superpixel.md 2.5)."""
 
 import numpy as np
 from scipy.special import rel_entr
@@ -7,7 +7,7 @@ EDGES_AT_ONCE = 4096  # edges whose distance is computed at once: the temporarie
 
 
 def normalised(shares: np.ndarray) -> np.ndarray:
-    """(...,C) shares, non-negative with a positive sum, brought to sum 1.
+    """(...,C) shares, non-negative with a positive sum, scaled to sum 1.
 
     float64, C-contiguous, so that sums do not depend on the caller's layout.
     """
@@ -55,13 +55,13 @@ def merge(
 ) -> np.ndarray:
     """The root (K,) i32 of each region's merged region, from mean class shares (K,C) and the graph (see graph.py).
 
-    Roots are visited by ascending ``rank`` (K,), a permutation. A region r that nobody has taken becomes a root and
+    Roots are visited by ascending ``rank`` (K,), a permutation. A region r that is not taken yet becomes a root and
     takes the connected component, containing r, of {v not taken yet: distance(P_r, P_v) < epsilon} and r itself;
-    what is taken stays taken. Members are compared with the root alone, so small steps do not chain.
+    a taken region stays taken. Members are compared with the root alone, so small steps do not chain.
 
     ``max_pixels``, with the ``sizes`` (K,) of the regions: a component grows in rings around its root, each ring in
     ascending id; the first member with which the merged region would exceed the cap ends the growth. A root above the
-    cap stays alone. ``max_fraction``: once (roots visited + regions taken) / K has reached it, nothing grows any more.
+    cap stays alone. ``max_fraction``: once (roots visited + regions taken) / K has reached it, growth ends.
     ValueError for ``max_pixels`` without sizes.
     """
     if max_pixels is not None and sizes is None:
@@ -73,8 +73,8 @@ def merge(
     growers = growers[np.argsort(rank[growers])].tolist()
 
     # The rest is sequential by definition: what a root takes depends on all earlier ones. But it visits only regions
-    # that have something to take, looks along every edge of a taken region once (each region is taken once) and asks
-    # for the distances of a whole ring at a time. Lists and sets, because most rings hold a handful of regions.
+    # that have something to take, looks along each edge of a taken region once (each region is taken once) and
+    # computes the distances of a whole ring at a time. Lists and sets, because most rings hold a handful of regions.
     first, close = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=count))]).tolist(), target.tolist()
     begin, links, place = offsets.tolist(), neighbours.tolist(), rank.tolist()
     pixels, cap = ([0] * count, 0) if max_pixels is None or sizes is None else (sizes.tolist(), max_pixels)

@@ -1,8 +1,8 @@
-"""OpenCV as the cutters use it: imported when an image is cut, on one thread, its errors made into ours.
+"""OpenCV for the cutters: imported when an image is cut, run on one thread, its errors converted to ours.
 
-OpenCV checks little of what its superpixels get: sizes that it cannot cut end the process (a division by zero, a stray
-write, an endless loop) instead of raising. So each cutter derives beforehand what OpenCV derives from the image size,
-and refuses what would not work.
+OpenCV hardly checks the input of its superpixels: sizes that it cannot cut end the process (a division by zero, a stray
+write, an endless loop) instead of raising. So each cutter first computes what OpenCV derives from the image size, and
+refuses sizes that would fail.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def require_ximgproc() -> Any:
 def opencv() -> Iterator[Any]:
     """The module cv2 on one thread; StageFailed for its errors.
 
-    One thread because its SLIC adds floats in the order in which threads end, and because images are cut in parallel.
+    One thread, because its SLIC adds floats in the order in which threads end, and images are cut in parallel anyway.
     """
     cv2 = require_ximgproc()
     threads = cv2.getNumThreads()
@@ -51,7 +51,7 @@ def opencv() -> Iterator[Any]:
 
 
 def region_side(height: int, width: int, count: int, name: str) -> int:
-    """Side of ``count`` squares over the image, as OpenCV's SLIC and LSC take it; at most the image's short side.
+    """Side of ``count`` squares that cover the image, for OpenCV's SLIC and LSC; at most the image's short side.
 
     BadInput for images narrower than the smallest region; ``name`` is that of the cutter.
     """

@@ -1,8 +1,8 @@
 """Regions as small square images, the input of a feature network (madbal.md 3).
 
 A patch is the region's tight box in which every pixel outside the region has the region's mean colour, resized to a
-square by Keys' bicubic kernel (a = -0.5), separably, from pixel centres, without antialias and without regard to the
-box's proportions; taps beyond the box read its border.
+square by Keys' bicubic kernel (a = -0.5), separably, from pixel centres, without antialiasing and ignoring the box's
+aspect ratio; taps beyond the box read its border.
 
 Nothing is resized box by box. The kernel's weights sum to 1, so the sum over the taps is
 
@@ -18,7 +18,7 @@ import numpy as np
 
 A = -0.5  # of Keys' kernel
 TAPS = 4
-CHUNK_CELLS = 1 << 15  # arrays of so many cells stay in a core's cache
+CHUNK_CELLS = 1 << 15  # arrays of this many cells stay in a core's cache
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def region_sums(
 
 
 def best_pixels(values: Tensor, labels: Tensor, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Highest value (K,) f32 of each region, and where it is: y and x (K,) i64, of equal ones the first in row order.
+    """Highest value (K,) f32 of each region, and where it is: y and x (K,) i64 (ties: the first in row order).
 
     values (H,W) f32; labels (H,W) i64, -1 = no region. A region without pixels has 0 at (-1, -1).
     """

@@ -10,7 +10,7 @@ from stages.pixels.void import VOID
 def vote(labels: np.ndarray, owner: np.ndarray, count: int, classes: int) -> np.ndarray:
     """Histogram of the labels of each region: (count, classes + 1) i32, void in the last column.
 
-    labels (P,) u8 of pixels, owner (P,) int the region of each, 0 to count - 1.
+    labels (P,) u8 of pixels, owner (P,) int region of each, 0 to count - 1.
     ValueError for a label that is neither a class nor void.
     """
     columns = np.full(256, classes + 1)
@@ -27,7 +27,7 @@ def dominant(votes: np.ndarray, void_policy: Literal["count", "exclude"]) -> np.
     """The label with the most votes in each region, (A,) u8; ties go to the smallest class, and void loses all ties.
 
     votes (A,C+1) as of `vote`. "count": void votes like a class, and a region that it wins is 255. "exclude":
-    255 only where all pixels are void. A region without pixels is 255.
+    255 only if all pixels are void. A region without pixels is 255.
     """
     candidates = votes if void_policy == "count" else votes[:, :-1]
     winner = candidates.argmax(1)  # the first of equals: the smallest class, void being last

@@ -1,3 +1,3 @@
-"""Colours of pictures and pages."""
+"""Colours of plots and pages."""
 
 Colour = tuple[int, int, int]  # red, green, blue

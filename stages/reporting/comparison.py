@@ -1,4 +1,4 @@
-"""`alseg compare`: runs side by side, round by round."""
+"""`alseg compare`: runs side by side, per round."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def compare_runs(
             "same split."
         )
     title = f"mIoU (%) on {splits.pop()}, {checkpoint} epoch"
-    table = Table("round", "asked/image", "clicks", *found, title=title, title_justify="left")
+    table = Table("round", "answers/image", "clicks", *found, title=title, title_justify="left")
     for number in range(max(len(entries) for entries in found.values())):
         present = [entries[number] for entries in found.values() if number < len(entries)]
         first = present[0]
@@ -55,7 +55,7 @@ def compare_runs(
 
 
 def run_names(runs: list[Path]) -> list[str]:
-    """Folder names, with the parent's where they would be alike."""
+    """Folder names, prefixed with the parent folder if they are not unique."""
     names = [path.resolve().name for path in runs]
     if len(set(names)) == len(names):
         return names
@@ -63,7 +63,7 @@ def run_names(runs: list[Path]) -> list[str]:
 
 
 def read_run(folder: Path, checkpoint: str, evaluation: str = "evaluation") -> list[dict[str, Any]]:
-    """Per round: answers per image, clicks, mIoU in %, in the order of the cost."""
+    """Per round: answers per image, clicks, mIoU in %, sorted by clicks."""
     entries = []
     for path in sorted([*folder.glob(f"round-*/{evaluation}.json"), *folder.glob(f"{evaluation}.json")]):
         try:

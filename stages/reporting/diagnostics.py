@@ -1,4 +1,4 @@
-"""What `alseg inspect` works out for each kind of artifact: histograms, cost, and how right labels are."""
+"""What `alseg inspect` computes per kind of artifact: histograms, cost and label precision."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from stages.runtime.numbers import defined
 
 
 def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
-    """Class histogram, cost and scores, where the kind has them."""
+    """Class histogram, cost and scores, if the kind has them."""
     match artifact:
         case Dataset():
             maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks") if "masks" in artifact)
@@ -49,7 +49,7 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
         case PseudoLabels():
             classes = artifact.attributes["classes"]
             counts = value_counts(artifact.label_map(image, len(classes)) for image in artifact.labelled_ids())
-            void = int(counts[len(classes)])  # a class of its own for models that learned it
+            void = int(counts[len(classes)])  # a separate class for models that learned it
             return {
                 "cost": artifact.cost(),
                 "class_labels": counts_by_name(counts, classes) | ({"void": void} if void else {}),
@@ -76,7 +76,7 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
 
 
 def image_classes(ledger: Annotations) -> dict[str, int]:
-    """Images per class that was named of them as a whole, which may be several; "none": those of which none was."""
+    """Images per image-level class; an answer may name several. "none": images without a class."""
     labels, sets = ledger.answers.label[ledger.image_rows], ledger.answers.class_sets[ledger.image_rows]
     if ledger.names_sets:
         counts, nothing = sets.sum(0, dtype=np.int64), int((~sets.any(1)).sum())
@@ -86,7 +86,7 @@ def image_classes(ledger: Annotations) -> dict[str, int]:
 
 
 def cluster_table(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Regions and pixels of every cluster, and which share of all they are; from a clusters header."""
+    """Regions and pixels per cluster and their shares of the total, from the header of a clusters file."""
     regions, pixels = counts["regions_per_cluster"], counts["pixels_per_cluster"]
     return [
         {
@@ -117,11 +117,11 @@ def histogram(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 
 def answer_counts(ledger: Annotations) -> np.ndarray:
-    """(256,) i64 labelled pixels per class; 255: pixels asked about that have no class."""
+    """(256,) i64 labelled pixels per class; 255: queried pixels without a class."""
     answers, counts = ledger.answers, np.zeros(256, dtype=np.int64)
     dense = {ledger.ids[index] for index in np.unique(answers.image[answers.of_regions])} | set(ledger.exact_ids)
     for image, rows in ledger.rows.items():
-        if image not in dense:  # points alone: no need to paint a map
+        if image not in dense:  # points only: no map needed
             counts += np.bincount(answers.label[rows][answers.y[rows] >= 0], minlength=256)
             continue
         labels = ledger.label_map(image)
@@ -132,7 +132,7 @@ def answer_counts(ledger: Annotations) -> np.ndarray:
 
 
 def pixels_with_several(ledger: Annotations) -> int:
-    """Pixels without a class of their own in regions with several classes; `answer_counts` has them among void."""
+    """Pixels without a single class in regions with several classes; `answer_counts` counts them as void."""
     several = (ledger.answers.class_sets.sum(1) > 1) & ledger.answers.of_regions
     found = 0
     for image, rows in ledger.rows.items():
@@ -143,11 +143,11 @@ def pixels_with_several(ledger: Annotations) -> int:
 
 
 def rounds_of_regions(ledger: Annotations) -> dict[str, Any]:
-    """What each round brought, and which classes the clicks went to, in a ledger with answers about regions.
+    """Results per round and clicks per class of a ledger with answers about regions.
 
-    In rounds of class sets `label_precision` is that of the sets with one class; `mean_set_size` counts empty sets and
-    void, `pixels_in_set` is the share of the non-void pixels whose class was named, which bounds what labels made of
-    the sets can reach there.
+    In rounds of class sets, `label_precision` covers the sets with one class only; `mean_set_size` includes empty sets
+    and void. `pixels_in_set` is the share of the non-void pixels whose class was named: an upper bound on the accuracy
+    of labels made from the sets.
     """
     answers = ledger.answers
     sizes = answers.areas.sizes()
@@ -178,12 +178,11 @@ def rounds_of_regions(ledger: Annotations) -> dict[str, Any]:
 
 
 def class_clicks(ledger: Annotations) -> dict[str, float]:
-    """Clicks per class named of pixels and regions, those of a set in equal parts (one each, in simulations).
+    """Clicks per class named for pixels and regions.
 
-    Without what took none.
-
-    "nothing named": the click that says so, in rounds of class sets, where void is not among the classes to name.
-    "no single class": exact labels of a region are of many classes at once, and a skipped question has none.
+    The clicks of a class set are split equally among its classes (one each, in simulations). Entries without clicks are
+    left out. "nothing named": clicks that say no class is present, in rounds of class sets that do not offer void.
+    "no single class": exact labels of a region have many classes, and a skipped query has none.
     """
     answers, classes = ledger.answers, ledger.attributes["classes"]
     clicks = answers.clicks.astype(np.float64) * (answers.image_level == 0)
@@ -202,14 +201,14 @@ def class_clicks(ledger: Annotations) -> dict[str, float]:
 
 
 def share(part: Any, whole: Any) -> float | None:
-    """``part / whole``, None for nothing of nothing."""
+    """``part / whole``; None if ``whole`` is 0."""
     return float(part / whole) if whole else None
 
 
 def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
-    """How right regions or pseudo-labels are; empty for other kinds, and without a mask for each of their images.
+    """Accuracy of regions or pseudo-labels; empty for other kinds, or if an image has no mask.
 
-    BadInput when the artifact was made from another dataset. A pass over its images.
+    Reads all images of the artifact. BadInput if the artifact was made from another dataset.
     """
     if not isinstance(artifact, Superpixels | PseudoLabels):
         return {}
@@ -227,7 +226,7 @@ def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
 
 
 def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
-    """How much of the ground truth the regions could express, if each took its best class."""
+    """Best accuracy with one class per region, regions per image, and the share of pixels in no region."""
     best, pixels, outside, total = 0, 0, 0, 0
     with Progress("comparing with the ground truth", len(regions.ids)) as bar:
         for image in regions.ids:
@@ -247,9 +246,9 @@ def truth_of_regions(regions: Superpixels, data: Dataset) -> dict[str, Any]:
 
 
 def truth_of_sieved(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
-    """How right the labels of the answered regions are before the sieve and after it.
+    """Label precision in the answered regions before and after the sieve.
 
-    A pixel in several regions counts once, by the answer given last; pixels labelled exactly are left out.
+    A pixel in several regions counts once, with the last answer. Pixels labelled exactly are left out.
     """
     ledger = open_input(pseudo, "annotations", Annotations)
     before, after, right_in_both = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0
@@ -273,7 +272,7 @@ def truth_of_sieved(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
 
 
 def labelled_exactly(ledger: Annotations, image: str) -> np.ndarray:
-    """(H,W) bool: asked as single pixels, or labelled precisely."""
+    """(H,W) bool: queried as single pixels or labelled exactly."""
     exact = np.zeros(ledger.sizes[image], dtype=bool)
     if image in ledger.exact_ids:
         exact = (ledger.read(f"masks/{image}") != VOID) | (image in ledger.mask_ids)
@@ -282,13 +281,13 @@ def labelled_exactly(ledger: Annotations, image: str) -> np.ndarray:
 
 
 def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
-    """How right labels made of class sets are inside the regions asked, and those that spread beyond them.
+    """Precision of labels made from class sets, inside the queried regions and beyond them.
 
-    The label void, of models that learned it, is right where the truth is void and wrong elsewhere. Classes where the
-    truth is void are left out, as in an evaluation. `coverage` is the share of the pixels of a known class that are
-    labelled, in the images asked about; `miou` counts the others as misses, `miou_where_labelled` leaves them out; void
-    is no class of these means. Pixels labelled exactly count in them, but are neither inside nor beyond.
-    `regions_with_one_class` is the share of the sets of one class, or void alone, among those that are not empty.
+    The label void, of models that learned it, is right where the truth is void and wrong elsewhere. Other labels are
+    not scored where the truth is void, as in an evaluation. `coverage` is the share of the pixels of a known class that
+    are labelled, in the queried images. `miou` counts unlabelled pixels as misses, `miou_where_labelled` leaves them
+    out; void is not a class in either. Pixels labelled exactly count in these three, but are neither inside nor beyond.
+    `regions_with_one_class` is the share of the non-empty sets that name one class, or only void.
     """
     from stages.evaluating.confusion import mean_iou
 
@@ -323,15 +322,15 @@ def truth_of_disambiguated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any
 
 
 def truth_of_gated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
-    """How right the predictions are that the discriminator accepted; images with a full mask are left out.
+    """Precision of the predictions that the discriminator accepted; images with a full mask are left out.
 
-    `coverage` is the share of the pixels of a known class that got labels, over all images without a mask.
+    `coverage` is the share of the pixels of a known class that got labels, over all images without a full mask.
     """
     from stages.evaluating.confusion import mean_iou
 
     classes, accepted = len(data.classes), pseudo.read("images/accepted").astype(bool)
     judged = ~np.isnan(pseudo.read("images/score"))
-    confusion, known = np.zeros((classes, classes + 1), dtype=np.int64), 0  # the last column: void, where it is learned
+    confusion, known = np.zeros((classes, classes + 1), dtype=np.int64), 0  # last column: void, if it is learnt
     with Progress("comparing with the ground truth", int(judged.sum())) as bar:
         for row in np.flatnonzero(judged).tolist():
             image = pseudo.ids[row]
@@ -353,6 +352,6 @@ def truth_of_gated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
 
 
 def tally(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(3,) i64 labelled pixels, those of them with a known truth, those that are right. Both (P,) u8, 255 = none."""
+    """(3,) i64: labelled pixels, those with a known truth, those that are right. Both arguments (P,) u8, 255 = none."""
     known = (labels != VOID) & (truth != VOID)
     return np.array([(labels != VOID).sum(), known.sum(), (known & (labels == truth)).sum()])

@@ -1,4 +1,4 @@
-"""`alseg inspect`: what an artifact is, how it came about, what it holds."""
+"""`alseg inspect`: kind, provenance and contents of an artifact."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,13 @@ from stages.artifacts.request import publish_extra
 from stages.reporting.diagnostics import against_truth, kind_specific
 from stages.runtime.console import say
 
-# Printed in %, as are precisions
+# Printed in %, like precisions
 SHARES = (
     *("kept", "achievable_accuracy", "pixels_in_no_region", "sieve_recall"),
     *("share_of_regions", "share_of_pixels"),
     *("coverage", "miou", "miou_where_labelled", "miou_accepted", "regions_with_one_class", "pixels_in_set"),
 )
-MOST_ARRAYS = 200  # per group; ranges of larger groups are those of evenly spaced members
+MOST_ARRAYS = 200  # per group; larger groups give the range of evenly spaced members
 
 
 def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png: Path | None) -> None:
@@ -37,13 +37,13 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
         return
     description = describe(artifact, data)
     if as_json:
-        print(json.dumps(description, indent=1))
+        print(json.dumps(description, indent=1), flush=True)
     else:
         print_description(description)
 
 
 def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[str, Any]:
-    """Everything worth knowing about an artifact, as JSON values; with ``data``, also how right it is."""
+    """Description of an artifact as JSON values; with ``data``, also its accuracy against the ground truth."""
     header = artifact.header
     found: dict[str, Any] = {
         "file": str(artifact.path),
@@ -74,7 +74,7 @@ def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[st
 
 
 def array_table(artifact: Artifact) -> dict[str, Any]:
-    """Per array, or per group of arrays named after images: number, types, shapes, range of values."""
+    """Number, types, shapes and range of values per array, or per group of arrays named after images."""
     groups: dict[str, list[tuple[str, Any]]] = {}
     for path, dataset in artifact.arrays():
         folder, _, _ = path.rpartition("/")
@@ -101,7 +101,7 @@ def array_table(artifact: Artifact) -> dict[str, Any]:
 
 
 def value_range(values: np.ndarray) -> tuple[float, float] | None:
-    """Lowest and highest value that is a number; None without any."""
+    """Lowest and highest value that is not NaN; None if there is none."""
     if values.dtype.kind == "f" and np.isnan(values).all():
         return None
     return float(np.nanmin(values)), float(np.nanmax(values))
@@ -155,7 +155,7 @@ def print_shares(console: Console, title: str, values: dict[str, Any]) -> None:
 
 
 def rows_table(rows: list[dict[str, Any]]) -> Table:
-    names = list(rows[-1])  # the last one tells most
+    names = list(rows[-1])  # the last row has most columns
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
@@ -165,7 +165,7 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def number(name: str, value: float | None) -> str:
-    """A count as it is, a share in %."""
+    """A share in %, anything else as a number."""
     if value is None:
         return "none"
     if name in SHARES or name.startswith("label_precision"):

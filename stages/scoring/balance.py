@@ -15,7 +15,7 @@ def class_shares(predicted: np.ndarray, sizes: np.ndarray, classes: int, by: str
 
 
 def rescaled(scores: np.ndarray) -> np.ndarray:
-    """(R,) scores shifted and scaled to 0 to 1; equal ones become 0."""
+    """(R,) scores shifted and scaled to 0 to 1; equal scores become 0."""
     low, high = scores.min(), scores.max()
     return (scores - low) / (high - low if high > low else 1)
 

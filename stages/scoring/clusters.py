@@ -1,4 +1,4 @@
-"""What clusters of regions hold over all images, and the balance of the classes within them.
+"""Counts and sums of region clusters over all images, and the class balance within clusters.
 
 After Yazdani et al., "Maturity-Aware Active Learning for Semantic Segmentation with Hierarchically-Adaptive Sample
 Assessment" (BMVC 2023); spec madbal.md 5.6 and 6.3. Plain functions over flat arrays: R regions of all images, K
@@ -17,7 +17,7 @@ def cluster_tables(
     """Counts and sums per cluster.
 
     cluster (R,) integer in 0..clusters-1, predicted (R,) u8 class, score (R,) f64 mean over the region's remaining
-    pixels, pixels (R,) integer number of them. Of a region with pixels 0 nothing else is read, so it may hold anything.
+    pixels, pixels (R,) integer number of them. The other values of a region with 0 pixels are not read.
     Raises ValueError when a cluster or class is out of range.
     """
     left = pixels > 0
@@ -32,7 +32,7 @@ def cluster_tables(
         class_regions=pairs,
         regions=pairs.sum(0),
         pixels=numbers,
-        # Of nothing at all bincount makes integers, whatever the weights.
+        # For empty input bincount returns integers, whatever the weights.
         score=np.bincount(cluster, score, clusters).astype(np.float64, copy=False),
         pixel_score=np.bincount(cluster, pixels * score, clusters).astype(np.float64, copy=False),
     )

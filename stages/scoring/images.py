@@ -44,7 +44,7 @@ def score_images(data: Dataset, model: Model, settings: ScoreSettings) -> Fill:
 
 
 def require_measure_of_images(model: Model, settings: ScoreSettings) -> None:
-    """BadInput for a committee, and for a measure of another kind of prediction than the classifier's."""
+    """BadInput for a committee, and for a measure that does not fit the classifier's kind of prediction."""
     of = "presence" if model.of_sets else "classes"
     fitting = [
         part.name
@@ -65,7 +65,7 @@ def require_measure_of_images(model: Model, settings: ScoreSettings) -> None:
 
 
 def measures_presence(measure: str) -> bool:
-    """Whether classes need not exclude each other."""
+    """Whether the measure is one of classes that do not exclude each other."""
     return bool(MEASURES[measure].facts["of"] == "presence")
 
 

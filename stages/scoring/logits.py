@@ -1,8 +1,8 @@
-"""What measures have in common: maxima and sums over classes, means over passes.
+"""Functions that measures share: maxima and sums over classes, means over passes.
 
 Nothing overflows, no probability is divided by or logged at zero, and pixels whose softmax saturates in float32 still
 compare: 1 - max p is summed from the other classes instead of subtracted. torch is imported when a function runs, so
-that listing the measures needs none.
+that listing the measures does not load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a network says about whole images: a score and a class for each pixel of their grids."""
+"""Predictions of a network on whole images: a score and a class for each pixel of their grids."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from stages.settings.score import NetworkScores, ScoreSettings
 class ScoreMaps(NamedTuple):
     """Of one image: scores (H,W) f32 and predicted classes (H,W) i64 on its grid, logits (C,h,w) f32 of any size.
 
-    By a committee, prediction and logits are those of the passes' mean probabilities.
+    For a committee, prediction and logits are those of the passes' mean probabilities.
     """
 
     image: str
@@ -44,10 +44,10 @@ Scored = tuple[Tensor, Tensor]
 def score_maps(
     data: Dataset, model: Model, ids: Sequence[str], grids: dict[str, Size], outputs: int, settings: ScoreSettings
 ) -> Iterator[ScoreMaps]:
-    """The measure of the first ``outputs`` logits at each pixel of each image's grid, of one pass or a committee's.
+    """The measure of the first ``outputs`` logits at each pixel of each image's grid, by one pass or a committee.
 
     Logits finer than the grid are averaged onto it before they are measured; coarser ones are measured as they are, and
-    each pixel of the grid reads the value it lies in. BadInput for a committee of a network without dropout.
+    each pixel of the grid reads the value it lies in. BadInput for a committee if the network has no dropout.
     """
     network = settings.network
     assert network is not None
@@ -65,7 +65,7 @@ def score_maps(
                 found = scored(predictor, batch.images, size, outputs, settings)
             for image, own, values in zip(batch.ids, *found, strict=True):
                 require_finite(values, image, settings.measure, network)
-                yield ScoreMaps(image, values, lookup(own.max(0).indices, size), own)  # of equal classes the first
+                yield ScoreMaps(image, values, lookup(own.max(0).indices, size), own)  # ties: the first class
 
 
 def require_finite(scores: Tensor, image: str, measure: str, network: NetworkScores) -> None:
@@ -79,7 +79,7 @@ def require_finite(scores: Tensor, image: str, measure: str, network: NetworkSco
 
 
 def scored(predictor: Predictor, images: Tensor, size: Size, outputs: int, settings: ScoreSettings) -> Scored:
-    """By one pass over ``images`` (B,3,..,..) u8, on the grid ``size``."""
+    """Scores by one pass over ``images`` (B,3,..,..) u8, on the grid ``size``."""
     network = settings.network
     assert network is not None
     measure = plain_measure(settings.measure, settings.of_measure)
@@ -95,7 +95,7 @@ def scored(predictor: Predictor, images: Tensor, size: Size, outputs: int, setti
 def scored_by_committee(
     predictor: Predictor, images: Tensor, image: str, size: Size, outputs: int, settings: ScoreSettings
 ) -> Scored:
-    """By passes with dropout over one image (1,3,..,..) u8, on the grid ``size``; each pass has a seed of its own."""
+    """Scores by passes with dropout over one image (1,3,..,..) u8, on the grid ``size``; each pass has its own seed."""
     network, own = settings.network, settings.of_measure
     assert network is not None
     total: Tensor | None = None
@@ -118,7 +118,7 @@ def scored_by_committee(
 
 
 def switch_dropout_on(predictor: Predictor, model: Model) -> None:
-    """BadInput for a network without dropout."""
+    """Puts the dropout of the network in training mode; BadInput if it has none."""
     switches = dropout_modules(predictor.network)
     if not switches:
         raise BadInput(f"{model.path}: its network has no dropout, which a committee needs. Use a measure of one pass.")
@@ -127,7 +127,7 @@ def switch_dropout_on(predictor: Predictor, model: Model) -> None:
 
 
 class ScoreTerms(NamedTuple):
-    """What a score is made of, (B,h,w) f32 each: (measure + maturity) * factor. None: left out."""
+    """The terms of a score, (B,h,w) f32 each: (measure + maturity) * factor. None: not used."""
 
     measure: Tensor
     maturity: Tensor | None
@@ -142,7 +142,7 @@ class ScoreTerms(NamedTuple):
 def score_terms(
     logits: Tensor, support: SupportMaps, seen: Tensor, measure: Measure, network: NetworkScores
 ) -> ScoreTerms:
-    """On the grid of ``logits`` (B,C,h,w), of the first C outputs; ``support`` is of the images ``seen`` (B,3,H,W)."""
+    """Terms on the grid of ``logits`` (B,C,h,w), first C outputs; ``support`` is of images ``seen`` (B,3,H,W)."""
     outputs, inner = logits.shape[1], (logits.shape[-2], logits.shape[-1])
     divergence = factor = None
     if network.maturity != "none":

@@ -1,7 +1,7 @@
 """How mature a network's intermediate features are: how far side predictions still are from the final one, per pixel.
 
-After the MADBAL specification, section 5. Divergences are in nats. For scoring only: nothing here passes a gradient on.
-Half precision is computed in f32, f64 stays.
+After the MADBAL specification, section 5. Divergences are in nats. For scoring only: gradients are off.
+Half precision is computed in f32, f64 in f64.
 
 The loops over classes keep their temporaries in the cache; whole-tensor formulations took up to twice as long on a CPU.
 """
@@ -23,7 +23,7 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
 
     logits (B,C,h,w), sides (B,K,C,h,w) logits, mixing (B,K,h,w) weights >= 0. With "pixel" the divergence is
     `jensen_shannon_divergence`; with "image" it is `mean_divergence`, one number per image and side, and an image for
-    which it is infinite is infinite at every pixel. A ValueError if sides and mixing differ in K.
+    which it is infinite is infinite at every pixel. ValueError if sides and mixing differ in K.
     """
     logits, sides, mixing = raised(logits), raised(sides), raised(mixing)
     total = torch.zeros_like(mixing[:, 0])
@@ -43,26 +43,26 @@ def maturity(logits: Tensor, sides: Tensor, mixing: Tensor, kind: Divergence = "
 
 @torch.no_grad()
 def mean_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """What the method's public code takes for that divergence: two (B,C,h,w) log-probabilities -> (B,), one per image.
+    """The divergence as the public code computes it: two (B,C,h,w) log-probabilities -> (B,), one per image.
 
     The mean over classes and pixels of 1/2 [a ln(a/p) + a ln(a/q)], a = (p + q)/2 (arguments swapped, divided by
-    C h w). Infinite, as there, as soon as a probability of the image is 0 in the precision at hand, about e^-104 in
-    f32; callers have to look for that.
+    C h w). Infinite, as in that code, if a probability of the image is 0 in the precision at hand, about e^-104 in
+    f32; callers must check for that.
     """
     log_p, log_q = raised(log_p), raised(log_q)
     total = torch.zeros_like(log_p[:, 0])
     tiny = torch.finfo(total.dtype).tiny
     for first, second in zip(log_p.unbind(1), log_q.unbind(1), strict=True):
         p, q = first.exp(), second.exp()
-        mean = (p + q).mul_(0.5).clamp_(min=tiny)  # not 0, so that two zeros make an infinity and not NaN
+        mean = (p + q).mul_(0.5).clamp_(min=tiny)  # not 0, so that two zeros give infinity, not NaN
         logs = first.masked_fill(p == 0, -torch.inf) + second.masked_fill(q == 0, -torch.inf)
         total += mean.log().sub_(logs.mul_(0.5)).mul_(mean)
-    # in f64 the order in which pixels are added, which depends on the threads, does not reach the result
+    # in f64, so that the order of summation, which depends on the threads, does not change the result
     return (total.double().mean((1, 2)) / log_p.shape[1]).to(total.dtype)
 
 
 def jensen_shannon_divergence(p: Tensor, terms: Tensor, q: Tensor) -> Tensor:
-    """Of every pixel, in [0, ln 2]: (B,C,h,w) probabilities p and q, and `terms` = p_log_p(p) -> (B,h,w).
+    """The divergence of each pixel, in [0, ln 2]: (B,C,h,w) probabilities p and q, and `terms` = p_log_p(p) -> (B,h,w).
 
     Sum over classes of 1/2 [p ln(p/a) + q ln(q/a)] with a = (p + q)/2. Exactly symmetric, exactly 0 where p = q, finite
     where probabilities are 0.
@@ -76,7 +76,7 @@ def jensen_shannon_divergence(p: Tensor, terms: Tensor, q: Tensor) -> Tensor:
 
 
 def p_log_p(p: Tensor) -> Tensor:
-    """p ln p of every value, 0 for 0."""
+    """p ln p of each value, 0 for 0."""
     return p.clamp(min=torch.finfo(p.dtype).tiny).log_().mul_(p)
 
 

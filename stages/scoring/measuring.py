@@ -18,7 +18,7 @@ def plain_measure(name: str, settings: PartSettings | None = None) -> Measure:
     part = MEASURES[name]
     if part.facts["passes"]:
         plain = ", ".join(each.name for each in MEASURES.parts() if not each.facts["passes"])
-        raise BadInput(f"Measure {name} reads several passes, and here is one prediction; choose one of {plain}.")
+        raise BadInput(f"Measure {name} reads several passes, but there is only one prediction. Use {plain}.")
     return lambda logits: checked(part, called(part, logits, settings), logits)
 
 
@@ -44,7 +44,7 @@ def called(part: Part, logits: Tensor | Iterable[Tensor], settings: PartSettings
 
 
 def checked(part: Part, scores: Tensor, logits: Tensor) -> Tensor:
-    """``scores`` unless a measure of a plug-in returned something else than one number per pixel."""
+    """``scores``; BadInput unless they are one number per pixel, which a plug-in may get wrong."""
     shape = (logits.shape[0], *logits.shape[2:])
     found = tuple(getattr(scores, "shape", ()))
     if found != shape:

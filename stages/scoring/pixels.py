@@ -17,7 +17,7 @@ Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
 
 
 def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], settings: ScoreSettings) -> Fill:
-    """Maps go to the file, per-image means and extremes to the join."""
+    """Writes the maps to the file; per-image means and extremes are kept for `finish_pixels`."""
     make = random_maps(grids, settings) if model is None else network_maps(data, model, grids, settings)
     stored = settings.pixel
 
@@ -44,7 +44,7 @@ def finish_pixels(writer: Writer, parts: Parts, ids: Sequence[str]) -> dict[str,
 
 
 def random_maps(grids: dict[str, Size], settings: ScoreSettings) -> Maps:
-    """Uniform scores in [0,1), a stream per image."""
+    """Uniform scores in [0,1), with one random stream per image."""
 
     def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         for image in ids:

@@ -1,4 +1,4 @@
-"""Scores of regions, with what rules and balances need beside them."""
+"""Scores of regions, and the columns that rules and class balances need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,10 +87,10 @@ def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> F
 
 
 def draw_pixels(pool: Pool, seed: int) -> Fill:
-    """Random scores of the best of a number per pixel.
+    """Random scores: the highest of one random number per pixel.
 
-    The regions with the highest are then those of pixels drawn one after the other from the whole image, of which the
-    second and further ones of a region do not count (spec madbal.md 1).
+    The regions with the highest scores are those of pixels drawn one after another from the whole image, without
+    counting a region twice (spec madbal.md 1).
     """
     import torch
 
@@ -110,7 +110,7 @@ def draw_pixels(pool: Pool, seed: int) -> Fill:
 
 
 def finish_regions(writer: Writer, parts: Parts, pool: Pool, settings: RegionScores) -> dict[str, Any]:
-    """The columns over all regions; the class balance needs all of them before it can weigh one."""
+    """Writes the columns of all regions; the class balance needs all of them before it can weight one."""
     sizes = parts.column("left")
     writer.array("regions/size", sizes)
     counts: dict[str, Any] = {"regions": len(sizes)}
@@ -139,7 +139,7 @@ def finish_predicted(
     region_score: str,
     balance: BalanceSettings,
 ) -> np.ndarray:
-    """(R,) scores by a network, their class balance and the tables of clusters; ``counts`` gets the classes' shares."""
+    """(R,) scores by a network; writes class balance and cluster tables, adds the class shares to ``counts``."""
     data, degree = pool.data, parts.column("degree")
     classes, of_class, sums = parts.column("predicted"), parts.column("class"), parts.column("sums")
     owner = np.repeat(np.arange(len(sizes)), degree)
@@ -152,7 +152,7 @@ def finish_predicted(
     shares = pool_shares(parts, data, classes, sizes, outputs, balance.class_balance)
 
     def means(values: np.ndarray) -> np.ndarray:
-        """(R,) f64 means over a region's pixels of what is summed per region and predicted class."""
+        """(R,) f64 means over a region's pixels, from sums per region and predicted class."""
         return np.bincount(owner, values, len(sizes)) / np.maximum(sizes, 1)
 
     uncertainty = means(sums) if region_score == "mean" else parts.column("highest").astype(np.float64)
@@ -161,13 +161,13 @@ def finish_predicted(
     if pool.clusters is not None:
         of_clusters = write_clusters(writer, pool.clusters, classes, uncertainty, sizes, outputs)
     weights = np.ones(outputs)
-    if balance.probability is not None:  # each pixel by its own class
+    if balance.probability is not None:  # weights each pixel by its own class
         weights = probability_weights(shares, balance.probability.balance_strength)
         score = means(sums * weights[of_class])
     elif balance.share is not None:
         weights = class_weights(shares, balance.share.share_scale)
         score = weighed * weights[classes]
-    elif balance.class_balance == "cluster":  # the whole region by the class of most of its pixels
+    elif balance.class_balance == "cluster":  # weights the region by the class of most of its pixels
         assert of_clusters is not None
         score = weighed * of_clusters
     else:
@@ -185,7 +185,7 @@ def finish_predicted(
 def write_clusters(
     writer: Writer, clusters: Clusters, predicted: np.ndarray, score: np.ndarray, sizes: np.ndarray, outputs: int
 ) -> np.ndarray:
-    """Writes what a rule needs to share a budget out over clusters; (R,) weights of the regions by class and cluster.
+    """Writes what a rule needs to split a budget over clusters; (R,) weights of the regions by class and cluster.
 
     (spec madbal.md 5.6 and 6.3)
     """

@@ -1,4 +1,4 @@
-"""What a rule chooses from: one flat pool, whatever its units are."""
+"""What a rule chooses from: one flat pool, for any kind of unit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ Unit = Literal["pixel", "region", "image"]
 class Candidates:
     """N units that may be queried, in the order of images and of units within them.
 
-    unit: what they are (regions also where their best pixels are queried). scores (N,) float, higher = sooner. image
-    (N,) integer: the image of each, counted over the sorted ids. total: units of these images, those queried before
-    included. round: number of the round, 0 = no answers yet. lazy: how to read what few rules need, by the name of the
-    property; a property raises BadInput if the inputs do not have it.
+    unit: what they are (region also if the best pixels of regions are queried). scores (N,) float, higher = sooner.
+    image (N,) integer: the image of each, counted over the sorted ids. total: units of these images, including those
+    queried before. round: number of the round, 0 = no answers yet. lazy: functions that read what few rules need, by
+    the name of the property; a property raises BadInput if the inputs do not have it.
     """
 
     unit: Unit
@@ -36,7 +36,7 @@ class Candidates:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """(N,D) float: what each looks like to a network (regions: from ``--clusters``; images: from their scores)."""
+        """(N,D) float: features of each from a network (regions: from ``--clusters``; images: from their scores)."""
         return self._read("features")
 
     @cached_property
@@ -51,7 +51,7 @@ class Candidates:
 
     @cached_property
     def tables(self) -> ClusterTables:
-        """What the clusters of regions hold over all images."""
+        """Counts and sums of the region clusters over all images."""
         return self._read("tables")
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A rule applied to pools: with its settings, its random streams, its result checked and put in rank order."""
+"""Applies a rule to pools, with its settings and random streams; checks its result and puts it in rank order."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +43,7 @@ class Chooser:
     def positions(self, pool: Candidates, budget: int, name: str) -> np.ndarray:
         """(n,) i64 positions in ``pool`` in rank order: score descending, ties by position, or the rule's own order.
 
-        n is the budget, or all of a smaller pool; a rule without a budget decides for itself. BadInput for a rule that
+        n is the budget, or all of a smaller pool; a rule without a budget decides for itself. BadInput if the rule
         chose anything else.
         """
         budget = min(budget, len(pool)) if self.keeps_to_budget else len(pool)
@@ -63,6 +63,6 @@ class Chooser:
         return found[np.argsort(-pool.scores[found], kind="stable")]
 
     def described(self, pool: Candidates, budget: int) -> dict[str, Any]:
-        """What the rule tells the header."""
+        """What the rule adds to the header."""
         describe = self.rule.facts["describe"]
         return {} if describe is None else describe(pool, budget, self.settings)

@@ -17,7 +17,7 @@ Remainder = Literal["reference", "largest"]
 Redistribution = Literal["best", "reference"]
 
 DEALS = 150
-"""How often `deal_budgets` deals before it gives up (spec madbal.md 6.2: where the public code aborts)."""
+"""How often `deal_budgets` deals before it gives up (the public code aborts then; spec madbal.md 6.2)."""
 
 
 def cluster_scores(kind: ClusterScore, tables: ClusterTables) -> np.ndarray:
@@ -37,9 +37,9 @@ def cluster_scores(kind: ClusterScore, tables: ClusterTables) -> np.ndarray:
 def cluster_budgets(scores: np.ndarray, budget: int, remainder: Remainder) -> np.ndarray:
     """(K,) i64 b_k = floor(budget * g_k / sum of g) plus what rounding left over; the sum is ``budget``.
 
-    scores (K,) f64, K >= 1; all zero counts as all equal. ``remainder`` reference: all of it to the first cluster with
-    the smallest b_k; largest: one each to the largest remainders, ties by index (spec madbal.md 6.1). Raises ValueError
-    when a score is negative or not finite, or the budget negative.
+    scores (K,) f64, K >= 1; if all are zero, they count as equal. ``remainder`` reference: all to the first cluster
+    with the smallest b_k; largest: one each to the largest remainders, ties by index (spec madbal.md 6.1). Raises
+    ValueError when a score is negative or not finite, or the budget negative.
     """
     if not np.isfinite(scores).all() or (scores < 0).any():
         raise ValueError("cluster scores must be finite and not negative")
@@ -65,18 +65,18 @@ def cluster_budgets(scores: np.ndarray, budget: int, remainder: Remainder) -> np
 def redistributed(
     kind: Redistribution, budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """(K,) i64 what is taken from each cluster, never more than its capacity (K,) i64 (spec madbal.md 6.2)."""
+    """(K,) i64 number taken from each cluster, at most its capacity (K,) i64 (spec madbal.md 6.2)."""
     if kind == "best":
         return spread_budgets(budgets, capacity[None], scores)[0]
     return deal_budgets(budgets, capacity, generator, scores)
 
 
 def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N,K) i64 what each image takes from each cluster: min(budget, capacity), and the surplus to the best clusters.
+    """(N,K) i64 number each image takes from each cluster: min(budget, capacity); the best clusters get the surplus.
 
     budgets (K,) i64, capacity (N,K) i64 regions left, scores (K,) f64. Each surplus unit goes to the unsaturated
     cluster with the largest score, ties by index, so the best one is filled first, then the next. An image whose
-    capacity is less than the budget gives all it has: its shortfall is sum(budgets) - sum(row) (spec madbal.md 6.2).
+    capacity is below the budget gives all its regions; its shortfall is sum(budgets) - sum(row) (spec madbal.md 6.2).
     """
     taken = np.minimum(budgets, capacity)
     best_first = np.argsort(-scores, kind="stable")
@@ -90,12 +90,12 @@ def spread_budgets(budgets: np.ndarray, capacity: np.ndarray, scores: np.ndarray
 def deal_budgets(
     budgets: np.ndarray, capacity: np.ndarray, generator: np.random.Generator, scores: np.ndarray | None = None
 ) -> np.ndarray:
-    """(K,) i64 what one image takes from each cluster by the public code's repeated dealing (spec madbal.md 6.2).
+    """(K,) i64 number one image takes from each cluster by the public code's repeated dealing (spec madbal.md 6.2).
 
     budgets (K,) i64, capacity (K,) i64 regions left. While clusters exceed their capacity, they are clipped to it and
-    the excess is dealt out evenly to all others, full ones too, its indivisible rest to one of them at random; a number
-    is drawn only where there is a rest. Where the public code aborts (`DEALS` deals, or less capacity than budget) this
-    is `spread_budgets` from the start, in the order of ``scores`` (K,) f64, or of the budgets without them.
+    the excess is dealt out evenly to all others, including full ones, its indivisible rest to one of them at random; a
+    random number is drawn only if there is a rest. If the public code would abort (`DEALS` deals, or less capacity than
+    budget), this is `spread_budgets` from the start, in order of ``scores`` (K,) f64, or of the budgets without them.
     """
     dealt = budgets.astype(np.int64)
     if capacity.sum() >= budgets.sum():  # then not every cluster can be over-full: the excess always finds receivers
@@ -115,7 +115,7 @@ def deal_budgets(
 def best_per_cluster(cluster: np.ndarray, score: np.ndarray, allowance: np.ndarray) -> np.ndarray:
     """(Q,) i64 positions: in each cluster the allowed number of highest scores, ties by index; ascending.
 
-    cluster (N,) integer in 0..K-1, score (N,) f64, allowance (K,) i64; fewer where there are fewer. Raises ValueError
+    cluster (N,) integer in 0..K-1, score (N,) f64, allowance (K,) i64; fewer if a cluster has fewer. Raises ValueError
     when a cluster is out of range.
     """
     require_range("cluster", cluster, len(allowance))

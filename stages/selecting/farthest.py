@@ -1,4 +1,4 @@
-"""Diverse candidates: each one farthest from all that were queried or chosen already.
+"""Diverse candidates: each is the one farthest from all that were queried or chosen before.
 
 Greedy k-centre (farthest-first traversal, Gonzalez 1985; core sets after Sener & Savarese 2018), the optional diversity
 of spec als4gan.md section 7 D16. The cover radius is at most twice the best possible.
@@ -7,7 +7,7 @@ of spec als4gan.md section 7 D16. The cover radius is at most twice the best pos
 import numpy as np
 
 BLOCK = 2**17
-"""Numbers of features whose differences are taken together: 0.5 MB, so that they stay in the cache."""
+"""Feature values per block of differences: 0.5 MB, so that they stay in the cache."""
 
 
 def farthest(features: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def farthest(features: np.ndarray, centres: np.ndarray, count: int) -> np.ndarra
 
     features (N,D) and centres (M,D) float, computed in f32. Each choice has the largest Euclidean distance to the
     nearest centre or choice so far, ties by row. Without centres the first choice is the row nearest the mean of all.
-    Memory beside the features is O(N + D); time is O(N * D) per centre and per choice.
+    Memory in addition to the features is O(N + D); time is O(N * D) per centre and per choice.
 
     Raises ValueError for a negative count, other shapes, and features that are not finite.
     """
@@ -35,16 +35,16 @@ def farthest(features: np.ndarray, centres: np.ndarray, count: int) -> np.ndarra
     chosen[0] = squared.argmax() if len(centres) else nearest_mean(features)
     for place in range(1, count):
         last = chosen[place - 1]
-        squared[last] = -1  # below every distance, so it stays the smaller one: never chosen again
+        squared[last] = -1  # below any distance, so it stays the minimum and is never chosen again
         approach(squared, features, features[last : last + 1])
-        chosen[place] = squared.argmax()  # of equal ones the first
+        chosen[place] = squared.argmax()  # ties: the first
     return chosen
 
 
 def approach(squared: np.ndarray, features: np.ndarray, centres: np.ndarray) -> None:
     """Lowers squared distances (N,) f32 in place to those from features (N,D) f32 to centres (M,D) f32.
 
-    Differences are squared and summed, not the product of a matrix: equal rows are equally far, and at 0 from
+    Differences are squared and summed instead of a matrix product: equal rows are equally far, and at distance 0 from
     themselves.
     """
     step = max(1, BLOCK // max(1, features.shape[1]))

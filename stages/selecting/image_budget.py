@@ -11,7 +11,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.select import ImageQueries
 
 SLACK = 1e-9
-"""How far a product may miss a whole number by rounding and still count as that number."""
+"""Rounding error up to which a product counts as a whole number."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ImageBudget:
     query: int
     """q <= n0: images queried in each later round but the last, which may be short."""
     rounds: int
-    """T: rounds after round 0; 0 where the seed set is the whole budget."""
+    """T: rounds after round 0; 0 if the seed set is the whole budget."""
 
 
 def image_budget(
@@ -33,11 +33,11 @@ def image_budget(
 ) -> ImageBudget:
     """The budget B = ceil(ratio * images), n0 = floor(seed_share * B), q = ceil(query_share * n0), T = ceil(B / q).
 
-    ``seed_in_selection``: the seed set counts towards B, so only B - n0 images are queried. Otherwise B more images
-    than the seed set are. The query size is a share of the seed set, not of the budget.
+    ``seed_in_selection``: the seed set counts towards B, so only B - n0 images are queried. Otherwise B images are
+    queried in addition to the seed set. The query size is a share of the seed set, not of the budget.
 
-    Raises ValueError for less than one image, a ratio outside (0,1], a share outside [0,1], and where the images do not
-    suffice: a seed set that does not count takes n0 of them beside the B chosen ones.
+    Raises ValueError for less than one image, a ratio outside (0,1], a share outside [0,1], and if there are too few
+    images: a seed set that does not count takes n0 of them in addition to the B chosen ones.
     """
     if images < 1:
         raise ValueError(f"there must be at least 1 image, not {images}")
@@ -52,16 +52,16 @@ def image_budget(
     queried = budget - seed if seed_in_selection else budget
     if seed + queried > images:
         raise ValueError(
-            f"{budget} images beside a seed set of {seed} exceed the {images} of the dataset; lower the ratio or the "
+            f"{budget} images plus a seed set of {seed} exceed the {images} of the dataset; lower the ratio or the "
             "seed share, or count the seed set towards the budget (--seed-in-selection)"
         )
     return ImageBudget(budget, seed, query, -(-queried // query))
 
 
 def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
-    """The budget of ``settings`` with a ratio; all of it is a seed set if there is no share of one.
+    """The budget of ``settings`` with a ratio; without a seed share, all of it is the seed set.
 
-    BadInput if the images do not suffice.
+    BadInput if there are too few images.
     """
     assert settings.ratio is not None
     assert settings.share is not None
@@ -77,7 +77,7 @@ def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
 def next_count(budget: ImageBudget, round: int, selected_so_far: int, left: int) -> int:
     """Images that a round queries: the seed set in round 0, then min(q, B - selected_so_far, left), 0 when finished.
 
-    selected_so_far: images that count towards B, the seed set among them only where it does; not read in round 0. left:
+    selected_so_far: images that count towards B, with the seed set only if it counts; not read in round 0. left:
     images not queried yet. A pool that shrinks ends the selection early, without an error. Raises ValueError for a
     negative number, and in round 0 for a pool smaller than the seed set.
     """

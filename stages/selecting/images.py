@@ -21,7 +21,7 @@ def choose_images(
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns image and score in rank order) and counts.
 
-    Queried are images that the ledger has no answer of this kind about: a mask, or the classes of the image.
+    The pool is the images without an answer of this kind in the ledger: a mask, or the classes of the image.
     """
     values, ids = scores.image_scores(), scores.ids
     queried = queried_images(ids, ledger, settings.image_answer)
@@ -83,9 +83,9 @@ def round_budget(
 def answered_images(ids: list[str], ledger: Annotations | None, left: np.ndarray, settings: ImageQueries) -> np.ndarray:
     """Numbers of the images ``left`` whose class was answered, in the order of the answers, except the seed set."""
     if settings.image_answer != "mask":
-        raise BadInput("Images whose class was answered get masks next. Set --image-answer mask.")
+        raise BadInput("--rule answered queries masks. Set --image-answer mask.")
     if ledger is None or not len(ledger.image_rows):
-        raise BadInput("No image's class was answered yet. Pass --annotations with answers about classes of images.")
+        raise BadInput("No image has an answered class yet. Pass --annotations with answers about classes of images.")
     rows = ledger.image_rows
     beside_seed = ledger.answers.round[rows] > ledger.answers.round[rows].min()
     if not seed_counts(settings.share) and beside_seed.any():

@@ -1,4 +1,4 @@
-"""Queries of pixels by score maps: in each image, or wherever in the dataset."""
+"""Queries of pixels by score maps: in each image, or anywhere in the dataset."""
 
 from typing import Any
 
@@ -40,11 +40,11 @@ def choose_pixels(
 
 def require_pixel_budget(budget: int) -> None:
     if budget == 0:
-        raise BadInput("--budget 0 means all, which serves regions and images. Set --budget to 1 or more for pixels.")
+        raise BadInput("--budget 0 (all) is for regions and images only. Set --budget to 1 or more for pixels.")
 
 
 def pixel_counts(image: np.ndarray, y: np.ndarray, x: np.ndarray, asked: int) -> dict[str, Any]:
-    """Counts of queries (n,) of which ``asked`` were wanted."""
+    """Counts of queries (n,) if ``asked`` were requested."""
     return {"asked": asked, "shortfall": asked - len(image), "mean_coverage": mean_coverage(image, y, x)}
 
 
@@ -107,7 +107,7 @@ def pick_from_dataset(
     budget: int,
     chooser: Chooser,
 ) -> Columns:
-    """The budget of all images together, spent wherever the rule finds its pixels."""
+    """The budget of all images together, spent on pixels of any image."""
     values, images, indices, total = [], [], [], 0
     with Progress("selecting", len(scores.ids)) as bar:
         for number, image in enumerate(scores.ids):
@@ -135,7 +135,7 @@ def eligible_pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of all pixels of an image (H*W,) f32, and the flat indices of those that may be queried, ascending.
 
-    Excluded pixels are no candidates at all, so none can be chosen however saturated the scores.
+    Excluded pixels are not candidates, so they cannot be chosen even if scores are saturated.
     """
     excluded = excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
     return scores.map(image).ravel(), np.flatnonzero(~excluded.ravel())

@@ -1,4 +1,4 @@
-"""What is left to query: the units without those that a ledger already covers."""
+"""The units left to query: those that the ledger does not cover yet."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def require_pool(budget: int, left: int, what: str, named: str = "") -> None:
 def excluded_pixels(
     data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str, grid: tuple[int, int]
 ) -> np.ndarray:
-    """(H,W) bool on ``grid``: queried before, or void if the simulation may know."""
+    """(H,W) bool on ``grid``: queried before, or void if ``exclude_void`` is set (simulation only)."""
     excluded = np.zeros(grid, dtype=bool)
     if exclude_void:
         excluded |= data.mask(image, grid) == VOID
@@ -37,7 +37,7 @@ def excluded_pixels(
 def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: float) -> np.ndarray:
     """(R,) bool: more than the share ``most`` of the region's pixels lie in regions queried before.
 
-    Regions of one and the same file are compared by number, which is instant; those of other files by their pixels.
+    Regions of the same file are compared by number, which is fast; those of other files by their pixels.
     """
     excluded = np.zeros(regions.count, dtype=bool)
     if ledger is None or most >= 1:

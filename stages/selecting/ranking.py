@@ -1,4 +1,4 @@
-"""The highest of many scores, and how many of them make a share. Plain functions over flat arrays."""
+"""The highest of many scores, and the size of a share of them. Plain functions over flat arrays."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def pool_size(total: int, fraction: float) -> int:
 def highest(scores: np.ndarray, count: int) -> np.ndarray:
     """Positions of the ``count`` highest of (N,) scores, highest first, ties by position; all of them if N is smaller.
 
-    A partial sort finds the threshold, only what lies above it is sorted.
+    A partial sort finds the threshold; only the scores above it are sorted.
     """
     count = min(count, len(scores))
     if count == 0:

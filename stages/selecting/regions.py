@@ -72,9 +72,11 @@ class RegionPool:
     def features(self) -> np.ndarray:
         """(R,D) f16."""
         if self.clusters is None:
-            raise BadInput("Regions have features in clusters only. Pass --clusters, the output of cluster-regions.")
+            raise BadInput(
+                "Features of regions come from their clusters. Pass --clusters, the output of cluster-regions."
+            )
         if not self.clusters.has_features:
-            raise BadInput(f"{self.clusters.path} has no features. Build it by method kmeans with --keep-features.")
+            raise BadInput(f"{self.clusters.path} has no features. Build it with --method kmeans --keep-features.")
         return self.clusters.features()
 
     @cached_property
@@ -126,7 +128,7 @@ def choose_best_pixels(
 ) -> tuple[Columns, dict[str, Any]]:
     """One pixel in each region chosen; ``budget`` is that of one image (spec madbal.md 6).
 
-    With scope dataset the budgets of all images are spent wherever the rule finds its regions.
+    With scope dataset, the images share the sum of their budgets.
     """
     y, x = scores.best_pixels()
     require_same_ledger(scores, ledger)

@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stages.artifacts.publish import publish_bytes, work_folder
+from stages.artifacts.publish import make_folder, publish_bytes, work_folder
+from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
 from stages.runtime.console import say
 
 KEEP = 2
@@ -24,20 +24,18 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob(f"step-*-{self.key[:16]}.pt"))
+        return sorted(self.folder.glob(resume_path(Path(), "step-*", self.key, ".pt").name))
 
     def remove_others(self) -> None:
-        """Removes the files of other requests and of dead processes."""
-        if self.folder.is_dir():
-            for path in set(self.folder.iterdir()) - set(self.paths()):
-                path.unlink(missing_ok=True)
+        """Removes the files of dead processes, and of other requests but for those used last."""
+        remove_other_resume_files(self.folder, self.key)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         buffer = io.BytesIO()
         torch.save({"key": self.key, "state": state}, buffer)
         buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
-        saved = self.folder / f"step-{step:09d}-{self.key[:16]}.pt"
+        saved = resume_path(self.folder, f"step-{step:09d}", self.key, ".pt")
         publish_bytes(saved, buffer.getbuffer())
         whole = [path for path in self.paths() if path <= saved]  # a later one is damaged, or training would be there
         for other in set(self.paths()) - set(whole[-KEEP:]):
@@ -63,4 +61,4 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_resume_files(self.folder, self.key)

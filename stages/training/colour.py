@@ -34,7 +34,7 @@ ADJUST = {
 
 
 def draw_colour(settings: AugmentationSettings, generator: np.random.Generator) -> ColourDraw:
-    """Draws with torchvision's meaning of the strengths: factor ~ U(max(0, 1-s), 1+s), hue shift ~ U(-s, s)."""
+    """Draws an augmentation, with strengths as in torchvision: factor ~ U(max(0, 1-s), 1+s), hue shift ~ U(-s, s)."""
     jitter: list[tuple[str, float]] = []
     if generator.random() < settings.jitter:
         assert settings.jittered is not None
@@ -54,7 +54,7 @@ def draw_colour(settings: AugmentationSettings, generator: np.random.Generator) 
 
 
 def sigma_kernel_size(sigma: float) -> int:
-    """floor(3.3 sigma), up to odd: 1 below 0.607 (no blur), then 3, from 1.213 on 5."""
+    """floor(3.3 sigma), rounded up to odd: 1 below sigma 0.607 (no blur), then 3, from 1.213 on 5."""
     return int(3.3 * sigma) // 2 * 2 + 1
 
 
@@ -64,7 +64,7 @@ def blur_kernel_size(height: int, width: int) -> int:
 
 
 def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
-    """Separable Gaussian blur of (3,H,W) f32 with reflected borders, as in torchvision at 2k instead of k² products."""
+    """Gaussian blur of (3,H,W) f32 with reflected borders, as in torchvision, but separable: 2k products, not k²."""
     positions = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
     kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, -1)

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class Learner(Protocol):
-    """An objective at work: the networks, data and losses of one training.
+    """The networks, data and losses of one training with an objective.
 
     The loop saves and restores the state of every module in ``modules``, and keeps that of ``modules["network"]`` as
     last and best weights: best by the validation number ``criterion``.
@@ -28,16 +28,22 @@ class Learner(Protocol):
         """The optimisers by name, `network` among them; the ``lr`` of their groups is the peak of the schedule."""
 
     def share_gradients(self, name: str) -> None:
-        """Averages the gradients of an optimiser over the processes, unless something else does."""
+        """Averages the gradients of an optimiser over the processes, unless its wrapped network does."""
+
+    def share_statistics(self) -> None:
+        """Averages over the processes what the modules measured of a batch beside the gradients."""
 
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, over all epochs."""
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is descended.
+        """The optimiser steps of one batch: optimiser name and named losses, of which ``loss`` is minimised.
 
         Yields nothing for a batch without labels; the parameters then stay as they are.
         """
+
+    def contents(self, step: int) -> str:
+        """The images of this process's batch of a step and the classes of their labels, for messages."""
 
     def images_in(self, batch: Any) -> int:
         """Images of the batch over all processes, for the progress display."""

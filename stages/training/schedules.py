@@ -37,7 +37,7 @@ def one_cycle(steps: int, warm_up: float = 0.3, start: float = 1 / 25, end: floa
 
 
 def build_schedule(settings: OptimisationSettings, steps_per_epoch: int) -> Factor:
-    """The schedule of ``settings`` over all their epochs."""
+    """The schedule of ``settings`` over all epochs."""
     steps = steps_per_epoch * settings.epochs
     match settings.schedule:
         case "poly":

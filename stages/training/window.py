@@ -22,7 +22,7 @@ class Window:
     """A crop of (height, width) at (top, left) of the source scaled to (scaled_height, scaled_width), mirrored or not.
 
     Before the crop, the scaled source is rotated by ``angle`` degrees about its centre, anticlockwise as `np.rot90`,
-    within its rectangle: corners that it leaves show it reflected about its edge, the edge pixel twice (numpy's
+    within its rectangle: uncovered corners are filled by reflection about its edges, edge pixels repeated (numpy's
     "symmetric"). The part of the crop outside that rectangle (bottom and right only) is padding.
     """
 
@@ -43,7 +43,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Scales:
-    """Scales from ``low`` to ``high``, only those a multiple of ``step`` above ``low`` unless that is 0."""
+    """Scales from ``low`` to ``high``: any if ``step`` is 0, otherwise only ``low`` plus multiples of ``step``."""
 
     low: float
     high: float

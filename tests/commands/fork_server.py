@@ -4,8 +4,10 @@ Jobs come as lines of JSON on standard input: a command to start, answered by th
 for, answered by its exit code. Arguments: images per shard, seconds of patience, and `torch` to import that too.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -15,6 +17,18 @@ from stages.artifacts import publish, shards
 from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+ROOMS = ("evaluating", "networks", "pseudo_labelling", "regions", "reporting.pictures", "scoring", "training")
+LATE = ("matplotlib.pyplot", "sklearn.cluster", "torch._dynamo")  # torch imports the last with the first optimiser
+
+
+def import_with_torch() -> None:
+    """Imports the rooms that use torch, and what they import late: it takes seconds."""
+    for name in LATE:
+        importlib.import_module(name)
+    for room in ROOMS:
+        package = importlib.import_module(f"stages.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 def signal_at(point: int, number: int, folder: str) -> None:
@@ -117,6 +131,6 @@ if __name__ == "__main__":
     import cv2  # noqa: F401
 
     if "torch" in sys.argv[3:]:
-        pass
+        import_with_torch()
     print("ready", flush=True)
     serve(int(sys.argv[2]))

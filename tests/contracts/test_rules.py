@@ -172,7 +172,9 @@ class TestKCentre:
         assert chosen("k-centre", pool, 2, 0, fraction=0.6).tolist() == [2, 3]  # of the three highest scores
 
     def test_a_share_that_leaves_no_choice_is_refused(self):
-        with pytest.raises(BadInput, match=r"chooses 3 regions of the 1 with the highest scores .* Raise --fraction"):
+        with pytest.raises(
+            BadInput, match=r"cannot choose 3 regions of the 1 with the highest scores .* Raise --fraction"
+        ):
             chosen("k-centre", made_pool("region", np.arange(20.0), 20, 0), 3, 0)
 
 

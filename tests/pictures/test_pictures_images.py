@@ -216,14 +216,16 @@ def test_queries_are_shown_in_rank_order(world, figures):
     draw(queries, None, None)
     asked = [queries.ids[index] for index in queries.image]
     told = texts(figures[0])
-    assert told[0] == f"{ASKED} images asked in round 0, answer: image-class"
+    assert told[0] == f"{ASKED} images queried in round 0, answer: image-class"
     assert told[1] == "all in rank order; rule uniform, scored by random"
     assert [text for text in told if text in POOL] == asked
     assert sum(text.startswith("rank ") for text in told) == ASKED
     draw(queries, None, asked[2])
     assert titles(figures[1])[0].startswith(f"{asked[2]}: rank 3 of {ASKED} in round 0, score ")
     other = next(image for image in POOL if image not in asked)
-    with pytest.raises(BadInput, match=f"No data for image '{other}'"):
+    with pytest.raises(
+        BadInput, match=rf"^No data for image '{other}' in this file\. It contains i\d\d, i\d\d, i\d\d, \.\.\.$"
+    ):
         draw(queries, None, other)
 
 
@@ -300,7 +302,7 @@ def test_without_the_model_the_refused_image_is_faded(world, tmp_path, figures):
     pseudo = open_any(tmp_path / "pseudo.h5")
     _, refused, _ = rows_of(pseudo)
     draw(pseudo, None, refused)
-    assert titles(figures[0])[1].endswith("; the model that predicted it is gone")
+    assert titles(figures[0])[1].endswith("; the model that predicted it is missing")
     faded = np.asarray(figures[0].axes[1].get_images()[0].get_array())
     assert np.ptp(faded.astype(int), axis=2).max() == 0
     draw(pseudo, None, None)
@@ -420,7 +422,7 @@ def test_many_named_classes_break_the_title(world, monkeypatch, figures):
 
 
 def test_a_classifier_has_no_picture(world):
-    with pytest.raises(BadInput, match="predicts classes of whole images"):
+    with pytest.raises(BadInput, match=r"predicts classes of whole images\. Pass a segmentation model\.$"):
         draw(open_any(world["classifier"]), None, None)
 
 
@@ -449,7 +451,9 @@ def test_a_list_is_never_replaced(world, tmp_path, capsys):
     export_queries.run(world["dataset"], world["chosen"], output)
     assert "is up to date" in capsys.readouterr().out
     other = select.run(world["dataset"], world["scores"], tmp_path / "other.h5", SelectSettings(rule="top", budget=2))
-    with pytest.raises(BadInput, match=r"names\.npy exists"):
+    with pytest.raises(
+        BadInput, match=r"names\.npy exists and may contain answers\. Remove it, or choose another output\.$"
+    ):
         export_queries.run(world["dataset"], other, output)
     assert np.load(output).tolist() == asked_names(world["chosen"])
 

@@ -181,14 +181,14 @@ class TestMissing:
         assert len(page.table("answers per image")) == (1 if file == "evaluation.json" else 2)
         assert len(page.table("clicks so far")) == (1 if file == "annotations.h5" else 2)
         gone = file in ("queries.h5", "annotations.h5", "scores.h5", "model.safetensors")
-        assert ("not there to be compared" in page.text) == gone
-        assert ("the model that was evaluated is not there" in page.text) == (file == "model.safetensors")
+        assert ("missing and not compared" in page.text) == gone
+        assert ("the evaluated model is missing" in page.text) == (file == "model.safetensors")
 
     @pytest.mark.parametrize("file", ["evaluation.json", "model.safetensors", "queries.h5", "annotations.h5"])
     def test_a_damaged_file_is_named(self, copy, tmp_path, file):
         (copy / "round-1" / file).write_bytes(b"{}")
         page = report([copy], tmp_path / "r.html", images=1)
-        assert "is not whole" in page.text
+        assert "is incomplete" in page.text
         assert f"round-1/{file}" in page.text
 
     def test_ledgers_of_earlier_versions_are_counted_but_not_drawn(self, copy, tmp_path):
@@ -198,12 +198,12 @@ class TestMissing:
                     del file[f"answers/{column}"]
         page = report([copy], tmp_path / "r.html", images=1)
         assert [row[4] for row in page.table("clicks so far")] == ["12", "12"]
-        assert "annotations.h5" in page.text.split("Pictures")[-1]
+        assert "annotations.h5" in page.text.split("Overlays")[-1]
 
     def test_without_its_dataset_a_run_has_no_pictures(self, copy, tmp_path):
         (tmp_path / 'data "<x>.h5').unlink()
         page = report([copy], tmp_path / "r.html", images=1)
-        assert "is not where it was" in page.text
+        assert "No overlays: the dataset" in page.text
         assert not [element for element in page.elements if element[0] == "button"]
         assert len(page.table("answers per image")) == 2
 
@@ -285,7 +285,7 @@ class TestPage:
 
 class TestProvenance:
     def test_the_chain_leads_from_the_model_to_the_queries_and_on(self, page):
-        text = " ".join(page.text.split("Where it comes from")[-1].split())
+        text = " ".join(page.text.split("Provenance")[-1].split())
         assert re.search(r"queries 12 pixels, rule uniform .* annotations 12 answers .* model .* evaluation", text)
 
     def test_own_settings_are_told_and_defaults_are_not(self, page):
@@ -299,7 +299,7 @@ class TestProvenance:
         shutil.copy(world["second"] / "round-0/queries.h5", copy / "round-0/queries.h5")
         page = report([copy], tmp_path / "r.html")
         assert "1 of their inputs changed since" in page.text
-        assert "not there to be compared" in page.text
+        assert "missing and not compared" in page.text
         digest = read_any_header(world["first"] / "round-0/queries.h5").digest
         rows = {row[0].split(" ")[0]: row[2] for row in page.table("artifact", "from")}
         assert f"queries: round-0/queries.h5 {digest[:12]} changed since" in rows["round-0/annotations.h5"]
@@ -323,28 +323,32 @@ class TestRefused:
         words = ["-m", "alseg_cli", "report", str(tmp_path), str(tmp_path / "none"), "-o", str(tmp_path / "r.html")]
         result = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120)
         assert result.returncode == 2
-        assert "is no run" in result.stderr
+        assert "is not a run" in result.stderr
         assert "There is no folder" in result.stderr
         assert "Traceback" not in result.stderr
         assert not (tmp_path / "r.html").exists()
 
     def test_an_artifact_is_not_overwritten(self, world, copy):
-        with pytest.raises(BadInput, match="an artifact"):
+        with pytest.raises(BadInput, match=r"queries\.h5 is an artifact\. Choose another output\.$"):
             report([copy], copy / "round-0/queries.h5")
         assert read_any_header(copy / "round-0/queries.h5").kind == "queries"
 
     def test_different_splits_are_not_compared(self, world, tmp_path):
         path = write_evaluation(tmp_path / "other/round-0", 3, {HOSTILE[0]: 0.1})
         path.write_text(path.read_text().replace('"split": "test"', '"split": "val"'))
-        with pytest.raises(BadInput, match="different splits"):
+        with pytest.raises(
+            BadInput,
+            match=r"^The runs were evaluated on different splits \(test, val\)\. Evaluate all on the same split\.$",
+        ):
             report([world["first"], tmp_path / "other"], tmp_path / "r.html")
 
     def test_full_supervision_without_an_evaluation(self, world, copy, tmp_path):
         for path in copy.glob("*/evaluation.json"):
             path.unlink()
-        with pytest.raises(BadInput, match="Run its rounds first"):
+        told = r"^There is no evaluation\.json with \w+ weights below .*\. Run its rounds first\.$"
+        with pytest.raises(BadInput, match=told):
             report([world["first"]], tmp_path / "r.html", full=copy)
 
     def test_a_checkpoint_that_does_not_exist(self, world, tmp_path):
-        with pytest.raises(BadInput, match="last or best"):
+        with pytest.raises(BadInput, match=r"^--checkpoint must be last or best, not 'first'\.$"):
             report([world["first"]], tmp_path / "r.html", checkpoint="first")

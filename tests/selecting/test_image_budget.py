@@ -106,8 +106,8 @@ def test_a_pool_that_runs_out_ends_the_selection():
         ((10, 0.1, -0.1, 0.5), "seed_share"),
         ((10, 0.1, 0.1, 1.1), "query_share"),
         ((10, 0.1, 0.1, float("nan")), "query_share"),
-        ((10, 1, 0.1, 0.5), "10 images beside a seed set of 1"),
-        ((1, 0.1, 0.1, 0.5), "1 images beside a seed set of 1"),
+        ((10, 1, 0.1, 0.5), "10 images plus a seed set of 1"),
+        ((1, 0.1, 0.1, 0.5), "1 images plus a seed set of 1"),
     ],
 )
 def test_faults(arguments, fault):

@@ -1,5 +1,6 @@
-"""Access to the page: the token, the names of the server, the page's own origin, and a limit on bodies."""
+"""Access control of the page: the token, the server's names, the page's origin, and limits on request bodies."""
 
+import asyncio
 import ipaddress
 import re
 import secrets
@@ -10,6 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 MOST_REQUEST_BYTES = 1 << 16
+BODY_SECONDS = 20.0  # for a body to arrive, and in addition ...
+SLOWEST_BYTES = 1 << 16  # ... a second for so many bytes
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 # Sent with each response. Nothing is cached: another server may use the same address for other images.
 HEADERS = {
@@ -30,11 +33,11 @@ App = Callable[[RequestScope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """Passes requests to ``app`` that carry the token and come from the page itself."""
+    """Passes only requests to ``app`` that carry the token and come from the page itself."""
 
     def __init__(self, app: App, token: str, host: str, port: int, uploads: Mapping[str, int]):
         self.app, self.token, self.host = app, token, host
-        self.uploads = uploads  # beginning of a path -> largest body there, in bytes
+        self.uploads = uploads  # path prefix -> largest body, in bytes
         self.cookie = f"alseg-annotate-{port}"  # cookies are shared by all ports of a host
 
     async def __call__(self, scope: RequestScope, receive: Receive, send: Send) -> None:
@@ -63,7 +66,7 @@ class Guard:
         await refuse(*refused, send_with_headers)
 
     def refusal(self, headers: "Headers", opening: bool) -> tuple[int, str] | None:
-        """Status and sentence for a request that is not allowed; None if it is."""
+        """Status and sentence for a request that is not allowed; None if it is allowed."""
         host, origin = headers.only("host"), headers.only("origin")
         if host is None or not is_ours(name_in(host), self.host):
             return 403, "This server does not have that name. Open the address that `alseg annotate` printed."
@@ -92,7 +95,7 @@ class Headers:
         self.pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
     def only(self, name: str) -> str | None:
-        """The value of ``name``; None if it is absent, an empty text if it occurs twice."""
+        """The value of ``name``; None if it is absent, an empty string if it occurs twice."""
         values = [value for known, value in self.pairs if known == name]
         return values[0] if len(values) == 1 else "" if values else None
 
@@ -104,9 +107,9 @@ def name_in(host: str) -> str:
 
 
 def is_ours(name: str, host: str) -> bool:
-    """Whether a server bound to ``host`` has the name ``name``, which no page of another site can have.
+    """Whether ``name`` is a name of a server bound to ``host``; pages of other sites cannot have such a name.
 
-    The port may differ, because people use tunnels.
+    The port is not compared, because it differs behind a tunnel.
     """
     if name in ("localhost", host.lower()):
         return True
@@ -127,21 +130,28 @@ def is_loopback(host: str) -> bool:
 
 
 async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[tuple[int, str] | None, Receive]:
-    """Reads the whole body, unless it is too large: why it is refused, and how to receive it again."""
+    """Reads a body of up to ``most`` bytes that arrives in time.
+
+    Returns why it is refused (None if it is not), and a function to receive it again.
+    """
     too_large = 413, f"The request is larger than {most} bytes. Send less."
     announced = headers.only("content-length") or "0"
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > most:
         return too_large, receive
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return (400, "The request ended early."), receive
-        body += message.get("body", b"")
-        if len(body) > most:
-            return too_large, receive
-        if not message.get("more_body"):
-            break
+    try:
+        async with asyncio.timeout(BODY_SECONDS + int(announced) / SLOWEST_BYTES):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return (400, "The request ended early."), receive
+                body += message.get("body", b"")
+                if len(body) > most:
+                    return too_large, receive
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        return (408, "The request took too long to arrive. Send it again."), receive
     whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def receive_again() -> Message:
@@ -151,7 +161,12 @@ async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[t
 
 
 async def refuse(status: int, sentence: str, send: Send) -> None:
+    """Responds, then hangs up, because the rest of the request may never come."""
     content = (sentence + "\n").encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

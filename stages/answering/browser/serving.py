@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from stages.answering.browser.connections import BACKLOG, MOST_HEAD_BYTES, PatientProtocol
 from stages.answering.browser.guard import is_loopback
 from stages.answering.browser.session import Session
 from stages.answering.browser.web import application
-from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.signals import StopRequest, stop_on_signal
 
 POLL = 0.05  # seconds between checks of the state
-LINGER = 3.0  # seconds that pages get to ask for the result
-GOODBYE = 5  # seconds that pending responses get when the server stops
+LINGER = 3.0  # seconds that open pages have to request the result
+GOODBYE = 5  # seconds that pending responses have when the server stops
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(session: Session, host: str, port: int, publish: Callable[[], str]) -> bool:
-    """Serves the page, then publishes the ledger; False if a signal arrived before.
+    """Serves the page, then publishes the ledger; False if a signal arrived first.
 
     Open pages learn the result before the server stops.
     """
@@ -48,6 +48,9 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         token = secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(session, token, host, port),
+            http=PatientProtocol,
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+            backlog=BACKLOG,
             log_config=None,
             log_level="error",
             access_log=False,
@@ -59,12 +62,12 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
             timeout_graceful_shutdown=GOODBYE,
         )
         server = uvicorn.Server(config)
-        # in a thread uvicorn ignores signals, and publishing stays in the thread that gets them
+        # in another thread uvicorn installs no signal handlers; publishing stays in the thread that gets the signals
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
         thread.start()
         if not is_loopback(host):
             warn_of_host(host)
-        say(f"answer at {address_of(host, port)}/?token={token}")
+        print(f"answer at {address_of(host, port)}/?token={token}", flush=True)  # nobody can answer without it
         try:
             wait(session, stop, thread)
             session.close()
@@ -85,7 +88,7 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
 
 
 def wait(session: Session, stop: StopRequest, thread: threading.Thread) -> None:
-    """Returns when answering is over, for whatever reason."""
+    """Returns when answering has ended for any reason; StageFailed if the server died."""
     while not stop and not session.closed:
         if not thread.is_alive():
             raise StageFailed(
@@ -96,14 +99,14 @@ def wait(session: Session, stop: StopRequest, thread: threading.Thread) -> None:
 
 
 def wait_for_pages(session: Session) -> None:
-    """Returns when all pages know the result, or the others did not ask for it in time."""
+    """Returns when all open pages know the result, but after `LINGER` seconds at the latest."""
     deadline = time.monotonic() + LINGER
     while session.pages and time.monotonic() < deadline:
         time.sleep(POLL)
 
 
 def address_of(host: str, port: int) -> str:
-    """The address for a browser; a host that stands for all addresses is replaced by the machine's name."""
+    """The address for a browser; a host that means all addresses (0.0.0.0, ::) is replaced by the machine's name."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.is_unspecified:

@@ -10,22 +10,22 @@ from itertools import chain
 from typing import Any
 
 from stages.answering.answer import Answer, fault, name_fault
-from stages.answering.browser.journal import Journal
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.browser.refused import Refused
+from stages.answering.journal import Journal
 from stages.answering.questions import Questions
 from stages.artifacts.answers import MOST_ANNOTATORS
 from stages.settings.annotate import PeopleSettings
 from stages.settings.base import existing
 from stages.settings.keys import class_keys
 
-FEWEST_TIMES = 3  # answers of an annotator before those alone, and not all, estimate the time left
+FEWEST_TIMES = 3  # answers of an annotator from which on they alone estimate the time left, not those of all
 RECENT_TIMES = 200
 
 
 @dataclass
 class Lease:
-    """A query that a page shows, until a time on the clock."""
+    """A query reserved for the page that shows it, until a time of the session's clock."""
 
     client: str
     annotator: str
@@ -56,6 +56,7 @@ class Session:
         self.order = questions.order
         self.position = {query: place for place, query in enumerate(self.order)}
         self.answers: dict[int, Answer] = {}  # the last answer to each query
+        self.pages_of: dict[int, str] = {}  # the page of the last answer to each query, since the server started
         self.revisions: dict[int, int] = {}  # number of answers to each query so far, corrections included
         self.seconds: dict[int, float] = {}  # time spent on each query, corrections included
         self.times: dict[str, list[float]] = {}
@@ -67,7 +68,7 @@ class Session:
         self.closed = False
         self.touched = clock()
         self.result = ""
-        self.ended = threading.Event()  # once there is a result
+        self.ended = threading.Event()  # set once there is a result
         self.lock = threading.RLock()
         for answer in journal.answers:
             self.count(answer)
@@ -75,13 +76,13 @@ class Session:
     # --- requests of pages -------------------------------------------------------------------------------------------
 
     def ask(self, client: str, annotator: str, message: str = "") -> dict[str, Any]:
-        """The next query for a client; the one that it holds, if that is still open."""
+        """The next query for a client, or the one that it holds if that is still open."""
         with self.lock:
             self.require_open()
             self.require_name(annotator)
             self.pages.add(client)
             for held in [query for query, lease in self.leases.items() if lease.client == client]:
-                if held in self.answers:  # shown again, and not changed
+                if held in self.answers:  # shown again, but not changed
                     del self.leases[held]
             query = self.next_query(client, annotator)
             if query is not None:
@@ -90,7 +91,10 @@ class Session:
             return self.situation(client, annotator, query, message)
 
     def answer(self, client: str, answer: Answer, revision: int) -> dict[str, Any]:
-        """Saves an answer of a page that knew of ``revision`` answers; returns the next query. The first one wins."""
+        """Saves an answer; returns the next query.
+
+        ``revision`` is the number of answers to the query that the page knew of. Conflict if there are others by now.
+        """
         with self.lock:
             self.require_open()
             wrong = fault(answer, self.questions)
@@ -111,8 +115,11 @@ class Session:
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
-            self.journal.append(answer)
+            self.journal.append([answer])
             self.count(answer)
+            self.pages_of[answer.query] = client
+            if self.masks is not None:
+                self.masks.remove_all_but([answer], answer.query)
             self.touched = self.clock()
             self.leases.pop(answer.query, None)
             for aside in self.aside.values():
@@ -120,11 +127,19 @@ class Session:
             return self.ask(client, answer.annotator)
 
     def back(self, client: str, annotator: str, query: int | None) -> dict[str, Any]:
-        """The query that the annotator answered before ``query``, or last, to answer it again."""
+        """Reopens the query that this page answered before ``query``, or last if it did not answer ``query``.
+
+        Answers of closed pages belong to every page with the same annotator.
+        """
         with self.lock:
             self.require_open()
             self.require_name(annotator)
-            mine = [each for each, answer in self.answers.items() if answer.annotator == annotator]
+            others = self.pages - {client}
+            mine = [
+                each
+                for each, answer in self.answers.items()
+                if answer.annotator == annotator and self.pages_of.get(each) not in others
+            ]
             if query in mine:
                 mine = mine[: mine.index(query)]
             if not mine:
@@ -226,7 +241,7 @@ class Session:
         """The query that the client holds; otherwise the next one in an image without other annotators; otherwise any.
 
         Queries moved to the end come last. If nothing else is left, one that another window of the same annotator
-        holds: most likely that window was lost.
+        holds: that window was probably lost.
         """
         for query, lease in self.leases.items():
             if lease.client == client and query not in self.answers:
@@ -247,7 +262,7 @@ class Session:
         return next((query for query in mine if query not in self.answers), None)
 
     def left(self, client: str) -> Iterator[int]:
-        """Open queries that no other page holds, from the position of the client on and then from the start."""
+        """Open queries that no other page holds, from the client's position to the end, then from the start."""
         here = self.place.get(client, 0)
         for place in chain(range(here, len(self.order)), range(here)):
             query = self.order[place]
@@ -255,7 +270,7 @@ class Session:
                 yield query
 
     def situation(self, client: str, annotator: str, query: int | None, message: str) -> dict[str, Any]:
-        """All that the page shows."""
+        """Everything that the page shows."""
         state = "open" if query is not None else "complete" if self.complete else "waiting"
         last = self.answers.get(query) if query is not None else None
         return {

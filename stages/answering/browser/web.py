@@ -1,6 +1,8 @@
 """The web application of a session: the page and its requests."""
 
+import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from stages.answering.answer import Answer, Text
+from stages.answering.answer import Answer, Text, what_is_wrong
 from stages.answering.browser.guard import App, Guard
 from stages.answering.browser.masks import MOST_MASK_BYTES, MaskFiles
-from stages.answering.browser.refused import Refused, what_is_wrong
+from stages.answering.browser.refused import Refused
 from stages.answering.browser.session import Conflict, Session
 from stages.answering.questions import TEXTS
 from stages.runtime.errors import BadInput, StageFailed
@@ -27,13 +29,14 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.svg": ("page.svg", "image/svg+xml"),
 }
-PATIENCE = 25.0  # seconds after which a page that waits for the end asks again
+PATIENCE = 25.0  # seconds after which a page that waits for the result repeats its request
+POLL = 0.05  # seconds between checks for the result
 
 Body = TypeVar("Body", bound="Asking")
 
 
 class Asking(BaseModel):
-    """Fields of all requests: the open page, and the annotator in front of it."""
+    """Fields of all requests: the open page and its annotator."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -65,7 +68,7 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return Response(picture, media_type="image/png")
 
     async def upload(request: Request) -> Response:
-        """Keeps a file as the mask of a query; it is no answer yet."""
+        """Stores a file as the mask of a query; this does not answer the query yet."""
         masks, query = uploaded(request)
         if request.headers.get("content-type", "").lower() != "image/png":
             raise Refused(415, "Send a PNG file (image/png).")
@@ -124,8 +127,10 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         return await result((await read_body(request, Asking)).client)
 
     async def result(client: str) -> Response:
-        """The result as soon as there is one; after a while, that there is none yet."""
-        ended = await run_in_threadpool(session.ended.wait, PATIENCE)
+        """Waits for the result; after `PATIENCE` seconds, responds that there is none yet."""
+        deadline = time.monotonic() + PATIENCE
+        while not (ended := session.ended.is_set()) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL)  # not in a thread: there may be more pages than threads
         if ended:
             session.leave(client)
         return JSONResponse({"state": "ended" if ended else "closing" if session.closed else "open",
@@ -178,7 +183,7 @@ def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def read_body(request: Request, body: type[Body]) -> Body:
-    """The request's JSON as ``body``; Refused with what is wrong with it."""
+    """The request's JSON parsed as ``body``; Refused if it is invalid."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "Send JSON (application/json).")
     content = await request.body()

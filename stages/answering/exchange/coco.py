@@ -61,8 +61,8 @@ class Document(Lenient):
 def coco_document(classes: Sequence[str], description: str, images: Iterable[tuple[str, Outlines]]) -> bytes:
     """The document for ``images`` (id, shapes).
 
-    Category ids are the classes counted from 1, then the values beside them. Shapes are uncompressed RLE with
-    `iscrowd`, which all readers of COCO accept and none changes.
+    Category ids are the classes counted from 1, then the special values. Shapes are uncompressed RLE with `iscrowd`,
+    which all COCO readers accept and none changes.
     """
     names = {value: name for value, name in names_of(classes).items() if value != UNPAINTED}
     category = {value: number for number, value in enumerate(names, start=1)}
@@ -87,7 +87,9 @@ def encoded_shapes(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as coco
 
     height, width = numbers.shape
-    areas = areas_of(np.ascontiguousarray(numbers.T), np.arange(count, dtype=np.int32))  # COCO counts down the columns
+    areas = areas_of(
+        np.ascontiguousarray(numbers.T), np.arange(count, dtype=np.int32)
+    )  # COCO's runs go down the columns
     for first, last in zip(areas.offsets[:-1].tolist(), areas.offsets[1:].tolist(), strict=True):
         start, length = areas.start[first:last].astype(np.int64), areas.length[first:last].astype(np.int64)
         edges = np.concatenate([[0], np.stack([start, start + length], 1).ravel(), [numbers.size]])
@@ -102,7 +104,7 @@ def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[
     """Image id -> its shapes, later ones on top of earlier ones; ``content`` is the document as JSON values.
 
     Images without shapes are left out. BadInput for a file of another form, for images that are not among ``ids``, and
-    for categories in use that are no class.
+    for categories in use that are not classes.
     """
     try:
         document = Document.model_validate(content)
@@ -147,7 +149,7 @@ def strokes_of(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence
             runs.append(whole_runs(shape, size))
         except ValueError as error:
             raise BadInput(f"{path}: annotation {shape.id} {error}. Export it again.") from error
-    # Each second run lies inside, and begins where those before it end
+    # Every second run is inside the shape and begins where the runs before it end
     start = np.concatenate([(each.cumsum() - each)[1::2] for each in runs])
     length = np.concatenate([each[1::2] for each in runs])
     down, run = spans(start, length)
@@ -156,7 +158,7 @@ def strokes_of(path: Path, size: Size, shapes: Sequence[Shape], values: Sequence
 
 
 def whole_runs(shape: Shape, size: Size) -> np.ndarray:
-    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError if they are not."""
+    """(n,) i64 lengths of the runs outside, inside, outside, ... down the columns; ValueError if the sum is wrong."""
     runs, pixels = runs_of(shape, size), size[0] * size[1]
     if (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise ValueError(f"has runs that do not add up to the {pixels} pixels of its image")
@@ -184,8 +186,10 @@ def runs_of(shape: Shape, size: Size) -> np.ndarray:
 
 
 def string_counts(text: str) -> np.ndarray:
-    """(n,) i64 runs in COCO's compressed string: six bits a character, least significant first, differences to the run
-    two before from the fourth on. ValueError for a string that breaks off."""
+    """(n,) i64 runs in COCO's compressed string; ValueError for a malformed or truncated string.
+
+    Six bits per character, least significant first; from the fourth run on, differences to the run two before.
+    """
     codes = np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("has runs that are not a COCO string, or only a part of one")

@@ -20,9 +20,9 @@ def known_names(ids: Iterable[str]) -> dict[str, str | None]:
 
 
 def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
-    """The id of the image that the file ``name`` belongs to; its ending and folders that no id has do not matter.
+    """The id of the image that the file ``name`` belongs to; its extension, and folders that no id has, are ignored.
 
-    ``known`` as of `known_names`. BadInput if no image fits, or several; ``where`` is the source of the name.
+    ``known`` is from `known_names`, ``where`` is the source of the name. BadInput if no image fits, or several do.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     names = [*endings(str(path.with_suffix(""))), *endings(str(path))] if path.name else []
@@ -33,7 +33,7 @@ def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
                 raise BadInput(f"{where}: several images are called {path.name}. Keep the folders in its name.")
             return found
     raise BadInput(
-        f"{where}: {path.name or repr(name)} is no image of the dataset. Name the files like the images, such as "
+        f"{where}: {path.name or repr(name)} is not an image of the dataset. Name the files like the images, such as "
         f"{min(known)}.png."
     )
 

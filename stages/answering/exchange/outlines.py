@@ -1,4 +1,4 @@
-"""Queries as shapes on their images, each with what is to be painted in it: its answer, or that it is open."""
+"""Queries as shapes on their images, each with the values to paint in it: its answer, or open."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

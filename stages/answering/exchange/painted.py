@@ -1,4 +1,4 @@
-"""Painted answers: what the pixels of each query say."""
+"""Reads answers from painted images, by the pixels of each query."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from stages.settings.annotate_simulate import ClickCost, MaskCost
 from stages.settings.base import existing
 
 VALUES = 256
-MOST_PIXELS = 1 << 28  # of an image that somebody painted
+MOST_PIXELS = 1 << 28  # of a painted image that is resized
 
 
 @dataclass(frozen=True)
 class Strokes:
-    """What was painted in one image, pixel by pixel: later ones lie on top of earlier ones.
+    """The painted pixels of one image; later ones lie on top of earlier ones.
 
     size (height, width); index (P,) i64 of the row-major flat image, each pixel as often as it was painted; value (P,)
     u8.
@@ -39,11 +39,11 @@ class Strokes:
     def above(self) -> np.ndarray:
         """(H,W) u8 the topmost value of each pixel."""
         seen = np.full(self.size, UNPAINTED, dtype=np.uint8)
-        seen.ravel()[self.index] = self.value  # of a pixel that occurs twice the last one stays
+        seen.ravel()[self.index] = self.value  # for a pixel that occurs twice, the last value wins
         return seen
 
     def apart(self) -> Iterator[np.ndarray]:
-        """(H,W) u8 for each value where it was painted, whatever lies on top."""
+        """For each value, a map (H,W) u8 of where it was painted, even if others lie on top."""
         for value in np.unique(self.value).tolist():
             alone = self.value == value
             yield Strokes(self.size, self.index[alone], self.value[alone]).above()
@@ -59,7 +59,7 @@ class Painting:
 
 @dataclass(frozen=True)
 class Imported:
-    """Answers in the order of their queries, exact labels (H,W) u8 per image, and how many queries are half painted."""
+    """Answers in the order of their queries, exact labels (H,W) u8 per image, number of partly painted queries."""
 
     answers: Answers
     masks: dict[str, np.ndarray]
@@ -67,7 +67,7 @@ class Imported:
 
 
 class Named(NamedTuple):
-    """Answers to Q queries: classes (Q,C) bool; void, don't know, painted in part but open (Q,) bool."""
+    """Answers to Q queries: classes (Q,C) bool; void, don't know, partly painted but open (Q,) bool."""
 
     named: np.ndarray
     void: np.ndarray
@@ -76,7 +76,7 @@ class Named(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Which of Q queries have exact labels, were skipped, are painted in part but open: (Q,) bool each."""
+    """Which of Q queries have exact labels, were skipped, or are partly painted but open: (Q,) bool each."""
 
     done: np.ndarray
     skip: np.ndarray
@@ -84,14 +84,14 @@ class Finished(NamedTuple):
 
 
 def require_paintable(questions: Questions) -> None:
-    """BadInput for queries of the classes of images, which nobody paints."""
+    """BadInput for queries of image classes, which cannot be painted."""
     queries = questions.queries
     if queries.answer in ("image-class", "image-classes"):
         raise BadInput(f"{queries.path} contains queries of image classes, which cannot be painted. Use .csv or .json.")
 
 
 def require_size(size: Size, image: str, questions: Questions, resize: bool) -> None:
-    """BadInput if ``image`` was painted in another ``size`` than it has, unless it may be resized."""
+    """BadInput if ``size``, in which ``image`` was painted, is not that of the image, unless it may be resized."""
     right = questions.data.sizes[image]
     if size != right and (not resize or size[0] * size[1] > MOST_PIXELS):
         sizes = " and ".join(f"{width}x{height}" for height, width in (size, right))
@@ -111,10 +111,10 @@ def painted_answers(
     """The answers in ``painted`` (by image id) to the queries of these images.
 
     One class: the class that covers most of the query. Class sets: all classes that cover a pixel of it. A query stays
-    open as long as more of it is open than any class covers, or all classes of a set together. Exact labels are used as
-    they are once no pixel of the query is open; pixels without paint are void. A query without any paint stays open.
-    ``mask`` is what a full mask costs, ``click`` a click of any other answer. BadInput for images painted in another
-    size than they have, unless ``resize`` is set.
+    open while more of it is open than any class covers, or than all classes of a set cover together. Exact labels are
+    used as they are once no pixel of the query is open; unpainted pixels are void. An unpainted query stays open.
+    ``mask`` is the cost of a full mask, ``click`` that of a click in any other answer. BadInput for images painted in
+    another size, unless ``resize`` is set.
     """
     require_paintable(questions)
     found = {image: painted[image] for image in questions.rows if image in painted}
@@ -126,7 +126,7 @@ def painted_answers(
 
 
 def on_grid(seen: np.ndarray, image: str, questions: Questions) -> np.ndarray:
-    """A map (H,W) of ``image`` on the grid of its queries; a map of another size is resized to the image before."""
+    """A map (H,W) of ``image`` on the grid of its queries; a map of another size is first resized to the image."""
     return map_on_grid(resize_mask(seen, *questions.data.sizes[image]), questions.queries.sizes[image])
 
 
@@ -191,7 +191,7 @@ def all_classes(above: np.ndarray, painted: np.ndarray, classes: int) -> Named:
 def exact_answers(
     questions: Questions, painted: Mapping[str, Painting], click: ClickCost | None, mask: MaskCost | None
 ) -> Imported:
-    """Answers that label each pixel of their query; ``mask`` is what an image costs, ``click`` a click in a region."""
+    """Answers that label each pixel of their query; ``mask`` is the cost of an image, ``click`` a click in a region."""
     queries, classes = questions.queries, len(questions.classes)
     every = Finished(*(np.zeros(len(queries), dtype=bool) for _ in range(3)))
     votes = np.zeros((len(queries), classes + 1), dtype=np.int32)

@@ -58,7 +58,7 @@ def answer_cells(questions: Questions, answer: Answer | None) -> dict[str, Any]:
 
 
 def to_csv(questions: Questions, answers: Mapping[int, Answer]) -> bytes:
-    """The table as CSV; the classes of a set stand in one cell, separated by semicolons."""
+    """The table as CSV; the classes of a set are in one cell, separated by semicolons."""
     require_table(questions)
     if questions.of_sets and any(BETWEEN_NAMES in name for name in questions.classes):
         raise BadInput(
@@ -92,7 +92,7 @@ def to_json(questions: Questions, answers: Mapping[int, Answer]) -> bytes:
 
 
 def csv_rows(path: Path, content: bytes, questions: Questions) -> dict[str, dict[str, Any]]:
-    """The rows of a CSV table, by their names in messages."""
+    """The rows of a CSV table, keyed by their names in messages."""
     needed = ("query", *PLACE[questions.queries.unit], "class")
     try:
         text = content.decode("utf-8-sig")
@@ -107,13 +107,13 @@ def csv_rows(path: Path, content: bytes, questions: Questions) -> dict[str, dict
 
 
 def separator_of(text: str, needed: Collection[str]) -> str:
-    """The separator of the columns of a CSV table: some spreadsheets write semicolons or tabs."""
+    """The column separator of a CSV table: some spreadsheets write semicolons or tabs."""
     head = text.partition("\n")[0]
     return next((mark for mark in ",;\t" if {*needed} <= {name.strip('" \r') for name in head.split(mark)}), ",")
 
 
 def json_rows(path: Path, document: dict[str, Any], questions: Questions) -> dict[str, dict[str, Any]]:
-    """The rows of a JSON table, by their names in messages."""
+    """The rows of a JSON table, keyed by their names in messages."""
     queries = questions.queries
     if document.get("digest", queries.digest) != queries.digest:
         raise BadInput(

@@ -33,5 +33,5 @@ def within_budget(clicks: np.ndarray, budget: int | None, stop: str = "reached")
 
 
 def states(labels: np.ndarray) -> np.ndarray:
-    """States (Q,) of answers with labels (Q,) u8: void costs its click and labels nothing."""
+    """States (Q,) of answers with labels (Q,) u8: void costs a click but adds no label."""
     return np.where(labels == VOID, ANSWERED_VOID, ANSWERED)

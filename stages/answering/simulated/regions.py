@@ -29,7 +29,7 @@ class Sight:
 
     Their pixels, the true classes of the pixels (Q,C+1), the class sets (Q,C+1) bool if those are queried, and the
     clicks of the answers (Q,). For the header: pixels queried before (Q,), the accuracy that all regions of these
-    images could reach, and where the vertices come from that set the price of exact labels.
+    images could reach, and the source of the polygon vertices that determine the clicks of exact labels.
     """
 
     areas: Areas
@@ -109,7 +109,7 @@ def region_answers(
 ) -> Answered:
     """The answer to each queried region, until the click budget is spent.
 
-    The dominant class costs a click, a class set one per class, exact labels the vertices of polygons. ``errors`` apply
+    The dominant class costs a click, a class set one per class, exact labels those of their polygons. ``errors`` apply
     to dominant classes, ``void`` to those and class sets, ``sight`` to class sets.
     """
     seen = look_at_regions(data, queries, regions, ledger, void, sight)

@@ -8,8 +8,8 @@ from stages.regions.votes import vote
 def inside(labels: np.ndarray, trim: int) -> np.ndarray:
     """(H,W) bool: pixels away from all borders between regions; labels (H,W) i32.
 
-    Pixels on both sides of a border are out, with all in a square of side ``trim`` (odd) around them: 3 pixels on
-    each side for 5 (multi_class_query.md 3). The image's edge is no border. trim 0: nothing is out.
+    Pixels on both sides of a border are excluded, with all pixels in a square of side ``trim`` (odd) around them: 3
+    pixels on each side for 5 (multi_class_query.md 3). The image's edge is not a border. trim 0 excludes nothing.
     """
     if trim == 0:
         return np.ones(labels.shape, dtype=bool)

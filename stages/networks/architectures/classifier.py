@@ -16,7 +16,7 @@ class ImageClassifierSettings(PartSettings):
     reference_head: bool = Field(
         False,
         description="Keep the backbone's own pretrained head of 1000 classes, as published, and add the layer for the "
-        "classes behind it.",
+        "classes after it.",
     )
 
 

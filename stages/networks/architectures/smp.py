@@ -1,4 +1,4 @@
-"""Every architecture of segmentation-models-pytorch, by its own name, without those that alseg has itself."""
+"""Architectures of segmentation-models-pytorch under their own names, except those that alseg has itself."""
 
 from typing import TYPE_CHECKING
 

@@ -20,8 +20,8 @@ package with an entry point in the group ``alseg.cutters``::
         height, width = pixels.shape[:2]
         return np.broadcast_to(np.arange(width) // settings.stripe_width, (height, width))
 
-A cutter runs in worker processes, on one image at a time. It needs neither ids without gaps nor connected regions:
-`stages.regions.cut.cut` renumbers the ids and, with ``split_parts``, splits the regions.
+A cutter runs in worker processes, on one image at a time. Its ids may have gaps and its regions need not be
+connected: `stages.regions.cut.cut` renumbers the ids and, with ``split_parts``, splits the regions.
 """
 
 from collections.abc import Callable

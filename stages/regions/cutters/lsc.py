@@ -24,7 +24,7 @@ def lsc(pixels: np.ndarray, settings: LscSettings) -> np.ndarray:
     height, width = pixels.shape[:2]
     side = region_side(height, width, settings.number(height, width), "LSC")
     while side >= SMALLEST_SIDE and height * width // side**2 * width < height:
-        side -= 1  # OpenCV makes no column of regions of such a size, and divides by the number of columns
+        side -= 1  # at this size OpenCV gets 0 columns of regions, and divides by their number
     if side < SMALLEST_SIDE:
         raise BadInput(f"LSC cannot cut an image as narrow as {height} x {width} pixels. Use --method grid or slic.")
     with opencv() as cv2:

@@ -1,4 +1,4 @@
-"""Perfect regions, which only a simulation has: they are cut from the ground truth."""
+"""Perfect regions, cut from the ground truth; only for simulation."""
 
 import numpy as np
 

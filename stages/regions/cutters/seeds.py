@@ -12,7 +12,7 @@ from stages.regions.opencv import opencv
 from stages.runtime.errors import BadInput
 
 ColourSpace = Literal["lab", "hsv", "equalised-hsv", "equalised-unit-hsv"]
-MOST_LEVELS = 10  # the largest that the settings admit
+MOST_LEVELS = 10  # the largest number that the settings allow
 FEWEST_SEEDS = 10  # OpenCV raises smaller requests to this
 
 
@@ -64,7 +64,7 @@ def seeds(pixels: np.ndarray, settings: SeedsSettings) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Blocks:
-    """What OpenCV's SEEDS makes of a request: ``rows`` x ``columns`` finest blocks, halved ``levels`` - 1 times."""
+    """What OpenCV's SEEDS derives from a request: ``rows`` x ``columns`` finest blocks, halved ``levels`` - 1 times."""
 
     levels: int
     block_height: int
@@ -81,7 +81,7 @@ class Blocks:
 def seeds_blocks(height: int, width: int, count: int, levels: int) -> Blocks | None:
     """OpenCV's arithmetic for ``count`` regions with ``levels`` levels, or None if the result is not usable.
 
-    In float32 as there, since a rounded square root decides between two grids. (adaptive_superpixel.md 2.1; OpenCV
+    In float32 as in OpenCV, since a rounded square root decides between two grids. (adaptive_superpixel.md 2.1; OpenCV
     also raises the request to 10 regions and the levels to 2, and with a single level left it reads memory that it
     never wrote.)
     """
@@ -101,10 +101,10 @@ def seeds_blocks(height: int, width: int, count: int, levels: int) -> Blocks | N
 
 
 def fitting_blocks(height: int, width: int, count: int, levels: int | None) -> Blocks:
-    """``seeds_blocks``; if ``levels`` is None, those with blocks of 2 pixels or more that come closest to ``count``.
+    """``seeds_blocks``; if ``levels`` is None, of those with blocks of 2 pixels or more the closest to ``count``.
 
     OpenCV rounds the blocks up and halves their grid down, so that many levels lose most of the regions of an image
-    whose sides are no powers of two: of 2048 regions in 360x480 pixels, 660 are left with 4 levels and 1728 with 2.
+    whose sides are not powers of two: of 2048 regions in 360x480 pixels, 660 are left with 4 levels and 1728 with 2.
     BadInput if no level fits.
     """
     wanted = range(MOST_LEVELS, 1, -1) if levels is None else [levels]

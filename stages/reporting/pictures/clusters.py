@@ -1,4 +1,4 @@
-"""A contact sheet of clusters: what the encoder saw of some regions of each."""
+"""A contact sheet of clusters: the encoder's input for some regions of each."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,11 +15,11 @@ from stages.settings.cluster_regions import KMeansSettings
 
 PATCHES_PER_ROW = 16
 SIDE, SPACE = 48, 4  # pixels
-LABEL_WIDTH, TITLE_HEIGHT = 190, 32  # pixels for what is written
+LABEL_WIDTH, TITLE_HEIGHT = 190, 32  # pixels for the labels
 
 
 def draw_clusters(clusters: Clusters, data: Dataset, image: str | None) -> bytes:
-    """A row of random patches per cluster with its number, regions and share; of one image where it is given."""
+    """A row of random patches per cluster with its number, regions and share; with ``image``, of this image only."""
     regions = open_input(clusters, "superpixels", Superpixels)
     rows = slice(0, regions.count) if image is None else regions.rows[image]
     of_regions = clusters.of_regions[rows]
@@ -69,7 +69,7 @@ def tiles_of(chosen: np.ndarray, regions: Superpixels, data: Dataset, side: int)
 
 
 def labelled_sheet(sheet: np.ndarray, title: str, labels: list[str]) -> bytes:
-    """The sheet pixel by pixel, a label left of every row."""
+    """The sheet at its original size, with a label left of each row."""
     height, width = sheet.shape[:2]
     figure = Figure(figsize=((LABEL_WIDTH + width) / DOTS, (TITLE_HEIGHT + height) / DOTS), dpi=DOTS)
     axes = figure.add_axes(

@@ -1,4 +1,4 @@
-"""Curves as PNG: one training over its epochs, several runs over their cost."""
+"""Curves as PNG: a training over epochs, runs over cost."""
 
 import io
 import math
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision
+# Okabe and Ito's colours, distinguishable with any colour vision
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DOTS = 120  # per inch
 MARKERS = "osD^vPX"
@@ -25,7 +25,7 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-# Columns of the history of a training with a discriminator -> what they are called
+# History columns of a training with a discriminator -> names in the legend
 BALANCE = {
     "discriminator_real": "score of masks",
     "discriminator_fake": "score of predictions",
@@ -36,7 +36,7 @@ BALANCE = {
 def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "miou") -> bytes:
     """Loss and the validation's ``criterion`` over epochs; ``history`` has a row per epoch.
 
-    Of a training with a discriminator also how well it tells masks from predictions, and how many it accepts.
+    For a training with a discriminator, also its scores of masks and predictions and the share it accepts.
     """
     adversarial = bool(history) and all(name in history[0] for name in BALANCE)
     figure = Figure(figsize=(7, 6.5 if adversarial else 4), layout="constrained")
@@ -71,8 +71,8 @@ def training_curve(history: Sequence[Mapping[str, float]], criterion: str = "mio
 def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     """The discriminator's mean scores of masks and predictions, and the share of predictions it accepts, over epochs.
 
-    Where both scores lie at the dotted line it cannot tell them apart; where they part to 1 and 0 it always can, and
-    nothing is learned from what it accepts.
+    If both scores are at the dotted line, it cannot distinguish masks from predictions. If they are at 1 and 0, it
+    always can, and nothing is learnt from what it accepts.
     """
     plain(axes)
     epochs = [row["epoch"] for row in history]
@@ -87,7 +87,7 @@ def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
 def run_curves(
     runs: Mapping[str, Sequence[tuple[float, float]]], full: tuple[str, float] | None, unit: str, title: str
 ) -> bytes:
-    """mIoU (%) over cost of several runs, and full supervision as a line to reach.
+    """mIoU (%) over cost of several runs, with full supervision as a horizontal line.
 
     ``runs`` maps a name to (cost, mIoU in %) per round.
     """

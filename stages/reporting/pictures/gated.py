@@ -1,4 +1,4 @@
-"""Pseudo-labels that a discriminator let through, beside what it refused."""
+"""Pseudo-labels that a discriminator accepted, beside those it refused."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from stages.reporting.pictures.panels import Canvas, axes_of, class_legend, colo
 from stages.reporting.pictures.sheet import Cell, Section, draw_sheet, spread_out
 from stages.runtime.errors import BadInput
 
-MOST = 12  # images on a sheet, of those accepted and of those refused
+MOST = 12  # images on a sheet, accepted and refused each
 BATCH = 4  # images per forward pass
 
 
 class Judged(NamedTuple):
-    """An image with its score (NaN: it has a full mask) and what became of it.
+    """An image with its score (NaN: it has a full mask) and the result.
 
-    labels (H,W) u8, void as class C: what was answered, accepted or refused; None where that is not known any more.
-    truth (H,W) u8 where the dataset has it.
+    labels (H,W) u8, void as class C: the answered, accepted or refused labels; None if they are no longer available.
+    truth (H,W) u8 if the dataset has it.
     """
 
     pixels: np.ndarray
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
 
     @property
     def right(self) -> float | None:
-        """Share of the labels that are right, where that can be told."""
+        """Share of the labels that are right; None if unknown."""
         if self.labels is None or self.truth is None:
             return None
         known = self.truth != VOID
@@ -42,16 +42,16 @@ class Judged(NamedTuple):
 
     @property
     def classes(self) -> np.ndarray:
-        """The classes (n,) u8 that are seen, without what is no class."""
+        """The classes (n,) u8 that are drawn, without 255."""
         found = np.unique(np.concatenate([each.ravel() for each in (self.labels, self.truth) if each is not None]))
         return found[found != VOID]
 
 
 def draw_gated(pseudo: PseudoLabels, data: Dataset, image: str | None) -> bytes:
-    """Image, its labels or what was refused, and the truth where there is a mask; without ``image`` a sheet of many.
+    """Image, its accepted or refused labels, and the truth if there is a mask; without ``image`` a sheet of many.
 
-    The file holds what was accepted. What was refused is predicted again by the model that is recorded; where that is
-    gone, the image stands faded in its place.
+    The file contains the accepted labels. Refused ones are predicted again by the recorded model; if that is missing,
+    the faded image is shown instead.
     """
     if image is None:
         return draw_many(pseudo, data)
@@ -68,16 +68,16 @@ def draw_gated(pseudo: PseudoLabels, data: Dataset, image: str | None) -> bytes:
 
 
 def verdict(pseudo: PseudoLabels, judged: Judged) -> str:
-    """Whether the prediction was accepted, by which score, and how right it is."""
+    """Whether the prediction was accepted, its score and its accuracy."""
     gate = pseudo.header.settings["gate"]
     found = f"{'accepted' if judged.score > gate else 'refused'}: z = {judged.score:.4f} (gate {gate:g})"
     if judged.labels is None:
-        return f"{found}; the model that predicted it is gone"
+        return f"{found}; the model that predicted it is missing"
     return found if judged.right is None else f"{found}, {100 * judged.right:.1f} % right"
 
 
 def draw_many(pseudo: PseudoLabels, data: Dataset) -> bytes:
-    """Accepted and refused images by falling score; of many, those at even steps of the rank from first to last."""
+    """Accepted and refused images by descending score; of many, those at even steps of the rank from first to last."""
     scores, accepted = pseudo.read("images/score"), pseudo.read("images/accepted").astype(bool)
     falling = np.argsort(-scores, kind="stable")  # NaN last
     falling = falling[~np.isnan(scores[falling])]
@@ -98,7 +98,7 @@ def draw_many(pseudo: PseudoLabels, data: Dataset) -> bytes:
             present.append(judged.classes)
             pictures = max(pictures, len(cells[-1].pictures))
             shares += [] if share is None else [share]
-        told = f"{name}: {len(rows)} images, {len(cells)} shown by falling score"
+        told = f"{name}: {len(rows)} images, {len(cells)} shown by descending score"
         mean = f", {100 * np.mean(shares):.1f} % right on average" if shares else ""
         sections.append(Section(told + mean, cells))
     what = "image, prediction, ground truth (white: void)" if pictures == 3 else "image, prediction"
@@ -107,7 +107,7 @@ def draw_many(pseudo: PseudoLabels, data: Dataset) -> bytes:
 
 
 def pictures_of(judged: Judged, data: Dataset) -> list[np.ndarray]:
-    """Image, labels in their colours (of unknown ones the image faded), and the truth where there is a mask."""
+    """Image, labels in their colours (if unknown, the faded image), and the truth if there is a mask."""
     if judged.labels is None:
         canvas = Canvas(judged.pixels)
         canvas.fade(np.ones(canvas.size, dtype=bool))
@@ -132,7 +132,7 @@ def judge(pseudo: PseudoLabels, data: Dataset, rows: Sequence[int]) -> list[Judg
 
 
 def predict_again(pseudo: PseudoLabels, data: Dataset, images: Sequence[str]) -> dict[str, np.ndarray]:
-    """What the recorded model predicts, as `pseudo-label` lets it: (H,W) u8 per image; nothing where it is gone."""
+    """Predictions of the recorded model, as in `pseudo-label`: (H,W) u8 per image; empty if the model is missing."""
     if not images:
         return {}
     try:

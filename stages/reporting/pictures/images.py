@@ -1,4 +1,4 @@
-"""Pictures of what is scored and asked about whole images."""
+"""Contact sheets of scored and queried images."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ CELLS_A_ROW = 6
 
 
 def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> bytes:
-    """A contact sheet of the asked images in rank order; of one ``image`` it alone."""
+    """A contact sheet of the queried images in rank order; with ``image``, only this image."""
     scores = queries.read("queries/score")
     asked = [queries.ids[index] for index in queries.image]
     if image is not None:
@@ -27,14 +27,14 @@ def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> by
         Cell((name, f"rank {rank + 1}, score {score:.4g}"), [data.image(name)])
         for rank, (name, score) in enumerate(zip(asked[:MOST_ASKED], scores.tolist(), strict=False))
     ]
-    title = f"{len(asked)} images asked in round {queries.round}, answer: {queries.answer}"
+    title = f"{len(asked)} images queried in round {queries.round}, answer: {queries.answer}"
     shown = f"the first {len(cells)}" if len(cells) < len(asked) else "all"
     rule, measure = queries.header.settings["rule"], queries.attributes["measure"]
     return draw_sheet(title, [Section(f"{shown} in rank order; rule {rule}, scored by {measure}", cells)], CELLS_A_ROW)
 
 
 def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes:
-    """A contact sheet of the highest and the lowest scored images; of one ``image`` it alone."""
+    """A contact sheet of the images with the highest and lowest scores; with ``image``, only this image."""
     values, measure = scores.image_scores(), scores.attributes["measure"]
     order = np.argsort(-values, kind="stable")
     if image is not None:
@@ -49,12 +49,12 @@ def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes
             for place in places.tolist()
         ]
 
-    sections = [Section("highest: asked soonest", cells(highest)), Section("lowest: asked last", cells(lowest))]
+    sections = [Section("highest: queried first", cells(highest)), Section("lowest: queried last", cells(lowest))]
     return draw_sheet(f"{measure} of {len(order)} images", sections, CELLS_A_ROW)
 
 
 def draw_image(data: Dataset, image: str, title: str) -> bytes:
-    """The image alone."""
+    """Only the image."""
     pixels = data.image(image)
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
@@ -64,7 +64,7 @@ def draw_image(data: Dataset, image: str, title: str) -> bytes:
 
 
 def named_classes(ledger: Annotations, image: str) -> str:
-    """What the answers about ``image`` as a whole name; nothing without such answers."""
+    """The classes named for ``image`` as a whole; empty without such answers."""
     rows = ledger.rows_of(image)
     rows = rows[ledger.answers.image_level[rows] == 1]
     if not len(rows):

@@ -1,4 +1,4 @@
-"""Pictures of labels: the answers of a ledger, and the dense labels that are made of them."""
+"""Overlays of labels: the answers of a ledger, and the dense labels made from them."""
 
 from textwrap import fill
 
@@ -32,15 +32,15 @@ from stages.reporting.pictures.panels import (
 from stages.reporting.pictures.regions import outline
 
 SIEVED_STRIPES = (YELLOW, BLACK)
-LABEL_SHARE = 0.85  # of the colour of dense labels over the image
+LABEL_SHARE = 0.85  # opacity of dense labels over the image
 TITLE_LETTERS = 85  # of a line above the smallest panel
 
 
 def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
     """Answers in the colour of their class, white rims for the last round, crosses and stripes for void.
 
-    A region with several classes has stripes of them all. Regions labelled precisely show their exact labels; an image
-    answered with its full mask shows that. What was named of the whole image stands in the title.
+    A region with several classes has stripes of all of them. Regions labelled exactly show these labels; an image
+    answered with its full mask shows the mask. The title names the classes of the whole image.
     """
     pixels = data.image(image, ledger.sizes[image])
     figure = figure_for(pixels)
@@ -75,13 +75,13 @@ def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
 
 
 def several_legend(ledger: Annotations, image: str) -> list[Patch]:
-    """The legend's entry for regions that have several classes, where there are any."""
+    """The legend entry for regions that have several classes, if there are any."""
     several = ledger.answers.class_sets[rows_below(ledger, image)].sum(1) > 1
     return [stripes((DARK_STRIPE, LIGHT_STRIPE), "several classes named")] if several.any() else []
 
 
 def number_of_answers(ledger: Annotations, image: str) -> str:
-    """How many answers there are in ``image``, and of regions with class sets how many classes they name."""
+    """Number of answers in ``image``; for regions with class sets also the number of classes they name."""
     rows = rows_below(ledger, image)
     named = int(ledger.answers.class_sets[rows].sum(dtype=np.int64))
     if not named:
@@ -90,7 +90,7 @@ def number_of_answers(ledger: Annotations, image: str) -> str:
 
 
 def rows_below(ledger: Annotations, image: str) -> np.ndarray:
-    """Row numbers of the answers about ``image``, but for those that name classes of it as a whole."""
+    """Row numbers of the answers about ``image``, without those that name classes of the whole image."""
     rows = ledger.rows_of(image)
     return rows[ledger.answers.image_level[rows] == 0]
 
@@ -102,7 +102,7 @@ def counted(number: int, noun: str) -> str:
 def paint_regions(canvas: Canvas, ledger: Annotations, data: Dataset, image: str, labels: np.ndarray) -> np.ndarray:
     """Fills the answered regions with their labels (H,W) u8, stripes where they name several classes or void.
 
-    Returns the classes (n,) that are seen on the picture, void as class C.
+    Returns the classes (n,) that are drawn, void as class C.
     """
     sets, void = ledger.answers.class_sets.astype(bool), len(data.classes)
     owner = answered_regions(ledger, image)
@@ -140,7 +140,7 @@ def answered_regions(ledger: Annotations, image: str) -> np.ndarray:
 
 
 def mark_pixels(axes: Axes, ledger: Annotations, data: Dataset, image: str) -> bool:
-    """Answered pixels as points in the colour of their class; True when one of them is void."""
+    """Draws answered pixels as points in the colour of their class; True if one of them is void."""
     answers, rows = ledger.answers, ledger.rows_of(image)
     rows = rows[answers.y[rows] >= 0]
     labels, last = answers.label[rows], answers.round[rows] == ledger.next_round - 1
@@ -160,7 +160,7 @@ def mark_pixels(axes: Axes, ledger: Annotations, data: Dataset, image: str) -> b
 
 
 def draw_pseudo_labels(pseudo: PseudoLabels, data: Dataset, image: str) -> bytes:
-    """Image, answers, the labels made of them, and the truth where the dataset has it."""
+    """Image, answers, the labels made from them, and the truth if the dataset has it."""
     ledger = open_input(pseudo, "annotations", Annotations)
     pixels = data.image(image, pseudo.sizes[image])
     truth = data.mask(image, pseudo.sizes[image]) if f"masks/{image}" in data else None
@@ -188,7 +188,7 @@ def show_sieved(
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Labels before the sieve and after it on two ``panels``, and the ``truth`` (H,W) u8 on the ``last``."""
+    """Labels before and after the sieve on two ``panels``, and the ``truth`` (H,W) u8 on the ``last``."""
     pixels, before, after = data.image(image, pseudo.sizes[image]), ledger.label_map(image), pseudo.label_map(image)
     labelled, sieved = before != VOID, (before != VOID) & (after == VOID)
     owner = answered_regions(ledger, image)
@@ -222,9 +222,9 @@ def show_disambiguated(
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Answers that name several classes and the labels made of them on two ``panels``, the ``truth`` on the ``last``.
+    """Answers that name several classes and the labels made from them on two ``panels``, the ``truth`` on the ``last``.
 
-    The regions asked are outlined; labels that spread beyond them are crossed by thin lines.
+    The queried regions are outlined; labels that spread beyond them are hatched with thin lines.
     """
     pixels, void = data.image(image, pseudo.sizes[image]), len(data.classes)
     labels = pseudo.label_map(image, void)
@@ -264,7 +264,7 @@ def show_disambiguated(
 
 
 def mark_prototypes(axes: Axes, pseudo: PseudoLabels, ledger: Annotations, data: Dataset, image: str) -> bool:
-    """The pixel that stands for each class of each region as a dot in the colour of the class; False without any."""
+    """Draws the prototype pixel of each class of each region as a dot in the colour of the class; False if none."""
     if "prototypes" not in pseudo:
         return False
     pixels = data.image(image, pseudo.sizes[image])
@@ -273,7 +273,7 @@ def mark_prototypes(axes: Axes, pseudo: PseudoLabels, ledger: Annotations, data:
     colours = np.concatenate([data.palette, np.array([VOID_STRIPES[0]])])[classes] / 255
     side = np.sqrt(ledger.answers.areas.sizes()[ledger.rows_of(image)].mean())
     points = side / pixels.shape[1] * panel_width(pixels) * 72
-    across = np.clip(points / 3, 5, 7.5)  # a third of a region, but neither lost nor in the way
+    across = np.clip(points / 3, 5, 7.5)  # a third of a region, but neither invisible nor too large
     axes.scatter(x, y, s=across**2, c="black", linewidths=0)
     axes.scatter(x, y, s=(0.75 * across) ** 2, c=colours, edgecolors="white", linewidths=across / 7)
     return len(rows) > 0

@@ -1,4 +1,4 @@
-"""What an artifact holds for one image, drawn over it."""
+"""Overlays of an artifact's data on an image."""
 
 import numpy as np
 
@@ -26,20 +26,20 @@ DRAWN = Superpixels | Clusters | Scores | Queries | Annotations | PseudoLabels
 
 
 def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) -> bytes:
-    """PNG bytes of what ``artifact`` holds for ``image`` (default: its first one that has something to show).
+    """PNG bytes of the data of ``artifact`` for ``image`` (default: the first image with data).
 
     Datasets draw the mask beside the image, superpixels their borders, clusters some of their patches, scores a heat
-    map, queries and annotations their points or regions, pseudo-labels what was made of the answers. Clusters, scores
-    and queries of whole images, and pseudo-labels that a discriminator judged draw a sheet of many images where none is
-    named. Without ``data`` the images come from the dataset that the artifact was made from. Models draw
-    what they predict for an image (default: the first for validation), also of other datasets with their classes.
+    map, queries and annotations their points or regions, pseudo-labels the labels made from the answers. Without
+    ``image``, clusters, scores and queries of whole images, and pseudo-labels judged by a discriminator draw a sheet of
+    many images. Without ``data``, the images come from the dataset that the artifact was made from. Models draw their
+    prediction for an image (default: the first for validation), also of other datasets with the same classes.
     """
     if isinstance(artifact, Model):
         return draw_predictions(artifact, data, image)
     if isinstance(artifact, Dataset):
         return draw_dataset(artifact, picked(image, artifact.all_ids))
     if not isinstance(artifact, DRAWN):
-        raise BadInput(f"{artifact.path} holds {artifact.header.kind}, which has nothing to draw per image.")
+        raise BadInput(f"{artifact.path} contains {artifact.header.kind}, which cannot be drawn per image.")
     if data is None:
         data = open_input(artifact, "dataset", Dataset)
     require_made_from(artifact, "dataset", data)
@@ -72,12 +72,12 @@ def draw(artifact: Artifact | Model, data: Dataset | None, image: str | None) ->
 
 
 def named_image(image: str | None, ids: list[str]) -> str | None:
-    """``image`` if it is among ``ids``; None stands for all of them."""
+    """``image`` if it is in ``ids``; None means all of them. Otherwise BadInput."""
     return None if image is None and ids else picked(image, ids)
 
 
 def picked(image: str | None, ids: list[str]) -> str:
-    """``image`` if it is among ``ids``, the first one for None."""
+    """``image`` if it is in ``ids``; None means the first one. Otherwise BadInput."""
     if not ids:
         raise BadInput("The file has no data for any image.")
     if image is None:
@@ -88,8 +88,8 @@ def picked(image: str | None, ids: list[str]) -> str:
 
 
 def draw_predictions(model: Model, data: Dataset | None, image: str | None) -> bytes:
-    """What ``model`` says about an image of ``data``, or of the dataset it was trained on."""
-    from stages.reporting.pictures.predictions import draw_model  # it alone needs torch
+    """The prediction of ``model`` for an image of ``data``, by default of the dataset it was trained on."""
+    from stages.reporting.pictures.predictions import draw_model  # only this one needs torch
 
     if data is None:
         data = open_input(model, "dataset", Dataset)
@@ -122,13 +122,13 @@ def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     left.imshow(pixels)
     left.set_title(image, fontsize=9)
     heat = right.imshow(scores.map(image), cmap="inferno")
-    right.set_title(f"{scores.attributes['measure']}: bright is asked sooner", fontsize=9)
+    right.set_title(f"{scores.attributes['measure']}: brighter is queried first", fontsize=9)
     figure.colorbar(heat, ax=right, shrink=0.75)
     return to_png(figure)
 
 
 def draw_queries(queries: Queries, data: Dataset, image: str) -> bytes:
-    """The asked pixels."""
+    """The queried pixels."""
     pixels = data.image(image, queries.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)

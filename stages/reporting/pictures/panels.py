@@ -1,4 +1,4 @@
-"""What pictures of images share: figures, a canvas on which regions are drawn, legends."""
+"""Shared parts of the plots of images: figures, a canvas for drawing regions, legends."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from stages.pixels.void import VOID
 from stages.reporting.colours import Colour
 
 INCHES = (6.0, 12.0)  # width of a panel, for small and for large images
-PIXELS_PER_INCH = 160  # of an image whose panel lies between the two
+PIXELS_PER_INCH = 160  # of an image with a panel between the two
 CANVAS_SIDE = 1024  # pixels
-LINES_PER_INCH = 80  # a line of width 1 is this part of an inch
+LINES_PER_INCH = 80  # a line of width 1 is this fraction of an inch
 STRIPES_PER_INCH = 15  # pairs of them, across
-NARROWEST_PER_INCH = 80  # stripes that just can be told apart
+NARROWEST_PER_INCH = 80  # narrowest stripes that can be told apart
 PALEST, FADED_CONTRAST = 245.0, 0.35  # lighter than the greys of datasets' palettes
-# Black, white and two of Okabe and Ito's colours; stripes, because a dataset's palette may hold any colour
+# Black, white and two of Okabe and Ito's colours; stripes, because a dataset's palette may contain any colour
 WHITE, BLACK, YELLOW, VERMILION = (255, 255, 255), (0, 0, 0), (240, 228, 66), (213, 94, 0)
 DARK_STRIPE, LIGHT_STRIPE = (90, 90, 90), (217, 217, 217)
 VOID_STRIPES = (VERMILION, WHITE)
@@ -33,7 +33,7 @@ def panel_width(image: np.ndarray) -> float:
 
 
 def figure_for(image: np.ndarray, panels: int = 1, rows: int = 1, bars: int = 0) -> Figure:
-    """A figure for ``panels`` pictures and ``bars`` colour bars in each of ``rows`` rows, with a title each."""
+    """A figure with ``panels`` titled panels and ``bars`` colour bars in each of ``rows`` rows."""
     height, width = image.shape[:2]
     side = panel_width(image)
     size = (panels * side + bars * 0.8, rows * (side * height / width + 0.25) + 0.5)
@@ -64,9 +64,9 @@ def borders(labels: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """An image on which regions are drawn. Small images are enlarged, so that lines are thin beside their pixels.
+    """An image on which regions are drawn. Small images are enlarged, so that lines are thinner than their pixels.
 
-    Arguments are of the image's size (H,W). Lines and stripes are as wide on small images as on large ones.
+    Arguments have the image's size (H,W). Lines and stripes are equally wide on small and large images.
     """
 
     def __init__(self, image: np.ndarray):
@@ -79,22 +79,22 @@ class Canvas:
         return values.repeat(self.factor, 0).repeat(self.factor, 1)
 
     def paint(self, where: np.ndarray, colours: np.ndarray, share: float) -> None:
-        """Mixes ``colours`` (H,W,3) u8 into the pixels ``where`` (H,W) bool; share 1 covers what was there."""
+        """Mixes ``colours`` (H,W,3) u8 into the pixels ``where`` (H,W) bool; share 1 replaces the image."""
         chosen = np.nonzero(self.enlarged(where))
         self.mix(chosen, self.enlarged(colours)[chosen], share)
 
     def mix(self, chosen: tuple[np.ndarray, ...], colours: np.ndarray, share: float) -> None:
-        """Mixes ``colours`` (P,3) or (3,) into the pixels ``chosen`` (y and x, (P,) each) of the enlarged picture."""
+        """Mixes ``colours`` (P,3) or (3,) into the pixels ``chosen`` (y and x, (P,) each) of the enlarged image."""
         mixed = self.picture[chosen] * (1 - share) + colours * share
         self.picture[chosen] = mixed.round().astype(np.uint8)
 
     def paint_classes(self, labels: np.ndarray, where: np.ndarray, palette: np.ndarray, share: float) -> None:
-        """Classes ``labels`` (H,W) u8 at the pixels ``where`` (H,W) bool; void as a class is striped, 255 left out."""
+        """Draws classes ``labels`` (H,W) u8 at pixels ``where`` (H,W) bool; void as a class is striped, 255 skipped."""
         self.paint(where & (labels < len(palette)), colourise(labels, palette), share)
         self.hatch(where & (labels == len(palette)), VOID_STRIPES, share)
 
     def fade(self, where: np.ndarray) -> None:
-        """Turns the pixels ``where`` (H,W) bool into a pale grey, from which any colour stands out."""
+        """Fades the pixels ``where`` (H,W) bool to a pale grey, on which any colour stands out."""
         chosen = self.enlarged(where)
         grey = self.picture[chosen].mean(1, keepdims=True)
         self.picture[chosen] = (PALEST - (PALEST - grey) * FADED_CONTRAST).clip(0, 255).astype(np.uint8)
@@ -102,8 +102,8 @@ class Canvas:
     def line(
         self, labels: np.ndarray, colour: Colour, width: float = 1.0, closed: bool = False, share: float = 1.0
     ) -> None:
-        """Draws the borders between the regions ``labels`` (H,W) int; closed: also where they meet the image's edge,
-        but for negative ones. ``share`` as for `paint`."""
+        """Draws the borders between the regions ``labels`` (H,W) int; closed: also along the image's edge, except for
+        negative labels. ``share`` as for `paint`."""
         across = max(1, round(self.inch / LINES_PER_INCH * width))
         large = self.enlarged(labels)
         found = borders(large)
@@ -118,10 +118,10 @@ class Canvas:
         self.stripe(where.astype(np.int8) - 1, [colours], np.full(1, self.stripe_width), share)
 
     def bands(self, regions: np.ndarray, sets: np.ndarray, palette: np.ndarray, share: float) -> None:
-        """Covers each region of ``regions`` (H,W) int, -1 = none, with equal stripes of the classes it has.
+        """Covers each region of ``regions`` (H,W) int, -1 = none, with equal stripes of its classes.
 
-        sets (n,C+1) bool, void last; each row with a class. Void is a stripe of two thin ones, see VOID_STRIPES.
-        Stripes of small regions are narrower, so that all classes can be seen.
+        sets (n,C+1) bool, void last; each row has a class. Void is drawn as two thin stripes, see VOID_STRIPES.
+        Stripes of small regions are narrower, so that all classes are visible.
         """
         table = np.concatenate([palette[:, None].repeat(2, 1), np.array([VOID_STRIPES])])  # (C+1,2,3): half stripes
         pixels = np.bincount(regions[regions >= 0], minlength=len(sets)) * self.factor**2
@@ -129,9 +129,9 @@ class Canvas:
         self.stripe(regions, [table[row].reshape(-1, 3) for row in sets], widths, share)
 
     def thin(self, where: np.ndarray) -> None:
-        """Draws white lines over the pixels ``where`` (H,W) bool, which leave most of their colour to be seen.
+        """Draws thin white lines over the pixels ``where`` (H,W) bool, so that most of their colour stays visible.
 
-        They lean the other way than stripes.
+        The lines slope the opposite way to stripes.
         """
         apart = max(3, round(1.5 * self.stripe_width))
         y, x = np.nonzero(self.enlarged(where))
@@ -159,13 +159,13 @@ class Canvas:
         self.mix((y, x), table[region, (x + y) // across[region] % numbers[region]], share)
 
     def show(self, axes: Axes) -> None:
-        """Draws it on ``axes``, whose coordinates are the image's pixels."""
+        """Draws the canvas on ``axes``, with the image's pixels as coordinates."""
         height, width = self.size
         axes.imshow(self.picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
 
 
 def stripes(colours: tuple[Colour, Colour], label: str, hatch: str = "//////") -> Patch:
-    """The legend's entry for what ``Canvas.hatch`` covers; hatch "\\\\" for ``Canvas.thin``."""
+    """The legend entry for pixels covered by ``Canvas.hatch``; hatch "\\\\" for ``Canvas.thin``."""
     front, back = map(rgb_text, colours)
     return Patch(facecolor=back, edgecolor=front, hatch=hatch, label=label, linewidth=0)
 
@@ -176,7 +176,10 @@ def rgb_text(colour: Colour) -> str:
 
 
 def class_legend(figure: Figure, data: Dataset, present: np.ndarray, more: Sequence[Patch] = ()) -> None:
-    """The classes that occur, and ``more`` handles, below the picture; void as a class is striped, 255 white."""
+    """Draws a legend of the ``present`` classes and ``more`` handles below the panels.
+
+    Void as a class is striped, 255 white.
+    """
     handles = [
         Patch(facecolor=data.palette[index] / 255, edgecolor="0.5", linewidth=0.5, label=data.classes[index])
         for index in present
@@ -190,6 +193,6 @@ def class_legend(figure: Figure, data: Dataset, present: np.ndarray, more: Seque
 
 
 def legend(figure: Figure, handles: Sequence[Patch]) -> None:
-    """``handles`` below the picture, as many in a row as it is wide."""
+    """Draws ``handles`` below the panels, as many per row as fit."""
     columns = int(figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)

@@ -1,4 +1,4 @@
-"""Pictures of queries of pixels that were chosen in regions, which they stand for."""
+"""Plots of queried pixels that were chosen in regions and represent them."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,19 +14,19 @@ from stages.reporting.pictures.curves import to_png
 from stages.reporting.pictures.panels import WHITE, Canvas, axes_of, figure_for, legend, panel_width
 from stages.reporting.pictures.regions import at_pixels, outline
 
-# Paul Tol's muted scheme, told apart with any colour vision
+# Paul Tol's muted scheme, distinguishable with any colour vision
 CLUSTER_COLOURS = (
     *("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE"),
     *("#882255", "#44AA99", "#999933", "#AA4499", "#DDDDDD"),
 )
-NO_CLUSTER = "#E69F00"  # as pixels that were chosen without regions
+NO_CLUSTER = "#E69F00"  # same as for pixels chosen without regions
 POINTS = (7.0, 9.0)  # across, typographic
 
 
 def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
-    """The asked pixels in the colours of their clusters, and the regions they stand for outlined among all others.
+    """The queried pixels in the colours of their clusters, with the regions they represent outlined.
 
-    They may live on a coarser grid than the image, which is drawn as it is.
+    The pixels may be on a coarser grid than the image, which is drawn at its own size.
     """
     regions = open_input(queries, "superpixels", Superpixels)
     pixels = data.image(image)
@@ -43,7 +43,7 @@ def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
     side = np.sqrt(regions.region_sizes[queries.region[rows]].mean()) / queries.sizes[image][1]  # of the image's
     across = float(np.clip(side * panel_width(pixels) * 72 / 3, *POINTS))  # a third of a region
     numbered = mark_clusters(axes, queries, rows, data.sizes[image], across)
-    axes.set_title(f"{image}: {len(rows)} pixels asked for their regions in round {queries.round}", fontsize=9)
+    axes.set_title(f"{image}: {len(rows)} pixels queried for their regions in round {queries.round}", fontsize=9)
     clusters = np.unique(queries.cluster[rows])
     if numbered:
         legend(figure, [Patch(facecolor="none", edgecolor="none", label="numbers beside the pixels: clusters")])
@@ -57,14 +57,14 @@ def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
 
 
 def colour_of(cluster: int) -> str:
-    """The same in all pictures of a run; clusters that are too many share colours."""
+    """The same in all plots of a run; colours repeat if there are more clusters."""
     return NO_CLUSTER if cluster < 0 else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
 
 
 def mark_clusters(axes: Axes, queries: Queries, rows: np.ndarray, size: Size, across: float) -> bool:
-    """The pixels of ``rows`` on an image of ``size`` in the colours of their clusters, dots of ``across`` points.
+    """Draws the pixels of ``rows`` on an image of ``size`` as dots of ``across`` points in their cluster colours.
 
-    True where clusters are more than colours: then their numbers are beside the dots.
+    True if there are more clusters than colours: then the cluster numbers are beside the dots.
     """
     grid, cluster = queries.sizes[queries.ids[queries.image[rows[0]]]], queries.cluster[rows].tolist()
     y, x = (

@@ -1,4 +1,4 @@
-"""What a model says about one image: classes, uncertainty, and what its support heads add to it."""
+"""A model's output for one image: classes, uncertainty, and the outputs of its support heads."""
 
 import math
 from typing import NamedTuple
@@ -24,15 +24,15 @@ from stages.settings.score import NetworkScores
 
 CHECKPOINT = "last"
 SCORING = NetworkScores.load({"maturity": "pixel", "lossiness": True})
-PANEL = 5.0  # inches wide, of large images too: four of them are what a screen can show
+PANEL = 5.0  # inches wide, for large images too: four fit on a screen
 BAR, PANEL_TITLE, REST = 0.7, 0.35, 1.0  # inches: a colour bar, a panel's title, the figure's title with the legends
-# Okabe and Ito's blue, yellow and vermilion. Mixtures of them differ in brightness and from blue to yellow, which is
-# seen with any colour vision.
+# Okabe and Ito's blue, yellow and vermilion. Their mixtures differ in brightness and from blue to yellow, which is
+# visible with any colour vision.
 SIDES: dict[str, Colour] = {"early": (0, 114, 178), "middle": (240, 228, 66), "late": (213, 94, 0)}
 
 
 class Heat(NamedTuple):
-    """A map (H,W) f32 that is drawn from 0 to ``most``; None: to its highest value."""
+    """A map (H,W) f32 that is drawn from 0 to ``most``; None: up to its highest value."""
 
     title: str
     values: np.ndarray
@@ -40,7 +40,7 @@ class Heat(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Of one image: predicted classes (H,W) u8 with void as class C, weights of the side classifiers (3,H,W) f32."""
+    """Predicted classes (H,W) u8 with void as class C and weights of the side classifiers (3,H,W) f32, of one image."""
 
     classes: np.ndarray
     mixing: np.ndarray | None
@@ -48,10 +48,10 @@ class Prediction(NamedTuple):
 
 
 def draw_model(model: Model, data: Dataset, image: str) -> bytes:
-    """Image, predicted classes, truth where the dataset has it, entropy; with support heads all the score is made of.
+    """Image, predicted classes, truth if the dataset has it, entropy; with support heads, all terms of the score.
 
-    The network sees the image as the dataset holds it. A network that learned void may predict it, but entropy and
-    score are those of the classes alone.
+    The network gets the image at the size stored in the dataset. A network that learned void may predict it, but
+    entropy and score are computed over the other classes.
     """
     pixels = data.image(image)
     truth = data.mask(image) if f"masks/{image}" in data else None
@@ -76,7 +76,7 @@ def draw_model(model: Model, data: Dataset, image: str) -> bytes:
 
 
 def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
-    """What the network says about an image (H,W,3) u8."""
+    """The network's output for an image (H,W,3) u8."""
     predictor, entropy = load_predictor(model, CHECKPOINT, choose_device("auto"), "auto"), plain_measure("entropy")
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(predictor.device)
     with torch.inference_mode():
@@ -98,17 +98,17 @@ def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
 
 
 def decided(logits: Tensor) -> np.ndarray:
-    """(1,C,H,W) -> (H,W) u8; of equal ones the first."""
+    """(1,C,H,W) -> (H,W) u8; ties go to the first class."""
     return array(logits.max(1).indices).astype(np.uint8)
 
 
 def array(maps: Tensor) -> np.ndarray:
-    """Of a batch of one image."""
+    """The maps of the only image in a batch."""
     return maps[0].cpu().numpy()
 
 
 def figure_of(pixels: np.ndarray, number: int) -> tuple[Figure, list[Axes]]:
-    """A figure with ``number`` panels in rows as equal as can be, of at most four."""
+    """A figure with ``number`` panels, in one row up to three and otherwise in two."""
     rows = 1 if number < 4 else 2
     columns = math.ceil(number / rows)
     height, width = pixels.shape[:2]
@@ -123,7 +123,7 @@ def show_picture(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def show_classes(axes: Axes, classes: np.ndarray, data: Dataset, truth: np.ndarray | None) -> None:
-    """The predicted ``classes`` (H,W) u8, void striped, and how many are right."""
+    """Draws the predicted ``classes`` (H,W) u8, void striped, with the share that is right."""
     canvas = Canvas(colourise(classes, data.palette))
     canvas.paint_classes(classes, classes == len(data.classes), data.palette, 1)
     canvas.show(axes)
@@ -134,7 +134,7 @@ def show_classes(axes: Axes, classes: np.ndarray, data: Dataset, truth: np.ndarr
 
 
 def show_mixing(axes: Axes, mixing: np.ndarray) -> None:
-    """The colours of the side classifiers, mixed at every pixel by their weights (3,H,W) f32 with sum 1."""
+    """Draws the colours of the side classifiers, mixed at each pixel by their weights (3,H,W) f32 with sum 1."""
     means = ", ".join(f"{mean:.2f}" for mean in mixing.mean((1, 2)).tolist())
     show_picture(axes, mixed(mixing), f"weights of the side classifiers; mean {means}")
     handles = [

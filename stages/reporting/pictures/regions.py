@@ -1,4 +1,4 @@
-"""Pictures of regions: the cut itself, scores and queries per region."""
+"""Plots of regions: borders, scores and queries."""
 
 from typing import Any
 
@@ -26,11 +26,11 @@ from stages.reporting.pictures.panels import (
     stripes,
 )
 
-MARKED = 10  # best pixels of an image: more would hide the map
+MARKED = 10  # best pixels marked per image: more would hide the map
 
 
 def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
-    """Borders over the image; of merged regions, those of the base beside them. Pixels in no region are striped."""
+    """Borders over the image; for merged regions, the base regions beside them. Pixels in no region are striped."""
     pixels, labels = data.image(image, regions.sizes[image]), regions.labels(image)
     canvas = Canvas(pixels)
     if regions.method == "adaptive":
@@ -55,7 +55,7 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
     outline(canvas, labels, YELLOW, 0.8)
     canvas.show(axes)
     if outside.any():
-        title += f", {100 * outside.mean():.1f} % of the pixels in none"
+        title += f", {100 * outside.mean():.1f} % of the pixels in no region"
         legend(figure, [stripes(VOID_STRIPES, "in no region")])
     axes.set_title(title, fontsize=9)
     return to_png(figure)
@@ -64,7 +64,7 @@ def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
 def outline(
     canvas: Canvas, labels: np.ndarray, colour: Colour = WHITE, width: float = 1.0, closed: bool = False
 ) -> None:
-    """Borders of ``labels`` (H,W) int in a light colour with black rims, which can be seen on any image."""
+    """Draws borders of ``labels`` (H,W) int in a light colour with black rims, which are visible on any image."""
     canvas.line(labels, BLACK, width + 0.8, closed)
     canvas.line(labels, colour, width, closed)
 
@@ -77,7 +77,7 @@ def at_pixels(values: np.ndarray, labels: np.ndarray, nothing: Any) -> np.ndarra
 
 
 def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
-    """Image, heat map of the regions' scores, and what was predicted for each where the scores come from a model."""
+    """Image, heat map of the regions' scores, and the predicted class of each if the scores come from a model."""
     regions = open_input(scores, "superpixels", Superpixels)
     pixels, labels, rows = data.image(image, regions.sizes[image]), regions.labels(image), regions.rows[image]
     predicted = "regions/predicted" in scores
@@ -89,7 +89,7 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     values = at_pixels(scores.region_scores()[rows], labels, np.nan)
     middle.set_facecolor("0.8")
     heat = middle.imshow(values, cmap="inferno", interpolation="nearest")
-    title = f"{scores.attributes['measure']}: bright is asked sooner"
+    title = f"{scores.attributes['measure']}: brighter is queried first"
     if scores.has_best_pixels:
         title += f"; dots: best pixels of the {mark_best_pixels(middle, scores, rows)} highest"
     middle.set_title(title, fontsize=9)
@@ -107,7 +107,7 @@ def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
 
 
 def mark_best_pixels(axes: Axes, scores: Scores, rows: slice) -> int:
-    """The best pixels of the highest-scored regions among ``rows`` as points; how many there are."""
+    """Marks the best pixels of the highest-scored regions among ``rows``; returns their number."""
     first = np.argsort(-scores.region_scores()[rows], kind="stable")[:MARKED]
     first = first[scores.read("regions/size", rows)[first] > 0]
     y, x = (scores.read(f"regions/{name}", rows)[first] for name in ("y", "x"))
@@ -116,7 +116,7 @@ def mark_best_pixels(axes: Axes, scores: Scores, rows: slice) -> int:
 
 
 def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
-    """The asked regions in the colour of their score, outlined; the rest of the image dimmed."""
+    """The queried regions in the colour of their score, outlined; the rest of the image faded."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -126,7 +126,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
     every = queries.read("queries/score")
     norm, cmap = Normalize(every.min(), every.max()), colormaps["viridis"]
-    place = np.full(regions.number(image), -1, dtype=np.int32)  # rank among the image's queries, -1: not asked
+    place = np.full(regions.number(image), -1, dtype=np.int32)  # rank among the image's queries, -1: not queried
     place[queries.region[rows] - regions.rows[image].start] = np.arange(len(rows))
     asked = at_pixels(place, labels, -1)
     colours = (cmap(norm(every[rows]))[:, :3] * 255).round().astype(np.uint8)
@@ -139,7 +139,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     canvas.show(axes)
     figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=0.75, label="score")
     axes.set_title(
-        f"{image}: {len(rows)} of {len(queries)} regions asked in round {queries.round}, answer: {queries.answer}",
+        f"{image}: {len(rows)} of {len(queries)} regions queried in round {queries.round}, answer: {queries.answer}",
         fontsize=9,
     )
     return to_png(figure)

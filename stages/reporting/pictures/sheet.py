@@ -1,4 +1,4 @@
-"""Contact sheets: small pictures of many images under their captions, in sections with a title each."""
+"""Contact sheets: thumbnails of many images below their captions, in titled sections."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from stages.pixels.grids import Size
 from stages.reporting.pictures.curves import DOTS, to_png
 from stages.reporting.pictures.panels import class_legend
 
-TILE = 176  # pixels: the longer side of a picture on the sheet
+TILE = 176  # pixels: the longer side of a thumbnail on the sheet
 MARGIN, GAP = 12, 14  # pixels around the sheet, and between cells
-BETWEEN = 2  # pixels between the pictures of one cell
-LINE = 15  # pixels that a line of a caption takes
-SECTION_TITLE, TITLE, LEGEND = 34, 40, 26  # pixels for titles of a section and of the sheet, for a row of the legend
-SMALL = 7  # points: the letters of captions
+BETWEEN = 2  # pixels between the thumbnails of one cell
+LINE = 15  # pixels: height of a caption line
+SECTION_TITLE, TITLE, LEGEND = 34, 40, 26  # pixels: height of section titles, the sheet's title, a legend row
+SMALL = 7  # points: font size of captions
 NARROWEST = 860  # pixels, so that titles have room
 
 
 class Cell(NamedTuple):
-    """Pictures (H,W,3) u8 of one image, side by side, below the lines of a caption."""
+    """Thumbnails (H,W,3) u8 of one image, side by side, below the lines of a caption."""
 
     caption: tuple[str, ...]
     pictures: list[np.ndarray]
@@ -43,7 +43,7 @@ def draw_sheet(
 ) -> bytes:
     """PNG bytes of ``sections`` below each other, ``columns`` cells in a row; empty ones are left out.
 
-    With ``data`` the classes ``present`` (n,) are explained below. Pictures keep their shape.
+    With ``data``, a legend below shows the classes ``present`` (n,). Thumbnails keep their aspect ratio.
     """
     sections = [section for section in sections if section.cells]
     cells = [cell for section in sections for cell in section.cells]
@@ -87,27 +87,27 @@ def draw_sheet(
 
 
 def tile_size(cells: Sequence[Cell]) -> Size:
-    """Height and width into which every picture fits with its longer side at TILE."""
+    """Height and width that fit each thumbnail with its longer side at TILE."""
     sizes = {picture.shape[:2] for cell in cells for picture in cell.pictures}
     fitting = [scaled_size(size, TILE, TILE) for size in sizes]
     return max(height for height, _ in fitting), max(width for _, width in fitting)
 
 
 def scaled_size(size: tuple[int, ...], height: int, width: int) -> Size:
-    """The largest (height, width) of the same shape as ``size`` inside the one given."""
+    """The largest (height, width) with the aspect ratio of ``size`` that fits into ``height`` and ``width``."""
     factor = min(height / size[0], width / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H,W,3) u8 resized to fit: averaged where it shrinks, pixels repeated where it grows."""
+    """(H,W,3) u8 resized to fit: averaged if it shrinks, pixels repeated if it grows."""
     rows, columns = scaled_size(picture.shape, height, width)
     kind = Image.Resampling.BOX if rows < len(picture) else Image.Resampling.NEAREST
     return np.array(Image.fromarray(picture).resize((columns, rows), kind))
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` as a caption that fits into ``width`` pixels, with dots in its middle where it is too long."""
+    """``text`` as a caption that fits into ``width`` pixels, with dots in its middle if it is too long."""
     found, left = text, len(text)
     while left and TextPath((0, 0), found, size=SMALL).get_extents().width * DOTS / 72 > 0.95 * width:
         left -= 1
@@ -116,5 +116,5 @@ def shortened(text: str, width: int) -> str:
 
 
 def spread_out(number: int, most: int) -> np.ndarray:
-    """At most ``most`` of the places 0..number-1, evenly spread, with the first and the last."""
+    """At most ``most`` of the indices 0..number-1, evenly spread, including the first and the last."""
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)) if number else np.arange(0)

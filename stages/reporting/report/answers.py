@@ -1,6 +1,6 @@
-"""What a run asked and what it was told, ledger by ledger, and what labels were made of it.
+"""Queries and answers of a run per ledger, and the labels made from them.
 
-Ledgers are read column by column, not as `Annotations`: those of earlier versions lack columns that came later.
+Ledgers are read column by column, not as `Annotations`: those of earlier versions lack later columns.
 """
 
 import csv
@@ -18,25 +18,25 @@ from stages.reporting.report.collect import Node, Run
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 
-MOST_MASKS = 200  # full masks that are counted, of all that were drawn in a round: each has to be decompressed
+MOST_MASKS = 200  # full masks counted per round: each must be decompressed
 VOID_NAME, SKIPPED_NAME, UNTOLD = "void", "skipped", "no single class"
-# What the header of a ledger may tell about its last round -> what it is called, and whether it is a share
+# Optional count of the last round in the header of a ledger -> column title, and whether it is a share
 TOLD = {
     "label_precision": ("pixels right", True),
-    "achievable_accuracy": ("right at best", True),
+    "achievable_accuracy": ("achievable accuracy", True),
     "mean_set_size": ("classes per answer", False),
     "mean_distinct_classes": ("classes per image", False),
-    "wrong": ("wrong on purpose", False),
-    "pixels_asked_before": ("pixels asked before", False),
+    "wrong": ("simulated errors", False),
+    "pixels_asked_before": ("pixels queried before", False),
 }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What one ledger added to the one before it.
+    """What one ledger added to the previous one.
 
-    `named`: answers per class, by the names of the classes, those that name several in equal parts, masks by their
-    pixels; so that they add up to `answers`. `counted_masks`: (looked at, of) where not all masks were counted.
+    `named`: answers per class name. An answer that names several classes is split equally, a mask by its pixels, so
+    that the values sum to `answers`. `counted_masks`: (counted, of) if not all masks were counted.
     """
 
     file: str
@@ -57,7 +57,7 @@ class Asked:
 
 
 def asked_of(run: Run) -> list[Asked]:
-    """Every ledger of the run; those that cannot be read are named in its notes."""
+    """All ledgers of the run; those that cannot be read are named in its notes."""
     found = []
     for node in run.of_kind("annotations"):
         try:
@@ -103,7 +103,7 @@ def asked(run: Run, node: Node, ledger: Artifact) -> Asked:
 
 
 def added_rows(run: Run, node: Node, rounds: np.ndarray) -> np.ndarray:
-    """Row numbers of what the ledger adds to the one it was made from, whose rows come first."""
+    """Row numbers of the answers that the ledger adds to the one it was made from, whose rows come first."""
     before = node.header.inputs.get("annotations")
     if before is None:
         return np.arange(len(rounds))
@@ -114,7 +114,7 @@ def added_rows(run: Run, node: Node, rounds: np.ndarray) -> np.ndarray:
 
 
 def what_was_asked(run: Run, node: Node) -> tuple[str, str, int | None]:
-    """Unit, kind of answer and number of the queries behind a ledger, as far as they are known."""
+    """Unit, kind of answer and number of the queries of a ledger; empty or None if unknown."""
     ref = node.header.inputs.get("queries")
     queries = run.by_digest.get(ref.digest) if ref is not None else None
     if queries is None:
@@ -172,7 +172,7 @@ def count_named(
 
 
 def mask_shares(ledger: Artifact, images: np.ndarray) -> tuple[np.ndarray, int]:
-    """(256,) f64 mean share of the pixels per class in the masks of ``images`` (rows of the table), and of how many."""
+    """(256,) f64 mean share of the pixels per class in the masks of ``images`` (row numbers), and the number read."""
     ids = ledger.strings("images/id")
     chosen = images[spread_out(len(images), MOST_MASKS)]
     total = np.zeros(256)
@@ -185,7 +185,7 @@ def mask_shares(ledger: Artifact, images: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def clusters_of(run: Run) -> list[dict[str, Any]]:
-    """Of each choice among clusters: its round, and what each cluster got."""
+    """Per selection over clusters: its round, and the queries, budget and score of each cluster."""
     return [
         {
             "round": node.round,
@@ -200,7 +200,7 @@ def clusters_of(run: Run) -> list[dict[str, Any]]:
 
 
 def pseudo_labels_of(run: Run) -> list[dict[str, Any]]:
-    """Of each file of pseudo-labels: how it was made, and what came of it. Shares are in %, None where unknown."""
+    """Per file of pseudo-labels: its method and counts. Shares are in %, None if unknown."""
     found = []
     for node in run.of_kind("pseudo_labels"):
         counts, attributes = node.header.counts, node.header.attributes
@@ -227,7 +227,7 @@ def percent(part: float | None, whole: float | None) -> float | None:
 
 
 def acceptance_of(run: Run) -> list[dict[str, Any]]:
-    """Of each training with a discriminator: which share of the predictions it accepted, at the last epoch and most."""
+    """Per training with a discriminator: the share of predictions it accepted, in the last epoch and at most."""
     found = []
     for node in run.of_kind("model"):
         history = node.path.with_name(node.path.stem + ".history.csv")

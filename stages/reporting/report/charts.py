@@ -1,4 +1,4 @@
-"""Curves as SVG that takes its colours from the page, so that it is sharp in print and fits a dark page."""
+"""Curves as SVG with the colours of the page: sharp in print, and readable in dark mode."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ CHART_WIDTH, CHART_HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 16, 58
 STYLES = 7  # colours of the page, called s0, s1, ...; markers and dashes change with them
 MARKER_SHAPES = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
-DASHES = ("", "7 4", "2 3")  # one for every turn through the colours
-LOGARITHMIC_FROM = 40  # times the lowest cost: beyond that a linear axis squeezes all but one run into its edge
+DASHES = ("", "7 4", "2 3")  # the next one each time the colours repeat
+LOGARITHMIC_FROM = 40  # ratio of highest to lowest cost; beyond it, a linear axis squeezes all but one run to its edge
 LABEL_GAP = 17
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line with a marker per point; `band` (x, lowest, highest) lies behind it, `thin` lines are single runs."""
+    """A line with a marker per point; `band` (x, lowest, highest) is drawn behind it, `thin` lines are single runs."""
 
     name: str
     style: int
@@ -28,7 +28,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """Values onto pixels."""
+    """Maps values to pixels."""
 
     ticks: list[float]
     place: Callable[[float], float]
@@ -38,7 +38,7 @@ class Axis:
 def line_chart(
     series: Sequence[Series], lines: Sequence[tuple[str, float]], x_label: str, y_label: str, told: str
 ) -> Markup:
-    """Curves, and horizontal ``lines`` to reach, as an SVG element; ``told`` is what a screen reader says of it."""
+    """Curves and horizontal target ``lines`` as an SVG element; ``told`` is the label for screen readers."""
     drawn = [*(each.points for each in series), *(line for each in series for line in each.thin)]
     xs = [x for line in drawn for x, _ in line]
     ys = [y for line in drawn for _, y in line] + [y for _, y in lines]
@@ -75,7 +75,7 @@ def x_axis(xs: Sequence[float]) -> Axis:
 
 
 def linear_axis(low: float, high: float, start: float, end: float, zero: bool) -> Axis:
-    """An axis from pixel ``start`` to ``end`` that holds ``low`` to ``high`` and begins and ends at a tick."""
+    """An axis from pixel ``start`` to ``end`` that covers ``low`` to ``high`` and begins and ends at a tick."""
     span = (high - low) or 1
     step = nice(span / 5)
     first = 0 if zero else math.floor((low - 0.04 * span) / step)
@@ -87,7 +87,7 @@ def linear_axis(low: float, high: float, start: float, end: float, zero: bool) -
 
 
 def nice(step: float) -> float:
-    """The first of 1, 2, 5, 10, ... that is no smaller."""
+    """``step`` rounded up to 1, 2 or 5 times a power of ten."""
     power: float = 10 ** math.floor(math.log10(step))
     return next(times * power for times in (1, 2, 5, 10) if times * power >= step * 0.999)
 
@@ -107,7 +107,7 @@ def grid_lines(across: Axis, up: Axis) -> list[str]:
 
 
 def short(value: float) -> str:
-    """A number of few characters, such as 25k."""
+    """A short form of a number, such as 25k."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= 10 * size or (value >= size and value % size == 0):
             return f"{value / size:g}{letter}"
@@ -115,7 +115,7 @@ def short(value: float) -> str:
 
 
 def goals(lines: Sequence[tuple[str, float]], up: Axis) -> list[str]:
-    """Horizontal lines with their names above them, or below where another one is close above."""
+    """Horizontal lines with their names above, or below if another line is close above."""
     parts, above = [], -math.inf
     for number, (name, value) in enumerate(sorted(lines, key=lambda line: -line[1])):
         y = up.place(value)

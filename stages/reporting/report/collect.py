@@ -1,7 +1,8 @@
-"""Folders of runs as plain data: what was measured, and the header of every artifact that lies in them."""
+"""Folders of runs as plain data: evaluation results and the headers of all artifacts."""
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,16 +22,17 @@ PLAN_MARK = "Written by `alseg plan`"
 
 @dataclass(frozen=True)
 class Measured:
-    """One evaluated set of weights; `miou` and `iou` in %, None for a class that the split does not show.
+    """One evaluated set of weights; `miou` and `iou` in %, None for a class that is not in the split.
 
-    `round` is None where it was evaluated at the end, outside the rounds. What earlier versions did not record is None.
+    `round` is None if it was evaluated at the end, outside the rounds. Values that earlier versions did not record are
+    None.
     """
 
     round: int | None
     clicks: float
     seconds: float
     answers: int | None
-    asked: float | None  # answers per image that was asked about, as `alseg compare` has them
+    asked: float | None  # answers per queried image, as in `alseg compare`
     miou: float
     iou: dict[str, float | None]
     epoch: int
@@ -52,13 +54,13 @@ class Node:
         return self.header.digest
 
     def source(self, ref: InputRef) -> Path:
-        """Where the input ``ref`` lay when the artifact was made."""
-        return self.path.parent / ref.file
+        """Path of the input ``ref`` when the artifact was made."""
+        return ref.path(self.path)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The Makefile of a run, as far as it tells how the run came about."""
+    """The Makefile of a run: its title, recipe and profile."""
 
     file: str
     title: str
@@ -94,7 +96,7 @@ class Run:
 
     @property
     def versions(self) -> dict[str, str]:
-        """What the run was made with; a package that changed on the way has all its versions."""
+        """Package versions the run was made with; all of them if a package changed during the run."""
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes:
             for package, version in node.header.versions.items():
@@ -116,7 +118,7 @@ class Run:
 
     @cached_property
     def dataset_header(self) -> Header | None:
-        """The header of the dataset, where that still is the one the run was made from."""
+        """The header of the dataset; None if the file is missing or has changed."""
         if self.dataset is None:
             return None
         node, ref = self.dataset
@@ -128,14 +130,14 @@ class Run:
 
     @property
     def classes(self) -> list[str]:
-        """The classes in the order of the dataset; without it, in that of the evaluations."""
+        """The classes in the order of the dataset, or of the evaluations if the dataset is missing."""
         if self.dataset_header is not None:
             return list(self.dataset_header.attributes["classes"])
         return list(self.measured[-1].iou) if self.measured else []
 
 
 def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[Run]:
-    """The runs in ``folders``; BadInput for those that are none."""
+    """The runs in ``folders``; BadInput for folders that are not runs."""
     if checkpoint not in CHECKPOINTS:
         raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
     faults: list[str] = []
@@ -151,7 +153,7 @@ def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[
 
 
 def unique(names: list[str]) -> list[str]:
-    """``names`` with a number behind those that are there already."""
+    """``names`` with a number appended to repeated ones."""
     seen: Counter[str] = Counter()
     found = []
     for name in names:
@@ -161,7 +163,7 @@ def unique(names: list[str]) -> list[str]:
 
 
 def require_one_split(runs: list[Run]) -> None:
-    """BadInput where the runs were evaluated on different splits: their numbers could not be compared."""
+    """BadInput if the runs were evaluated on different splits: their numbers are not comparable."""
     splits = sorted({entry.split for run in runs for entry in run.measured})
     if len(splits) > 1:
         raise BadInput(
@@ -170,7 +172,7 @@ def require_one_split(runs: list[Run]) -> None:
 
 
 def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Run:
-    """What there is of a run, even if it is still going on; BadInput for a folder that holds nothing of one."""
+    """The data of a run, finished or not; BadInput for a folder without any."""
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}. Pass the folder of a run, which contains round-0, round-1, ...")
     notes: list[str] = []
@@ -179,13 +181,13 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
     if not nodes and not measured:
         raise BadInput(
             [
-                f"{folder} is no run: neither it nor a folder round-0, round-1, ... in it has a readable artifact of "
-                "alseg. Pass the folder that a Makefile of `alseg plan` writes to.",
+                f"{folder} is not a run: neither it nor a folder round-0, round-1, ... in it contains a readable "
+                "artifact. Pass the folder that a Makefile of `alseg plan` writes to.",
                 *notes,
             ]
         )
     if not measured:
-        notes.append(f"There is no {evaluation}.json with {checkpoint} weights; it is in no curve.")
+        notes.append(f"There is no {evaluation}.json with {checkpoint} weights; the run is not in the curves.")
     run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes)
     if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:
         notes.append("Its artifacts were made from different datasets.")
@@ -193,7 +195,7 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
 
 
 def files_of(folder: Path, pattern: str) -> list[Path]:
-    """The files of a run that match ``pattern``, without hidden ones, in its rounds and beside them."""
+    """The files of a run that match ``pattern``, without hidden ones, in its folder and its rounds."""
     found = [*folder.glob(f"round-*/{pattern}"), *folder.glob(pattern)]
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
@@ -213,7 +215,7 @@ def read_nodes(folder: Path, notes: list[str]) -> Iterator[Node]:
 
 
 def read_measured(folder: Path, checkpoint: str, evaluation: str, notes: list[str]) -> list[Measured]:
-    """The evaluations in the order of the cost, as `alseg compare` reads them."""
+    """The evaluations sorted by clicks, as in `alseg compare`."""
     entries: list[Measured] = []
     for path in [*sorted(folder.glob(f"round-*/{evaluation}.json")), *folder.glob(f"{evaluation}.json")]:
         try:
@@ -225,7 +227,7 @@ def read_measured(folder: Path, checkpoint: str, evaluation: str, notes: list[st
             ]
         except (KeyError, ValueError, TypeError, AttributeError, OSError):
             file = path.relative_to(folder).as_posix()
-            notes.append(f"{file} is not an evaluation written by alseg and left out; evaluate again.")
+            notes.append(f"{file} is not an evaluation written by alseg and is left out. Evaluate again.")
     return sorted(entries, key=lambda entry: entry.clicks)
 
 
@@ -247,7 +249,7 @@ def measured(model: dict[str, Any], report: dict[str, Any], number: int | None) 
 
 
 def in_order(nodes: list[Node]) -> list[Node]:
-    """Round by round; what was made once before them first, what was made at the end last."""
+    """Sorted by round; artifacts made once before the rounds come first, those made at the end last."""
     read = {ref.digest for node in nodes if node.round is not None for ref in node.header.inputs.values()}
 
     def place(node: Node) -> tuple[int, str, str]:
@@ -267,13 +269,20 @@ def find_plan(folder: Path) -> Plan | None:
             except (OSError, UnicodeDecodeError):
                 continue
             named = re.search(r"^RUN \?= (.+)$", text, re.M)
-            recipe = re.search(r"--recipe\s+(\S+)", text)
+            recipe = planned_option(text, "--recipe")
             if PLAN_MARK not in text[:500] or named is None or recipe is None:
                 continue
             parts = Path(named[1].strip()).parts
             if here.parts[-len(parts) :] == parts:
-                profile = re.search(r"--profile\s+(\S+)", text)
                 title = re.match(r"# (.*?): \d+ rounds", text)
-                told = title[1] if title else recipe[1]
-                return Plan(path.name, told, recipe[1], profile[1] if profile else None)
+                return Plan(path.name, title[1] if title else recipe, recipe, planned_option(text, "--profile"))
     return None
+
+
+def planned_option(text: str, option: str) -> str | None:
+    """The value of the first ``option`` in a plan, as its command gets it; None if it has none."""
+    found = re.search(rf"^\t.*? {option} (.+)$", text, re.M)
+    try:
+        return shlex.split(found[1].replace("$$", "$"))[0] if found else None
+    except ValueError:  # written by hand
+        return None

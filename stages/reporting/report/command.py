@@ -1,12 +1,11 @@
-"""`alseg report`: collects runs, draws them and publishes the page."""
+"""`alseg report`: collects runs, draws overlays and curves, and publishes the page."""
 
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stages.artifacts.header import now
-from stages.artifacts.opening import is_artifact
-from stages.artifacts.request import publish_extra
+from stages.artifacts.request import extra_destination, publish_extra
 from stages.reporting.report.collect import Run, collect_run, collect_runs, require_one_split
 from stages.reporting.report.gallery import Gallery, draw_galleries
 from stages.reporting.report.groups import Group, group_runs
@@ -19,9 +18,8 @@ from stages.runtime.errors import BadInput
 def write_report(
     folders: list[Path], output: Path, full: Path | None, checkpoint: str, images: int, evaluation: str
 ) -> None:
-    """Publishes the page as ``output`` and says what of the runs is not in it."""
-    if output.is_dir() or (output.is_file() and is_artifact(output)):  # as `publish_extra`, before all the work
-        raise BadInput(f"{output} is {'a folder' if output.is_dir() else 'an artifact'}. Choose another output.")
+    """Publishes the page as ``output`` and prints what is missing from it."""
+    extra_destination(output)  # refused before all the work
     current_digest.cache_clear()
     runs = collect_runs(folders, checkpoint, evaluation)
     reached = None if full is None else full_supervision(full, checkpoint)
@@ -44,11 +42,11 @@ def write_report(
     publish_extra(output, content)
     drawn = sum(len(gallery.pictures) for gallery in report.galleries.values())
     size = f"{len(content) / 1e6:.1f} MB" if len(content) >= 1e5 else f"{len(content) / 1e3:.0f} kB"
-    say(f"wrote {output}: {len(runs)} runs, {drawn} pictures, {size}")
+    say(f"wrote {output}: {len(runs)} runs, {drawn} overlays, {size}")
 
 
 def full_supervision(folder: Path, checkpoint: str) -> Run:
-    """The run on full masks; BadInput where it was not evaluated."""
+    """The run on full masks; BadInput if it was not evaluated."""
     found = collect_run(folder, folder.resolve().name, checkpoint, "evaluation")
     if not found.measured:
         raise BadInput(f"There is no evaluation.json with {checkpoint} weights below {folder}. Run its rounds first.")
@@ -56,7 +54,7 @@ def full_supervision(folder: Path, checkpoint: str) -> Run:
 
 
 def galleries(groups: list[Group], runs: list[Run], images: int, checkpoint: str) -> dict[str, Gallery]:
-    """Pictures of the first run of every group: those of other seeds would say the same again."""
+    """Galleries of the first run of each group; other seeds would look alike."""
     if images < 1:
         return {}
     shown = [group.runs[0] for group in groups]
@@ -73,7 +71,7 @@ def own_version() -> str:
 def command_line(
     folders: list[Path], output: Path, full: Path | None, checkpoint: str, images: int, evaluation: str
 ) -> str:
-    """The command that writes this page again."""
+    """The command that writes this page."""
     words = ["alseg", "report", *map(str, folders), "-o", str(output)]
     words += [] if full is None else ["--full", str(full)]
     words += ["--checkpoint", checkpoint, "--images", str(images)]

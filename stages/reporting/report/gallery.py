@@ -1,4 +1,4 @@
-"""The gallery of a run: what was asked and answered, what its models predict and where they are wrong."""
+"""The gallery of a run: queries, answers, predictions and wrong pixels."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ from stages.reporting.report.pictures import WIDEST_SHEET, Picture, decoded, enc
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 
-MOST_ROUNDS = 5  # of a run: of more, those evenly spread with the first and the last
+MOST_ROUNDS = 5  # per run; of more, evenly spread ones including the first and the last
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture, or none where there is nothing to show, with what is said below it."""
+    """An overlay with its caption; None if there is nothing to draw."""
 
     caption: str
     picture: Picture | None = None
@@ -38,7 +38,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Pictures that belong together, in so many columns, below a title; wide ones are themselves made of many."""
+    """Overlays that belong together, with a title and a number of columns; wide ones are contact sheets."""
 
     title: str
     columns: int
@@ -48,7 +48,7 @@ class PictureRow:
 
 @dataclass
 class Gallery:
-    """`asked`: rows of queries and answers, `predicted`: rows of held-out images; `notes`: what could not be drawn."""
+    """`asked`: rows of queries and answers, `predicted`: rows of held-out images; `notes`: why overlays are missing."""
 
     asked: list[PictureRow] = field(default_factory=list)
     predicted: list[PictureRow] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Round:
 
 @dataclass
 class Drawing:
-    """What is needed to draw one run."""
+    """The data needed to draw one run."""
 
     run: Run
     data: Dataset
@@ -90,7 +90,7 @@ def round_name(number: int | None) -> str:
 
 
 def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, checkpoint: str) -> list[Gallery]:
-    """A gallery per run, of the same ``images`` as in all ``others`` of its dataset, as far as that can be."""
+    """A gallery per run of ``images`` images, if possible the same as in all ``others`` of its dataset."""
     found, drawings = [Gallery() for _ in runs], []
     with ExitStack() as stack:
         for run, gallery in zip(runs, found, strict=True):
@@ -110,7 +110,7 @@ def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, chec
                 draw_predicted(drawing, images, checkpoint, bar)
     for gallery in found:
         gallery.notes += [
-            f"No pictures of {', '.join(files)}: written with schema {version}, now it is {SCHEMA_VERSION}."
+            f"No overlays of {', '.join(files)}: written with schema {version}, not {SCHEMA_VERSION}."
             for version, files in gallery.older.items()
         ]
     return found
@@ -132,24 +132,24 @@ def shown_models(run: Run) -> list[Measured]:
 
 
 def open_dataset(run: Run) -> Dataset:
-    """The dataset of a run; BadInput where it is gone or another one by now."""
+    """The dataset of a run; BadInput if it is missing or has changed."""
     if run.dataset is None:
-        raise BadInput("No artifact of the run names its dataset, so there are no pictures.")
+        raise BadInput("No overlays: no artifact of the run names its dataset.")
     node, ref = run.dataset
     path = node.source(ref)
     if not path.is_file():
-        raise BadInput(f"The dataset {path.name} is not where it was, so there are no pictures.")
+        raise BadInput(f"No overlays: the dataset {path.name} is missing.")
     data = Dataset(path)
     if data.digest != ref.digest:
         data.close()
-        raise BadInput(f"{path.name} is no longer the dataset that the run was made from, so there are no pictures.")
+        raise BadInput(f"No overlays: {path.name} is not the dataset that the run was made from.")
     return data
 
 
 def chosen_images(run: Run, alike: Sequence[Run], number: int) -> list[str]:
-    """Images asked about in the first round, and as often as can be later; those of all runs ``alike`` if it can be.
+    """Images queried in the first round and as often as possible later, if possible in all runs ``alike``.
 
-    Of a run that asks about whole images, those that masks were asked of.
+    For runs that query masks of whole images, these images.
     """
     masks = masks_of(run)
     if masks:
@@ -166,13 +166,13 @@ def chosen_images(run: Run, alike: Sequence[Run], number: int) -> list[str]:
 
 
 def masks_of(run: Run) -> list[str]:
-    """The images of which a full mask was asked."""
+    """The images queried for a full mask."""
     nodes = [node for node in run.of_kind("queries") if node.header.attributes.get("answer") == "mask"]
     return sorted({image for node in nodes for image in images_of(node)})
 
 
 def images_of(queries: Node) -> set[str]:
-    """The images that are asked about; none where the file cannot be read."""
+    """The queried images; none if the file cannot be read."""
     try:
         with Artifact(queries.path) as file:
             ids = file.strings("images/id")
@@ -182,7 +182,7 @@ def images_of(queries: Node) -> set[str]:
 
 
 def times_asked(run: Run) -> Counter[str]:
-    """In how many rounds each image was asked about, of those of the first round."""
+    """Number of rounds in which each image of the first round was queried."""
     found: Counter[str] = Counter()
     for node in run.of_kind("queries"):
         asked = images_of(node)
@@ -191,18 +191,18 @@ def times_asked(run: Run) -> Counter[str]:
 
 
 def attempt(gallery: Gallery, file: str, draw: Callable[[], Shown]) -> Shown:
-    """What ``draw`` gives, or a note in its place: a report must not be lost over a file of another version."""
+    """The result of ``draw``, or a note if it fails: a file of another version must not stop the report."""
     try:
         return draw()
     except BadInput as error:
         gallery.notes.append(f"{file}: {error.faults[0]}")
     except Exception as error:
-        gallery.notes.append(f"{file}: no picture ({type(error).__name__}: {error}).")
-    return Shown("no picture, see the notes")
+        gallery.notes.append(f"{file}: not drawn ({type(error).__name__}: {error}).")
+    return Shown("not drawn, see the notes")
 
 
 def opened(gallery: Gallery, node: Node | None) -> Artifact | Model | None:
-    """The artifact, or None and a note where it cannot be read as what it is."""
+    """The artifact, or None and a note if it cannot be read."""
     if node is None:
         return None
     try:
@@ -216,7 +216,7 @@ def opened(gallery: Gallery, node: Node | None) -> Artifact | Model | None:
 
 
 def draw_asked(drawing: Drawing, bar: Progress) -> None:
-    """Per image a row with the queries of every round and one with the answers; whole images asked about as sheets."""
+    """Per image a row with the queries of each round and one with the answers; queries of whole images as sheets."""
     gallery, data = drawing.gallery, drawing.data
     every = [(each, opened(gallery, each.queries), opened(gallery, each.ledger)) for each in drawing.rounds]
     sheets = []
@@ -225,7 +225,7 @@ def draw_asked(drawing: Drawing, bar: Progress) -> None:
             sheets.append(attempt(gallery, each.queries.file, partial(image_sheet, each, queries, data)))
         bar.advance()
     if sheets:
-        gallery.asked.append(PictureRow("Images that were asked about", 2, sheets, wide=True))
+        gallery.asked.append(PictureRow("Queried images", 2, sheets, wide=True))
     for image in drawing.images:
         asked, answered = [], []
         for each, queries, ledger in every:
@@ -241,7 +241,7 @@ def draw_asked(drawing: Drawing, bar: Progress) -> None:
 
 
 def has_picture(ledger: Annotations) -> bool:
-    """Whether anything was answered that has a place: classes of whole images have none."""
+    """Whether an answer has a place in the image; classes of whole images have none."""
     return len(ledger.image_rows) < len(ledger.answers)
 
 
@@ -256,7 +256,7 @@ def queries_of(each: Round, queries: Queries, data: Dataset, image: str) -> Show
     from stages.reporting.pictures.overlay import draw
 
     number = int((queries.image == queries.ids.index(image)).sum()) if image in queries.ids else 0
-    told = f"{each.name}: {counted(number, queries.unit)} asked"
+    told = f"{each.name}: {counted(number, queries.unit)} queried"
     if not number:
         return Shown(told)
     return Shown(told, encoded(panel_of(decoded(draw(queries, data, image)), data.sizes[image])))
@@ -274,11 +274,11 @@ def shown_answers(each: Round, ledger: Annotations, data: Dataset, image: str) -
 
 
 def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress) -> None:
-    """Per held-out image a row with the image and what every model predicts, and one with the truth and the errors."""
+    """Per held-out image a row with the image and each model's prediction, and one with the truth and the errors."""
     gallery, data = drawing.gallery, drawing.data
     gone = [round_name(entry.round) for entry in drawing.run.measured if entry.model not in drawing.run.by_digest]
     if gone:
-        gallery.notes.append(f"No predictions of {', '.join(gone)}: the model that was evaluated is not there.")
+        gallery.notes.append(f"No predictions of {', '.join(gone)}: the evaluated model is missing.")
     if not drawing.models:
         return
     split = drawing.models[0].split
@@ -295,7 +295,7 @@ def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress
             found[place] = predictions(Model(node.path), data, images, checkpoint, bar)
         except BadInput as error:
             gallery.notes += error.faults
-        except Exception as error:  # networks of other versions fail in many ways, as in `attempt`
+        except Exception as error:  # networks of other versions fail in many ways, see `attempt`
             gallery.notes.append(f"{node.file}: no predictions ({type(error).__name__}: {error}).")
     for row, image in enumerate(images):
         if not found:

@@ -1,4 +1,4 @@
-"""Runs that differ by their seed alone, as one: mean and spread."""
+"""Groups of runs that differ only by seed: mean and spread."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from stages.reporting.report.collect import Measured, Node, Run
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
 
-# Inputs that come from outside a run; all the others follow from settings, seed and these
+# Inputs that come from outside a run; all others follow from settings, seed and these
 OUTSIDE = ("dataset", "weights")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean with its sample standard deviation (None of a single value)."""
+    """A mean with its sample standard deviation (None for a single value)."""
 
     mean: float
     deviation: float | None = None
@@ -28,7 +28,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Point:
-    """A round of a group: the mean over the runs that have got there."""
+    """A round of a group: the mean over the runs that have reached it."""
 
     round: int | None
     runs: int
@@ -42,14 +42,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ by their seed alone; mostly there is one."""
+    """Runs that differ only by seed; often a single run."""
 
     name: str
     runs: list[Run]
 
     @property
     def points(self) -> list[Point]:
-        """Round by round in the order of the cost."""
+        """A point per round, sorted by clicks."""
         most = max(len(run.measured) for run in self.runs)
         return [
             point_of([run.measured[place] for run in self.runs if place < len(run.measured)]) for place in range(most)
@@ -83,7 +83,7 @@ def mean_and_spread(values: Sequence[float]) -> Spread:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """The runs put together where nothing but the seed differs, in the order in which they were given."""
+    """The runs grouped if only the seed differs, in the order given."""
     found: list[list[Run]] = []
     for run in runs:
         for members in found:
@@ -101,7 +101,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def group_name(members: Sequence[Run]) -> str:
-    """What the names of the runs share, else their recipe; of one run its name."""
+    """The common start of the names of the runs, otherwise their recipe; for one run its name."""
     if len(members) == 1:
         return members[0].name
     shared = common_start([run.name for run in members]).rstrip("-_./ ")
@@ -117,9 +117,9 @@ def common_start(names: Sequence[str]) -> str:
 
 
 def differ_by_seed_alone(one: Run, other: Run) -> bool:
-    """Whether two runs have the same settings and outer inputs wherever both have an artifact, and other seeds.
+    """Whether all artifacts that two runs share have the same settings and outside inputs, but the seeds differ.
 
-    Runs with the same seeds are copies of each other, or of different versions: their spread would mean nothing.
+    Runs with the same seeds are copies or come from different versions, so their spread would be meaningless.
     """
     mine, theirs = ({node.file: node for node in run.nodes} for run in (one, other))
     both = mine.keys() & theirs.keys()
@@ -132,16 +132,16 @@ def differ_by_seed_alone(one: Run, other: Run) -> bool:
 
 
 def request(node: Node) -> tuple[Any, ...]:
-    """What an artifact was asked to be, but for its seed and what follows from the run's other artifacts."""
+    """Stage, settings, input roles and digests of outside inputs of an artifact, without its seed."""
     inputs = node.header.inputs
     outside = {role: inputs[role].digest for role in OUTSIDE if role in inputs}
     return node.header.stage, recorded(node.header).result_settings(), sorted(inputs), outside
 
 
 def recorded(header: Header) -> StageSettings:
-    """The settings that an artifact was made with, those that apply; settings younger than the file at their defaults.
+    """The applicable settings that an artifact was made with; settings newer than the file have their defaults.
 
-    Those of a stage or a plug-in that is not known here apply as they stand in the file.
+    Settings of an unknown stage or plug-in are taken from the file as they are.
     """
     model = SETTINGS.get(header.stage)
     try:

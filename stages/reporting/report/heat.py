@@ -1,4 +1,4 @@
-"""Cells of tables whose colour tells a number: one hue from pale to dark, the text always readable on it."""
+"""Table cells coloured by their number: one hue from pale to dark, with readable text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stages.reporting.colours import Colour
 
 HEAT_LEVELS = 11
-# One hue, so that brightness alone tells: seen alike with any colour vision, and in grey print
+# One hue, so that brightness alone carries the number: the same with any colour vision and in grey print
 LIGHT_ANCHORS: tuple[Colour, ...] = ((245, 249, 253), (205, 224, 242), (133, 188, 222), (24, 100, 170), (8, 40, 95))
 DARK_ANCHORS: tuple[Colour, ...] = ((27, 37, 48), (20, 60, 96), (31, 106, 165), (107, 174, 214), (214, 235, 255))
 INKS: tuple[Colour, ...] = ((17, 17, 17), (255, 255, 255))
@@ -14,7 +14,7 @@ INKS: tuple[Colour, ...] = ((17, 17, 17), (255, 255, 255))
 
 @dataclass(frozen=True)
 class HeatCell:
-    """What a cell says, how strongly it is coloured (0 to 10, None: not), and what is told when it is pointed at."""
+    """Text of a cell, its colour level (0 to 10, None: no colour), and its tooltip."""
 
     text: str
     level: int | None = None
@@ -57,7 +57,7 @@ def contrast(one: Colour, other: Colour) -> float:
 
 
 def ink(background: Colour) -> Colour:
-    """Black or white, whichever is read better on ``background``."""
+    """Black or white, whichever has more contrast on ``background``."""
     return max(INKS, key=lambda colour: contrast(colour, background))
 
 

@@ -1,4 +1,4 @@
-"""The page: what was collected, as tables and curves in one HTML file."""
+"""The page: the collected data as tables and curves in one HTML file."""
 
 import base64
 import hashlib
@@ -22,9 +22,9 @@ from stages.reporting.report.provenance import GONE, STALE, chain, origins
 
 TEMPLATES = Path(__file__).parent / "template"
 GOAL = 0.95  # of full supervision
-MANY_CLASSES = 13  # from so many on their names stand upright above the columns
+MANY_CLASSES = 13  # from this number on, column titles are vertical
 LONGEST_SETTING = 160  # characters
-# Name, seconds in it, and up to how many seconds it is used on an axis
+# Name, length in seconds, and longest time in seconds for which an axis uses it
 TIME_UNITS = (("s", 1.0, 180.0), ("min", 60.0, 10800.0), ("h", 3600.0, float("inf")))
 FULL_SWATCH = Markup(
     '<svg class="swatch" viewBox="0 0 30 16" aria-hidden="true"><line class="goal" x1="1" x2="29" y1="8" y2="8"/></svg>'
@@ -33,7 +33,7 @@ FULL_SWATCH = Markup(
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page is made of. `full` is the result on full masks, `galleries` are by name of the run."""
+    """The contents of the page. `full` is the result on full masks, `galleries` are keyed by run name."""
 
     created: str
     version: str
@@ -87,7 +87,7 @@ def page_text(report: Report) -> str:
         palettes={run.name: palette(run) for run in report.runs},
         provenance=[provenance_view(run) for run in report.runs],
     )
-    return page.lstrip()  # the template begins with macros
+    return page.lstrip()  # the template starts with macros
 
 
 def resource(name: str) -> str:
@@ -99,7 +99,7 @@ def on_dark(css: str) -> str:
 
 
 def whole(value: float | None) -> str:
-    """A count, without separators so that it can be copied; a part of one only where there is one."""
+    """A count without thousands separators, so that it can be copied; a decimal only if it is not whole."""
     if value is None:
         return "–"
     return f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
@@ -115,7 +115,7 @@ def setting(value: Any) -> str:
 
 
 def when(moment: str) -> str:
-    """A moment as headers have it, to the minute."""
+    """A time from a header, to the minute."""
     return moment[:16].replace("T", " ") + (" UTC" if moment.endswith("+00:00") else "")
 
 
@@ -125,7 +125,7 @@ def with_spread(value: Spread, digits: int = 2) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that is read most easily."""
+    """A time in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
@@ -155,12 +155,12 @@ def overview(report: Report) -> list[dict[str, Any]]:
 
 
 def of_full(miou: float, full: Measured | None) -> float | None:
-    """In % of full supervision."""
+    """``miou`` in % of full supervision."""
     return 100 * miou / full.miou if full is not None and full.miou else None
 
 
 def reached(run: Run, full: Measured | None) -> str:
-    """From how many clicks on the run has 95 % of full supervision."""
+    """Clicks at which the run first reaches 95 % of full supervision."""
     if full is None or not run.measured:
         return ""
     first = next((entry for entry in run.measured if entry.miou >= GOAL * full.miou), None)
@@ -177,7 +177,7 @@ def charts(report: Report) -> list[dict[str, Any]]:
     found = []
     for cost, what, label, per in (
         ("clicks", "clicks", "clicks", 1.0),
-        ("seconds", "the time that answering takes", f"time to answer ({unit})", size),
+        ("seconds", "annotation time", f"annotation time ({unit})", size),
     ):
         series = [series_of(group, report.style(group), cost, per) for group in report.measured]
         told = f"mIoU in percent against {what}, of {names}; the numbers are in the table below"
@@ -203,7 +203,7 @@ def series_of(group: Group, style: int, cost: str, per: float) -> Series:
 
 
 def whole_points(group: Group) -> list[Point]:
-    """The rounds that all runs of a group have got to: a mean over fewer would jump."""
+    """The rounds that all runs of a group have reached: a mean over fewer would jump."""
     members = sum(bool(run.measured) for run in group.runs)
     return [point for point in group.points if point.runs == members]
 
@@ -233,7 +233,7 @@ def point_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def round_table(report: Report, group: Group) -> dict[str, Any]:
-    """Rounds by classes."""
+    """IoU per round (row) and class (column)."""
     classes = classes_of([group])
     return {
         "group": group,
@@ -266,7 +266,7 @@ def classes_of(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison(report: Report) -> dict[str, Any] | None:
-    """Classes by runs after their last round; the best of each row in bold."""
+    """IoU of classes (rows) and runs (columns) after the last round; the best of each row in bold."""
     groups = report.measured
     if not groups:
         return None
@@ -275,7 +275,7 @@ def comparison(report: Report) -> dict[str, Any] | None:
     rows = []
     for name in [None, *classes_of(groups)]:
         values = [point.miou if name is None else point.iou.get(name) for point in last]
-        shown = {round(value.mean, 1) for value in values if value is not None}  # as they can be told apart
+        shown = {round(value.mean, 1) for value in values if value is not None}  # as displayed
         best = max(shown) if len(shown) > 1 else None
         cells = [iou_cell(value, value is not None and round(value.mean, 1) == best) for value in values]
         if full is not None:
@@ -288,7 +288,7 @@ def comparison(report: Report) -> dict[str, Any] | None:
 
 
 def asked_view(run: Run) -> dict[str, Any]:
-    """What one run asked: the cost, the classes of the answers, and what else there is."""
+    """Answers of one run: cost, classes, clusters, pseudo-labels and acceptance."""
     ledgers = asked_of(run)
     tables = []
     for classes in dict.fromkeys(tuple(each.classes) for each in ledgers):
@@ -313,7 +313,7 @@ def told_text(name: str, each: Asked) -> str:
 
 
 def share_table(ledgers: list[Asked], classes: list[str]) -> dict[str, Any]:
-    """Rounds by classes: which share of the answers went to each."""
+    """Share of the answers per round (row) and class (column)."""
     others = [name for name in dict.fromkeys(name for each in ledgers for name in each.named) if name not in classes]
     columns = [*classes, *others]
     shares = [
@@ -339,7 +339,7 @@ def share_table(ledgers: list[Asked], classes: list[str]) -> dict[str, Any]:
 
 
 def palette(run: Run) -> list[tuple[str, str]]:
-    """Class and colour, as the pictures have them."""
+    """Classes and their colours in the overlays."""
     header = run.dataset_header
     if header is None:
         return []

@@ -1,4 +1,4 @@
-"""Pictures small enough to travel inside a page."""
+"""Images small enough to embed in a page."""
 
 import base64
 import io
@@ -14,12 +14,12 @@ from stages.reporting.pictures.panels import VERMILION, Canvas
 WIDEST, WIDEST_SHEET = 640, 1000  # pixels
 JPEG_QUALITY = 82
 WHITE_FROM = 250
-WIDE_SHARE = 0.5  # of a row that is not white: part of a picture, for text never covers as much
+WIDE_SHARE = 0.5  # of a row that is not white: more than any text covers, so the row belongs to a panel
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as the page holds it: a data URI, with its size in pixels and in bytes."""
+    """An embedded image: a data URI, with its size in pixels and in bytes."""
 
     uri: str
     width: int
@@ -28,10 +28,10 @@ class Picture:
 
 
 def encoded(pixels: np.ndarray, widest: int = WIDEST, exact: bool = False) -> Picture:
-    """(H,W,3) u8 no wider than ``widest``, as JPEG; maps of classes ``exact`` as they are, in at most 256 colours."""
+    """(H,W,3) u8 as JPEG no wider than ``widest``; ``exact``: as PNG with at most 256 colours, for class maps."""
     image = Image.fromarray(pixels)
     if image.width > widest:
-        kind = Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS  # a mixture would be no class
+        kind = Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS  # a mixed colour would not be a class
         image = image.resize((widest, max(1, round(image.height * widest / image.width))), kind)
     if exact:
         name, content = "png", to_bytes(indexed(np.array(image)), "PNG", optimize=True)
@@ -56,14 +56,14 @@ def to_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def decoded(png: bytes) -> np.ndarray:
-    """(H,W,3) u8."""
+    """PNG bytes -> (H,W,3) u8."""
     return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def panel_of(drawn: np.ndarray, size: Size) -> np.ndarray:
-    """The image in a drawing (H,W,3) u8, without title, legend, colour bar and margins; ``size`` is its height, width.
+    """The image in a plot (H,W,3) u8, without title, legend, colour bar and margins; ``size`` is its height, width.
 
-    Its topmost rows may be white (a bright sky); then its shape tells where they begin.
+    If its topmost rows are white (a bright sky), its aspect ratio tells where they begin.
     """
     inked = drawn.min(2) < WHITE_FROM
     rows = longest(inked.mean(1) > WIDE_SHARE)
@@ -75,7 +75,7 @@ def panel_of(drawn: np.ndarray, size: Size) -> np.ndarray:
 
 
 def longest(chosen: np.ndarray) -> slice:
-    """The longest run of True in ``chosen`` (N,) bool; empty without any."""
+    """The longest run of True in ``chosen`` (N,) bool; empty if there is none."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
     starts, stops = edges[::2], edges[1::2]
     if not len(starts):
@@ -85,7 +85,7 @@ def longest(chosen: np.ndarray) -> slice:
 
 
 def wrong_pixels(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The image faded, with the pixels of a wrong class in vermilion and void white: (H,W,3) u8.
+    """The faded image with wrong pixels in vermilion and void in white: (H,W,3) u8.
 
     pixels (H,W,3) u8; predicted and truth (H,W) u8, truth 255 = void.
     """

@@ -1,4 +1,4 @@
-"""Which files led to which: the inputs that headers record, against what lies there now."""
+"""Provenance: the inputs recorded in headers, compared with the files there now."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ from stages.reporting.report.groups import recorded
 from stages.runtime.errors import BadInput
 
 FRESH, STALE, GONE = "fresh", "stale", "gone"
-SHORT = 12  # characters of a digest that are shown
+SHORT = 12  # characters shown of a digest
 
 
 @dataclass(frozen=True)
 class Link:
-    """An input of an artifact: its role, its path from the run's folder, and whether it still is what it was."""
+    """An input of an artifact: its role, its path from the run's folder, and whether it is unchanged."""
 
     role: str
     file: str
@@ -34,7 +34,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Origin:
-    """How an artifact came about: `settings` are those that differ from the defaults of its stage."""
+    """Provenance of an artifact; `settings` are those that differ from the defaults of its stage."""
 
     node: Node
     links: list[Link]
@@ -47,9 +47,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class ChainStep:
-    """A place in a chain: what it is, a word about it, and the artifact or link it stands for.
+    """A step in a chain: its kind, a short description, and its artifact or link.
 
-    `follows`: whether it was made of the step before it, and not beside it.
+    `follows`: whether it was made from the previous step.
     """
 
     what: str
@@ -79,20 +79,20 @@ def own_settings(node: Node) -> dict[str, Any]:
 
 
 def link(run: Run, node: Node, role: str, ref: InputRef) -> Link:
-    """An input, compared with what lies in its place now as `alseg verify` does."""
+    """An input, compared with the file at its path now, as in `alseg verify`."""
     found = current_digest(node.source(ref).resolve())
     state = GONE if found is None else FRESH if found == ref.digest else STALE
     return Link(role, from_run(run, node, ref), ref.digest, state)
 
 
 def from_run(run: Run, node: Node, ref: InputRef) -> str:
-    """The path of an input seen from the run's folder, which is the same on every machine."""
+    """The path of an input relative to the run's folder, which is the same on each machine."""
     return Path(os.path.normpath(Path(node.file).parent / ref.file)).as_posix()
 
 
 @lru_cache(maxsize=1024)
 def current_digest(path: Path) -> str | None:
-    """The digest of an artifact, or of the bytes of another file (weights); None where there is no file."""
+    """The digest of an artifact, or of the bytes of another file (weights); None if the file is missing."""
     if not path.is_file():
         return None
     try:
@@ -103,7 +103,7 @@ def current_digest(path: Path) -> str | None:
 
 
 def chain(run: Run, queries: Node) -> list[ChainStep]:
-    """From the labels that a model learned from, over its scores, to these queries, and on to what came of them."""
+    """Labels, model and scores behind these queries, the queries, and the artifacts made from them."""
     back: list[ChainStep] = []
     place: Node | None = queries
     for role in ("scores", "model", "labels"):
@@ -130,7 +130,7 @@ def step_back(run: Run, node: Node, role: str, ref: InputRef) -> ChainStep:
 
 
 def ahead(run: Run, queries: Node) -> list[ChainStep]:
-    """Answers, labels, models and evaluations that were made of ``queries``, each of the one before."""
+    """Answers, labels, models and evaluations made from ``queries``, each from the previous one."""
     found: list[ChainStep] = []
     last: list[ChainStep] = []
     made = {queries.digest}
@@ -147,7 +147,7 @@ def ahead(run: Run, queries: Node) -> list[ChainStep]:
             if known and node.digest not in made:
                 (last if kind == "evaluation" else found).append(step(node))
         made |= {other.digest for other in found}
-    for evaluation in last:  # each behind its model
+    for evaluation in last:  # each after its model
         models = {ref.digest for ref in run.by_digest[evaluation.digest].header.inputs.values()}
         place = max((number for number, other in enumerate(found) if other.digest in models), default=len(found))
         found.insert(place + 1, evaluation)
@@ -159,7 +159,7 @@ def step(node: Node) -> ChainStep:
 
 
 def in_words(node: Node) -> str:
-    """A few words about an artifact."""
+    """A short description of an artifact."""
     attributes, counts, settings = node.header.attributes, node.header.counts, node.header.settings
     match node.header.kind:
         case "scores":

@@ -62,14 +62,14 @@ class VoteSettings(Settings):
 
 
 class CommitteeSettings(PartSettings):
-    """What every measure of one prediction offers."""
+    """Settings of every measure of one prediction."""
 
     committee: int = Field(0, ge=0, description="Passes with dropout; 0: one plain pass.")
     voting: VoteSettings | None = group(committee=Not("0"))
 
 
 class PassesSettings(PartSettings):
-    """What every measure of several passes offers."""
+    """Settings of every measure of several passes."""
 
     committee: int = Field(20, ge=2, description="Passes with dropout.")
 
@@ -83,9 +83,9 @@ def measure(
 ) -> Callable[[Function], Function]:
     """Decorator: registers a measure.
 
-    of: exclusive classes (softmax), or the presence of each class (sigmoid), as classifiers that name all classes of an
-    image have it. passes: whether the function takes an iterable of logits, one per stochastic pass, instead of logits.
-    settings: those of its own, which the function then takes as second argument.
+    of: exclusive classes (softmax), or the presence of each class (sigmoid), as predicted by classifiers that name all
+    classes of an image. passes: whether the function takes an iterable of logits, one per stochastic pass, instead of
+    logits. settings: the model of its own settings, which the function then takes as second argument.
     """
     usual = PassesSettings if passes else CommitteeSettings
     if passes and settings is not None and not issubclass(settings, PassesSettings):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @measure("binary-margin", of="presence")
 def binary_margin(logits: Tensor) -> Tensor:
-    """1 - min |2 p - 1| over classes with p = sigmoid(logit), in [0, 1]: the least decided class counts.
+    """1 - min |2 p - 1| over classes with p = sigmoid(logit), in [0, 1]: the least certain class counts.
 
     |2p - 1| = tanh(|logit| / 2), and 1 minus that is twice the smaller of p and 1-p, exact where p saturates.
     """

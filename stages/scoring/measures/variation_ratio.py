@@ -20,7 +20,7 @@ def variation_ratio(passes: Iterable[Tensor]) -> Tensor:
 
 
 def votes(logits: Tensor) -> Tensor:
-    """(B,C,H,W) 1 at the predicted class (of equal ones the first), 0 elsewhere."""
+    """(B,C,H,W) 1 at the predicted class (ties: the first), 0 elsewhere."""
     import torch
 
     return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)

@@ -2,7 +2,7 @@
 
 A rule is a function of a pool of candidates (`stages.selecting.candidates.Candidates`), a budget, its settings (None if
 it has none) and a random generator. It returns the positions in the pool that it chooses, (n,) integers, each once;
-n is the budget, which is at least 1 and never more than the pool holds. A complete one, usable as
+n is the budget, which is at least 1 and at most the size of the pool. A complete one, usable as
 ``alseg select --plugin tempered.py --rule tempered ...``:
 
     # tempered.py
@@ -22,7 +22,7 @@ n is the budget, which is at least 1 and never more than the pool holds. A compl
         return np.argsort(-(pool.scores / settings.temperature + noise), kind="stable")[:budget]
 
 The pool is the pixels of an image or of the dataset, the regions of an image or of the dataset, or the images; a rule
-serves all of them unless the decorator says otherwise. Queries are put in rank order afterwards.
+accepts all of them unless the decorator says otherwise. Queries are put in rank order afterwards.
 '''
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class FractionSettings(PartSettings):
-    """Settings of rules that first take a share of the pool."""
+    """Settings of rules that choose from a share of the pool."""
 
     fraction: float = Field(0.05, gt=0, le=1, description="Share of all units that the choice is made from.")
 
@@ -54,10 +54,10 @@ def rule(
 ) -> Callable[[Function], Function]:
     """Decorator: registers a rule.
 
-    units: of the candidates it serves. needs: what else it reads of them: features, clusters, answered. budget: whether
-    it keeps to one. orders: whether the order of its positions is the rank order, instead of descending scores.
-    describe: a function (pool, budget, settings) -> what the header of the queries tells beside their counts; the
-    budget is that of the first pool. settings: those of its own.
+    units: the kinds of candidates it accepts. needs: what else it reads of them: features, clusters, answered. budget:
+    whether it keeps to the budget. orders: whether the order of its positions is the rank order, instead of descending
+    scores. describe: a function (pool, budget, settings) -> entries for the header of the queries, in addition to their
+    counts; the budget is that of the first pool. settings: the model of its own settings.
     """
     return RULES.register(
         name, settings=settings, units=units, needs=needs, budget=budget, orders=orders, describe=describe

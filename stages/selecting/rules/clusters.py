@@ -21,13 +21,13 @@ class ClustersSettings(PartSettings):
     )
     remainder: Literal["reference", "largest"] = Field(
         "reference",
-        description="What rounding down leaves of the budget goes to the first cluster with the fewest, or to the "
-        "largest remainders.",
+        description="Clusters that get what rounding down leaves of the budget: the first with the smallest share, as "
+        "in the public code, or those with the largest remainders.",
     )
     redistribution: Literal["best", "reference"] = Field(
         "best",
-        description="What a cluster cannot take goes to the best clusters that can, or is dealt out and clipped again "
-        "and again, as in the public code.",
+        description="Clusters that get what others cannot take: the highest-scored ones with regions left, or all "
+        "others equally, dealt out and clipped repeatedly, as in the public code.",
     )
 
 
@@ -46,7 +46,7 @@ def describe(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[
 def by_clusters(
     pool: Candidates, budget: int, settings: ClustersSettings, generator: np.random.Generator
 ) -> np.ndarray:
-    """Take the highest-scored of each cluster, by the cluster's share of the budget."""
+    """Take the highest-scored of each cluster, as many as the cluster's share of the budget."""
     if budget == len(pool):
         return np.arange(budget)
     scores, budgets = shares(pool, budget, settings)

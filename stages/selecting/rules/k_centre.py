@@ -1,4 +1,4 @@
-"""Spread queries: of the highest-scored share those farthest from what was queried (Sener & Savarese 2018)."""
+"""Diverse queries: the units of the highest-scored share farthest from those queried (Sener & Savarese 2018)."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from stages.selecting.rules import FractionSettings, rule
 
 @rule("k-centre", units=("region", "image"), needs=("features",), orders=True, settings=FractionSettings)
 def k_centre(pool: Candidates, budget: int, settings: FractionSettings, generator: np.random.Generator) -> np.ndarray:
-    """Of the highest-scored share, take those whose features are farthest from all queried so far."""
+    """Take those of the highest-scored share whose features are farthest from all queried so far."""
     features, size = pool.features, pool_size(pool.total, settings.fraction)
     if size <= budget < len(pool):
         raise BadInput(
-            f"--rule k-centre chooses {budget} {pool.unit}s of the {size} with the highest scores (--fraction "
-            f"{settings.fraction:g}), which is no choice. Raise --fraction, for example to 0.5."
+            f"--rule k-centre cannot choose {budget} {pool.unit}s of the {size} with the highest scores (--fraction "
+            f"{settings.fraction:g}). Raise --fraction, for example to 0.5."
         )
     share = np.sort(highest(pool.scores, max(size, budget)))  # sorted: ties by position
     return share[farthest(features[share], pool.queried_features, budget)]

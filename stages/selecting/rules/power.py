@@ -13,9 +13,9 @@ from stages.selecting.rules import rule
 from stages.settings.base import PartSettings
 
 LAST_GROWTH = 100
-"""Round after which the power grows no more: by then it is a choice of the highest, and powers must stay finite."""
+"""Round after which the power stops growing: by then the highest scores win, and powers must stay finite."""
 LEAST = np.finfo(np.float64).tiny
-"""What a score of 0 or less counts: such units are drawn last."""
+"""Replaces scores of 0 or less: such units are drawn last."""
 
 
 class PowerSettings(PartSettings):
@@ -31,7 +31,7 @@ class PowerSettings(PartSettings):
 def draw_by_power(pool: Candidates, budget: int, settings: PowerSettings, generator: np.random.Generator) -> np.ndarray:
     """Draw with weights score^power, without replacement.
 
-    Gumbel top-k: the highest of power * ln(score) + Gumbel noise are such a draw.
+    Gumbel top-k: the highest values of power * ln(score) + Gumbel noise are such a draw.
     """
     power = settings.power * settings.growth ** min(pool.round, LAST_GROWTH)
     logs = np.log(np.maximum(pool.scores.astype(np.float64), LEAST))

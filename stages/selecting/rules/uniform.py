@@ -8,5 +8,5 @@ from stages.selecting.rules import rule
 
 @rule("uniform")
 def uniform(pool: Candidates, budget: int, settings: None, generator: np.random.Generator) -> np.ndarray:
-    """Draw from all, whatever the scores, uniformly without replacement."""
+    """Draw from all, regardless of scores, uniformly without replacement."""
     return generator.choice(len(pool), budget, replace=False)

@@ -33,10 +33,10 @@ def pair(classes: Tensor, images: Tensor, valid: Tensor, known: Tensor | None = 
 
     classes (B,C,H,W): probabilities, which pass the gradient on, or `one_hot`; images (B,3,H,W) f32 in [0,1], not
     normalised by a batch (section 7 D8); valid (B,H,W) bool, False in padding, whose softmax would otherwise reveal
-    fakes (D7). known (B,H,W) bool: where the class map is shown at all, see `known_of`.
+    fakes (D7). known (B,H,W) bool: False where the class map is set to 0, see `known_of`.
     """
     shown = valid if known is None else valid & known
-    # not a product: 0 times a prediction that is not finite is not 0
+    # not a product: 0 times a non-finite prediction is not 0
     visible = torch.where(shown.unsqueeze(1), classes.float(), 0)
     return torch.cat([visible, torch.where(valid.unsqueeze(1), images.float(), 0)], 1)
 
@@ -46,8 +46,8 @@ def known_of(labels: Tensor, valid: Tensor, count: int) -> Tensor:
 
     labels (B,H,W), 255 = none, and valid (B,H,W) bool of the real pairs, B >= 1; fake i takes the holes of real pair
     i mod B. A pixel without a label inside a real image shows the image but no class. Without holes of the same shapes
-    in fakes, the discriminator could tell them from real pairs by the holes alone, whatever the prediction. G gets no
-    adversarial gradient in them.
+    in fakes, the discriminator could tell them from real pairs by the holes alone, whatever the prediction. Inside the
+    holes G gets no adversarial gradient.
     """
     return ((labels != VOID) | ~valid)[torch.arange(count, device=labels.device) % len(labels)]
 
@@ -69,7 +69,7 @@ def accepted(z: Tensor, threshold: float) -> Tensor:
 
 def mean_loss(total: Tensor, mass: Tensor) -> Tensor:
     """total / mass, scalars; 0 with a gradient of 0 if the mass, and so the total, is 0 (section 4.2)."""
-    # replaces the divisor and not the quotient: the gradient of 0 / 0 would be NaN even if it is not chosen
+    # replaces the divisor, not the quotient: the gradient of 0 / 0 would be NaN even if `where` does not choose it
     return total / torch.where(mass > 0, mass, 1)
 
 
@@ -81,7 +81,7 @@ def self_training_loss(logits: Tensor, accepted: Tensor, valid: Tensor) -> tuple
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     learned = valid & accepted.view(-1, 1, 1)
-    targets = logits.detach().max(1).indices.masked_fill(~learned, VOID)  # of equal classes the first
+    targets = logits.detach().max(1).indices.masked_fill(~learned, VOID)  # ties: the first class
     return F.cross_entropy(logits, targets, ignore_index=VOID, reduction="sum"), learned.sum()
 
 
@@ -89,7 +89,7 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Mean over the features of |mean of real - mean of fake|, a scalar; real (R,D), fake (F,D), R and F at least 1.
 
     The gradient goes to ``fake`` only. It passes through D's parameters on the way to G, so the caller must freeze
-    them. Raises ValueError for no rows.
+    them. Raises ValueError if either has no rows.
     """
     if not len(real) or not len(fake):
         raise ValueError("feature matching needs real and fake pairs")
@@ -100,8 +100,8 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """(mean of -ln z over real + mean of -ln(1 - z) over fake) / 2, z = sigmoid(score), a scalar; ln 2 is chance.
 
-    Both of any shape with at least one number; logits, so that the loss of a confident discriminator is finite. Raises
-    ValueError for no numbers.
+    The scores are logits, so that the loss of a confident discriminator is finite, of any shape. Raises ValueError if
+    either has no element.
     """
     if not real_scores.numel() or not fake_scores.numel():
         raise ValueError("the discriminator needs real and fake pairs")

@@ -37,18 +37,18 @@ def class_set_losses(
     - single: -ln p_c over the pixels of regions with exactly one class c; counts pixels.
     - merged: -ln of the sum of p over the region's classes, over the pixels of `merged_over`; counts pixels.
     - prototype: per visible region of `prototypes_over` and class c in its set, -ln of the largest p_c among its
-      visible pixels; counts these pairs. Only that pixel gets a gradient, of equal ones the first in scan order.
+      visible pixels; counts these pairs. Only that pixel gets a gradient; ties go to the first in scan order.
 
     An empty set is ignored; a set of all classes costs 0 up to rounding. Without an answer all sums and their gradients
     are exactly 0.
     """
     sizes = sets.sum(1)
-    # the 0 in front is for -1, so pixels that were not queried are left out together with those of empty sets
+    # the leading 0 is for -1, so unqueried pixels are skipped together with those of empty sets
     images, ys, xs = (torch.cat([sizes.new_zeros(1), sizes])[answers + 1] > 0).nonzero(as_tuple=True)
     rows = answers[images, ys, xs]
-    # channels last, so that the gradient has the memory order in which networks and resizing work
+    # channels last, so that the gradient has the memory order that networks and resizing use
     picked = logits.permute(0, 2, 3, 1)[images, ys, xs]
-    # normalised before the classes are summed: subtracting two large sums would lose the digits that matter
+    # normalised before the classes are summed: subtracting two large sums would lose precision
     log_p = picked.to(torch.promote_types(picked.dtype, torch.float32)).log_softmax(1)
     surprise = -log_p.masked_fill(~sets[rows], -torch.inf).logsumexp(1)
 
@@ -64,7 +64,7 @@ def class_set_losses(
 
 
 def prototype_pixels(values: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """For each wanted (row, class) with a pixel, the pixel with the largest value, the first of equal ones.
+    """For each wanted (row, class) with a pixel, the pixel with the largest value, the first if tied.
 
     values (P,C); rows (P,) i64, the row of each pixel; wanted (R,C) bool. Returns pixels and classes, (N,) i64 each.
     """

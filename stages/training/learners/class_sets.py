@@ -26,8 +26,8 @@ class ClassSetLearner(NetworkLearner):
             self.merged_over,
             self.prototypes_over,
         )
-        # counts of the whole batch, for each process has a share of it; DDP then averages the gradients
-        shared = SetLosses(*((loss, self.ranks.sum(count.clone())) for loss, count in own))
+        # counts of the whole batch, of which each process has a share; DDP then averages the gradients
+        shared = SetLosses(*((loss, self.ranks.sum(count)) for loss, count in own))
         names = ("single", "merged", "prototype")
         parts = {
             name: loss.detach() * self.ranks.size / (1 + count)

@@ -28,7 +28,7 @@ def labelled_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Ten
 
 @torch.no_grad()
 def loss_per_class(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Sums of the unweighted cross-entropy (C,) f64 and labelled pixels (C,) i64 per class, to be added up over images.
+    """Sums of the unweighted cross-entropy (C,) f64 and labelled pixels (C,) i64 per class, to be summed over images.
 
     logits (B,C,H,W); labels (B,H,W), 255 = none. Raises ValueError for a label of `classes` or more.
     """
@@ -82,7 +82,7 @@ def sum_of_means(sums: Tensor, counts: Tensor) -> Tensor:
 
 
 def side_losses(sides: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-    """`cross_entropy` of each side prediction: its sum and the mass to divide by, K times.
+    """`cross_entropy` of each side prediction: K pairs of its sum and the mass to divide by.
 
     sides (B,K,C,H,W) logits; labels (B,H,W) u8, 255 = none; class_weights (C,) f32.
     """

@@ -20,7 +20,7 @@ class FocalSettings(PartSettings):
 def focal(
     logits: "Tensor", labels: "Tensor", weights: "Tensor | None", settings: FocalSettings
 ) -> "tuple[Tensor, Tensor]":
-    """Focal loss: cross-entropy that counts pixels less the better they are predicted.
+    """Focal loss: cross-entropy with less weight on pixels that are predicted well.
 
     Returns the sum of -w_y (1 - p_y)^gamma ln p_y over the labelled pixels, and the sum of their weights (without
     weights: their number), as cross-entropy does; the class weights take the place of the paper's alpha.
@@ -31,7 +31,7 @@ def focal(
     labelled = labels != VOID
     targets = labels[labelled].long()
     surprise = F.cross_entropy(logits.permute(0, 2, 3, 1)[labelled], targets, reduction="none")  # -ln p
-    # the slope of a power below 1 is infinite at 0, and 0 times that is no number
+    # the slope of a power below 1 is infinite at 0, and 0 times infinity is NaN
     doubt = (-torch.expm1(-surprise)).clamp(min=1e-12)  # 1 - p
     factors = torch.ones_like(surprise) if weights is None else weights[targets]
     return (factors * doubt**settings.gamma * surprise).sum(), factors.sum()

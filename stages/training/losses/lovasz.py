@@ -27,7 +27,7 @@ def lovasz(
     p = logits.permute(0, 2, 3, 1)[labelled].softmax(1)[:, classes]
     errors, order = (right.to(p.dtype) - p).abs().sort(0, descending=True)
     right = right.gather(0, order)
-    # IoU loss of the worst n pixels as mistakes, for all n: 1 - (intersection left / union grown)
+    # IoU loss if the worst n pixels are mistakes, for all n: 1 - (intersection left / union grown)
     size = right.sum(0)
     left, union = size - right.cumsum(0), size + (~right).cumsum(0)
     lost = 1 - left.to(p.dtype) / union.to(p.dtype)

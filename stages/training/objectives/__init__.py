@@ -20,12 +20,12 @@ A file registers a function that makes a learner; torch is imported inside it:
 
         return SquaredLearner(task)
 
-``task`` is a `stages.training.task.Task`, ``settings`` the objective's own settings (None if it has none). What comes
-back is a `stages.training.learner.Learner`; the classes in `stages.training.learners` are there to be derived from.
+``task`` is a `stages.training.task.Task`, ``settings`` the objective's own settings (None if it has none). The
+function returns a `stages.training.learner.Learner`; derive it from a class in `stages.training.learners`.
 
 The decorator says what the objective needs: ``labels`` (what it learns from: maps, class-sets, masks or image-classes,
 see `stages.commands.train.require_labels`), ``predicts`` (classes of pixels or images), ``start`` (it needs a model to
-start from) and ``support`` (it trains support heads beside the network of that model, which stays as it is).
+start from) and ``support`` (it trains support heads beside the network of that model, which does not change).
 """
 
 from stages.runtime.parts import OBJECTIVES

@@ -18,7 +18,9 @@ class SupportSettings(ClassWeightSettings):
     side_weights: tuple[Weight, Weight, Weight] = Field(
         (0.1, 0.2, 0.3), description="Weights of the cross-entropies of the three side classifiers."
     )
-    side_weight: float = Field(0.5, ge=0, description="Weight of their sum beside the loss of the lossiness head.")
+    side_weight: float = Field(
+        0.5, ge=0, description="Weight of the sum of the side losses. The lossiness head's loss has weight 1."
+    )
     frozen_dropout: bool = Field(
         False, description="Keep dropout in the frozen network, as the public code does; its losses are noisy."
     )

@@ -6,10 +6,15 @@ const MOST_SCALE = 40; // screen pixels per pixel of the image
 const CONTEXT = 0.4; // share of the image's shorter side that is visible around a pixel ...
 const FEWEST_PIXELS = 96; // ... and the smallest number of pixels
 const REGION_MARGIN = 2.4; // size of the visible part, in sizes of the region's box
-const MARGIN = 0.25; // share of the view that may lie beyond the image, to keep what is near its border in the middle
-const VEIL = 80; // opacity over all that is not the region, of 255
+const MARGIN = 0.25; // share of the view that may lie beyond the image, so that queries near its border stay centred
+const VEIL = 80; // opacity of the area outside the region, of 255
 const SMOOTH = 12; // above this scale pixels are drawn as squares
+const SLOW = 1500; // milliseconds after which the page says that it waits
+const LIMIT = 15000; // milliseconds after which a request is sent again; the server counts an answer sent twice once ...
+const UPLOAD_LIMIT = 300000; // ... for a mask
+const END_LIMIT = 40000; // ... for the end, which the server may keep waiting for 25 s
 const RETRY = 1000; // milliseconds between attempts to reach the server
+const BOUNCE = 200; // milliseconds in which a second press of the same key is not typed ahead
 const POLL = 1000; // milliseconds between checks whether a query is free
 const KEPT_IMAGES = 4;
 
@@ -24,9 +29,9 @@ let marks = null; // the region's outline and the veil over the rest
 let mask = null; // the uploaded file: its digest and its picture
 let chosen = new Set(); // class numbers toggled; VOID for void
 let busy = true; // keys do nothing while an answer is being sent
-let hidden = false; // whether the marks are
+let hidden = false; // whether the marks are hidden
 let seen = { since: 0, before: 0 }; // how long the query was visible
-let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // the point of the image in the middle, and zoom times fit is the scale
+let view = { x: 0, y: 0, zoom: 1, fit: 1, low: 1 }; // image point in the middle; the scale is zoom * fit
 let drawing = false;
 
 const VOID = -1;
@@ -34,44 +39,75 @@ const view2d = $("view").getContext("2d");
 const overview2d = $("overview").getContext("2d");
 const pictures = new Map(); // image -> promise of its picture, the latest last
 
-// --- talking to the server -------------------------------------------------------------------------------------------
+// --- requests to the server ------------------------------------------------------------------------------------------
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 class Lost extends Error {}
 
-/** Sends a request until the server responds; until then a notice is shown over the image. */
-async function request(path, body) {
+const WAITING = "Waiting for the server. ";
+const LOST = `${WAITING}It does not respond, so your last action is not saved yet. Retrying. If the server was stopped, `
+  + "run the same command again and open the address that it prints; all earlier answers are saved.";
+
+let wait = ""; // what the page says while it waits for the server
+
+function tellWait(text) {
+  wait = text;
+  notice(text && text + typedAhead());
+}
+
+/** Waits for something from the server, and says so if that takes long. */
+async function patiently(promise) {
+  const slow = setTimeout(() => { if (!wait && !isEnding()) tellWait(WAITING); }, SLOW);
+  try {
+    const found = await promise;
+    if (wait) tellWait("");
+    return found;
+  } finally {
+    clearTimeout(slow);
+  }
+}
+
+const isEnding = () => ["complete", "ending"].includes(document.body.dataset.state);
+
+/** Fetches once, within a time limit. */
+async function fetchOnce(path, options, read, limit) {
+  const response = await fetch(path, { ...options, credentials: "same-origin", signal: AbortSignal.timeout(limit) });
+  return { status: response.status, content: await read(response) };
+}
+
+/** Fetches until the server responds in time. */
+async function reach(path, options, read, limit) {
+  for (;;) {
+    try {
+      return await patiently(fetchOnce(path, options, read, limit));
+    } catch {
+      if (isEnding()) throw new Lost();
+      tellWait(LOST);
+    }
+    await pause(RETRY);
+  }
+}
+
+/** Repeats a request until the server responds; the response is JSON or a sentence. */
+function request(path, body, limit = LIMIT) {
   const isFile = body instanceof Blob;
   const options = body === undefined ? {} : {
     method: "POST",
     headers: { "Content-Type": isFile ? "image/png" : "application/json" },
     body: isFile ? body : JSON.stringify(body),
   };
-  for (let attempt = 1; ; attempt += 1) {
+  return reach(path, options, async (response) => {
+    const text = await response.text();
     try {
-      const response = await fetch(path, { ...options, credentials: "same-origin" });
-      const text = await response.text();
-      let content = {};
-      try {
-        content = text ? JSON.parse(text) : {};
-      } catch {
-        content = { message: text };
-      }
-      if (attempt > 1) notice("");
-      return { status: response.status, content };
+      return text ? JSON.parse(text) : {};
     } catch {
-      if (["complete", "ending"].includes(document.body.dataset.state)) throw new Lost();
-      notice(
-        "The server does not respond, so your last action is not saved yet. Retrying. If the server was stopped, run the " +
-        "same command again and open the address that it prints; all earlier answers are saved.",
-      );
-      await pause(RETRY);
+      return { message: text };
     }
-  }
+  }, limit);
 }
 
-/** Sends something that leads to the next query. */
+/** Sends a request whose response is the next query. */
 async function act(path, body) {
   if (busy) return;
   setBusy(true);
@@ -84,13 +120,15 @@ async function act(path, body) {
     throw error;
   }
   if (status === 200 || (status === 409 && content.state)) {
+    if (status === 409) content.message += forgetTyped();
     await show(content);
+    typeNext();
   } else if (status === 410) {
     await waitForEnd();
   } else if (status === 403) {
     refusal(status, content);
   } else {
-    notice(content.message || `The server refused this (${status}).`);
+    notice((content.message || `The server refused this (${status}).`) + forgetTyped());
     setBusy(false);
     if (!shown && status === 422) askName();
   }
@@ -114,8 +152,7 @@ async function start() {
   const { status, content } = await request("session");
   if (status !== 200) return refusal(status, content);
   session = content;
-  annotator = address.get("annotator") || sessionStorage.annotator || session.annotator;
-  rename(annotator);
+  rename(address.get("annotator") || sessionStorage.annotator || session.annotator || rememberedName() || newName());
   $("asked").textContent = session.asked;
   document.title = `${session.dataset}, round ${session.round}: alseg annotate`;
   listClasses();
@@ -124,10 +161,24 @@ async function start() {
   return act("next", { annotator });
 }
 
-/** Keeps the name in the address, but not the token, which the browser has as a cookie by now. */
+const NAME_COOKIE = "alseg-annotator"; // shared by all ports of the host, because each server has its own port
+
+function rememberedName() {
+  const found = document.cookie.split("; ").find((pair) => pair.startsWith(`${NAME_COOKIE}=`));
+  return found && decodeURIComponent(found.slice(NAME_COOKIE.length + 1));
+}
+
+/** A name that no other browser has, so that answers and undo are not shared. */
+function newName() {
+  const [number] = crypto.getRandomValues(new Uint16Array(1));
+  return `person-${number.toString(16).padStart(4, "0")}`;
+}
+
+/** Keeps the name in the browser, puts it in the address and removes the token, which the browser now has as a cookie. */
 function rename(name) {
   annotator = name;
   sessionStorage.annotator = name;
+  document.cookie = `${NAME_COOKIE}=${encodeURIComponent(name)}; path=/; max-age=31536000; SameSite=Strict`;
   history.replaceState(null, "", `${location.pathname}?${new URLSearchParams({ annotator: name })}`);
   $("who").textContent = name;
 }
@@ -139,13 +190,13 @@ async function show(situation) {
   chosen = new Set(situation.answer?.classes ?? []);
   if (situation.answer?.void) chosen.add(VOID);
   tellProgress();
-  notice(situation.message);
-  document.body.dataset.state = situation.state;
   const { question } = situation;
+  notice(situation.message + (question ? "" : forgetTyped()));
+  document.body.dataset.state = situation.state;
   markChosen();
   if (!question) return situation.state === "complete" ? waitForEnd() : waitForOthers();
   cover("");
-  picture = await fetchPicture(question.image, question.query).catch(() => null);
+  picture = await fetchPicture(question.image, question.query);
   if (!picture) return withoutPicture(question);
   if (question.runs) marks = outline(question);
   if (session.masks) await askForMask(question, situation.answer);
@@ -156,10 +207,10 @@ async function show(situation) {
   $("caption").textContent = captionOf(question);
   lookAtQuestion();
   draw();
-  await new Promise((done) => requestAnimationFrame(done)); // it is on the screen only now
+  await new Promise((done) => requestAnimationFrame(done)); // the image is on the screen from here on
   seen = { since: performance.now(), before: 0 };
   setBusy(false);
-  if (situation.ahead) fetchPicture(situation.ahead.image, situation.ahead.query).catch(() => {});
+  if (situation.ahead) loadAhead(situation.ahead);
   return undefined;
 }
 
@@ -170,7 +221,7 @@ async function withoutPicture({ image, query }) {
   view2d.clearRect(0, 0, $("view").width, $("view").height);
   $("overview").hidden = true;
   $("caption").textContent = image;
-  notice(`Cannot show the image. ${content.message ?? ""} Press ${session.keys.later} to answer later, or reload the page.`);
+  notice(`Cannot show the image. ${content.message ?? ""} Press ${session.keys.later} to answer later, or reload the page.${forgetTyped()}`);
   setBusy(false);
 }
 
@@ -216,7 +267,7 @@ async function waitForEnd() {
   const mine = shown;
   try {
     for (;;) {
-      const { status, content } = await request("end", { client: CLIENT });
+      const { status, content } = await request("end", { client: CLIENT }, END_LIMIT);
       if (shown !== mine) return; // an answer is being changed
       if (status !== 200 || content.state === "ended") {
         document.body.dataset.state = "ended";
@@ -298,7 +349,7 @@ function listClasses() {
   }
 }
 
-/** A line of the legend of classes that no key names. */
+/** A line of the legend for a class without a key. */
 function shownClass(name, colour) {
   const [item, swatch, text] = ["li", "span", "span"].map((kind) => document.createElement(kind));
   item.className = "shown";
@@ -310,7 +361,7 @@ function shownClass(name, colour) {
   return item;
 }
 
-/** A line of the legend: its key, and for a class its colour, which a tick joins when it is chosen. */
+/** A line of the legend: key and name, for a class also its colour, and a tick when it is chosen. */
 function choice(key, name, does, { label, colour } = {}) {
   const button = document.createElement("button");
   const cap = document.createElement("kbd");
@@ -339,14 +390,14 @@ function choice(key, name, does, { label, colour } = {}) {
     button.setAttribute("aria-pressed", "false");
   }
   keys.set(key, () => { strike(button); does(); });
-  button.addEventListener("mousedown", (event) => event.preventDefault()); // the keyboard stays with the page
+  button.addEventListener("mousedown", (event) => event.preventDefault()); // keeps the keyboard focus on the page
   button.addEventListener("click", () => { if (mayAct(key)) keys.get(key)(); });
   const item = document.createElement("li");
   item.append(button);
   return item;
 }
 
-/** Sets the classes as large as all of them and the commands fit without scrolling. */
+/** Sets the largest layout of the classes that fits, with the commands, without scrolling. */
 function fitLegend() {
   for (const layout of ["", "close", "two", "two-close"]) {
     $("classes").className = layout;
@@ -357,7 +408,7 @@ function fitLegend() {
   }
 }
 
-/** Shows which key was taken, for as long as the eye needs. */
+/** Highlights the key that was pressed for a moment. */
 function strike(button) {
   button.classList.add("struck");
   setTimeout(() => button.classList.remove("struck"), 220);
@@ -405,7 +456,7 @@ function undoLast() {
   return act("undo", { annotator, query: shown.question?.query ?? null });
 }
 
-/** Whether a key does something now: all do while a query is shown, few when all queries are answered. */
+/** Whether a key has an effect now: all have while a query is shown, few when all queries are answered. */
 function mayAct(key) {
   if (busy) return false;
   if (document.body.dataset.state === "open") {
@@ -421,6 +472,38 @@ function listed(key) {
   return keys.has(other) ? other : key;
 }
 
+// Keys pressed while an answer is on its way are for the queries after it.
+let typed = []; // these keys
+let struck = { key: "", at: 0 }; // the last one
+
+function typeAhead(key) {
+  typed.push(key);
+  if (wait) tellWait(wait);
+}
+
+function typedAhead() {
+  return typed.length ? ` Typed ahead: ${typed.join(" ")}. Press Escape to discard.` : "";
+}
+
+/** Discards what was typed ahead, because it is not clear any more which query it was for; returns a sentence. */
+function forgetTyped() {
+  const sentence = typed.length ? ` These keys were not used: ${typed.join(" ")}.` : "";
+  typed = [];
+  return sentence;
+}
+
+/** Presses the keys that were typed ahead, up to the next answer, at the query that is on the screen now. */
+function typeNext() {
+  while (typed.length && mayAct(typed[0])) keys.get(typed.shift())();
+}
+
+/** Whether a key pressed now is for the queries after the one on the screen. */
+function isAhead(key) {
+  const open = busy && picture !== null && shown?.question && document.body.dataset.state === "open";
+  const answers = !["+", "=", "-", "Home"].includes(key) && !key.startsWith("Arrow");
+  return open && answers && !session.masks; // a mask is looked at before it is used
+}
+
 document.addEventListener("keydown", (event) => {
   const shortcut = (event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph");
   if (shortcut || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -430,15 +513,18 @@ document.addEventListener("keydown", (event) => {
     if (!hidden) hideMarks(true);
     return;
   }
+  if (event.key === "Escape" && typed.length) return notice(forgetTyped().trim());
   const key = listed(event.key);
   if (!keys.has(key)) return;
   event.preventDefault();
   const moves = ["+", "=", "-"].includes(key) || key.startsWith("Arrow");
   if (event.repeat && !moves) return; // holding a key down is one answer, not many
+  const bounced = key === struck.key && event.timeStamp - struck.at < BOUNCE;
+  struck = { key, at: event.timeStamp };
   if (mayAct(key)) {
     notice("");
     keys.get(key)();
-  }
+  } else if (isAhead(key) && !bounced) typeAhead(key);
 });
 
 document.addEventListener("keyup", (event) => {
@@ -454,13 +540,14 @@ function hideMarks(value) {
 
 // --- masks painted in other tools -------------------------------------------------------------------------------------
 
+const ASK_FOR_MASK = "Paint the image in another tool. The mask must be a PNG of the same size with the numbers or the "
+  + "colours of the classes. Choose the file, or drop it on the image.";
+
 async function askForMask({ image, query }, earlier) {
   const name = `${image.split("/").pop()}.png`;
   Object.assign($("save"), { href: `image/${query}`, download: name });
   if (earlier?.mask) await showMask(query, earlier.mask);
-  tellOfMask(mask ? "Your earlier answer: this mask. Press Enter to keep it, or choose another file."
-    : "Paint the image in another tool. The mask must be a PNG of the same size with the numbers or the colours of the "
-      + "classes. Choose the file, or drop it on the image.");
+  tellOfMask(mask ? "Your earlier answer: this mask. Press Enter to keep it, or choose another file." : ASK_FOR_MASK);
 }
 
 function tellOfMask(text) {
@@ -468,26 +555,29 @@ function tellOfMask(text) {
   document.querySelector("#commands .wide .name").textContent = mask ? "use this mask" : "choose a file";
 }
 
-/** Shows the mask over the image; it is no answer yet. */
+/** Shows the mask over the image; this does not answer the query yet. */
 async function showMask(query, digest) {
-  mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`).catch(() => null) };
+  mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`) };
 }
 
-/** Uploads a file and shows it. */
+/** Uploads a file and shows it. The mask before it is given up at once: a refused file must not leave it to Enter. */
 async function bring(file) {
   if (busy || !file || !session.masks || !shown?.question) return;
   const { query } = shown.question;
   setBusy(true);
   notice("");
-  const { status, content } = await request(`mask/${query}`, file);
-  if (status === 200) {
-    await showMask(query, content.mask);
-    tellOfMask(`${content.shown}. Press Enter to use this mask, or choose another file.`);
+  mask = null;
+  draw();
+  try {
+    const { status, content } = await request(`mask/${query}`, file, UPLOAD_LIMIT);
+    if (status === 200) await showMask(query, content.mask);
+    tellOfMask(status === 200 ? `${content.shown}. Press Enter to use this mask, or choose another file.` : ASK_FOR_MASK);
+    if (status === 413) notice("The file is too large for a mask. Choose another file.");
+    else if (status !== 200) notice(content.message || `The server refused this (${status}).`);
+  } finally {
     draw();
-  } else {
-    notice(status === 413 ? "The file is too large for a mask. Choose another file." : content.message || `The server refused this (${status}).`);
+    setBusy(false);
   }
-  setBusy(false);
 }
 
 function takeMask() {
@@ -532,7 +622,7 @@ function askName() {
 
 $("who").addEventListener("click", askName);
 
-// on submit, not on close, which comes a moment later: a key pressed then would be answered under the old name
+// on submit, not on close, which comes later: a key pressed in between would be recorded under the old name
 $("name-dialog").addEventListener("submit", async (event) => {
   const name = $("name").value.trim();
   if (event.submitter.value !== "ok" || !name || name === annotator) return;
@@ -560,7 +650,7 @@ $("finish-dialog").addEventListener("submit", async (event) => {
   if (event.submitter.value === "ok") await finish();
 });
 
-// the keyboard goes back to the page, and not to the button that opened the dialog
+// the keyboard focus returns to the page, not to the button that opened the dialog
 for (const [dialog, button] of [["name-dialog", "who"], ["finish-dialog", "finish"]]) {
   $(dialog).addEventListener("close", () => $(button).blur());
 }
@@ -570,7 +660,7 @@ async function finish() {
   setBusy(true);
   document.body.dataset.state = "ending";
   try {
-    const { status, content } = await request("finish", { client: CLIENT, annotator });
+    const { status, content } = await request("finish", { client: CLIENT, annotator }, END_LIMIT);
     if (status === 200 || status === 410) {
       shown = { ...shown, state: "ending" };
       await waitForEnd();
@@ -604,22 +694,36 @@ function notice(text) {
   $("notice").textContent = text || "";
 }
 
-function fetchPicture(image, query) {
-  const loading = pictures.get(image) ?? loadPicture(`image/${query}`);
+/** The picture of an image; null if it cannot be shown. */
+async function fetchPicture(image, query) {
+  const known = await patiently(pictures.get(image));
+  keepPicture(image, known ? Promise.resolve(known) : loadPicture(`image/${query}`));
+  return pictures.get(image);
+}
+
+/** Loads the picture of an image in advance: once and silently, because nobody waits for it yet. */
+function loadAhead({ image, query }) {
+  const loading = pictures.get(image)
+    ?? fetchOnce(`image/${query}`, {}, (response) => response.blob(), LIMIT).then(asPicture).catch(() => null);
+  keepPicture(image, loading);
+}
+
+function keepPicture(image, loading) {
   pictures.delete(image);
   pictures.set(image, loading);
   for (const old of [...pictures.keys()].slice(0, -KEPT_IMAGES)) pictures.delete(old);
-  return loading;
 }
 
+/** The picture at an address of the server; null if it cannot be shown. */
 async function loadPicture(address) {
-  const element = new Image();
-  element.src = address;
-  await element.decode();
-  return element;
+  return asPicture(await reach(address, {}, (response) => response.blob(), LIMIT));
 }
 
-/** The region's border as a path, and a veil for everything else, both on the grid that regions live on. */
+function asPicture({ status, content }) {
+  return status === 200 ? createImageBitmap(content).catch(() => null) : null;
+}
+
+/** The region's border as a path, and a veil over everything else, both on the grid of the regions. */
 function outline({ runs, grid: [height, width] }) {
   const inside = new Uint8Array(height * width);
   for (const [start, length] of runs) inside.fill(1, start, start + length);
@@ -642,7 +746,7 @@ function outline({ runs, grid: [height, width] }) {
   return { path, veil };
 }
 
-/** Where in the image the query is: its middle, and the height and width that should be seen around it. */
+/** The middle of the query in the image, and the height and width to show around it. */
 function surroundings() {
   const { pixel, box, size: [height, width], grid } = shown.question;
   const shorter = Math.min(height, width);
@@ -658,7 +762,7 @@ function surroundings() {
   };
 }
 
-/** Centres the query; the zoom that was chosen by hand stays. */
+/** Centres the query and keeps the zoom that the user chose. */
 function lookAtQuestion() {
   const { clientWidth, clientHeight } = $("view");
   const [height, width] = shown.question.size;
@@ -671,7 +775,7 @@ function lookAtQuestion() {
   view.x = within(around.x, width, clientWidth);
 }
 
-/** Where along a side of the image the middle of the view goes to show ``place`` with little beyond the border. */
+/** Middle of the view along a side of the image, to show ``place`` with little area beyond the border. */
 function within(place, side, pixels) {
   const least = ((0.5 - MARGIN) * pixels) / scale();
   return least > side / 2 ? side / 2 : Math.min(Math.max(place, least), side - least);
@@ -679,7 +783,7 @@ function within(place, side, pixels) {
 
 const scale = () => view.fit * view.zoom;
 
-/** Zooms around the query, which stays where it is on the screen. */
+/** Zooms around the query, which keeps its position on the screen. */
 function zoom(factor) {
   const before = scale();
   view.zoom = Math.min(Math.max(view.zoom * factor, view.low / view.fit), MOST_SCALE / view.fit);
@@ -690,7 +794,7 @@ function zoom(factor) {
   draw();
 }
 
-/** Moves the view by some pixels of the screen; the query stays what it is. */
+/** Moves the view by screen pixels; the query does not change. */
 function look(right, down) {
   const [height, width] = shown.question.size;
   view.x = Math.min(Math.max(view.x + right / scale(), 0), width);
@@ -733,7 +837,7 @@ function draw() {
   });
 }
 
-/** Fits a canvas to its place in device pixels, and lets drawing go on in those of the page. */
+/** Sizes a canvas in device pixels, so that drawing continues in those of the page. */
 function fitted(canvas, context, width, height) {
   const ratio = window.devicePixelRatio || 1;
   const size = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -742,7 +846,7 @@ function fitted(canvas, context, width, height) {
   context.clearRect(0, 0, width, height);
 }
 
-/** White inside black, which shows on any ground. */
+/** White inside black, visible on any background. */
 function doubleStroke(context, path, white = 2) {
   context.lineCap = "square";
   for (const [colour, width] of [["#000", white + 3], ["#fff", white]]) {
@@ -778,7 +882,7 @@ function drawView() {
   if (pixel) doubleStroke(view2d, ring(left + (pixel[1] + 0.5) * by, top + (pixel[0] + 0.5) * by, by));
 }
 
-/** A ring with four ticks that leave the pixel in the middle free; a frame around it where it is large enough. */
+/** A ring with four ticks that leaves the pixel uncovered, and a frame around the pixel if it is large enough. */
 function ring(x, y, side) {
   const path = new Path2D();
   const radius = Math.max(15, side * 1.3 + 6);
@@ -791,7 +895,7 @@ function ring(x, y, side) {
   return path;
 }
 
-/** The whole image in a corner, with what is seen of it; not needed where that is all of it. */
+/** The whole image in a corner, with the visible part framed; hidden if all of it is visible. */
 function drawOverview() {
   const canvas = $("overview");
   const { clientWidth: width, clientHeight: height } = $("view");

@@ -1,5 +1,5 @@
 "use strict";
-// A picture that is clicked is shown as large as the window lets it; a click or Escape closes it again.
+// Clicking an overlay enlarges it to the window; a click or Escape closes it.
 const box = document.querySelector("dialog");
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button.picture");
