@@ -66,9 +66,8 @@ class Scores(Artifact):
         stored, self.sizes = read_images(self)
         self.order = sorted(range(len(stored)), key=stored.__getitem__)
         self.ids = [stored[row] for row in self.order]  # sorted, so that no choice depends on the order in the file
-        needed = "regions/score" if self.unit == "region" else "images/score"
-        if needed not in self:
-            raise self.damaged(needed)
+        if self.unit != "pixel" and f"{self.unit}s/score" not in self:
+            raise self.damaged(f"{self.unit}s/score")
 
     @property
     def unit(self) -> str:
