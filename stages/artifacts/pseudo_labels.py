@@ -24,8 +24,8 @@ class PseudoLabels(Artifact):
     kind = "pseudo_labels"
     holds = (
         Attribute("classes", list, extent="C"),
-        Attribute("method"),
-        Attribute("sieve"),
+        Attribute("method", optional=True),
+        Attribute("sieve", optional=True),
         *IMAGES,
         Array("images/labelled_pixels", ("i",), ("N",), low=0),
         Array("images/score", ("f",), ("N",), nan=True, optional=True),
