@@ -1,10 +1,11 @@
-"""The journal of answers: one line of JSON each, on disk before the page moves on.
+"""The journal of answers: one line of JSON each with a checksum of its own, on disk before the page moves on.
 
 The first line says what is asked. The last one says that answering has ended: from then on the journal and the ledger
 before make the ledger, whatever happens to it.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from stages.artifacts.opening import read_any_header
 from stages.artifacts.publish import make_folder, refusal, sync_folder
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput, StageFailed
+
+CHECKSUM = b',"sha256":"'
 
 
 class Asked(BaseModel):
@@ -109,7 +112,9 @@ class Journal:
     def write(self, records: Sequence[Record], what: str) -> None:
         """Appends records; the first ones after a line with what is asked."""
         heading = [] if self.length else [Asked.of(self.questions)]
-        lines = b"".join(each.model_dump_json(exclude_defaults=True).encode() + b"\n" for each in [*heading, *records])
+        lines = b"".join(
+            with_checksum(each.model_dump_json(exclude_defaults=True).encode()) + b"\n" for each in [*heading, *records]
+        )
         try:
             written = 0
             while written < len(lines):
@@ -138,21 +143,26 @@ def read_journal(path: Path, questions: Questions) -> Contents:
 def read_contents(path: Path) -> tuple[Contents, list[int]]:
     """The contents of a journal, and the numbers of the lines of its answers.
 
-    An incomplete last line is ignored: the page was never told that it was saved. BadInput for damage elsewhere.
+    An incomplete last line is ignored: the page was never told that it was saved. BadInput for any other damage.
     """
     content = path.read_bytes()
     lines = content.split(b"\n")
     torn = lines.pop()
+    if is_protected(torn[:-1]):  # whole, so it is its end that was damaged
+        lines.append(torn)
+        torn = b""
     found = Contents(length=len(content) - len(torn))
     numbers: list[int] = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = read_record(line)
+            record = read_record(without_checksum(line))
         except ValidationError as error:
-            if number == len(lines) and not torn:
+            if number == len(lines) and not torn and line[:1] in (b"", b"\0"):  # space that was never written
                 found.length -= len(line) + 1
                 break
             raise damaged(path, number, f"The line is damaged ({what_is_wrong(error)}).") from None
+        except ValueError as error:
+            raise damaged(path, number, f"The line is damaged ({error}).") from None
         match record:
             case Asked():
                 found.asked = record
@@ -162,6 +172,27 @@ def read_contents(path: Path) -> tuple[Contents, list[int]]:
                 found.answers.append(record)
                 numbers.append(number)
     return found, numbers
+
+
+def with_checksum(record: bytes) -> bytes:
+    """The JSON object ``record`` with its checksum as the last member."""
+    return record[:-1] + CHECKSUM + hashlib.sha256(record).hexdigest()[:16].encode() + b'"}'
+
+
+def without_checksum(line: bytes) -> bytes:
+    """The JSON object in ``line``; ValueError if it does not match its checksum. Older lines do not have one."""
+    content, found, _ = line.rpartition(CHECKSUM)
+    if found and with_checksum(content + b"}") != line:
+        raise ValueError("its checksum does not match")
+    return content + b"}" if found else line
+
+
+def is_protected(line: bytes) -> bool:
+    """Whether ``line`` has a checksum that matches."""
+    try:
+        return without_checksum(line) != line
+    except ValueError:
+        return False
 
 
 def read_record(line: bytes) -> Record:

@@ -16,9 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts.answers import ANSWERED_VOID, COLUMNS, Answers, Ledger, RegionFile, ledger_cost, stored_name
+from stages.artifacts.answers import (
+    ANSWERED_VOID,
+    COLUMNS,
+    STATES,
+    Answers,
+    Ledger,
+    RegionFile,
+    ledger_cost,
+    stored_name,
+)
 from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.images_table import read_images, rows_by_image
+from stages.artifacts.images_table import IMAGES, read_images, require_inside, rows_by_image
+from stages.artifacts.structure import Array, Attribute
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
 
@@ -29,6 +39,29 @@ class Annotations(Artifact):
     """A ledger, open for reading."""
 
     kind = "annotations"
+    holds = (
+        Attribute("classes", list, extent="C"),
+        Attribute("image_classes", list, extent="L", optional=True),
+        *IMAGES,
+        Array("annotators/name", ("S",), ("P",)),
+        Array("answers/image", ("i",), ("A",), low=0, below="N"),
+        *(Array(f"answers/{name}", ("i",), ("A",), low=-1) for name in ("y", "x", "region", "superpixels")),
+        Array("answers/round", ("i",), ("A",), low=0),
+        Array("answers/class", ("u1",), ("A",)),
+        Array("answers/state", ("u1",), ("A",), below=len(STATES)),
+        Array("answers/clicks", ("f",), ("A",), low=0),
+        Array("answers/seconds", ("f",), ("A",), low=0),
+        Array("answers/annotator", ("u1",), ("A",), below="P"),
+        Array("answers/image_level", ("u1",), ("A",), below=2),
+        *(Array(f"superpixels/{name}", ("S",), ("F",), optional=True) for name in ("digest", "method")),
+        Array("superpixels/mean_size", ("f",), ("F",), low=0, optional=True),
+        Array("areas/start", ("i",), ("runs",), low=0, optional=True),
+        Array("areas/length", ("i",), ("runs",), low=1, optional=True),
+        Array("areas/offsets", ("i",), ("A+1",), offsets="runs", optional=True),
+        Array("votes", ("i",), ("A", "C+1"), low=0, optional=True),
+        Array("class_sets", ("u1",), ("A", "C+1"), below=2, optional=True),
+        Array("masks/*", ("u1",), ("H", "W"), below="C", void=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
@@ -49,6 +82,23 @@ class Annotations(Artifact):
         if "class_sets" in self:
             sets = self.read("class_sets")
         self.answers = Answers(**columns, areas=areas, votes=votes, class_sets=sets)
+        self.require_answers()
+
+    def require_answers(self) -> None:
+        """BadInput unless each answer is about a place in its image and names a class that there is."""
+        answers = self.answers
+        require_inside(self, "answers", answers.image, answers.y, answers.x)
+        of_image = answers.image_level == 1
+        limit = np.where(of_image, self.extents.get("L", self.extents["C"]), self.extents["C"])
+        if ((answers.label >= limit) & (answers.label != VOID)).any():
+            raise self.invalid("answers/class", "names a class that is not in the list of classes")
+        if answers.superpixels.max(initial=-1) >= len(self.region_files):
+            raise self.invalid("answers/superpixels", "names a file that is not in the list of region files")
+        areas = answers.areas
+        pixels = np.array([height * width for height, width in self.sizes.values()], dtype=np.int64)
+        room = np.repeat(pixels[answers.image], np.diff(areas.offsets))
+        if (areas.start.astype(np.int64) + areas.length > room).any():
+            raise self.invalid("areas/start", "and areas/length lead out of the image")
 
     def ledger(self) -> Ledger:
         """The whole ledger, in memory."""

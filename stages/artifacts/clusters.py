@@ -11,13 +11,25 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.images_table import read_images
+from stages.artifacts.images_table import IMAGES, read_images
+from stages.artifacts.structure import Array, Attribute
 
 
 class Clusters(Artifact):
     """Clusters of regions, open for reading; ``ids`` are sorted."""
 
     kind = "clusters"
+    holds = (
+        Attribute("method"),
+        Attribute("clusters", int, extent="K"),
+        Attribute("encoder"),
+        Attribute("split"),
+        Attribute("oracle_privilege"),
+        *IMAGES,
+        Array("regions/cluster", ("u1",), ("R",), below="K"),
+        Array("centroids", ("f4",), ("K", "D"), optional=True),
+        Array("features", ("f2",), ("R", "D"), nan=True, infinite=True, optional=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.images_table import require_sides
+from stages.artifacts.structure import Array, Attribute
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
 from stages.runtime.errors import BadInput
 
@@ -22,21 +24,41 @@ class Dataset(Artifact):
     """A prepared dataset, open for reading."""
 
     kind = "dataset"
+    holds = (
+        Attribute("name"),
+        Attribute("classes", list, extent="C"),
+        Attribute("image_classes", list, optional=True),
+        Attribute("licence", optional=True),
+        Attribute("mean", tuple),
+        Attribute("std", tuple, above=0),
+        Array("index/id", ("S",), ("N",), unique=True),
+        Array("index/split", ("S",), ("N",)),
+        Array("index/height", ("i",), ("N",), low=1),
+        Array("index/width", ("i",), ("N",), low=1),
+        Array("index/label", ("i",), ("N",), low=-1, below="L"),
+        Array("images/*", ("u1",), ("H", "W", 3)),
+        Array("masks/*", ("u1",), ("H", "W"), below="C", void=True),
+        Array("polygons/*", ("i",), ("V", 2)),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.all_ids = self.strings("index/id")
-        for image in self.all_ids:  # files are named after them
-            if {"", ".", ".."} & set(image.split("/")):
-                raise BadInput(
-                    f"{self.path} has an image called {image!r}, which is not a valid file name. Prepare it again."
-                )
         splits = self.strings("index/split")
         self.splits = dict(zip(self.all_ids, splits, strict=True))
         heights, widths = self.read("index/height"), self.read("index/width")
+        require_sides(self, "index", heights, widths)
+        self.extents["L"] = len(self.image_level_classes)
+        self.require_colours()
         self.sizes = {
             image: (int(height), int(width)) for image, height, width in zip(self.all_ids, heights, widths, strict=True)
         }
+
+    def require_colours(self) -> None:
+        """BadInput unless each class has a colour."""
+        palette = np.array(self.attributes.get("palette", []))
+        if palette.shape != (len(self.classes), 3) or palette.min() < 0 or palette.max() > 255:
+            raise self.invalid("attribute palette", "does not have a colour (0 to 255) for each class")
 
     @property
     def classes(self) -> list[str]:

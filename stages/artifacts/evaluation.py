@@ -8,10 +8,24 @@ NaN. A JSON file of the same name contains the same.
 from pathlib import Path
 
 from stages.artifacts.hdf5 import Artifact
+from stages.artifacts.structure import Array, Attribute
 
 
 class Evaluation(Artifact):
     kind = "evaluation"
+    holds = (
+        Attribute("classes", list, extent="C"),
+        Attribute("split"),
+        *(Array(f"models/{name}", ("S",), ("M",)) for name in ("file", "digest", "checkpoint")),
+        Array("models/epoch", ("i",), ("M",), low=0),
+        Array("confusion", ("i",), ("M", "C", "C"), low=0),
+        Array("iou", ("f",), ("M", "C"), low=0, below=2, nan=True),
+        *(Array(name, ("f",), ("M",), low=0, below=2, nan=True) for name in ("miou", "pixel_accuracy")),
+        *(
+            Array(f"cost/{name}", ("f",), ("M",), low=0, nan=True)
+            for name in ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
+        ),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import h5py
 
+from stages.artifacts.attributes import from_stored, has_text_of_any_length
 from stages.artifacts.hdf5 import DAMAGE
 from stages.artifacts.publish import work_folder
+from stages.artifacts.time_limit import answers_in_time
 
 
 def journal_path(output: Path, key: str) -> Path:
@@ -44,6 +46,8 @@ def stage_attribute(ledger: Path) -> str | None:
     """The stage that a damaged file names as its own, if that can still be read."""
     try:
         with h5py.File(ledger, "r", locking=False) as file:
-            return str(file.attrs["stage"])
+            if has_text_of_any_length(file) and not answers_in_time(ledger, "root"):
+                return None
+            return str(from_stored(file.attrs["stage"]))
     except DAMAGE:
         return None

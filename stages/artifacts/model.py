@@ -7,20 +7,31 @@ attributes name the network, the classes and the input normalisation, so no late
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
 from stages.artifacts.publish import publish_together
+from stages.artifacts.structure import Attribute
 from stages.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
+
+HOLDS = (
+    Attribute("network", dict),
+    Attribute("classes", list),
+    Attribute("outputs", int, optional=True),
+    Attribute("mean", tuple),
+    Attribute("std", tuple, above=0),
+    Attribute("best_epoch", int, optional=True),
+)
 
 
 def read_model_header(path: Path) -> Header:
@@ -42,6 +53,13 @@ def read_model_header(path: Path) -> Header:
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its header does not match. Train it again.") from error
     check_schema(path, header)
+    for held in HOLDS:
+        fault = held.fault(header.attributes)
+        if fault is not None:
+            raise BadInput(f"{path} is not a valid model file: attribute {held.name} {fault}. Train it again.")
+    classes = len(header.attributes["classes"])
+    if header.attributes.get("outputs", classes) not in (classes, classes + 1):  # the other is void
+        raise BadInput(f"{path} is not a valid model file: attribute outputs does not fit the classes. Train it again.")
     return header
 
 
@@ -108,18 +126,24 @@ class Model:
     def part(self, prefix: str) -> "dict[str, torch.Tensor]":
         """The tensors called ``<prefix>.<name>``, by name, on the CPU; BadInput when damaged."""
         tensors = self.tensors()
-        if tensor_digest(self.header.attributes, tensors) != self.header.digest:
-            raise BadInput(f"{self.path} is damaged: its tensors do not match their digest. Train it again.")
         prefix = f"{prefix}."
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     def tensors(self) -> "dict[str, torch.Tensor]":
+        """All tensors on the CPU; BadInput when damaged."""
         from safetensors.torch import load_file
 
+        return self.whole(load_file)
+
+    def whole(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """All tensors as ``load`` (of safetensors.torch or safetensors.numpy) reads them; BadInput when damaged."""
         try:
-            return load_file(self.path)
+            tensors = load(self.path)
         except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"{self.path} is damaged or truncated. Train it again.") from error
+        if tensor_digest(self.header.attributes, tensors) != self.header.digest:
+            raise BadInput(f"{self.path} is damaged: its tensors do not match its digest. Train it again.")
+        return tensors
 
 
 def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -> None:
@@ -134,10 +158,11 @@ def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -
         )
 
 
-def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> str:
+def tensor_digest(attributes: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor | np.ndarray]") -> str:
+    """The digest of a model with these tensors, each on the CPU or an array."""
     arrays = {}
     for name, tensor in tensors.items():
-        content = tensor.detach().cpu().contiguous().numpy()
+        content = np.asarray(tensor, order="C")
         checksum = hashlib.sha256(content.tobytes()).hexdigest()
         arrays[name] = (content.dtype.str, content.shape, checksum)
     return content_digest("model", attributes, arrays)

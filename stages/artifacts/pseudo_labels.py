@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.images_table import read_images
+from stages.artifacts.images_table import IMAGES, read_images
+from stages.artifacts.structure import Array, Attribute
 from stages.pixels.void import VOID
 
 
@@ -21,6 +22,20 @@ class PseudoLabels(Artifact):
     """Labels per image, open for reading; `train` reads them like a ledger."""
 
     kind = "pseudo_labels"
+    holds = (
+        Attribute("classes", list, extent="C"),
+        Attribute("method", optional=True),
+        Attribute("sieve", optional=True),
+        *IMAGES,
+        Array("images/labelled_pixels", ("i",), ("N",), low=0),
+        Array("images/score", ("f",), ("N",), nan=True, optional=True),
+        Array("images/accepted", ("u1",), ("N",), below=2, optional=True),
+        Array("labels/*", ("u1",), ("H", "W"), below="C+1", void=True),
+        *(Array(f"regions/{name}", ("i",), ("A",), low=0, optional=True) for name in ("answer", "pixels", "kept")),
+        Array("regions/threshold", ("f",), ("A",), nan=True, infinite=True, optional=True),
+        *(Array(f"prototypes/{name}", ("i",), ("P",), low=0, optional=True) for name in ("answer", "y", "x")),
+        Array("prototypes/class", ("i", "u"), ("P",), low=0, below="C+1", optional=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)

@@ -9,20 +9,52 @@ is the cluster of that region if the scores have clusters; otherwise -1. `/image
 
 from pathlib import Path
 
+import numpy as np
+
 from stages.artifacts.hdf5 import Artifact, require_made_from
-from stages.artifacts.images_table import read_images
+from stages.artifacts.images_table import IMAGES, read_images, require_inside
+from stages.artifacts.structure import Array, Attribute
 from stages.runtime.errors import BadInput
 
+ANSWERS = ("class", "dominant", "class-set", "precise", "mask", "image-class", "image-classes")
 COORDINATES = ("image", "y", "x", "region", "cluster")
 
 
 class Queries(Artifact):
     kind = "queries"
+    holds = (
+        Attribute("unit", choices=("pixel", "region", "image")),
+        Attribute("answer", choices=ANSWERS),
+        Attribute("round", int, extent="round"),
+        Attribute("measure", optional=True),
+        Attribute("oracle_privilege"),
+        *IMAGES,
+        Array("queries/image", ("i",), ("Q",), low=0, below="N"),
+        *(Array(f"queries/{name}", ("i",), ("Q",), low=-1) for name in ("y", "x", "region", "cluster")),
+        Array("queries/score", ("f",), ("Q",), infinite=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
         self.image, self.y, self.x, self.region, self.cluster = (self.read(f"queries/{name}") for name in COORDINATES)
+        require_inside(self, "queries", self.image, self.y, self.x)
+        self.require_units()
+        self.extents["R"] = int(self.region.max(initial=-1)) + 1
+
+    def require_units(self) -> None:
+        """BadInput unless each query names one unit, which no other query names."""
+        if self.unit == "pixel":
+            named, names = self.y >= 0, [self.image, self.y, self.x]
+        elif self.unit == "region":
+            named, names = self.region >= 0, [self.region]
+        else:
+            named, names = self.y < 0, [self.image]
+        if not named.all():
+            raise self.invalid("queries", f"does not name a {self.unit} in row {int((~named).argmax())}")
+        order = np.lexsort(names)
+        if len(self) and np.all([name[order][1:] == name[order][:-1] for name in names], axis=0).any():
+            raise self.invalid("queries", f"contains the same {self.unit} twice")
 
     @property
     def unit(self) -> str:

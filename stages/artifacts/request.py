@@ -21,6 +21,7 @@ from stages.artifacts.publish import (
     work_folder,
 )
 from stages.artifacts.resume import remove_resume_files
+from stages.artifacts.verify import damage
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.ranks import Ranks
@@ -129,6 +130,9 @@ class Request:
                 differences.append(f"input {role} {'was not' if was is None else 'is no longer'} given")
             elif was.digest != given.digest:
                 differences.append(f"input {role} changed ({given.file})")
+        if not differences and not self.settings.trust:
+            found = damage(self.output)
+            differences = [] if found is None else [f"the existing file is damaged ({found})"]
         return differences
 
 

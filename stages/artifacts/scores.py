@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.images_table import read_images
+from stages.artifacts.images_table import IMAGES, read_images
+from stages.artifacts.structure import Array, Attribute
 from stages.runtime.errors import BadInput
 
 
@@ -33,12 +34,40 @@ class ClusterTables(NamedTuple):
 
 class Scores(Artifact):
     kind = "scores"
+    holds = (
+        Attribute("unit", choices=("pixel", "region", "image")),
+        Attribute("measure"),
+        Attribute("class_balance", optional=True),
+        *IMAGES,
+        Array("scores/*", ("f",), ("H", "W"), infinite=True),
+        Array("images/score", ("f",), ("N",), infinite=True, optional=True),
+        Array("images/probability", ("f",), ("N", "C"), low=0, optional=True),
+        Array("images/features", ("f2",), ("N", "D"), nan=True, infinite=True, optional=True),
+        Array("regions/score", ("f",), ("R",), infinite=True, optional=True),
+        Array("regions/size", ("i",), ("R",), low=0, optional=True),
+        Array("regions/uncertainty", ("f",), ("R",), infinite=True, optional=True),
+        Array("regions/y", ("i",), ("R",), low=-1, below="H", optional=True),
+        Array("regions/x", ("i",), ("R",), low=-1, below="W", optional=True),
+        Array("classes/share", ("f",), ("C",), low=0, nan=True, optional=True),
+        Array("classes/weight", ("f",), ("C",), nan=True, infinite=True, optional=True),
+        Array("regions/predicted", ("u1",), ("R",), below="C", optional=True),
+        Array("clusters/class_regions", ("i",), ("C", "K"), low=0, optional=True),
+        *(Array(f"clusters/{name}", ("i",), ("K",), low=0, optional=True) for name in ("regions", "pixels")),
+        *(Array(f"clusters/{name}", ("f",), ("K",), infinite=True, optional=True) for name in ("score", "pixel_score")),
+        Array("regions/cluster", ("u1",), ("R",), below="K", optional=True),
+        Array("histogram/class", ("u1",), ("S",), below="C", optional=True),
+        Array("histogram/pixels", ("i",), ("S",), low=0, optional=True),
+        Array("histogram/score", ("f",), ("S",), infinite=True, optional=True),
+        Array("histogram/offsets", ("i",), ("R+1",), offsets="S", optional=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
         stored, self.sizes = read_images(self)
         self.order = sorted(range(len(stored)), key=stored.__getitem__)
         self.ids = [stored[row] for row in self.order]  # sorted, so that no choice depends on the order in the file
+        if self.unit != "pixel" and f"{self.unit}s/score" not in self:
+            raise self.damaged(f"{self.unit}s/score")
 
     @property
     def unit(self) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stages.artifacts.hdf5 import LIBVER, ROWS, Writer, build_in_memory
+from stages.artifacts.attributes import read_attributes
+from stages.artifacts.hdf5 import LIBVER, ROWS, Artifact, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
 from stages.artifacts.publish import make_folder, parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
 from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
-from stages.runtime.console import Progress
+from stages.artifacts.verify import content_faults
+from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 from stages.runtime.signals import stop_on_signal
 
@@ -27,11 +29,17 @@ Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Shards:
-    """The shards of one request: ``items`` in runs of ``size``, in the folder ``<output>.parts``."""
+    """The shards of one request: ``items`` in runs of ``size``, in the folder ``<output>.parts``.
+
+    ``build(writer, some items)`` and ``work`` as for `build_shards`.
+    """
 
     request: Request
-    count: int
+    items: Sequence[Any]
     size: int
+    build: Callable[[Writer, Any], dict[str, Any]]
+    progress: str
+    work: Callable[[Sequence[Any]], Iterator[Any]] | None
 
     @property
     def folder(self) -> Path:
@@ -39,7 +47,7 @@ class Shards:
 
     @property
     def number(self) -> int:
-        return -(-self.count // self.size)
+        return -(-len(self.items) // self.size)
 
     def path(self, index: int) -> Path:
         return resume_path(self.folder, f"{index:05d}", self.request.key(), ".h5")
@@ -47,8 +55,46 @@ class Shards:
     def remove(self) -> None:
         remove_resume_files(self.folder, self.request.key())
 
-    def slice(self, index: int) -> slice:
-        return slice(index * self.size, (index + 1) * self.size)
+    def part(self, index: int) -> Sequence[Any]:
+        return self.items[index * self.size : (index + 1) * self.size]
+
+    def complete(self, indices: Sequence[int]) -> None:
+        """Publishes those of the shards ``indices`` that are missing or damaged."""
+        missing = [index for index in indices if not is_whole(self.path(index))]
+        given = [sum(len(self.part(index)) for index in each) for each in (indices, missing)]
+        with stop_on_signal() as stop, Progress(self.progress, given[0]) as bar, ExitStack() as stack:
+            results: Iterator[Any] | None = None
+            if self.work is not None:
+                results = self.work([item for index in missing for item in self.part(index)])
+                stack.callback(getattr(results, "close", lambda: None))  # ends its processes
+            bar.advance(given[0] - given[1])
+
+            def obey() -> None:
+                if stop:
+                    raise Stopped(f"stopped after {bar.done} of {bar.total} images; run the same command to continue")
+
+            def pairs(part: Sequence[Any], results: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+                for pair in zip(part, results, strict=False):
+                    obey()
+                    yield pair
+
+            obey()
+            for index in missing:
+                part = self.part(index)
+                self.publish(index, part if results is None else pairs(part, results))
+                bar.advance(len(part))
+                obey()
+
+    def publish(self, index: int, part: Iterable[Any]) -> None:
+        def fill(writer: Writer) -> Header:
+            return self.request.header(attributes={"partial": canonical(self.build(writer, part))})
+
+        try:
+            content = build_in_memory(fill)
+        except BadInput:
+            self.remove()
+            raise
+        publish_bytes(self.path(index), content)
 
 
 def build_shards(
@@ -61,7 +107,7 @@ def build_shards(
     ranks: int = 1,
     work: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
 ) -> Shards:
-    """Publishes the missing shards of ``items``.
+    """Publishes the shards of ``items`` that are missing or damaged.
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
     If ``work`` is given, it computes results for all missing items, ahead of the shard that is being written, and
@@ -69,54 +115,26 @@ def build_shards(
     several ranks takes every ``ranks``-th shard. If ``build`` raises BadInput, the finished shards are removed too,
     because they can never be joined.
     """
-    shards = Shards(request, len(items), size)
+    shards = Shards(request, items, size, build, progress, work)
     make_folder(shards.folder)
     if rank == 0:
         remove_other_resume_files(shards.folder, request.key(), alone=ranks == 1)
-    mine = range(rank, shards.number, ranks)
-    missing = [index for index in mine if not is_whole(shards.path(index))]
-    with stop_on_signal() as stop, Progress(progress, len(items)) as bar, ExitStack() as stack:
-        results: Iterator[Any] | None = None
-        if work is not None:
-            results = work([item for index in missing for item in items[shards.slice(index)]])
-            stack.callback(getattr(results, "close", lambda: None))  # ends its processes
-
-        def obey() -> None:
-            if stop:
-                raise Stopped(f"stopped after {bar.done} of {len(items)} images; run the same command to continue")
-
-        def pairs(part: Sequence[Any], results: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-            for pair in zip(part, results, strict=False):
-                obey()
-                yield pair
-
-        for index in mine:
-            part = items[shards.slice(index)]
-            if index in missing:
-                given = part if results is None else pairs(part, results)
-
-                def fill(writer: Writer, given: Iterable[Any] = given) -> Header:
-                    sums = build(writer, given)
-                    return request.header(attributes={"partial": canonical(sums)})
-
-                try:
-                    content = build_in_memory(fill)
-                except BadInput:
-                    shards.remove()
-                    raise
-                publish_bytes(shards.path(index), content)
-            bar.advance(len(part))
-            obey()
+    shards.complete(range(rank, shards.number, ranks))
     return shards
 
 
 def is_whole(shard: Path) -> bool:
-    """Whether ``shard`` exists and can be opened; one that a system crash left incomplete is rebuilt."""
-    try:
-        with h5py.File(shard, "r", locking=False) as file:
-            return "partial" in file.attrs
-    except OSError:
+    """Whether ``shard`` exists and all in it matches its checksums; says so when it does not."""
+    if not shard.is_file():
         return False
+    try:
+        artifact = Artifact(shard)
+        whole = not artifact.has_old_text and not content_faults(artifact)
+    except BadInput:
+        whole = False
+    if not whole:
+        say(f"{shard} is damaged or of an older version; building it again")
+    return whole
 
 
 @contextmanager
@@ -152,7 +170,11 @@ class Parts:
 
 
 def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> Header:
-    """Joins the shards into the output and removes them; ``finish`` adds the tables and returns the header."""
+    """Joins the shards into the output and removes them; ``finish`` adds the tables and returns the header.
+
+    What was damaged since it was built is built again before.
+    """
+    shards.complete(range(shards.number))
     output = shards.request.output
     paths = [shards.path(index) for index in range(shards.number)]
     require_space(output.parent, sum(path.stat().st_size for path in paths), f"Joining {output.name}")
@@ -163,7 +185,7 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
             for path in paths:
                 with h5py.File(path, "r") as shard:
                     writer.adopt(shard)
-                    sums.append(json.loads(shard.attrs["partial"]))
+                    sums.append(json.loads(read_attributes(shard)["partial"]))
             header = finish(writer, Parts(paths, sums))
             digest = writer.finish(header)
     except (OSError, RuntimeError) as error:

@@ -15,7 +15,8 @@ import numpy as np
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact, require_made_from
-from stages.artifacts.images_table import read_images
+from stages.artifacts.images_table import IMAGES, read_images
+from stages.artifacts.structure import Array, Attribute, Extents
 from stages.runtime.errors import BadInput
 
 BOX = ("y0", "x0", "y1", "x1")  # outermost pixels of a region
@@ -26,15 +27,40 @@ class Superpixels(Artifact):
     """Regions, open for reading; ``ids`` are sorted."""
 
     kind = "superpixels"
+    holds = (
+        Attribute("method"),
+        Attribute("split"),
+        Attribute("oracle_privilege"),
+        *IMAGES,
+        Array("images/first_region", ("i",), ("N",), low=0),
+        Array("images/num_regions", ("i",), ("N",), low=0),
+        Array("labels/*", ("i",), ("H", "W"), low=-1, below="regions"),
+        Array("regions/image", ("i",), ("R",), low=0, below="N"),
+        Array("regions/label", ("i",), ("R",), low=0),
+        Array("regions/size", ("i",), ("R",), low=1),
+        *(
+            Array(f"regions/{name}", ("i",), ("R",), low=0, below=name[0].replace("y", "H").replace("x", "W"))
+            for name in BOX
+        ),
+        Array("adjacency/neighbours", ("i",), ("E",), low=0, below="R"),
+        Array("adjacency/offsets", ("i",), ("R+1",), offsets="E"),
+        Array("regions/root", ("i",), ("R",), low=0, below="B", optional=True),
+        Array("base/region", ("i",), ("B",), low=-1, below="R", optional=True),
+    )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
         first, number = self.read("images/first_region"), self.read("images/num_regions")
+        if (first != np.cumsum(number) - number).any() or number.sum() != self.extents["R"]:
+            raise self.invalid("images/first_region", "does not count the regions of the images before")
         self.rows = {
             image: slice(int(start), int(start + count))
             for image, start, count in zip(self.ids, first, number, strict=True)
         }
+
+    def image_extents(self, image: str) -> Extents:
+        return super().image_extents(image) | {"regions": self.number(image)}
 
     @property
     def method(self) -> str:
@@ -68,6 +94,8 @@ class Superpixels(Artifact):
         rows = self.rows[image]
         offsets = self.read("adjacency/offsets", slice(rows.start, rows.stop + 1))
         neighbours = self.read("adjacency/neighbours", slice(int(offsets[0]), int(offsets[-1])))
+        if neighbours.min(initial=rows.start) < rows.start or neighbours.max(initial=rows.start) >= max(rows.stop, 1):
+            raise self.invalid("adjacency/neighbours", f"leads out of image {image}")
         return offsets - offsets[0], neighbours - np.int32(rows.start)
 
     def images_of(self, regions: np.ndarray) -> np.ndarray:
@@ -98,4 +126,6 @@ def regions_of(path: Path | None, data: Dataset, made: Artifact) -> Superpixels 
     regions = Superpixels(path)
     require_made_from(regions, "dataset", data)
     require_made_from(made, "superpixels", regions)
+    if made.extents["R"] > regions.count:
+        raise made.invalid("a region", f"has index {made.extents['R'] - 1}, but {path} has {regions.count} regions")
     return regions

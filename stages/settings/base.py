@@ -212,6 +212,11 @@ class StageSettings(Settings):
     """Base of each stage's settings."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="Random seed.")
+    trust: bool = Field(
+        False,
+        description="Whether an output is up to date without being checked for damage.",
+        json_schema_extra=EXECUTION,
+    )
 
 
 Uses = list[tuple[tuple[Condition, ...], FieldInfo]]

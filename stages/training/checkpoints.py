@@ -1,5 +1,6 @@
 """Resume checkpoints in `<output>.work/`: the last two, each whole or absent, loaded without executing code."""
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import torch
 
 from stages.artifacts.publish import make_folder, publish_bytes, work_folder
 from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
+from stages.runtime.console import say
 
 KEEP = 2
+CHECKSUM_BYTES = hashlib.sha256().digest_size  # at the end of the file, over all before
 
 
 class Checkpoints:
@@ -31,19 +34,30 @@ class Checkpoints:
         make_folder(self.folder)
         buffer = io.BytesIO()
         torch.save({"key": self.key, "state": state}, buffer)
-        publish_bytes(resume_path(self.folder, f"step-{step:09d}", self.key, ".pt"), buffer.getbuffer())
-        for old in self.paths()[:-KEEP]:
-            old.unlink(missing_ok=True)
+        buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
+        saved = resume_path(self.folder, f"step-{step:09d}", self.key, ".pt")
+        publish_bytes(saved, buffer.getbuffer())
+        whole = [path for path in self.paths() if path <= saved]  # a later one is damaged, or training would be there
+        for other in set(self.paths()) - set(whole[-KEEP:]):
+            other.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest readable state of this request, on the CPU."""
+        """The newest state of this request that matches its checksum, on the CPU.
+
+        A damaged checkpoint only costs the steps since the one before.
+        """
         for path in reversed(self.paths()):
             try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # a damaged checkpoint only costs the steps since the previous one
+                content = path.read_bytes()
+                body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+                if hashlib.sha256(body).digest() != checksum:
+                    raise ValueError("checksum")
+                saved = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+            except Exception:  # decoders raise anything
+                say(f"{path} is damaged; training the steps since the checkpoint before again")
                 continue
-            if content.get("key") == self.key:
-                return content["state"]
+            if saved["key"] == self.key:
+                return saved["state"]
         return None
 
     def remove(self) -> None:

@@ -54,7 +54,7 @@ def test_a_setting_applies_or_is_refused_with_what_it_is_for(answer, name):
 @pytest.mark.parametrize("answer", APPLIES)
 def test_a_recipe_for_all_answers_offers_what_applies(answer):
     settings = AnnotateSettings.load({}, offered=VALUES).settled("q.h5", answer=answer)
-    assert settings.flat().keys() - {"seed", "click_budget"} == APPLIES[answer]
+    assert settings.flat().keys() - {"seed", "trust", "click_budget"} == APPLIES[answer]
 
 
 def test_what_is_wrong_by_itself_is_refused_before_the_queries_are_read():

@@ -1,6 +1,5 @@
 """Artifacts that cannot be right, whole or damaged: exit 2, a sentence that says so, no traceback, nothing written."""
 
-import json
 import random
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import numpy as np
 import pytest
 from commands_support import CHAIN, NETWORK, STAGES, TRAIN, assert_same, digest, listing
 from damage_support import flipped, put, same_content, write_model_of_other_classes
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from forged import forge_header
+from safetensors.numpy import save_file
 
-from stages.artifacts.header import SCHEMA_VERSION, digest_of
+from stages.artifacts.header import SCHEMA_VERSION
 
 KIND_OF = {
     "d.h5": "dataset",
@@ -38,21 +37,6 @@ INPUTS = {
     "evaluate model": (["evaluate", "d.h5", "INPUT", "-o", "x.h5"], "m.safetensors"),
 }
 every_input = pytest.mark.parametrize("command, right", INPUTS.values(), ids=INPUTS.keys())
-
-
-def has_schema(path: Path, version: str) -> Path:
-    """Gives an artifact another schema version, with the checksum of its header made to fit."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, "numpy") as file:
-            values = json.loads(file.metadata()["alseg"]) | {"schema_version": version}
-        save_file(load_file(path), path, {"alseg": json.dumps(values), "header_sha256": digest_of(values)})
-        return path
-    with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = version
-        values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
-        del values["header_sha256"]
-        file.attrs["header_sha256"] = digest_of(values)
-    return path
 
 
 @every_input
@@ -83,18 +67,18 @@ def test_a_file_that_is_no_artifact(command, right, place, refused):
 
 @every_input
 def test_an_artifact_of_a_newer_schema(command, right, place, refused):
-    has_schema(place / right, "2.0")
+    forge_header(place / right, schema_version="2.0")
     refused(*put(command, right), says=f"has schema 2.0, newer than the {SCHEMA_VERSION} known here. Update alseg.")
 
 
 @every_input
 def test_an_artifact_of_a_newer_minor_schema_is_read(command, right, place, preloaded):
-    has_schema(place / right, "1.7")
+    forge_header(place / right, schema_version="1.7")
     preloaded.run(*put(command, right), cwd=place).expect(0, out="wrote")
 
 
 def test_an_artifact_of_an_older_schema_says_what_it_lacks(place, refused):
-    path = has_schema(place / "q1.h5", "1.1")
+    path = forge_header(place / "q1.h5", schema_version="1.1")
     with h5py.File(path, "r+") as file:
         del file["queries/cluster"]
     says = f"q1.h5 has no queries/cluster: it was written under schema 1.1, and this is {SCHEMA_VERSION}; run select"

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from exchange_support import document_of, exported, imported, refused, truth_of, write_masks, written
+from forged import forge
 from PIL import Image
 from worlds import random_masks, write_dataset
 
@@ -114,17 +115,8 @@ def test_odd_names_of_classes_come_back(name, same, tmp_path):
 def test_ids_that_are_no_names_of_files_are_refused(name, tmp_path):
     masks = random_masks(["x", "y"], (8, 8), 2)
     path = write_dataset(tmp_path / "d.h5", masks, 2)
-
-    def fill(writer: Writer) -> Header:
-        for column, texts in (("id", [name, "y"]), ("split", ["train", "train"])):
-            writer.strings(f"index/{column}", texts)
-        for column in ("height", "width", "label"):
-            writer.array(f"index/{column}", np.array([8, 8], np.int32))
-        versions = recorded_versions()
-        return Header("dataset", "prepare", {}, {}, 0, versions=versions, created=now())
-
-    publish_bytes(path, build_in_memory(fill))
-    with pytest.raises(BadInput, match=r"which is not a valid file name\. Prepare it again\.$"):
+    forge(path, path, lambda attributes, arrays: arrays.update({"index/id": np.array([name.encode(), b"y"])}))
+    with pytest.raises(BadInput, match=r"which is not a valid file name\. Run prepare again"):
         Dataset(path)
 
 

@@ -5,7 +5,7 @@ import pytest
 from stages.runtime.errors import BadInput
 from stages.settings.pseudo_label import PseudoLabelSettings
 
-SHARED = {"seed", "method", "checkpoint", "batch", "device", "precision"}
+SHARED = {"seed", "trust", "method", "checkpoint", "batch", "device", "precision"}
 VIEWS = {"flip", "scales"}
 APPLIES = {
     "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale"},

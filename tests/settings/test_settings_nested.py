@@ -90,7 +90,8 @@ class TestWhatApplies:
         assert work.pond.deep.depth == 4
         assert work.of_tool.edge == 0.25
         assert work.flat() == {
-            "seed": 0, "place": "pond", "tool": "knife", "speed": 0.0, "hands": 2,
+            "seed": 0,
+            "trust": False, "place": "pond", "tool": "knife", "speed": 0.0, "hands": 2,
             "edge": 0.25, "count": 3, "water": "salt", "depth": 4,
         }  # fmt: skip
 
