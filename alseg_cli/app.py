@@ -1,6 +1,8 @@
 """The commands: one per stage, from the table of stages, and others for artifacts and runs."""
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,5 +161,8 @@ def main() -> None:
     # OpenMP threads that spin while waiting slow down training severalfold if the CPU is shared (docs/benchmarks.md).
     # libgomp reads this when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    with exit_codes():
+    for stream in (sys.stdout, sys.stderr):  # no name of a file and no terminal may end a command while it prints
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with exit_codes(sys.argv[1:]):
         app()
