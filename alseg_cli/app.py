@@ -1,6 +1,5 @@
 """The commands: one per stage, from the table of stages, and others for artifacts and runs."""
 
-import io
 import os
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alseg_cli.exits import exit_codes
+from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
 from stages.registry import STAGES
 
@@ -161,8 +160,9 @@ def main() -> None:
     # OpenMP threads that spin while waiting slow down training severalfold if the CPU is shared (docs/benchmarks.md).
     # libgomp reads this when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    for stream in (sys.stdout, sys.stderr):  # no name of a file and no terminal may end a command while it prints
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    with exit_codes(sys.argv[1:]):
-        app()
+    open_standard_streams()
+    try:
+        with exit_codes(sys.argv[1:]):
+            app()
+    finally:
+        end_quietly()

@@ -1,12 +1,15 @@
 """Turns exceptions of stages into messages and exit codes."""
 
 import errno
+import io
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from stages.registry import STAGES
+from stages.runtime.console import print_line
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 from stages.runtime.file_names import is_utf8, readable
 from stages.runtime.memory import is_of_gpu, is_out_of_memory
@@ -47,7 +50,6 @@ def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
         tell(f"{error}")
         raise SystemExit(STOPPED) from None
     except BrokenPipeError:  # `alseg inspect ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         tell("interrupted; no partial output was written; run the same command to continue")
@@ -79,7 +81,9 @@ def sentence(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.strerror and (error.filename is not None or error.errno in SYSTEM):
         where = f"{readable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
         if error.errno in WRONG_PATH:
-            return f"error: {where}{error.strerror}. Check the path and its permissions.", BAD_INPUT
+            long = error.errno == errno.ENAMETOOLONG
+            remedy = "Use a shorter name or path" if long else "Check the path and its permissions"
+            return f"error: {where}{error.strerror}. {remedy}.", BAD_INPUT
         remedy = "Free some space" if error.errno in FULL else "Check the disk and the limits of this account"
         return f"failed: {where}{error.strerror}; nothing was published. {remedy} and run it again.", FAILED
     return None
@@ -95,4 +99,32 @@ def memory_remedy(words: Sequence[str]) -> str:
 
 
 def tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print_line(text, sys.stderr)
+
+
+def open_standard_streams() -> None:
+    """Opens those that are closed: otherwise the next file, an artifact, would become standard output.
+
+    Characters that a terminal does not know, and names that are not UTF-8, are printed as \\x.. and end no command.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def end_quietly() -> None:
+    """Keeps the end of the interpreter from changing the exit code: by Ctrl-C, or by lines that cannot be printed.
+
+    What a command was asked to print was flushed, so only news is left.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -14,7 +14,7 @@ from stages.artifacts.model import Model
 from stages.networks.build import build_network
 from stages.networks.support import SupportMaps
 from stages.pixels.grids import Size
-from stages.runtime.devices import forward_precision
+from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.settings.network import recorded_network
 
 
@@ -147,6 +147,7 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
         truth = torch.from_numpy(np.stack([dataset.mask(image) for image in batch])) if masks else None
         return ImageBatch(batch, images, truth)
 
+    tune_convolutions(dataset.sizes[image] for image in ids)
     groups = equal_size_groups(ids, dataset.sizes, size)
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(read, group) for group in groups[:2]]
@@ -164,6 +165,11 @@ def image_logits(
     """Per image its id and f32 logits (C,h,w), predicted from the image resized by ``scale``."""
     for images in image_batches(dataset, ids, batch):
         yield from zip(images.ids, predictor.scaled_logits(images.images, scale), strict=True)
+
+
+def by_size(ids: Sequence[str], sizes: dict[str, Size]) -> list[str]:
+    """``ids`` with those of equal size side by side, in the order of the ids among them, for larger batches."""
+    return sorted(ids, key=sizes.__getitem__)
 
 
 def equal_size_groups(ids: Sequence[str], sizes: dict[str, Size], most: int) -> list[list[str]]:

@@ -14,7 +14,6 @@ import uvicorn
 from stages.answering.browser.guard import is_loopback
 from stages.answering.browser.session import Session
 from stages.answering.browser.web import application
-from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.signals import StopRequest, stop_on_signal
 
@@ -64,7 +63,7 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         thread.start()
         if not is_loopback(host):
             warn_of_host(host)
-        say(f"answer at {address_of(host, port)}/?token={token}")
+        print(f"answer at {address_of(host, port)}/?token={token}", flush=True)  # nobody can answer without it
         try:
             wait(session, stop, thread)
             session.close()
