@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
+from stages.artifacts.journals import find_journals, stage_attribute
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
     destination,
@@ -17,7 +18,6 @@ from stages.artifacts.publish import (
     output_lock,
     parts_folder,
     publish_bytes,
-    remove_leftover,
     work_folder,
 )
 from stages.artifacts.resume import remove_resume_files
@@ -190,15 +190,30 @@ def file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def require_replaceable(request: Request) -> None:
-    """BadInput if the output holds answers that people gave on the page, because no command can recreate them."""
-    try:
-        stage = read_any_header(request.output).stage if request.output.exists() else None
-    except BadInput:
-        return  # a damaged file may be rebuilt
+    """BadInput if the output holds, or may hold, answers that people gave on the page: no command can recreate them.
+
+    A damaged ledger may hold them, unless its stage attribute says that the stage that is run now wrote it.
+    """
+    output, stage, damaged = request.output, None, False
+    if output.exists():
+        try:
+            stage = read_any_header(output).stage
+        except BadInput:
+            stage, damaged = stage_attribute(output), True
     if stage == "annotate":
         raise BadInput(
-            f"{request.output} holds answers given by people, which no command can recreate. Move it or choose "
-            "another output."
+            f"{output} holds answers given by people, which no command can recreate. Move it or choose another output."
+        )
+    if damaged and request.kind == "annotations" and stage != request.stage:
+        raise BadInput(
+            f"{output} is damaged and may hold answers given by people, which no command can recreate. Restore it "
+            "from a copy, or move it and run the command again."
+        )
+    journals = find_journals(output)
+    if journals and request.stage != "annotate":
+        raise BadInput(
+            f"{journals[0]} holds answers that people gave for {output}. Run `alseg annotate` to write them, remove "
+            "the journal, or choose another output."
         )
 
 
@@ -226,8 +241,6 @@ def clear_up(request: Request) -> None:
         return
     # if another process holds the lock, it is running and these are not leftovers
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
-        for path in work_folder(request.output).glob(f"journal-{request.key()[:16]}*"):
-            remove_leftover(path)
         for folder in folders:
             remove_resume_files(folder, request.key())
 

@@ -66,7 +66,7 @@ def read_imported(path: Path, questions: Questions, settings: ImportSettings) ->
     """The answers in ``path`` and their annotators."""
     data = questions.data
     if path.is_dir() or path.suffix.lower() == ".png":
-        painted = read_png(path, data.classes, data.palette, data.sizes)
+        painted = read_png(path, data.classes, data.palette, data.ignored, data.sizes)
         return read_painted(path, painted, questions, settings), [settings.annotator]
     content = path.read_bytes()
     document = parsed(path, content)

@@ -191,6 +191,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         }
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
+        listed = () if description.masks.ignore == "others" else description.masks.ignore
+        if ignored := [each for each in listed if each != VOID]:
+            attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
         if description.defaults:
             attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}

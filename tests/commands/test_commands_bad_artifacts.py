@@ -224,7 +224,12 @@ def test_a_damaged_output_is_built_again(stage, place, world, preloaded):
     step = CHAIN[stage]
     (place / step.output).write_bytes((place / step.output).read_bytes()[:-100])
     done = preloaded.run(*step.words, cwd=place)
-    done.expect(0, out=f"rebuilding {step.output}: the existing file is damaged")
+    if step.words[0] == "annotate-simulate":  # nobody can tell any more that no people answered here
+        done.expect(2, err=f"{step.output} is damaged and may hold answers given by people")
+        (place / step.output).unlink()
+        preloaded.run(*step.words, cwd=place).expect(0)
+    else:
+        done.expect(0, out=f"rebuilding {step.output}: the existing file is damaged")
     assert_same(place / step.output, world / step.output)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from stages.answering.browser.connections import BACKLOG, MOST_HEAD_BYTES, PatientProtocol
 from stages.answering.browser.guard import is_loopback
 from stages.answering.browser.session import Session
 from stages.answering.browser.web import application
@@ -47,6 +48,9 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         token = secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(session, token, host, port),
+            http=PatientProtocol,
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+            backlog=BACKLOG,
             log_config=None,
             log_level="error",
             access_log=False,
