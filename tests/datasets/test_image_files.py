@@ -19,7 +19,7 @@ READERS = {
     "image": read_image,
     "mask": lambda path: read_mask(path, "index"),
     "coloured mask": lambda path: read_mask(path, "color"),
-    "answers": lambda path: values_in(path, ["a", "b"], PALETTE, None),
+    "answers": lambda path: values_in(path, ["a", "b"], PALETTE, (), None),
     "size of answers": mode_and_size,
 }
 
