@@ -1,6 +1,7 @@
 """The commands: one per stage, from the table of stages, and others for artifacts and runs."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,7 +162,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     open_standard_streams()
     try:
-        with exit_codes():
+        with exit_codes(sys.argv[1:]):
             app()
     finally:
         end_quietly()

@@ -1,23 +1,41 @@
 """Turns exceptions of stages into messages and exit codes."""
 
 import errno
+import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from stages.registry import STAGES
 from stages.runtime.console import print_line
 from stages.runtime.errors import BadInput, StageFailed, Stopped
+from stages.runtime.file_names import is_utf8, readable
+from stages.runtime.memory import is_of_gpu, is_out_of_memory
+from stages.settings.base import fields_of
+from stages.settings.text import option_name
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 MOST_FAULTS = 50
+MEMORY_SETTINGS = ("batch", "crop", "workers", "scale", "long_side")  # those that a lower value makes smaller
+# What a path that was passed can be guilty of; any other error of the system is no fault of the input
+WRONG_PATH = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SYSTEM = FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}  # known without any path
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """0 done, 2 wrong usage or bad input, 1 failure, 75 stopped after saving (run it again to continue)."""
+def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
+    """0 done, 2 wrong usage or bad input, 1 failure, 75 stopped after saving (run it again to continue).
+
+    ``words`` are those typed after the program's name. What has no sentence is a bug and keeps its traceback.
+    """
     try:
+        require_utf8(words)
         yield
     except BadInput as error:
         for fault in error.faults[:MOST_FAULTS]:
@@ -33,17 +51,51 @@ def exit_codes() -> Iterator[None]:
         raise SystemExit(STOPPED) from None
     except BrokenPipeError:  # `alseg inspect ... | head`
         raise SystemExit(FAILED) from None
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            tell(f"error: {error.filename}: the name or the path is too long. Use a shorter one.")
-            raise SystemExit(BAD_INPUT) from None
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EISDIR):
-            raise
-        tell(f"failed: {error.strerror} ({error.filename or 'no file named'}); nothing was published.")
-        raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         tell("interrupted; no partial output was written; run the same command to continue")
         raise SystemExit(130) from None
+    except Exception as error:
+        found = sentence(error, words)
+        if found is None:
+            raise
+        text, code = found
+        tell(text)
+        raise SystemExit(code) from None
+
+
+def require_utf8(words: Sequence[str]) -> None:
+    """BadInput for words that no header, Makefile or page could record."""
+    faults = [f"{readable(word)} is not UTF-8. Rename the file." for word in words if not is_utf8(word)]
+    if faults:
+        raise BadInput(faults)
+
+
+def sentence(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
+    """What to say of an error that machines, disks and names cause, and the exit code; None for a bug."""
+    if is_out_of_memory(error):
+        what = "The memory of the GPU" if is_of_gpu(error) else "Memory"
+        return f"failed: {what} ran out; nothing half-written was published. {memory_remedy(words)}", FAILED
+    if isinstance(error, UnicodeEncodeError) and not is_utf8(error.object):
+        near = error.object[max(0, error.start - 40) : error.end + 40]
+        return f"error: A name is not UTF-8, near {readable(near)!r}. Rename the file.", BAD_INPUT
+    if isinstance(error, OSError) and error.strerror and (error.filename is not None or error.errno in SYSTEM):
+        where = f"{readable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        if error.errno in WRONG_PATH:
+            long = error.errno == errno.ENAMETOOLONG
+            remedy = "Use a shorter name or path" if long else "Check the path and its permissions"
+            return f"error: {where}{error.strerror}. {remedy}.", BAD_INPUT
+        remedy = "Free some space" if error.errno in FULL else "Check the disk and the limits of this account"
+        return f"failed: {where}{error.strerror}; nothing was published. {remedy} and run it again.", FAILED
+    return None
+
+
+def memory_remedy(words: Sequence[str]) -> str:
+    """Which options of the command to lower."""
+    stage = next((STAGES[word] for word in words if word in STAGES), None)
+    known = fields_of(stage.settings) if stage is not None and stage.settings is not None else {}
+    options = [option_name(name) for name in MEMORY_SETTINGS if name in known]
+    lower = f"Lower {' or '.join(options)}, or use" if options else "Use"
+    return f"{lower} a machine with more memory free."
 
 
 def tell(text: str) -> None:
@@ -51,12 +103,18 @@ def tell(text: str) -> None:
 
 
 def open_standard_streams() -> None:
-    """Opens those that are closed: otherwise the next file, an artifact, would become standard output."""
+    """Opens those that are closed: otherwise the next file, an artifact, would become standard output.
+
+    Characters that a terminal does not know, and names that are not UTF-8, are printed as \\x.. and end no command.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
     os.close(number)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def end_quietly() -> None:

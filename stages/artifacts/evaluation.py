@@ -2,7 +2,8 @@
 
 `/models/{file,digest,checkpoint,epoch}` (M,). `/confusion` (M,C,C) i64 with rows = truth. `/iou` (M,C), `/miou` (M,)
 and `/pixel_accuracy` (M,). `/cost/{answers,asked_images,labelled_pixels,clicks,seconds}` (M,). Undefined values are
-NaN. A JSON file of the same name contains the same.
+NaN. Attributes: classes, split, and oracle_privilege if masks that nobody would have chose the weights. A JSON file of
+the same name contains the same for people; alseg does not read it.
 """
 
 from pathlib import Path

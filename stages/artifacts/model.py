@@ -2,7 +2,8 @@
 
 Tensors are called ``last.<parameter>`` and ``best.<parameter>``. A discriminator that was trained with the network is
 ``discriminator.<parameter>`` (its last weights). The metadata entry ``alseg`` contains the header as JSON. Its
-attributes name the network, the classes and the input normalisation, so no later stage needs an option.
+attributes name the network, the classes and the input normalisation, so no later stage needs an option, and
+``oracle_privilege`` if masks that nobody would have chose the weights.
 """
 
 import hashlib

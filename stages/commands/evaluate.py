@@ -14,7 +14,8 @@ from stages.artifacts.header import Header
 from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
-from stages.runtime.console import Progress
+from stages.evaluating.privileges import choosing_privileges, recorded_privilege
+from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
 from stages.runtime.ranks import Ranks, joined_ranks
@@ -102,6 +103,9 @@ def build(
     entries = evaluate_models(data, ids, weights, *how)
     if not ranks.is_main:
         return ""
+    privileges = evaluation_privileges(data, entries, settings)
+    if privileges:
+        say(f"Oracle privilege: {'; '.join(privileges)}. The evaluation records it.")
     iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
     miou = np.array([mean_iou(entry.confusion) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
@@ -119,7 +123,8 @@ def build(
             values = [entry.model.header.counts[name] for entry in entries]
             writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
         counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
-        return request.header({"classes": data.classes, "split": settings.split}, counts)
+        attributes = {"classes": data.classes, "split": settings.split} | recorded_privilege(privileges)
+        return request.header(attributes, counts)
 
     content = build_in_memory(fill)
     report = {
@@ -128,6 +133,7 @@ def build(
         "classes": data.classes,
         "dataset": str(data.path),
         **({} if chosen is None else {"chosen_on": chosen}),
+        **recorded_privilege(privileges),
         "models": [
             {
                 "file": str(entry.model.path),
@@ -151,6 +157,18 @@ def build(
     publish_together({request.path_beside(".json"): text, request.output: content})
     shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
     return f"mIoU on {settings.split} ({len(ids)} images): {shown}"
+
+
+def evaluation_privileges(data: Dataset, entries: Sequence[Entry], settings: EvaluateSettings) -> list[str]:
+    """What was privileged in training or choosing the weights that are reported, in words, each once."""
+    found = [each for entry in entries for each in entry.model.attributes.get("oracle_privilege", "").split("; ")]
+    for entry in entries:
+        if entry.checkpoint == "best":
+            validated = entry.model.header.settings.get("validation_split", "")
+            found += choosing_privileges(data, validated, pool=(), reported=settings.split)
+    if settings.choose_on is not None:
+        found += choosing_privileges(data, settings.choose_on, reported=settings.split)
+    return [each for each in dict.fromkeys(found) if each]
 
 
 def all_checkpoints(models: Sequence[Model], chosen: Checkpoint | Literal["both"]) -> list[tuple[Model, str]]:

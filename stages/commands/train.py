@@ -15,6 +15,8 @@ from stages.artifacts.model import Model, require_same_classes, write_model
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.weights import weights_ref
+from stages.evaluating.privileges import choosing_privileges, recorded_privilege
+from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import OBJECTIVES, Part
@@ -54,6 +56,8 @@ def run(
     with Dataset(dataset) as data, open_labels(labels) as given:
         require_made_from(given, "dataset", data)
         require_labels(given, objective)
+        if settings.learn_void and len(data.classes) >= VOID:
+            raise BadInput(f"{dataset} has {VOID} classes, which leaves no number for void. Set --no-learn-void.")
         if start is not None:
             require_start(start, data, given, settings)
         inputs = refer(output, {"dataset": data, "labels": given, "model": start})
@@ -167,6 +171,8 @@ def build(
     of_sets = isinstance(given, Annotations) and of_images and given.names_sets
     counts = given.cost() | {"asked_images": given.header.counts["images"]}
     mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
+    bought = {data.splits[image] for image in given.ids}
+    privileges = choosing_privileges(data, settings.validation.validation_split, bought)
     if start is not None:
         mean, std = tuple(start.attributes["mean"]), tuple(start.attributes["std"])
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
@@ -181,6 +187,8 @@ def build(
     if not learner.validates:
         split = settings.validation.validation_split
         say(f"No validation: split {split!r} has no ground truth. Keeping the last weights only.")
+    elif privileges:
+        say(f"Oracle privilege: {'; '.join(privileges)}. The model records it.")
     checkpoints = Checkpoints(request.output, request.key())
     if ranks.is_main:
         checkpoints.remove_others()
@@ -207,7 +215,7 @@ def build(
         "mean": list(mean),
         "std": list(std),
         "best_epoch": trained.best_epoch,
-    }
+    } | recorded_privilege(privileges if learner.validates else [])
     beside = {
         request.path_beside(".history.csv"): history_csv(trained.history),
         request.path_beside(".curve.png"): training_curve(trained.history, learner.criterion),

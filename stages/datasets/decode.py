@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stages.datasets.description import DatasetDescription, mask_values
 from stages.datasets.files import Sample
+from stages.datasets.image_files import LOSSY_FORMATS, image_file
 from stages.datasets.image_labels import NO_LABEL
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
@@ -117,7 +118,7 @@ def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
     Raises BadInput for a file that is unreadable, damaged or does not match ``encoding``.
     """
     image, rawmode = _open(path, deep=encoding == "index")
-    if image.format == "JPEG":
+    if image.format in LOSSY_FORMATS:
         raise BadInput(f"{path} is a JPEG, whose compression changes class values. Store masks as PNG.")
     if encoding == "color":
         return np.array(image.convert("RGB"))
@@ -184,12 +185,9 @@ def _open(path: Path, deep: bool = False) -> tuple[Image.Image, str]:
     """
     if not path.is_file():
         raise BadInput(f"{path} does not exist. Check --root and the description.")
-    try:
-        with Image.open(path) as image:
-            rawmode = str(image.tile[0].args) if image.tile else ""  # load() forgets it
-            image.load()
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-        raise BadInput(f"{path} cannot be decoded ({error}): it is damaged or not an image. Replace it.") from error
+    with image_file(path) as image:
+        rawmode = str(image.tile[0].args) if image.tile else ""  # load() forgets it
+        image.load()
     grey = image.mode[0] in "IF"
     if (grey and not deep) or (not grey and ";16" in rawmode):
         raise BadInput(f"{path} has more than 8 bits per channel (mode {image.mode}, {rawmode}). Convert it to 8 bits.")

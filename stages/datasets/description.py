@@ -1,7 +1,6 @@
 """The description of a dataset: classes, mask values and file layout, read from a TOML file."""
 
 import reprlib
-import tomllib
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from stages.datasets.patterns import field_names
 from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import find_toml
+from stages.settings.toml_files import read_toml
 
 
 class DatasetClass(Table):
@@ -151,10 +151,7 @@ def load_description(name_or_path: str) -> DatasetDescription:
     Raises BadInput with one sentence per fault, all of them at once.
     """
     path = find_toml("datasets", name_or_path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # bad syntax and bad UTF-8 alike
-        raise BadInput(f"{path} is not valid TOML: {error}.") from error
+    raw = read_toml(path)
     faults = []
     try:
         description = DatasetDescription.model_validate(raw)

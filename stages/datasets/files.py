@@ -7,6 +7,7 @@ from pathlib import Path
 from stages.datasets.description import DatasetDescription, Split
 from stages.datasets.image_labels import NO_LABEL, labels_by_name, labels_from_json
 from stages.datasets.patterns import Match, field_names, fill, find_matches
+from stages.runtime.file_names import is_utf8, readable
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,19 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
                 f"Image id {sample.id!r} occurs twice: {other.image} (split {other.split}) and {sample.image} "
                 f"(split {sample.split}). Make ids unique in the dataset."
             )
+    faults += _utf8_faults(samples)
     labels, wrong = _find_labels(description, root, list(first))
     return [replace(sample, label=labels.get(sample.id, NO_LABEL)) for sample in samples], faults + wrong
+
+
+def _utf8_faults(samples: list[Sample]) -> list[str]:
+    """A fault for each file whose name is not UTF-8, which no text can contain."""
+    return [
+        f"The name of {readable(str(path))} is not UTF-8. Rename the file."
+        for sample in samples
+        for path in (sample.image, sample.mask, sample.polygons)
+        if path is not None and not is_utf8(str(path))
+    ]
 
 
 def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) -> tuple[dict[str, int], list[str]]:

@@ -25,7 +25,7 @@ class ImageLabels(Table):
     """
 
     source: Literal["name", "json", "majority"]
-    classes: tuple[Name, ...] | None = Field(None, min_length=1)
+    classes: tuple[Name, ...] | None = Field(None, min_length=1, max_length=VOID)
     file: RelativePath | None = None
 
     @model_validator(mode="after")

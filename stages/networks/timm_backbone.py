@@ -1,5 +1,6 @@
 """A timm model as the backbone of a segmentation head: dilated and cut after its last feature map."""
 
+from functools import cache
 from typing import Any
 
 import timm
@@ -29,10 +30,9 @@ def build_backbone(
     """
     name = timm_name(name)
     try:
-        probe = weightless_backbone(name, output_stride)
+        strides = map_strides(name, output_stride)
     except Exception as error:  # timm models raise any kind of exception for an unsupported option
         raise _unsuitable(name, output_stride, finest) from error
-    strides = [tap["reduction"] for tap in probe.feature_info.info]
     last = len(strides) - 1
     first = last if finest is None else strides.index(finest) if finest in strides[:last] else None
     if first is None or strides[last] != output_stride:
@@ -40,6 +40,15 @@ def build_backbone(
     maps = tuple(range(first, last + 1)) if between else tuple(sorted({first, last}))
     backbone: Any = timm.create_model(name, features_only=True, output_stride=output_stride, out_indices=maps)
     return backbone, backbone.feature_info.channels(), backbone.feature_info.reduction()
+
+
+@cache
+def map_strides(name: str, output_stride: int) -> tuple[int, ...]:
+    """The strides of all feature maps of the timm backbone ``name``, from fine to coarse. Raises whatever timm raises.
+
+    Remembered, since a report builds dozens of networks of one kind.
+    """
+    return tuple(tap["reduction"] for tap in weightless_backbone(name, output_stride).feature_info.info)
 
 
 def weightless_backbone(name: str, output_stride: int) -> Any:

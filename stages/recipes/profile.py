@@ -5,10 +5,11 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
-from stages.recipes.recipe import Recipe, Rounds, Values, read_toml, section_faults
+from stages.recipes.recipe import Recipe, Rounds, Values, section_faults
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import data_folder, find_toml
 from stages.settings.base import settings_faults
+from stages.settings.toml_files import read_toml
 
 
 class Profile(Table):

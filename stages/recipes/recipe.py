@@ -1,6 +1,5 @@
 """Recipes: a method as settings per stage and the steps that a plan writes out."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import load_plugin
 from stages.runtime.resources import data_folder, find_toml
 from stages.settings.base import fields_of, settings_faults, unknown_setting
+from stages.settings.toml_files import read_toml
 
 Values = dict[str, Any]
 # "budget": as many rounds as needed to query the budget of images in the settings of select
@@ -155,14 +155,6 @@ def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
     if faults := recipe_faults(recipe):
         raise BadInput([f"{path}: {fault}" for fault in faults])
     return recipe
-
-
-def read_toml(path: Path) -> Values:
-    """The content of a TOML file; BadInput if it is not valid TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not valid TOML: {error}.") from error
 
 
 def inherit(base: Recipe, values: Values, without: list[str], path: Path) -> Values:

@@ -33,14 +33,22 @@ def print_line(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)
 
 
+SHORTEST_PAUSE, PAUSE_SHARE = 10.0, 0.1  # seconds between two lines of a log, and their share of the time so far
+
+
+def pause(seconds: float) -> float:
+    """Seconds until the next line of a log about work that began ``seconds`` ago."""
+    return max(SHORTEST_PAUSE, PAUSE_SHARE * seconds)
+
+
 class Progress:
-    """A progress bar on a terminal; otherwise (logs, CI) a line at most every ten seconds."""
+    """A progress bar on a terminal; otherwise (logs, CI) lines ever farther apart, fewer than 200 in a year."""
 
     def __init__(self, title: str, total: int):
         self.title, self.total, self.done = title, total, 0
         self.note = ""
-        self.began = self.told = time.monotonic()
-        self.next_note = 0.0
+        self.began = time.monotonic()
+        self.next_line, self.next_note = self.began + pause(0), 0.0
         self.bar: RichProgress | None = None
         if sys.stderr.isatty() and is_main_process():
             self.bar = RichProgress(
@@ -60,7 +68,7 @@ class Progress:
         now = time.monotonic()
         if now < self.next_note:
             return False
-        self.next_note = now + (0.5 if self.bar is not None else 10)
+        self.next_note = now + (0.5 if self.bar is not None else pause(now - self.began))
         return is_main_process()
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
@@ -69,9 +77,9 @@ class Progress:
         self.note = self.note if note is None else note
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note)
-        elif is_main_process() and time.monotonic() - self.told > 10:
-            self.told = time.monotonic()
-            left = (self.told - self.began) / max(self.done, 1) * (self.total - self.done)
+        elif is_main_process() and (now := time.monotonic()) >= self.next_line:
+            self.next_line = now + pause(now - self.began)
+            left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
             print_line(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}", sys.stderr)
 
     def __enter__(self) -> Self:

@@ -169,7 +169,7 @@ class TestPng:
         for image in Annotations(one.ledger).mask_ids:
             file = folder / f"{image}.png"
             file.write_bytes(file.read_bytes()[:50])
-        refused(one, folder, output, r"cannot be decoded \(.*\): it is damaged or not an image\. Replace it\.$")
+        refused(one, folder, output, r"cannot be decoded \(.*\): it is damaged\. Replace it\.$")
 
     def test_changed_masks_are_read_anew(self, asked, tmp_path, capsys):
         one = asked["dominant"]

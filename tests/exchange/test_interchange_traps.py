@@ -179,7 +179,12 @@ def test_files_of_other_formats_are_no_png(asked, tmp_path):
         path = folder / f"{image}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(path, "GIF")
-    refused(one, folder, tmp_path / "a.h5", r"cannot be decoded as PNG \(.*\)\. Replace it\.$")
+    refused(
+        one,
+        folder,
+        tmp_path / "a.h5",
+        r"cannot be decoded as PNG: it is damaged or of another format\. Replace it, or convert it to PNG\.$",
+    )
 
 
 def test_a_coco_file_of_a_far_too_large_image(asked, tmp_path):

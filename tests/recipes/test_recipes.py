@@ -301,12 +301,10 @@ def test_compare_tells_either_stage(runs):
     for name in ("evaluation", "stage1-evaluation"):
         result = CliRunner().invoke(app, ["compare", str(run), "--evaluation", name], catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        told = [entry["miou"] for entry in read_run(run, "last", name)]
+        told = [entry.miou for entry in read_run(run, "last", name)]
         found = [Evaluation(run / f"round-{number}" / f"{name}.h5").read("miou")[0] for number in range(2)]
         assert told == pytest.approx([100 * miou for miou in found])
-    with pytest.raises(
-        BadInput, match=r"^There is no stage3\.json with last weights below .*\. Run its rounds first\.$"
-    ):
+    with pytest.raises(BadInput, match=r"^There is no stage3\.h5 with last weights below .*\. Run its rounds first\.$"):
         read_run(run, "last", "stage3")
 
 

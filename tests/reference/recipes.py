@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from stages.datasets.description import DatasetDescription, load_description
 from stages.recipes.profile import Profile, load_profile, profile_names
-from stages.recipes.recipe import Recipe, load_recipe, read_toml, recipe_names
+from stages.recipes.recipe import Recipe, load_recipe, recipe_names
 from stages.runtime.resources import data_folder
+from stages.settings.toml_files import read_toml
 from tests.reference.markdown import code, codes, first_sentence, page, points, table
 
 Value = TypeVar("Value")

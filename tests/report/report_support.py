@@ -1,7 +1,7 @@
 """Small runs, as folders of rounds, and a reader of pages."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,21 +75,30 @@ def learn(folder: Path, dataset: Path, ledger: Path) -> Path:
     return model
 
 
-def write_evaluation(folder: Path, clicks: float, iou: Mapping[str, float | None], **more: object) -> Path:
-    """An evaluation's JSON by hand, with the last epoch alone."""
+def write_evaluation(
+    folder: Path, clicks: float, iou: Mapping[str, float | None], split: str = "test", like: Header | None = None
+) -> Path:
+    """An evaluation of a model that is gone, with the last epoch alone; made as the one ``like``, with seed 1."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = [value for value in iou.values() if value is not None]
-    model = {
-        "file": "gone.safetensors",
-        "digest": "0" * 64,
-        "checkpoint": "last",
-        "epoch": 7,
-        "miou": sum(values) / len(values),
-        "iou": dict(iou),
-        "cost": {"answers": clicks, "asked_images": 2, "labelled_pixels": 1, "clicks": clicks, "seconds": 2 * clicks},
-    }
-    path = folder / "evaluation.json"
-    path.write_text(json.dumps({"split": "test", "images": 2, "classes": list(iou), "models": [model | more]}))
+    values = np.array([np.nan if value is None else value for value in iou.values()])
+    cost = {"answers": clicks, "asked_images": 2, "labelled_pixels": 1, "clicks": clicks, "seconds": 2 * clicks}
+
+    def fill(writer: Writer) -> Header:
+        for name, value in {"file": "gone.safetensors", "digest": "0" * 64, "checkpoint": "last"}.items():
+            writer.strings(f"models/{name}", [value])
+        writer.array("models/epoch", np.array([7], dtype=np.int32))
+        writer.array("confusion", np.zeros((1, len(iou), len(iou)), dtype=np.int64))
+        writer.array("iou", values[None])
+        writer.array("miou", np.nanmean(values, keepdims=True))
+        writer.array("pixel_accuracy", np.full(1, 0.5))
+        for name, number in cost.items():
+            writer.array(f"cost/{name}", np.array([number], dtype=np.float64))
+        attributes = {"classes": list(iou), "split": split}
+        made = like or Header("evaluation", "evaluate", {}, {}, 1, created=now())
+        return replace(made, attributes=attributes, seed=1)
+
+    path = folder / "evaluation.h5"
+    publish_bytes(path, build_in_memory(fill))
     return path
 
 

@@ -42,7 +42,8 @@ def world(tmp_path_factory):
     for number in range(2):
         ledger = ask(second / f"round-{number}", dataset, ledger, seed=1)
         iou = {HOSTILE[0]: 0.2 + 0.1 * number, HOSTILE[1]: 0.1, HOSTILE[2]: None}
-        write_evaluation(second / f"round-{number}", 12 * (number + 1), iou)
+        made = read_any_header(first / f"round-{number}/evaluation.h5")
+        write_evaluation(second / f"round-{number}", 12 * (number + 1), iou, like=made)
     write_evaluation(full / "round-0", 5000, dict.fromkeys(HOSTILE, 0.5))
     return {"folder": folder, "dataset": dataset, "first": first, "second": second, "full": full}
 
@@ -74,14 +75,14 @@ class TestNumbers:
         assert len(rows) == len(expected) == 2
         for row, entry in zip(rows, expected, strict=True):
             asked, clicks, seconds, minutes, miou, epoch = row[-6:]
-            assert [float(asked), float(clicks)] == [entry["asked"], entry["clicks"]]
-            assert float(miou) == pytest.approx(entry["miou"], abs=0.005)
-            assert (float(seconds), float(minutes), epoch) == (entry["clicks"], round(entry["clicks"] / 60, 1), "1")
+            assert [float(asked), float(clicks)] == [entry.asked, entry.clicks]
+            assert float(miou) == pytest.approx(entry.miou, abs=0.005)
+            assert (float(seconds), float(minutes), epoch) == (entry.clicks, round(entry.clicks / 60, 1), "1")
 
     def test_the_best_epoch_is_reported_where_it_is_asked_for(self, world, tmp_path):
         page = report([world["first"]], tmp_path / "r.html", checkpoint="best")
         (_, *_, miou, _), _ = page.table("answers per image", "best epoch")
-        assert float(miou) == pytest.approx(read_run(world["first"], "best")[0]["miou"], abs=0.005)
+        assert float(miou) == pytest.approx(read_run(world["first"], "best")[0].miou, abs=0.005)
 
     def test_classes_are_those_of_the_evaluation(self, world, tmp_path):
         page = report([world["first"]], tmp_path / "r.html")
@@ -112,6 +113,29 @@ class TestNumbers:
         assert list(ledgers[0].named) == [*HOSTILE, "void"]
         assert total.tolist() == counts[[0, 1, 2, 255]].tolist()
         assert not run.notes
+
+
+class TestWhatIsBelieved:
+    """Numbers come from the evaluation's HDF5, whose checksums are compared; the JSON beside it is for people."""
+
+    def test_an_edited_json_changes_nothing(self, copy, tmp_path):
+        before = read_run(copy, "last")
+        path = copy / "round-1/evaluation.json"
+        content = json.loads(path.read_text())
+        for model in content["models"]:
+            model["miou"], model["cost"]["clicks"] = 0.99, 1
+        path.write_text(json.dumps(content))
+        assert read_run(copy, "last") == before
+        assert collect_run(copy, "run", "last", "evaluation").measured == before
+
+    def test_an_edited_number_is_refused_by_compare_and_left_out_of_the_report(self, copy, tmp_path):
+        with h5py.File(copy / "round-1/evaluation.h5", "r+") as file:
+            file["miou"][...] = 0.99
+        with pytest.raises(BadInput, match=r"round-1/evaluation\.h5 is damaged at miou.*Rebuild it"):
+            read_run(copy, "last")
+        page = report([copy], tmp_path / "r.html")
+        assert len(page.table("answers per image")) == 1
+        assert "round-1/evaluation.h5 is damaged at miou" in page.text
 
 
 class TestOtherAnswers:
@@ -158,7 +182,7 @@ class TestSeeds:
         assert len(rows) == 2
         assert rows[0][0] == 'ru<n>&" (2 seeds)'
         for row, one, other in zip(rows, first, second, strict=True):
-            mean, spread = (one["miou"] + other["miou"]) / 2, abs(one["miou"] - other["miou"]) / math.sqrt(2)
+            mean, spread = (one.miou + other.miou) / 2, abs(one.miou - other.miou) / math.sqrt(2)
             assert f"{mean:.2f} ± {spread:.2f}" in row
         assert page.source.count('class="band"') == 2
         assert page.source.count('class="thin"') == 4
@@ -178,13 +202,13 @@ class TestMissing:
     def test_a_file_that_is_gone_costs_only_what_was_in_it(self, copy, tmp_path, file):
         (copy / "round-1" / file).unlink()
         page = report([copy], tmp_path / "r.html", images=int(file in ("model.safetensors", "queries.h5")))
-        assert len(page.table("answers per image")) == (1 if file == "evaluation.json" else 2)
+        assert len(page.table("answers per image")) == (1 if file == "evaluation.h5" else 2)
         assert len(page.table("clicks so far")) == (1 if file == "annotations.h5" else 2)
         gone = file in ("queries.h5", "annotations.h5", "scores.h5", "model.safetensors")
         assert ("missing and not compared" in page.text) == gone
         assert ("the evaluated model is missing" in page.text) == (file == "model.safetensors")
 
-    @pytest.mark.parametrize("file", ["evaluation.json", "model.safetensors", "queries.h5", "annotations.h5"])
+    @pytest.mark.parametrize("file", ["evaluation.h5", "model.safetensors", "queries.h5", "annotations.h5"])
     def test_a_damaged_file_is_named(self, copy, tmp_path, file):
         (copy / "round-1" / file).write_bytes(b"{}")
         page = report([copy], tmp_path / "r.html", images=1)
@@ -211,7 +235,7 @@ class TestMissing:
         for path in copy.glob("*/evaluation.*"):
             path.unlink()
         page = report([copy], tmp_path / "r.html")
-        assert "There is no evaluation.json" in page.text
+        assert "There is no evaluation.h5" in page.text
         assert len(page.table("clicks so far")) == 2
         assert "svg" in {name for name, _ in page.elements}  # swatches
 
@@ -334,8 +358,7 @@ class TestRefused:
         assert read_any_header(copy / "round-0/queries.h5").kind == "queries"
 
     def test_different_splits_are_not_compared(self, world, tmp_path):
-        path = write_evaluation(tmp_path / "other/round-0", 3, {HOSTILE[0]: 0.1})
-        path.write_text(path.read_text().replace('"split": "test"', '"split": "val"'))
+        write_evaluation(tmp_path / "other/round-0", 3, {HOSTILE[0]: 0.1}, split="val")
         with pytest.raises(
             BadInput,
             match=r"^The runs were evaluated on different splits \(test, val\)\. Evaluate all on the same split\.$",
@@ -343,9 +366,9 @@ class TestRefused:
             report([world["first"], tmp_path / "other"], tmp_path / "r.html")
 
     def test_full_supervision_without_an_evaluation(self, world, copy, tmp_path):
-        for path in copy.glob("*/evaluation.json"):
+        for path in copy.glob("*/evaluation.h5"):
             path.unlink()
-        told = r"^There is no evaluation\.json with \w+ weights below .*\. Run its rounds first\.$"
+        told = r"^There is no evaluation\.h5 with \w+ weights below .*\. Run its rounds first\.$"
         with pytest.raises(BadInput, match=told):
             report([world["first"]], tmp_path / "r.html", full=copy)
 

@@ -9,7 +9,8 @@ from worlds import random_masks, write_dataset
 from stages.artifacts.header import Header, InputRef
 from stages.reporting.report.answers import acceptance_of, clusters_of, pseudo_labels_of
 from stages.reporting.report.collect import Node, Run, collect_run, in_order
-from stages.reporting.report.gallery import chosen_images, draw_galleries, images_of, shown_rounds
+from stages.reporting.report.extent import Extent
+from stages.reporting.report.gallery import chosen_images, draw_galleries, images_of, shown_rounds, times_asked
 from stages.reporting.report.page import duration, setting, whole
 
 
@@ -83,19 +84,21 @@ class TestGallery:
         assert all(len(each) == 6 for each in asked)
         shared = asked[0] & asked[1]
         assert len(shared) > 1
-        chosen = [chosen_images(run, pixels, 2) for run in pixels]
+        times = [times_asked(run) for run in pixels]
+        chosen = [chosen_images(run, own, times, 2) for run, own in zip(pixels, times, strict=True)]
         assert chosen[0] == chosen[1] == sorted(chosen[0])
         assert set(chosen[0]) <= shared
-        assert set(chosen_images(pixels[0], pixels, 6)) == asked[0]  # too few are shared
+        assert set(chosen_images(pixels[0], times[0], times, 6)) == asked[0]  # too few are shared
 
     def test_of_masks_those_images_are_shown_that_have_one(self, runs):
-        assert set(chosen_images(runs[2], runs[:2], 2)) <= images_of(runs[2].of_kind("queries")[0])
+        assert set(chosen_images(runs[2], times_asked(runs[2]), [], 2)) <= images_of(runs[2].of_kind("queries")[0])
 
     def test_of_many_rounds_some_are_shown_with_the_first_and_the_last(self, runs):
-        assert [each.queries.round for each in shown_rounds(runs[0])] == [0, 2, 3, 4, 6]
+        assert [each.queries.round for each in shown_rounds(runs[0], 5)] == [0, 2, 3, 4, 6]
+        assert [each.queries.round for each in shown_rounds(runs[0], 1)] == [6]
 
     def test_whole_images_are_shown_as_a_sheet(self, runs):
-        (gallery,) = draw_galleries([runs[2]], runs, 1, "last")
+        (gallery,) = draw_galleries([runs[2]], runs, Extent.of(1, 1), "last")
         sheet, mask = gallery.asked
         assert sheet.wide
         assert sheet.pictures[0].caption == "round 0: 3 images, answer: mask"

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.answering.answer import Answer
 from stages.answering.browser.refused import Refused
@@ -19,6 +18,7 @@ from stages.answering.exchange.values import OPEN
 from stages.answering.questions import Questions
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.encode import FAST, png_bytes
+from stages.datasets.image_files import image_file
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
@@ -78,9 +78,9 @@ class MaskFiles:
         """(H,W) u8 classes, 255 = void; BadInput if the file is missing or has changed."""
         path = self.path(query, digest)
         try:
-            with Image.open(path) as picture:
+            with image_file(path, ("PNG",)) as picture:
                 mask = np.array(picture)
-        except Exception:  # decoders raise all kinds of exceptions
+        except BadInput:
             mask = np.zeros((0, 0), dtype=np.uint8)
         if hashlib.sha256(mask.tobytes()).hexdigest() != digest:
             raise BadInput(

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.answering.exchange.names import image_of, known_names
 from stages.answering.exchange.outlines import Outlines
@@ -14,6 +13,7 @@ from stages.answering.exchange.painted import Painting, Strokes
 from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, value_of, values_of
 from stages.datasets.decode import read_mask
 from stages.datasets.encode import png_bytes
+from stages.datasets.image_files import image_file
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
@@ -149,11 +149,8 @@ def described(names: Mapping[int, str]) -> str:
 
 def mode_and_size(file: Path) -> tuple[str, Size]:
     """Pillow's mode of the image, and (height, width); BadInput if the file is not a PNG."""
-    try:
-        with Image.open(file, formats=("PNG",)) as image:
-            return image.mode, (image.height, image.width)
-    except Exception as error:  # decoders raise all kinds of exceptions
-        raise BadInput(f"{file} cannot be decoded as PNG ({error}). Replace it.") from error
+    with image_file(file, ("PNG",)) as image:
+        return image.mode, (image.height, image.width)
 
 
 def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Curves as PNG: a training over epochs, runs over cost."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from stages.datasets.encode import png_bytes
 
 # Okabe and Ito's colours, distinguishable with any colour vision
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -14,9 +17,10 @@ MARKERS = "osD^vPX"
 
 
 def to_png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS)
-    return buffer.getvalue()
+    figure.set_dpi(DOTS)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, and not once more for its layout as `savefig` does
+    return png_bytes(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def plain(axes: Axes) -> Axes:

@@ -63,6 +63,12 @@ def borders(labels: np.ndarray) -> np.ndarray:
     return found
 
 
+def faded(pixels: np.ndarray) -> np.ndarray:
+    """(...,3) u8 as a pale grey, from which any colour stands out."""
+    grey = pixels.mean(-1, keepdims=True)
+    return (PALEST - (PALEST - grey) * FADED_CONTRAST).clip(0, 255).astype(np.uint8).repeat(3, -1)
+
+
 class Canvas:
     """An image on which regions are drawn. Small images are enlarged, so that lines are thinner than their pixels.
 
@@ -96,8 +102,7 @@ class Canvas:
     def fade(self, where: np.ndarray) -> None:
         """Fades the pixels ``where`` (H,W) bool to a pale grey, on which any colour stands out."""
         chosen = self.enlarged(where)
-        grey = self.picture[chosen].mean(1, keepdims=True)
-        self.picture[chosen] = (PALEST - (PALEST - grey) * FADED_CONTRAST).clip(0, 255).astype(np.uint8)
+        self.picture[chosen] = faded(self.picture[chosen])
 
     def line(
         self, labels: np.ndarray, colour: Colour, width: float = 1.0, closed: bool = False, share: float = 1.0

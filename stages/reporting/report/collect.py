@@ -1,6 +1,5 @@
 """Folders of runs as plain data: evaluation results and the headers of all artifacts."""
 
-import json
 import re
 import shlex
 from collections import Counter
@@ -8,36 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from pydantic import create_model
 
 from stages.artifacts.header import Header, InputRef
 from stages.artifacts.opening import read_any_header
+from stages.registry import SETTINGS
 from stages.reporting.comparison import run_names
+from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
+from stages.settings.base import StageSettings
 
-CHECKPOINTS = ("last", "best")
-ROUND_FOLDER = re.compile(r"round-(\d+)$")
 PLAN_MARK = "Written by `alseg plan`"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One evaluated set of weights; `miou` and `iou` in %, None for a class that is not in the split.
-
-    `round` is None if it was evaluated at the end, outside the rounds. Values that earlier versions did not record are
-    None.
-    """
-
-    round: int | None
-    clicks: float
-    seconds: float
-    answers: int | None
-    asked: float | None  # answers per queried image, as in `alseg compare`
-    miou: float
-    iou: dict[str, float | None]
-    epoch: int
-    split: str
-    model: str  # digest
 
 
 @dataclass(frozen=True)
@@ -53,9 +34,26 @@ class Node:
     def digest(self) -> str:
         return self.header.digest
 
+    @cached_property
+    def settings(self) -> StageSettings:
+        return recorded(self.header)
+
     def source(self, ref: InputRef) -> Path:
         """Path of the input ``ref`` when the artifact was made."""
         return ref.path(self.path)
+
+
+def recorded(header: Header) -> StageSettings:
+    """The applicable settings that an artifact was made with; settings newer than the file have their defaults.
+
+    Settings of an unknown stage or plug-in are taken from the file as they are.
+    """
+    model = SETTINGS.get(header.stage)
+    try:
+        return (model or StageSettings).load({}, offered=header.settings)
+    except BadInput:
+        values = {name: (type(value), value) for name, value in header.settings.items()}
+        return create_model("Recorded", __base__=StageSettings, **values)()  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,6 @@ class Run:
 
 def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[Run]:
     """The runs in ``folders``; BadInput for folders that are not runs."""
-    if checkpoint not in CHECKPOINTS:
-        raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
     faults: list[str] = []
     runs: list[Run] = []
     for name, folder in zip(unique(run_names(folders)), folders, strict=True):
@@ -177,7 +173,11 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
         raise BadInput(f"There is no folder {folder}. Pass the folder of a run, which contains round-0, round-1, ...")
     notes: list[str] = []
     nodes = list(read_nodes(folder, notes))
-    measured = list(read_measured(folder, checkpoint, evaluation, notes))
+    measured, damaged = measured_in(folder, checkpoint, evaluation)
+    for path, faults in damaged.items():  # those without a readable header have a note already
+        file = path.relative_to(folder).as_posix()
+        if any(node.file == file for node in nodes):
+            notes += [fault.replace(str(path), file) for fault in faults]
     if not nodes and not measured:
         raise BadInput(
             [
@@ -187,7 +187,7 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
             ]
         )
     if not measured:
-        notes.append(f"There is no {evaluation}.json with {checkpoint} weights; the run is not in the curves.")
+        notes.append(f"There is no {evaluation}.h5 with {checkpoint} weights; the run is not in the curves.")
     run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes)
     if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:
         notes.append("Its artifacts were made from different datasets.")
@@ -200,11 +200,6 @@ def files_of(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
-def round_of(path: Path) -> int | None:
-    match = ROUND_FOLDER.fullmatch(path.parent.name)
-    return int(match[1]) if match else None
-
-
 def read_nodes(folder: Path, notes: list[str]) -> Iterator[Node]:
     for path in [*files_of(folder, "*.h5"), *files_of(folder, "*.safetensors")]:
         file = path.relative_to(folder).as_posix()
@@ -212,40 +207,6 @@ def read_nodes(folder: Path, notes: list[str]) -> Iterator[Node]:
             yield Node(file, path, round_of(path), read_any_header(path))
         except BadInput as error:
             notes += [fault.replace(str(path), file) for fault in error.faults]
-
-
-def read_measured(folder: Path, checkpoint: str, evaluation: str, notes: list[str]) -> list[Measured]:
-    """The evaluations sorted by clicks, as in `alseg compare`."""
-    entries: list[Measured] = []
-    for path in [*sorted(folder.glob(f"round-*/{evaluation}.json")), *folder.glob(f"{evaluation}.json")]:
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            entries += [
-                measured(model, report, round_of(path))
-                for model in report["models"]
-                if model["checkpoint"] == checkpoint and model["miou"] is not None
-            ]
-        except (KeyError, ValueError, TypeError, AttributeError, OSError):
-            file = path.relative_to(folder).as_posix()
-            notes.append(f"{file} is not an evaluation written by alseg and is left out. Evaluate again.")
-    return sorted(entries, key=lambda entry: entry.clicks)
-
-
-def measured(model: dict[str, Any], report: dict[str, Any], number: int | None) -> Measured:
-    cost = model["cost"]
-    answers, images = cost.get("answers"), cost.get("asked_images")
-    return Measured(
-        round=number,
-        clicks=float(cost["clicks"]),
-        seconds=float(cost["seconds"]),
-        answers=None if answers is None else int(answers),
-        asked=answers / images if answers is not None and images else None,
-        miou=100 * float(model["miou"]),
-        iou={str(name): None if value is None else 100 * float(value) for name, value in model["iou"].items()},
-        epoch=int(model["epoch"]),
-        split=str(report["split"]),
-        model=str(model["digest"]),
-    )
 
 
 def in_order(nodes: list[Node]) -> list[Node]:

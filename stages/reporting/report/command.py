@@ -7,8 +7,9 @@ from pathlib import Path
 from stages.artifacts.header import now
 from stages.artifacts.request import extra_destination, publish_extra
 from stages.reporting.report.collect import Run, collect_run, collect_runs, require_one_split
+from stages.reporting.report.extent import Extent
 from stages.reporting.report.gallery import Gallery, draw_galleries
-from stages.reporting.report.groups import Group, group_runs
+from stages.reporting.report.groups import group_runs
 from stages.reporting.report.page import Report, page_text
 from stages.reporting.report.provenance import current_digest
 from stages.runtime.console import say
@@ -25,6 +26,8 @@ def write_report(
     reached = None if full is None else full_supervision(full, checkpoint)
     require_one_split([*runs, *([] if reached is None else [reached])])
     groups = group_runs(runs)
+    shown = [group.runs[0] for group in groups]  # other seeds would look alike
+    extent = Extent.of(len(shown), images)
     report = Report(
         created=now(),
         version=own_version(),
@@ -33,12 +36,15 @@ def write_report(
         runs=runs,
         groups=groups,
         full=None if reached is None else reached.measured[-1],
-        galleries=galleries(groups, runs, images, checkpoint),
+        galleries=galleries(shown[: extent.runs], runs, extent, checkpoint) if images else {},
+        left_out=extent.left_out(len(shown), images) if images else "",
     )
-    content = page_text(report).encode()
+    content = page_text(report).encode(errors="backslashreplace")  # names of files that are not UTF-8
     for run in runs:
         for note in [*run.notes, *(report.galleries[run.name].notes if run.name in report.galleries else [])]:
             say(f"{run.name}: {note}")
+    if report.left_out:
+        say(report.left_out)
     publish_extra(output, content)
     drawn = sum(len(gallery.pictures) for gallery in report.galleries.values())
     size = f"{len(content) / 1e6:.1f} MB" if len(content) >= 1e5 else f"{len(content) / 1e3:.0f} kB"
@@ -49,16 +55,13 @@ def full_supervision(folder: Path, checkpoint: str) -> Run:
     """The run on full masks; BadInput if it was not evaluated."""
     found = collect_run(folder, folder.resolve().name, checkpoint, "evaluation")
     if not found.measured:
-        raise BadInput(f"There is no evaluation.json with {checkpoint} weights below {folder}. Run its rounds first.")
+        raise BadInput(f"There is no evaluation.h5 with {checkpoint} weights below {folder}. Run its rounds first.")
     return found
 
 
-def galleries(groups: list[Group], runs: list[Run], images: int, checkpoint: str) -> dict[str, Gallery]:
-    """Galleries of the first run of each group; other seeds would look alike."""
-    if images < 1:
-        return {}
-    shown = [group.runs[0] for group in groups]
-    return dict(zip([run.name for run in shown], draw_galleries(shown, runs, images, checkpoint), strict=True))
+def galleries(shown: list[Run], runs: list[Run], extent: Extent, checkpoint: str) -> dict[str, Gallery]:
+    """Galleries of the runs ``shown``, keyed by run name."""
+    return dict(zip([run.name for run in shown], draw_galleries(shown, runs, extent, checkpoint), strict=True))
 
 
 def own_version() -> str:

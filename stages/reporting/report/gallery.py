@@ -17,15 +17,15 @@ from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
 from stages.pixels.void import VOID
+from stages.reporting.measured import Measured
 from stages.reporting.pictures.labels import counted, rows_below
 from stages.reporting.pictures.panels import colourise
 from stages.reporting.pictures.sheet import spread_out
-from stages.reporting.report.collect import Measured, Node, Run
+from stages.reporting.report.collect import Node, Run
+from stages.reporting.report.extent import Extent
 from stages.reporting.report.pictures import WIDEST_SHEET, Picture, decoded, encoded, panel_of, wrong_pixels
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
-
-MOST_ROUNDS = 5  # per run; of more, evenly spread ones including the first and the last
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,17 @@ class Drawing:
     rounds: list[Round]
     models: list[Measured]
     gallery: Gallery
+    widest: int
 
 
 def round_name(number: int | None) -> str:
     return "at the end" if number is None else f"round {number}"
 
 
-def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, checkpoint: str) -> list[Gallery]:
-    """A gallery per run of ``images`` images, if possible the same as in all ``others`` of its dataset."""
+def draw_galleries(runs: Sequence[Run], others: Sequence[Run], extent: Extent, checkpoint: str) -> list[Gallery]:
+    """A gallery per run within ``extent``, if possible of the same images as in all ``others`` of its dataset."""
     found, drawings = [Gallery() for _ in runs], []
+    asked = {id(run): times_asked(run) for run in others}
     with ExitStack() as stack:
         for run, gallery in zip(runs, found, strict=True):
             try:
@@ -100,14 +102,14 @@ def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, chec
                 gallery.notes += error.faults
                 continue
             alike = [other for other in others if other.dataset_digest == run.dataset_digest and not masks_of(other)]
-            drawings.append(
-                Drawing(run, data, chosen_images(run, alike, images), shown_rounds(run), shown_models(run), gallery)
-            )
-        total = sum(len(each.rounds) * (len(each.images) + 1) + len(each.models) * images for each in drawings)
+            images = chosen_images(run, asked[id(run)], [asked[id(other)] for other in alike], extent.images)
+            rounds, models = shown_rounds(run, extent.rounds), shown_models(run, extent.rounds)
+            drawings.append(Drawing(run, data, images, rounds, models, gallery, extent.widest))
+        total = sum(len(each.rounds) * (len(each.images) + 1) + len(each.models) * extent.images for each in drawings)
         with Progress("drawing", total) as bar:
             for drawing in drawings:
                 draw_asked(drawing, bar)
-                draw_predicted(drawing, images, checkpoint, bar)
+                draw_predicted(drawing, extent.images, checkpoint, bar)
     for gallery in found:
         gallery.notes += [
             f"No overlays of {', '.join(files)}: written with schema {version}, not {SCHEMA_VERSION}."
@@ -116,19 +118,24 @@ def draw_galleries(runs: Sequence[Run], others: Sequence[Run], images: int, chec
     return found
 
 
-def shown_rounds(run: Run) -> list[Round]:
+def shown_rounds(run: Run, most: int) -> list[Round]:
     answers = {
         node.header.inputs["queries"].digest: node
         for node in run.of_kind("annotations")
         if "queries" in node.header.inputs
     }
     every = [Round(node, answers.get(node.digest)) for node in run.of_kind("queries")]
-    return [every[place] for place in spread_out(len(every), MOST_ROUNDS).tolist()]
+    return [every[place] for place in last_and_spread(len(every), most)]
 
 
-def shown_models(run: Run) -> list[Measured]:
+def shown_models(run: Run, most: int) -> list[Measured]:
     known = [entry for entry in run.measured if entry.model in run.by_digest]
-    return [known[place] for place in spread_out(len(known), MOST_ROUNDS).tolist()]
+    return [known[place] for place in last_and_spread(len(known), most)]
+
+
+def last_and_spread(number: int, most: int) -> list[int]:
+    """At most ``most`` of the places 0..number-1, evenly spread; of one alone the last."""
+    return list(range(number))[-1:] if most == 1 else spread_out(number, most).tolist()
 
 
 def open_dataset(run: Run) -> Dataset:
@@ -146,16 +153,15 @@ def open_dataset(run: Run) -> Dataset:
     return data
 
 
-def chosen_images(run: Run, alike: Sequence[Run], number: int) -> list[str]:
-    """Images queried in the first round and as often as possible later, if possible in all runs ``alike``.
+def chosen_images(run: Run, own: Counter[str], every: Sequence[Counter[str]], number: int) -> list[str]:
+    """Images queried in the first round and as often as possible later, if possible in all runs alike.
 
-    For runs that query masks of whole images, these images.
+    ``own`` and ``every`` are the `times_asked` of the run and of all runs alike. For runs that query masks of whole
+    images, these images.
     """
     masks = masks_of(run)
     if masks:
         return [masks[place] for place in spread_out(len(masks), number).tolist()]
-    own = times_asked(run)
-    every = [times_asked(other) for other in alike]
     shared = set(own).intersection(*every)
     counts = own if len(shared) < number else Counter({image: sum(each[image] for each in every) for image in shared})
     if not counts or number < 1:
@@ -222,7 +228,9 @@ def draw_asked(drawing: Drawing, bar: Progress) -> None:
     sheets = []
     for each, queries, _ in every:
         if isinstance(queries, Queries) and queries.unit == "image":
-            sheets.append(attempt(gallery, each.queries.file, partial(image_sheet, each, queries, data)))
+            sheets.append(
+                attempt(gallery, each.queries.file, partial(image_sheet, each, queries, data, drawing.widest))
+            )
         bar.advance()
     if sheets:
         gallery.asked.append(PictureRow("Queried images", 2, sheets, wide=True))
@@ -230,9 +238,10 @@ def draw_asked(drawing: Drawing, bar: Progress) -> None:
         asked, answered = [], []
         for each, queries, ledger in every:
             if isinstance(queries, Queries) and queries.unit != "image":
-                asked.append(attempt(gallery, each.queries.file, partial(queries_of, each, queries, data, image)))
+                shown = partial(queries_of, each, queries, data, image, drawing.widest)
+                asked.append(attempt(gallery, each.queries.file, shown))
             if isinstance(ledger, Annotations) and has_picture(ledger):
-                shown = partial(shown_answers, each, ledger, data, image)
+                shown = partial(shown_answers, each, ledger, data, image, drawing.widest)
                 answered.append(attempt(gallery, ledger.path.name, shown))
             bar.advance()
         pictures = [*asked, *answered]
@@ -245,24 +254,24 @@ def has_picture(ledger: Annotations) -> bool:
     return len(ledger.image_rows) < len(ledger.answers)
 
 
-def image_sheet(each: Round, queries: Queries, data: Dataset) -> Shown:
+def image_sheet(each: Round, queries: Queries, data: Dataset, widest: int) -> Shown:
     from stages.reporting.pictures.overlay import draw
 
     told = f"{each.name}: {counted(len(queries), 'image')}, answer: {queries.answer}"
-    return Shown(told, encoded(decoded(draw(queries, data, None)), WIDEST_SHEET))
+    return Shown(told, encoded(decoded(draw(queries, data, None)), min(2 * widest, WIDEST_SHEET)))
 
 
-def queries_of(each: Round, queries: Queries, data: Dataset, image: str) -> Shown:
+def queries_of(each: Round, queries: Queries, data: Dataset, image: str, widest: int) -> Shown:
     from stages.reporting.pictures.overlay import draw
 
     number = int((queries.image == queries.ids.index(image)).sum()) if image in queries.ids else 0
     told = f"{each.name}: {counted(number, queries.unit)} queried"
     if not number:
         return Shown(told)
-    return Shown(told, encoded(panel_of(decoded(draw(queries, data, image)), data.sizes[image])))
+    return Shown(told, encoded(panel_of(decoded(draw(queries, data, image)), data.sizes[image]), widest))
 
 
-def shown_answers(each: Round, ledger: Annotations, data: Dataset, image: str) -> Shown:
+def shown_answers(each: Round, ledger: Annotations, data: Dataset, image: str, widest: int) -> Shown:
     from stages.reporting.pictures.overlay import draw
 
     rows = rows_below(ledger, image)
@@ -270,12 +279,12 @@ def shown_answers(each: Round, ledger: Annotations, data: Dataset, image: str) -
         return Shown(f"{each.name}: no answer yet")
     void = int((ledger.answers.state[rows] == ANSWERED_VOID).sum())
     told = f"{each.name}: {counted(len(rows), 'answer')} so far" + (f", {void} void" if void else "")
-    return Shown(told, encoded(panel_of(decoded(draw(ledger, data, image)), data.sizes[image])))
+    return Shown(told, encoded(panel_of(decoded(draw(ledger, data, image)), data.sizes[image]), widest))
 
 
 def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress) -> None:
     """Per held-out image a row with the image and each model's prediction, and one with the truth and the errors."""
-    gallery, data = drawing.gallery, drawing.data
+    gallery, data, widest = drawing.gallery, drawing.data, drawing.widest
     gone = [round_name(entry.round) for entry in drawing.run.measured if entry.model not in drawing.run.by_digest]
     if gone:
         gallery.notes.append(f"No predictions of {', '.join(gone)}: the evaluated model is missing.")
@@ -301,23 +310,23 @@ def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress
         if not found:
             break
         pixels, truth = data.image(image), data.mask(image)
-        above = [Shown("image", encoded(pixels))]
-        below = [Shown("truth" + void_told(truth), map_of(truth, data))]
+        above = [Shown("image", encoded(pixels, widest))]
+        below = [Shown("truth" + void_told(truth), map_of(truth, data, widest))]
         for place, predicted in found.items():
             name = round_name(drawing.models[place].round)
             above.append(
                 Shown(
                     f"{name}: prediction{right_told(predicted[row], truth)}",
-                    map_of(predicted[row], data),
+                    map_of(predicted[row], data, widest),
                 )
             )
-            below.append(Shown(f"{name}: wrong pixels", encoded(wrong_pixels(pixels, predicted[row], truth))))
+            below.append(Shown(f"{name}: wrong pixels", encoded(wrong_pixels(pixels, predicted[row], truth), widest)))
         gallery.predicted.append(PictureRow(f"{image} ({split})", len(above), [*above, *below]))
 
 
-def map_of(labels: np.ndarray, data: Dataset) -> Picture:
+def map_of(labels: np.ndarray, data: Dataset, widest: int) -> Picture:
     """(H,W) u8 in the colours of the classes."""
-    return encoded(colourise(labels, data.palette), exact=True)
+    return encoded(colourise(labels, data.palette), widest, exact=True)
 
 
 def right_told(predicted: np.ndarray, truth: np.ndarray) -> str:

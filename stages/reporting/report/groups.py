@@ -1,18 +1,13 @@
 """Groups of runs that differ only by seed: mean and spread."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from pydantic import create_model
-
-from stages.artifacts.header import Header
-from stages.registry import SETTINGS
-from stages.reporting.report.collect import Measured, Node, Run
-from stages.runtime.errors import BadInput
-from stages.settings.base import StageSettings
+from stages.reporting.measured import Measured
+from stages.reporting.report.collect import Node, Run
 
 # Inputs that come from outside a run; all others follow from settings, seed and these
 OUTSIDE = ("dataset", "weights")
@@ -85,9 +80,10 @@ def mean_and_spread(values: Sequence[float]) -> Spread:
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """The runs grouped if only the seed differs, in the order given."""
     found: list[list[Run]] = []
+    requests = {id(run): {node.file: request(node) for node in run.nodes} for run in runs}
     for run in runs:
         for members in found:
-            if all(differ_by_seed_alone(run, other) for other in members):
+            if all(differ_by_seed_alone(run, other, requests) for other in members):
                 members.append(run)
                 break
         else:
@@ -116,17 +112,18 @@ def common_start(names: Sequence[str]) -> str:
     return "".join(letters[0] for letters in alike)
 
 
-def differ_by_seed_alone(one: Run, other: Run) -> bool:
+def differ_by_seed_alone(one: Run, other: Run, requests: Mapping[int, Mapping[str, Any]]) -> bool:
     """Whether all artifacts that two runs share have the same settings and outside inputs, but the seeds differ.
 
     Runs with the same seeds are copies or come from different versions, so their spread would be meaningless.
+    ``requests`` maps each run's identity to its files and their `request`.
     """
-    mine, theirs = ({node.file: node for node in run.nodes} for run in (one, other))
+    mine, theirs = requests[id(one)], requests[id(other)]
     both = mine.keys() & theirs.keys()
     return (
         bool(both)
         and one.seeds != other.seeds
-        and all(request(mine[file]) == request(theirs[file]) for file in both)
+        and all(mine[file] == theirs[file] for file in both)
         and same_evaluation(one.measured, other.measured)
     )
 
@@ -135,20 +132,7 @@ def request(node: Node) -> tuple[Any, ...]:
     """Stage, settings, input roles and digests of outside inputs of an artifact, without its seed."""
     inputs = node.header.inputs
     outside = {role: inputs[role].digest for role in OUTSIDE if role in inputs}
-    return node.header.stage, recorded(node.header).result_settings(), sorted(inputs), outside
-
-
-def recorded(header: Header) -> StageSettings:
-    """The applicable settings that an artifact was made with; settings newer than the file have their defaults.
-
-    Settings of an unknown stage or plug-in are taken from the file as they are.
-    """
-    model = SETTINGS.get(header.stage)
-    try:
-        return (model or StageSettings).load({}, offered=header.settings)
-    except BadInput:
-        values = {name: (type(value), value) for name, value in header.settings.items()}
-        return create_model("Recorded", __base__=StageSettings, **values)()  # type: ignore[call-overload]
+    return node.header.stage, node.settings.result_settings(), sorted(inputs), outside
 
 
 def same_evaluation(one: Iterable[Measured], other: Iterable[Measured]) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stages.reporting.measured import Measured
 from stages.reporting.report import heat
 from stages.reporting.report.answers import TOLD, Asked, acceptance_of, asked_of, clusters_of, pseudo_labels_of
 from stages.reporting.report.charts import Series, line_chart, swatch
-from stages.reporting.report.collect import Measured, Run
+from stages.reporting.report.collect import Run
 from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
 from stages.reporting.report.heat import HeatCell, heat_cell
@@ -33,7 +34,10 @@ FULL_SWATCH = Markup(
 
 @dataclass(frozen=True)
 class Report:
-    """The contents of the page. `full` is the result on full masks, `galleries` are keyed by run name."""
+    """The contents of the page.
+
+    `full` is the result on full masks, `galleries` are keyed by run name, `left_out` says what they do not show.
+    """
 
     created: str
     version: str
@@ -43,6 +47,7 @@ class Report:
     groups: list[Group]
     full: Measured | None
     galleries: Mapping[str, Gallery]
+    left_out: str
 
     @property
     def measured(self) -> list[Group]:

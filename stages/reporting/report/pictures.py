@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from stages.datasets.image_files import image_file
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
-from stages.reporting.pictures.panels import VERMILION, Canvas
+from stages.reporting.pictures.panels import VERMILION, faded
 
-WIDEST, WIDEST_SHEET = 640, 1000  # pixels
+WIDEST, WIDEST_OF_MANY, WIDEST_SHEET = 640, 320, 1000  # pixels
 JPEG_QUALITY = 82
 WHITE_FROM = 250
 WIDE_SHARE = 0.5  # of a row that is not white: more than any text covers, so the row belongs to a panel
@@ -43,7 +44,9 @@ def encoded(pixels: np.ndarray, widest: int = WIDEST, exact: bool = False) -> Pi
 
 def indexed(pixels: np.ndarray) -> Image.Image:
     """(H,W,3) u8 of at most 256 colours as an image with a palette."""
-    colours, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    packed, places = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
     image = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8), "P")
     image.putpalette(colours.tobytes())
     return image
@@ -57,7 +60,8 @@ def to_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def decoded(png: bytes) -> np.ndarray:
     """PNG bytes -> (H,W,3) u8."""
-    return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+    with image_file(io.BytesIO(png), ("PNG",)) as image:
+        return np.array(image.convert("RGB"))
 
 
 def panel_of(drawn: np.ndarray, size: Size) -> np.ndarray:
@@ -89,9 +93,7 @@ def wrong_pixels(pixels: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -
 
     pixels (H,W,3) u8; predicted and truth (H,W) u8, truth 255 = void.
     """
-    canvas = Canvas(pixels)
-    canvas.fade(np.ones(truth.shape, dtype=bool))
-    picture = canvas.picture[:: canvas.factor, :: canvas.factor].copy()
+    picture = faded(pixels)
     picture[(predicted != truth) & (truth != VOID)] = VERMILION
     picture[truth == VOID] = 255
     return picture

@@ -11,7 +11,6 @@ from typing import Any
 from stages.artifacts.header import InputRef
 from stages.artifacts.opening import read_any_header
 from stages.reporting.report.collect import Node, Run
-from stages.reporting.report.groups import recorded
 from stages.runtime.errors import BadInput
 
 FRESH, STALE, GONE = "fresh", "stale", "gone"
@@ -73,7 +72,7 @@ def origins(run: Run) -> list[Origin]:
 
 def own_settings(node: Node) -> dict[str, Any]:
     """The recorded settings that apply and differ from their defaults."""
-    settings = recorded(node.header)
+    settings = node.settings
     known = settings.defaults()
     return {name: value for name, value in settings.result_settings().items() if known[name] != value}
 

@@ -1,0 +1,90 @@
+"""What was measured in a run: its evaluations, read from HDF5 and checked. The JSON beside them is for people."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.verify import content_faults
+from stages.runtime.errors import BadInput
+from stages.runtime.numbers import defined
+
+CHECKPOINTS = ("last", "best")
+ROUND_FOLDER = re.compile(r"round-(\d+)$")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluated set of weights; `miou` and `iou` in %, None for a class that is not in the split.
+
+    `round` is None if it was evaluated at the end, outside the rounds.
+    """
+
+    round: int | None
+    clicks: float
+    seconds: float
+    answers: int
+    asked: float | None  # answers per queried image; None without any
+    miou: float
+    iou: dict[str, float | None]
+    epoch: int
+    split: str
+    model: str  # digest
+
+
+def round_of(path: Path) -> int | None:
+    """The round in whose folder the file ``path`` lies."""
+    match = ROUND_FOLDER.fullmatch(path.parent.name)
+    return int(match[1]) if match else None
+
+
+def measured_in(run: Path, checkpoint: str, evaluation: str) -> tuple[list[Measured], dict[Path, list[str]]]:
+    """The evaluations of a run sorted by clicks, and the faults of those that cannot be used, per file.
+
+    BadInput for a checkpoint that does not exist.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
+    found: list[Measured] = []
+    faults: dict[Path, list[str]] = {}
+    for folder in (*sorted(run.glob("round-*")), run):
+        path = folder / f"{evaluation}.h5"
+        if path.is_file():
+            try:
+                found += measured(path, checkpoint)
+            except BadInput as error:
+                faults[path] = error.faults
+    return sorted(found, key=lambda entry: entry.clicks), faults
+
+
+def measured(path: Path, checkpoint: str) -> list[Measured]:
+    """The rows of one evaluation with the weights ``checkpoint``; BadInput when it is damaged or was changed."""
+    with Evaluation(path) as file:
+        if wrong := content_faults(file):
+            raise BadInput(wrong)
+        digests, checkpoints = file.strings("models/digest"), file.strings("models/checkpoint")
+        epochs, miou, iou = (file.read(name) for name in ("models/epoch", "miou", "iou"))
+        cost = {name: file.read(f"cost/{name}") for name in ("answers", "asked_images", "clicks", "seconds")}
+        classes, split = list(file.attributes["classes"]), str(file.attributes["split"])
+    return [
+        Measured(
+            round=round_of(path),
+            clicks=float(cost["clicks"][row]),
+            seconds=float(cost["seconds"][row]),
+            answers=int(cost["answers"][row]),
+            asked=float(cost["answers"][row] / cost["asked_images"][row]) if cost["asked_images"][row] else None,
+            miou=100 * float(miou[row]),
+            iou={name: in_percent(float(value)) for name, value in zip(classes, iou[row], strict=True)},
+            epoch=int(epochs[row]),
+            split=split,
+            model=digests[row],
+        )
+        for row in range(len(digests))
+        if checkpoints[row] == checkpoint and not math.isnan(miou[row])
+    ]
+
+
+def in_percent(value: float) -> float | None:
+    known = defined(value)
+    return None if known is None else 100 * known
