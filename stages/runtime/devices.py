@@ -18,8 +18,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda")
 
 
+def chosen_precision(name: str, device: torch.device) -> str:
+    """float32 or bfloat16, by the precision called ``name`` (auto, float32, bfloat16)."""
+    automatic = name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if automatic or name == "bfloat16" else "float32"
+
+
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
     """Autocast for the forward pass; losses, softmax and reductions are computed in float32 outside of it."""
-    if name == "bfloat16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+    if chosen_precision(name, device) == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
