@@ -279,6 +279,7 @@ STAGES: dict[str, Stage] = {
             "dataset, one or more models",
             "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
             "reported on another",
+            torchrun=True,
         ),
     )
 }

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.labels import open_labels
 from stages.networks.build import build_network
 from stages.runtime.parts import OBJECTIVES
 from stages.runtime.ranks import Ranks
@@ -22,7 +24,8 @@ ALONE = Ranks()
 
 def samples_of(dataset: Path, ledger: Path, settings: TrainSettings, kind: Any = TrainingSamples, **more: Any) -> Any:
     """The samples that a training with ``settings`` reads."""
-    return kind(dataset, ledger, settings.augmentation, MEAN, settings.seed, settings.learn_void, **more)
+    files = Dataset(dataset), open_labels(ledger)
+    return kind(*files, settings.augmentation, MEAN, settings.seed, settings.learn_void, **more)
 
 
 def network_of(settings: TrainSettings, outputs: int) -> nn.Module:
@@ -35,7 +38,8 @@ def learner_of(
     dataset: Path, ledger: Path, settings: TrainSettings, network: nn.Module, ranks: Ranks = ALONE
 ) -> Learner:
     """The learner of the objective that ``settings`` name."""
-    task = Task(network, dataset, ledger, settings, MEAN, STD, torch.device("cpu"), ranks)
+    files = Dataset(dataset), open_labels(ledger)
+    task = Task(network, *files, settings, MEAN, STD, torch.device("cpu"), ranks)
     return OBJECTIVES[settings.objective](task, settings.of_objective)
 
 

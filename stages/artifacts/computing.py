@@ -39,11 +39,16 @@ def computed_with(settings: Settings) -> dict[str, str]:
     return found
 
 
+def device_type(device: str | None) -> str | None:
+    """cpu or cuda, of a recorded device; None stays."""
+    return device if device in (None, "cpu") else "cuda"
+
+
 def computed_otherwise(versions: Mapping[str, str], device: str | None, precision: str | None) -> list[str]:
     """How an artifact with the recorded ``versions`` was computed, in words, if that is not what is asked for."""
     on, used = versions.get("device"), versions.get("precision")
     found = []
-    if device not in (None, AUTO, on if on in (None, "cpu") else "cuda"):
+    if device not in (None, AUTO, device_type(on)):
         found.append(f"it was computed on {on or f'{UNRECORDED} device'}, not on {device}")
     if precision not in (None, AUTO, used):
         found.append(f"it was computed in {used or f'{UNRECORDED} precision'}, not in {precision}")

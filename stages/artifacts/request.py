@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts.computing import asked, computed_otherwise, computed_with
+from stages.artifacts.computing import asked, computed_otherwise, computed_with, device_type
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
@@ -83,7 +83,7 @@ class Request:
         """
         digests = {role: ref.digest for role, ref in self.inputs.items()}
         made = [self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests]
-        return digest_of([*made, [self.computing.get(name) for name in ("device", "precision")]])
+        return digest_of([*made, device_type(self.computing.get("device")), self.computing.get("precision")])
 
     def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:
         """The header of the artifact to write, without its digest."""
@@ -161,6 +161,8 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
     """
+    if ranks.broadcast(request.key()) != request.key():
+        raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
     request.require_own_output()
     if ranks.is_main and request.differences() == [] and not force:
         clear_up(request)

@@ -17,10 +17,13 @@ from stages.artifacts.request import Request, produce, refer
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
+from stages.runtime.ranks import Ranks, joined_ranks
 from stages.settings.common import Checkpoint, NetworkUse
 from stages.settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stages.networks.predictor import Predictor
 
 
@@ -43,7 +46,10 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
         inputs = {"dataset": data, **dict(zip(names, opened, strict=True))}
         request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))
-        return produce(request, lambda: build(request, data, ids, opened, settings), force)
+        from stages.runtime.devices import choose_device
+
+        with joined_ranks(choose_device(settings.use.device).type) as ranks:
+            return produce(request, lambda: build(request, data, ids, opened, settings, ranks), force, ranks)
 
 
 # Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
@@ -60,7 +66,14 @@ class Entry:
     confusion: np.ndarray
 
 
-def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Model], settings: EvaluateSettings) -> str:
+def build(
+    request: Request,
+    data: Dataset,
+    ids: list[str],
+    models: Sequence[Model],
+    settings: EvaluateSettings,
+    ranks: Ranks,
+) -> str:
     from stages.evaluating.confusion import (
         frequency_weighted_iou,
         intersection_over_union,
@@ -71,7 +84,7 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
         pixel_accuracy,
     )
 
-    how = settings.flip, settings.scales, settings.use
+    how = settings.flip, settings.scales, settings.use, ranks
     weights, chosen = all_checkpoints(models, settings.checkpoint), None
     if settings.choose_on is not None:
         candidates = evaluate_models(data, data.ids(settings.choose_on), weights, *how)
@@ -87,6 +100,8 @@ def build(request: Request, data: Dataset, ids: list[str], models: Sequence[Mode
         }
         weights = [weights[best]]
     entries = evaluate_models(data, ids, weights, *how)
+    if not ranks.is_main:
+        return ""
     iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
     miou = np.array([mean_iou(entry.confusion) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
@@ -159,9 +174,13 @@ def evaluate_models(
     flip: bool,
     scales: tuple[float, ...],
     use: NetworkUse,
+    ranks: Ranks,
 ) -> list[Entry]:
-    """One pass over ``ids`` per set of weights; if the best epoch is also the last, it is run only once."""
-    from stages.networks.predictor import load_predictor
+    """One pass over ``ids`` per set of weights, each process over its share of them.
+
+    If the best epoch is also the last, it is run only once.
+    """
+    from stages.networks.predictor import by_size, load_predictor
     from stages.runtime.devices import choose_device
 
     device = choose_device(use.device)
@@ -174,7 +193,8 @@ def evaluate_models(
                 bar.advance(len(ids))
                 continue
             predictor = load_predictor(model, checkpoint, device, use.precision)
-            confusion = evaluate_one(predictor, data, ids, flip, scales, use.batch, bar)
+            mine = by_size(ids[ranks.rank :: ranks.size], data.sizes)
+            confusion = ranks.sum(evaluate_one(predictor, data, mine, flip, scales, use.batch, bar)).cpu().numpy()
             entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
     return entries
 
@@ -187,7 +207,7 @@ def evaluate_one(
     scales: tuple[float, ...],
     size: int,
     bar: Progress,
-) -> np.ndarray:
+) -> "Tensor":
     """(C,C) i64 confusion of one network over ``ids``, ``size`` images at a time."""
     import torch
 
@@ -203,4 +223,4 @@ def evaluate_one(
         predicted = scores[:, :classes].argmax(1)  # without the output for void
         total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
         bar.advance(len(batch.ids))
-    return total.cpu().numpy()
+    return total

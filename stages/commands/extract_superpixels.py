@@ -17,7 +17,7 @@ from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
 from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
 from stages.runtime.errors import BadInput
-from stages.runtime.parts import CUTTERS, MEASURES, PLUGINS
+from stages.runtime.parts import CUTTERS, MEASURES
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
 from stages.settings.base import existing
@@ -182,8 +182,7 @@ def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequ
     read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
-    plugins = tuple(PLUGINS)
-    tasks = (CutTask(read(image, grids[image]), settings.method, split_parts, own, plugins) for image in ids)
+    tasks = (CutTask(read(image, grids[image]), settings.method, split_parts, own) for image in ids)
     for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
 

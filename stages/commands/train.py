@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
-from stages.artifacts.header import canonical
+from stages.artifacts.header import InputRef, canonical
 from stages.artifacts.labels import Labels, open_labels
 from stages.artifacts.model import Model, require_same_classes, write_model
 from stages.artifacts.publish import publish_bytes
@@ -59,18 +59,19 @@ def run(
         inputs = refer(output, {"dataset": data, "labels": given, "model": start})
         inputs |= weights_ref(output, settings.network.weights) if start is None else {}
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
-    if output.suffix != ".safetensors":
-        raise BadInput(f"{output}: a model is a safetensors file. Pass -o {output.with_suffix('.safetensors').name}.")
-    from stages.runtime.devices import choose_device
+        if output.suffix != ".safetensors":
+            name = output.with_suffix(".safetensors").name
+            raise BadInput(f"{output}: a model is a safetensors file. Pass -o {name}.")
+        from stages.runtime.devices import choose_device
 
-    device, batch = choose_device(settings.execution.device), settings.optimisation.batch
-    with joined_ranks(device.type) as ranks:
-        if batch % ranks.size or batch < 2 * ranks.size:
-            raise BadInput(
-                f"--batch {batch} cannot be shared by {ranks.size} processes with two or more images each. Pass a "
-                f"multiple of {ranks.size} that is at least {2 * ranks.size}."
-            )
-        return produce(request, lambda: build(request, dataset, labels, start, settings, device, ranks), force, ranks)
+        device, batch = choose_device(settings.execution.device), settings.optimisation.batch
+        with joined_ranks(device.type) as ranks:
+            if batch % ranks.size or batch < 2 * ranks.size:
+                raise BadInput(
+                    f"--batch {batch} cannot be shared by {ranks.size} processes with two or more images each. Pass a "
+                    f"multiple of {ranks.size} that is at least {2 * ranks.size}."
+                )
+            return produce(request, lambda: build(request, data, given, start, settings, device, ranks), force, ranks)
 
 
 def require_labels(labels: Labels, objective: Part) -> None:
@@ -139,8 +140,8 @@ def network_settings(settings: TrainSettings, start: Model | None) -> NetworkSet
 
 def build(
     request: Request,
-    dataset: Path,
-    labels: Path,
+    data: Dataset,
+    given: Labels,
     start: Model | None,
     settings: TrainSettings,
     device: "torch.device",
@@ -157,22 +158,21 @@ def build(
     from stages.training.task import Task
 
     objective, built = OBJECTIVES[settings.objective], network_settings(settings, start)
-    with Dataset(dataset) as data, open_labels(labels) as given:
-        of_images = objective.facts["predicts"] == "images"
-        classes = given.image_classes if isinstance(given, Annotations) and of_images else data.classes
-        of_sets = isinstance(given, Annotations) and of_images and given.names_sets
-        counts = given.cost() | {"asked_images": given.header.counts["images"]}
-        mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
+    of_images = objective.facts["predicts"] == "images"
+    classes = given.image_classes if isinstance(given, Annotations) and of_images else data.classes
+    of_sets = isinstance(given, Annotations) and of_images and given.names_sets
+    counts = given.cost() | {"asked_images": given.header.counts["images"]}
+    mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
     if start is not None:
         mean, std = tuple(start.attributes["mean"]), tuple(start.attributes["std"])
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     outputs = len(classes) + settings.learn_void
     network = build_network(built, outputs, objective.facts["support"])
-    counts["initial_weights"] = set_initial_weights(network, start, settings)
+    counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     set_norm_momentum(network, settings.optimisation.norm_momentum)
     place(network, device)
-    task = Task(network, dataset, labels, settings, mean, std, device, ranks)
+    task = Task(network, data, given, settings, mean, std, device, ranks)
     learner: Learner = objective(task, settings.of_objective)
     if not learner.validates:
         split = settings.validation.validation_split
@@ -214,12 +214,20 @@ def build(
     return training_summary(results, learner.criterion, learned["labelled_images"])
 
 
-def set_initial_weights(network: "nn.Module", start: Model | None, settings: TrainSettings) -> str:
-    """Sets the weights that training starts from and returns their source; support heads keep their random weights."""
+def set_initial_weights(
+    network: "nn.Module", start: Model | None, settings: TrainSettings, recorded: InputRef | None
+) -> str:
+    """Sets the weights that training starts from and returns their source; support heads keep their random weights.
+
+    BadInput when the weights file is no longer what was ``recorded`` of it.
+    """
     from stages.networks.weights import load_weights
 
     if start is None:
-        return Path(load_weights(network, settings.network.weights, settings.network.backbone).source).name
+        report = load_weights(network, settings.network.weights, settings.network.backbone)
+        if recorded is not None and report.sha256 != recorded.digest:
+            raise BadInput(f"{report.source}: the file was replaced while it was read. Run the command again.")
+        return Path(report.source).name
     weights = start.weights(settings.checkpoint)
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(SUPPORT)}
     missing, unexpected = network.load_state_dict(kept, strict=False)

@@ -15,7 +15,7 @@ from stages.networks.build import build_network
 from stages.networks.layers import ResizingNetwork
 from stages.networks.support import SupportMaps
 from stages.pixels.grids import Size
-from stages.runtime.devices import forward_precision
+from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.settings.network import recorded_network
 
 
@@ -167,6 +167,7 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
         truth = torch.from_numpy(np.stack([dataset.mask(image) for image in batch])) if masks else None
         return ImageBatch(batch, images, truth)
 
+    tune_convolutions(dataset.sizes[image] for image in ids)
     groups = equal_size_groups(ids, dataset.sizes, size)
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(read, group) for group in groups[:2]]
@@ -176,6 +177,11 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
             yield ahead.pop(0).result()
             if group is not None:
                 ahead.append(reader.submit(read, group))
+
+
+def by_size(ids: Sequence[str], sizes: dict[str, Size]) -> list[str]:
+    """``ids`` with those of equal size side by side, in the order of the ids among them, for larger batches."""
+    return sorted(ids, key=sizes.__getitem__)
 
 
 def equal_size_groups(ids: Sequence[str], sizes: dict[str, Size], most: int) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from stages.regions.components import compact, connected_components
 from stages.regions.graph import adjacency, contract, contract_table, region_table
 from stages.regions.merging import merge, visiting_order
 from stages.runtime.errors import BadInput
-from stages.runtime.parts import CUTTERS, load_plugin
+from stages.runtime.parts import CUTTERS
 from stages.runtime.randomness import stream
 from stages.settings.base import PartSettings
 from stages.settings.extract_superpixels import MergeSettings
@@ -51,19 +50,16 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
 
 @dataclass(frozen=True)
 class CutTask:
-    """The arguments of `cut` for one image, and the plug-in files to load first."""
+    """The arguments of `cut` for one image."""
 
     pixels: np.ndarray
     method: str
     split_parts: bool
     own: Mapping[str, Any]
-    plugins: tuple[Path, ...] = ()
 
 
 def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
     """(H,W) i32 region ids of an image, and their graph."""
-    for plugin in task.plugins:
-        load_plugin(plugin)
     labels = cut(task.pixels, task.method, task.split_parts, **task.own)
     count = int(labels.max(initial=-1)) + 1
     return labels, RegionGraph(region_table(labels, count), *adjacency(labels, count))

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stages.runtime.errors import StageFailed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,11 +40,23 @@ class Ranks:
             dist.barrier()
 
     def sum(self, values: "Tensor") -> "Tensor":
-        """Sum over the processes, in place."""
-        if self.size > 1:
-            import torch.distributed as dist
+        """Sum over the processes; ``values`` stay as they are, and a gradient is not passed on."""
+        if self.size == 1:
+            return values.detach()
+        import torch.distributed as dist
 
-            dist.all_reduce(values)
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def gather(self, value: Any) -> list[Any]:
+        """The ``value`` of each process, in every process."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
         return values
 
 
@@ -53,7 +67,11 @@ def launched_processes() -> int:
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
-    """The ranks of this launch, joined by nccl on CUDA and gloo on CPU."""
+    """The ranks of this launch; within another call those that it joined.
+
+    They are joined by gloo, and tensors on CUDA by nccl: numbers on the CPU are summed without waiting for the GPU.
+    StageFailed when another of the processes ends meanwhile.
+    """
     size = launched_processes()
     if size == 1:
         yield Ranks()
@@ -64,8 +82,22 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     rank = int(os.environ["RANK"])
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    if dist.is_initialized():
+        yield Ranks(rank, size)
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield Ranks(rank, size)
+    except RuntimeError as error:
+        if not is_of_another_process(error):
+            raise
+        raise StageFailed("Another process of this launch ended. Run the same command to continue.") from error
     finally:
         dist.destroy_process_group()
+
+
+def is_of_another_process(error: RuntimeError) -> bool:
+    """Whether ``error`` is of the connection to another process, and not of this one's work."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo raises none of the former

@@ -30,6 +30,9 @@ class Learner(Protocol):
     def share_gradients(self, name: str) -> None:
         """Averages the gradients of an optimiser over the processes, unless its wrapped network does."""
 
+    def share_statistics(self) -> None:
+        """Averages over the processes what the modules measured of a batch beside the gradients."""
+
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, over all epochs."""
 
@@ -38,6 +41,9 @@ class Learner(Protocol):
 
         Yields nothing for a batch without labels; the parameters then stay as they are.
         """
+
+    def contents(self, step: int) -> str:
+        """The images of this process's batch of a step and the classes of their labels, for messages."""
 
     def images_in(self, batch: Any) -> int:
         """Images of the batch over all processes, for the progress display."""

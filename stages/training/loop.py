@@ -1,9 +1,9 @@
 """The training loop: steps, schedule, validation, checkpoints, signals, ranks. It is the same for all learners."""
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ from stages.runtime.signals import StopRequest, stop_on_signal
 from stages.settings.train import TrainSettings
 from stages.training.checkpoints import Checkpoints
 from stages.training.learner import Learner
+from stages.training.loss_sums import LossSums, all_finite
 from stages.training.schedules import build_schedule
 
 HistoryRow = dict[str, float]
+MEETING_SECONDS = 1.0
 MAIN = "network"  # the optimiser whose losses are columns of the history without a prefix
 
 
@@ -76,20 +78,22 @@ class Training:
         self.best: dict[str, Tensor] | None = None
         self.saved_at = time.monotonic()
         self.restore()
+        self.met_at, self.met_time, self.meets_at = self.state.step, self.saved_at, self.state.step
 
     def run(self, after_epoch: Callable[[list[HistoryRow]], None] = lambda history: None) -> Trained:
         """Trains to the end, or saves and raises Stopped on a stop signal."""
         steps = self.settings.optimisation.epochs * self.learner.steps_per_epoch
-        batches = self.learner.batches(self.state.step)
-        with stop_on_signal() as stop, Progress("training", steps) as bar:
+        with stop_on_signal() as stop, Progress("training", steps) as bar, ExitStack() as stack:
+            batches = self.learner.batches(self.state.step)
+            stack.callback(getattr(batches, "close", lambda: None))  # loader processes end with it
             bar.advance(self.state.step)
             while not self.state.finished:
                 self.train_epoch(batches, stop, bar)
                 self.end_epoch()
                 if self.ranks.is_main:
                     after_epoch(self.state.history)
-                stopping = self.agreed(bool(stop))
-                if self.state.finished or stopping or self.checkpoint_due():
+                stopping, due = self.agreed(stop)
+                if self.state.finished or stopping or due:
                     self.save()
                 if stopping and not self.state.finished:
                     raise self.stopped()
@@ -102,36 +106,51 @@ class Training:
         learner, state = self.learner, self.state
         learner.train()
         began, images, loss = time.monotonic(), 0, None
-        # the sums stay on the device: reading them would block until it is done
-        totals = {name: torch.tensor(value, dtype=torch.float64) for name, value in state.loss_sums.items()}
-        for batch in itertools.islice(batches, learner.steps_per_epoch - state.step % learner.steps_per_epoch):
+        sums = LossSums(state.loss_sums)
+        last = (state.step // learner.steps_per_epoch + 1) * learner.steps_per_epoch
+        while state.step < last:
+            try:
+                batch = next(batches)
+            except StageFailed as error:  # a loader process died between two steps, of which nothing is lost
+                self.save_alone(sums)
+                raise StageFailed(f"{error} Run the same command to continue.") from error
             torch.manual_seed(torch_seed(self.settings.seed, "dropout", state.step, self.ranks.rank))
             for name, losses in learner.updates(batch):
                 self.descend(name, losses["loss"])
                 loss = losses["loss"].detach() if name == MAIN else loss
-                for part, value in losses.items():
-                    column = part if name == MAIN else f"{name}_{part}"
-                    total = totals.get(column, torch.zeros((), dtype=torch.float64))
-                    totals[column] = total.to(value.device) + value.detach()
+                prefix = "" if name == MAIN else f"{name}_"
+                sums.add(((prefix + part, value) for part, value in losses.items()), state.step)
                 state.updates[name] = state.updates.get(name, 0) + 1
+            learner.share_statistics()
             state.step += 1
             images += learner.images_in(batch)
             state.images_per_second = images / (time.monotonic() - began)
             bar.advance(note=self.note(loss) if bar.shows() else None)
-            if state.step % learner.steps_per_epoch == 0:
+            if state.step == last or state.step < self.meets_at:
                 continue  # `end_epoch` must run first: training resumed from a state saved here would skip it
-            stopping = self.agreed(bool(stop))
-            if stopping or self.checkpoint_due():
-                state.loss_sums = self.over_ranks(totals)
+            stopping, due = self.agreed(stop)
+            if stopping or due:
+                self.read(sums)
                 self.save()
             if stopping:
                 raise self.stopped()
-        state.loss_sums = self.over_ranks(totals)
+        self.read(sums)
 
-    def over_ranks(self, totals: dict[str, Tensor]) -> dict[str, float]:
-        """Mean over the processes of their sums."""
-        device = next(self.learner.modules["network"].parameters()).device
-        return {name: float(self.ranks.sum(total.to(device))) / self.ranks.size for name, total in totals.items()}
+    def read(self, sums: LossSums) -> None:
+        """Takes the sums into the state; StageFailed if one is not finite, so that no such state is saved."""
+        self.state.loss_sums = sums.read(self.ranks)
+        if all_finite(self.state.loss_sums):
+            return
+        step = sums.failed_step()
+        told = self.ranks.gather(None if step is None else (step, self.learner.contents(step)))
+        step, _ = min(each for each in told if each is not None)
+        contents = "; ".join(text for first, text in filter(None, told) if first == step)
+        remedy = (
+            "No step was taken before, so check these images, their labels and --class-weights."
+            if step == 0
+            else "Lower the learning rates. If it fails at the same images again, check them and their labels."
+        )
+        raise StageFailed(f"The loss of step {step + 1} is not finite: {contents}. {remedy}")
 
     def stopped(self) -> Stopped:
         return Stopped(f"stopped and saved after step {self.state.step}; run the same command to continue")
@@ -159,8 +178,6 @@ class Training:
             "updates": state.updates.get(MAIN, 0),
             "images_per_second": round(state.images_per_second, 2),
         }
-        if not math.isfinite(row["loss"]):
-            raise StageFailed(f"The loss of epoch {epoch} is {row['loss']}. Lower the learning rates and train again.")
         state.loss_sums, state.updates = {}, {}
         state.finished = epoch >= self.settings.optimisation.epochs
         if epoch % validation.validate_every == 0 or state.finished:
@@ -196,20 +213,26 @@ class Training:
             parts.append(f"best val {criterion_text(self.learner.criterion, self.state.best_value)}")
         return ", ".join([*parts, f"{self.state.images_per_second:.1f} images/s"])
 
-    def agreed(self, mine: bool) -> bool:
-        """Whether ``mine`` is true in any process, so that all stop or save after the same step."""
-        if self.ranks.size == 1:
-            return mine
-        device = next(self.learner.modules["network"].parameters()).device
-        return bool(self.ranks.sum(torch.tensor(int(mine), device=device)))
+    def agreed(self, stop: StopRequest) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether a checkpoint is due by the main process's clock.
 
-    def checkpoint_due(self) -> bool:
-        """Whether it is time for a checkpoint, by the clock of the main process."""
-        return bool(
-            self.agreed(
-                self.ranks.is_main and time.monotonic() - self.saved_at > self.settings.execution.checkpoint_seconds
-            )
-        )
+        All processes get the same answer after the same step. They meet about once a second, not at every step.
+        """
+        seconds, now = self.settings.execution.checkpoint_seconds, time.monotonic()
+        due = now - self.saved_at > seconds
+        if self.ranks.size == 1:
+            return bool(stop), due
+        steps = int((self.state.step - self.met_at) * min(seconds, MEETING_SECONDS) / max(now - self.met_time, 1e-9))
+        own = [int(due), max(1, steps)] if self.ranks.is_main else [0, 0]
+        stops, due, pause = self.ranks.sum(torch.tensor([int(bool(stop)), *own])).tolist()
+        self.met_at, self.met_time, self.meets_at = self.state.step, now, self.state.step + pause
+        return stops > 0, due > 0
+
+    def save_alone(self, sums: LossSums) -> None:
+        """Saves, unless there are other processes, which are still in the step."""
+        if self.ranks.size == 1:
+            self.read(sums)
+            self.save()
 
     def save(self) -> None:
         if self.ranks.is_main:

@@ -1,7 +1,7 @@
 """The acceptance checks A1 to A14 of the multi-class query specification, by their numbers.
 
-A1 is also in tests/regions/test_segmentation.py, A4 and A10 in tests/supervision/test_class_sets.py, A7 to A9 in
-tests/regions/test_prototypes.py; A15 (kills) in tests/commands.
+A1 is also in tests/regions/test_cutters.py, A4 and A10 in tests/training/test_class_sets.py, A7 to A9 in
+tests/pseudo_labelling/test_prototypes.py; A15 (kills) in tests/commands.
 """
 
 import numpy as np
@@ -397,26 +397,36 @@ class TestStage2:
     def test_what_does_not_fit_is_refused(self, world, model, tmp_path):
         _, dataset, regions, path = world
         prototypes = PseudoLabelSettings(method="prototypes")
-        with pytest.raises(BadInput, match="Pass the queried regions with --superpixels"):
+        with pytest.raises(
+            BadInput, match=r"^Class sets belong to regions\. Pass the queried regions with --superpixels\.$"
+        ):
             pseudo_label.run(dataset, path, model, tmp_path / "p.h5", prototypes)
         other = write_superpixels(tmp_path, dataset, region_pixels=64)
-        with pytest.raises(BadInput, match="other regions"):
+        with pytest.raises(
+            BadInput,
+            match=r"answers queries of other regions than .*grid\.h5\. Pass the superpixels that were queried\.$",
+        ):
             pseudo_label.run(dataset, path, model, tmp_path / "p.h5", prototypes, other)
         linear = settings_of_stage_1(classifier="linear")
         plain = train.run(dataset, path, tmp_path / "plain.safetensors", linear)
-        with pytest.raises(BadInput, match="--classifier cosine"):
+        told = (
+            r"has no cosine classifier, which prototypes need\. Train a model with --architecture deeplabv3plus "
+            r"--classifier cosine\.$"
+        )
+        with pytest.raises(BadInput, match=told):
             pseudo_label.run(dataset, path, plain, tmp_path / "p.h5", prototypes, regions)
         dominant = region_round(tmp_path, dataset, 0, regions)
-        with pytest.raises(BadInput, match=r"contains no class sets\. Use --method sieve"):
+        with pytest.raises(BadInput, match=r"contains no class sets\. Use --method sieve\.$"):
             pseudo_label.run(dataset, dominant, model, tmp_path / "p.h5", prototypes, regions)
-        with pytest.raises(BadInput, match="has no class sets"):
+        with pytest.raises(BadInput, match=r"has no class sets\. Set --objective labels\.$"):
             train.run(dataset, dominant, tmp_path / "m.safetensors", settings_of_stage_1())
         labels = pseudo_label.run(dataset, path, model, tmp_path / "good.h5", prototypes, regions)
-        with pytest.raises(BadInput, match="learns from annotations"):
+        told = r"holds pseudo_labels, but objective class-sets learns from annotations\. Pass a ledger\.$"
+        with pytest.raises(BadInput, match=told):
             train.run(dataset, labels, tmp_path / "m.safetensors", settings_of_stage_1())
 
 
 def test_trim_must_be_odd():
-    with pytest.raises(BadInput, match="trim must be odd"):
+    with pytest.raises(BadInput, match=r"trim must be odd \(its square is centred on the border\), or 0 for none$"):
         AnnotateSettings.load({"trim": 4})
     assert AnnotateSettings.load({"trim": 0}).flat()["trim"] == 0

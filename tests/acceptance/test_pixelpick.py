@@ -408,22 +408,27 @@ def test_a20_unanswered_queries_stay_open(human_world):
 
 
 @pytest.mark.parametrize(
-    "change, word",
+    "change, fault",
     [
-        ({"y": "9999"}, "keep image, y, x as exported"),
-        ({"image": "zebra"}, "keep image, y, x as exported"),
-        ({"query": "77"}, "unknown query 77"),
-        ({"class": "zebra"}, "is not a class"),
-        ({"x": "left"}, "not a whole number"),
-        ({"seconds": "-3", "class": "class0"}, "not a number from 0"),
+        ({"y": "9999"}, "query {query} is about {place}, not {found}; keep image, y, x as exported"),
+        ({"image": "zebra"}, "query {query} is about {place}, not {found}; keep image, y, x as exported"),
+        ({"query": "77"}, "unknown query 77; the file contains 12"),
+        ({"class": "zebra"}, "'zebra' is not a class; use class0, class1, class2, void or skip"),
+        ({"x": "left"}, "x is 'left', not a whole number"),
+        ({"seconds": "-3", "class": "class0"}, "seconds is '-3', not a number from 0 to 1e+09"),
     ],
 )
-def test_a20_changed_rows_are_refused(human_world, change, word):
+def test_a20_changed_rows_are_refused(human_world, change, fault):
     folder, dataset, queries, masks, lines = human_world
     answered = [line | {"class": answer_for(masks, line)} for line in lines]
     table = write_table(folder / "t.csv", [answered[0] | change, *answered[1:]])
-    with pytest.raises(BadInput, match=word):
+    with pytest.raises(BadInput) as refused:
         import_answers.run(dataset, queries, table, folder / "p.h5", ImportSettings())
+    place = {name: lines[0][name] if name == "image" else int(lines[0][name]) for name in ("image", "y", "x")}
+    found = place | {name: int(value) if name == "y" else value for name, value in change.items() if name in place}
+    assert refused.value.faults == [
+        f"{table}, line 2: {fault.format(query=lines[0]['query'], place=place, found=found)}."
+    ]
     assert not (folder / "p.h5").exists()
 
 

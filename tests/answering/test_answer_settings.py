@@ -58,7 +58,7 @@ def test_a_recipe_for_all_answers_offers_what_applies(answer):
 
 
 def test_what_is_wrong_by_itself_is_refused_before_the_queries_are_read():
-    with pytest.raises(BadInput, match="trim must be odd"):
+    with pytest.raises(BadInput, match=r"trim must be odd \(its square is centred on the border\), or 0 for none$"):
         AnnotateSettings.load({"trim": 4})
 
 
@@ -74,7 +74,8 @@ def test_the_price_of_masks_is_for_masks(settings):
 def test_keys_of_classes_are_for_answers_that_name_classes(name, value):
     given = PeopleSettings.load({name: value})
     assert given.settled("q.h5", answer="class-set").flat()[name] in (value, value.split(","))
-    with pytest.raises(BadInput, match=f"{name.replace('_', '-')} does not apply to answer mask"):
+    told = rf"{name.replace('_', '-')} does not apply to answer mask; it is for any answer except mask\.$"
+    with pytest.raises(BadInput, match=told):
         given.settled("q.h5", answer="mask")
 
 

@@ -25,9 +25,9 @@ def test_an_input_is_never_overwritten(world):
     folder, dataset, ledger = world
     before = ledger.read_bytes()
     queries = select.run(dataset, folder / "scores0.h5", folder / "q.h5", SelectSettings(), ledger)
-    with pytest.raises(BadInput, match="Choose another output"):
+    with pytest.raises(BadInput, match=r"is the \w+ input of this stage\. Choose another output\.$"):
         annotate_simulate.run(dataset, queries, ledger, AnnotateSettings(), ledger)
-    with pytest.raises(BadInput, match="Choose another output"):
+    with pytest.raises(BadInput, match=r"is the \w+ input of this stage\. Choose another output\.$"):
         score.run(dataset, dataset, RANDOM, force=True)
     assert ledger.read_bytes() == before
 
@@ -36,8 +36,12 @@ def test_another_kind_or_a_foreign_file_is_never_overwritten(world):
     folder, dataset, ledger = world
     foreign = folder / "thesis.tex"
     foreign.write_text("years of work")
-    for output in (ledger, foreign, folder):
-        with pytest.raises(BadInput, match=r"(?i)choose"):
+    for output, told in (
+        (ledger, r"holds annotations, not scores\. Remove it or choose another output\.$"),
+        (foreign, r"exists and is not an alseg artifact\. Remove it or choose another output\.$"),
+        (folder, r"is a folder\. Choose a file name for the output\.$"),
+    ):
+        with pytest.raises(BadInput, match=told):
             score.run(dataset, output, RANDOM)
     assert foreign.read_text() == "years of work"
     open_any(ledger)

@@ -209,7 +209,7 @@ def new_bare_loop(training: Training) -> BareLoop:
     learner = training.learner
     assert isinstance(learner, TimedAdversarial)
     assert isinstance(learner.samples, StreamSamples)
-    data, given = learner.samples.opened()
+    data, given = learner.dataset, learner.labels
     known = learner.samples.ids
     found = [torch.from_numpy(data.image(name)).permute(2, 0, 1) for name in [*known, *learner.samples.unlabelled]]
     masks = torch.stack([torch.from_numpy(given.label_map(name)) for name in known])

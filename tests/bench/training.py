@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
+from stages.artifacts.labels import open_labels
 from stages.artifacts.publish import publish_bytes
 from stages.commands.train import history_csv, input_statistics
 from stages.networks.build import build_network
@@ -93,9 +94,9 @@ def new_network(settings: TrainSettings, device: torch.device) -> nn.Module:
 
 def new_task(dataset: Path, ledger: Path, settings: TrainSettings, device: torch.device) -> Task:
     """As the stage `train` makes it."""
-    with Dataset(dataset) as data:
-        mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
-    return Task(new_network(settings, device), dataset, ledger, settings, mean, std, device, Ranks())
+    data, labels = Dataset(dataset), open_labels(ledger)
+    mean, std = input_statistics(data, settings.normalisation, settings.network.backbone)
+    return Task(new_network(settings, device), data, labels, settings, mean, std, device, Ranks())
 
 
 def new_training(dataset: Path, ledger: Path, settings: TrainSettings, device: torch.device) -> Training:

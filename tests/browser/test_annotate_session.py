@@ -78,7 +78,7 @@ class TestLeases:
         early = session.ask("b", "b")
         assert asked(early) == asked(late)
         answer(session, "b", early)
-        with pytest.raises(Conflict, match="“b” answered this query in the meantime"):
+        with pytest.raises(Conflict, match=r"^“b” answered this query in the meantime\. Your answer was not saved\.$"):
             answer(session, "a", late)
         assert session.answers[asked(late)].annotator == "b"
 
@@ -143,7 +143,7 @@ class TestAnswers:
 
     def test_nobody_undoes_what_another_said(self, session):
         answer(session, "a", session.ask("a", "a"))
-        with pytest.raises(Refused, match="no earlier answer to change"):
+        with pytest.raises(Refused, match=r"^You have no earlier answer to change\.$"):
             session.back("b", "b", None)
 
     def test_times_are_capped_and_tell_what_is_left(self, session):
@@ -171,7 +171,8 @@ class TestAnswers:
 
     def test_more_names_than_a_ledger_takes_are_refused_before_any_work(self, session):
         session.names |= {f"name {number}" for number in range(256)}
-        with pytest.raises(Refused, match="256 annotators"):
+        told = r"^A ledger has room for 256 annotators\. Choose one of the names used before\.$"
+        with pytest.raises(Refused, match=told):
             session.ask("a", "a")
         session.ask("a", "name 3")
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 pytest.register_assert_rewrite("commands_support", "damage_support")
 
 from commands_support import CHAIN, REGION_CHAIN, SETS_CHAIN, TRAIN, Preloaded, write_scenes  # noqa: E402
+from damage_support import refuse  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,13 @@ def place(world, tmp_path) -> Path:
     folder = tmp_path / "place"
     shutil.copytree(world, folder)
     return folder
+
+
+@pytest.fixture
+def refused(place, preloaded):
+    """``refused(words..., says=text)``: the command exits 2, says the text, and changes nothing in the folder."""
+
+    return partial(refuse, preloaded, place)
 
 
 @pytest.fixture(scope="session")

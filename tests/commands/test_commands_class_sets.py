@@ -214,9 +214,9 @@ class Threads:
     def sum(self, values):
         self.given[threading.get_ident()] = values.clone()
         self.barrier.wait()
-        values.copy_(sum(self.given.values()))
+        total = sum(self.given.values())
         self.barrier.wait()
-        return values
+        return total
 
 
 def test_two_shares_of_a_batch_teach_what_the_whole_batch_does():
@@ -296,16 +296,32 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED], "Pass the queried regions with --superpixels"),
-        ([*LABEL, "ca1.h5", "--method", "candidates", *LEARNED], "Pass the queried regions"),
-        ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LINEAR], "--classifier cosine"),
-        ([*LABEL, "a1.h5", *PROTOTYPES, *BASE, *LEARNED], "a1.h5 contains no class sets"),
+        (
+            [*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED],
+            "Class sets belong to regions. Pass the queried regions with --superpixels.",
+        ),
+        (
+            [*LABEL, "ca1.h5", "--method", "candidates", *LEARNED],
+            "Class sets belong to regions. Pass the queried regions with --superpixels.",
+        ),
+        (
+            [*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LINEAR],
+            "m.safetensors has no cosine classifier, which prototypes need. Train a model with --architecture "
+            "deeplabv3plus --classifier cosine.",
+        ),
+        ([*LABEL, "a1.h5", *PROTOTYPES, *BASE, *LEARNED], "a1.h5 contains no class sets. Use --method sieve."),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--expansion", "twice"], "expansion"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--checkpoint", "worst"], "checkpoint"),
         ([*LABEL, "ca1.h5", *PROTOTYPES, *BASE, *LEARNED, "--prototype-temperature", "0"], "prototype_temperature"),
-        ([*LABEL, "ca1.h5", *PROTOTYPES, "--superpixels", "rs0.h5", *LEARNED], "rs0.h5 holds scores"),
-        ([*TRAIN[:2], "cp.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "cp.h5 holds pseudo_lab"),
-        ([*TRAIN[:2], "a1.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"], "Set --objective labels"),
+        ([*LABEL, "ca1.h5", *PROTOTYPES, "--superpixels", "rs0.h5", *LEARNED], "rs0.h5 holds scores, not superpixels"),
+        (
+            [*TRAIN[:2], "cp.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"],
+            "cp.h5 holds pseudo_labels, but objective class-sets learns from annotations. Pass a ledger.",
+        ),
+        (
+            [*TRAIN[:2], "a1.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"],
+            "a1.h5 has no class sets. Set --objective labels.",
+        ),
         ([*TRAIN[:2], "ca1.h5", *COSINE, "--temperature", "0", "-o", "x.safetensors"], "temperature"),
         (
             [
@@ -322,16 +338,20 @@ def test_labels_with_void_serve_a_network_that_does_not_learn_it_and_are_drawn(s
             "merged_weight",
         ),
         ([*TRAIN[:2], "ca1.h5", "--merged-weight", "1", "-o", "x.safetensors"], "it is for objective class-sets"),
-        ([*ANNOTATE, "--trim", "4"], "trim must be odd"),
+        ([*ANNOTATE, "--trim", "4"], "trim must be odd (its square is centred on the border), or 0 for none"),
         ([*ANNOTATE, "--click-stop", "never"], "click_stop"),
         ([*ANNOTATE, "--void-policy", "ignore"], "void_policy"),
         (["score", "d.h5", "--class-balance", "probability", *LEARNED, "-o", "x.h5"], "does not apply to unit pixel"),
         ([*SCORE, "--measure", "random", "--class-balance", "probability"], "class-balance does not apply to"),
         ([*SCORE, *LEARNED, "--balance-strength", "2"], "balance-strength does not apply"),
-        ([*SCORE, *LINEAR, "--void-output", "ban"], "m.safetensors did not learn void, which --void-output ban needs"),
+        (
+            [*SCORE, *LINEAR, "--void-output", "ban"],
+            "m.safetensors did not learn void, which --void-output ban needs. Set it to drop, or train with "
+            "--learn-void.",
+        ),
         (
             [*SCORE, *LINEAR, "--class-balance", "probability", "--void-output", "keep"],
-            "which --void-output keep needs",
+            "did not learn void, which --void-output keep needs. Set it to drop, or train with --learn-void.",
         ),
     ],
 )
@@ -345,7 +365,8 @@ def test_other_regions_than_those_asked_about(sets_place, preloaded):
     words = ["extract-superpixels", "d.h5", "--count", "12", "--workers", "1", "-o", "o.h5"]
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
     words = [*LABEL, "ca1.h5", *PROTOTYPES, *LEARNED, "--superpixels", "o.h5"]
-    refuse(preloaded, sets_place, *words, says="ca1.h5 answers queries of other regions than o.h5")
+    says = "ca1.h5 answers queries of other regions than o.h5. Pass the superpixels that were queried."
+    refuse(preloaded, sets_place, *words, says=says)
 
 
 def test_a_ledger_of_dominant_classes_names_no_sets(sets_place, preloaded):
@@ -353,9 +374,10 @@ def test_a_ledger_of_dominant_classes_names_no_sets(sets_place, preloaded):
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
     words = ["annotate-simulate", "d.h5", "dq.h5", *BASE, "-o", "da.h5"]
     preloaded.run(*words, cwd=sets_place).expect(0, out="wrote")
-    refuse(preloaded, sets_place, *LABEL, "da.h5", *PROTOTYPES, *BASE, *LEARNED, says="Use --method sieve")
+    says = "da.h5 contains no class sets. Use --method sieve."
+    refuse(preloaded, sets_place, *LABEL, "da.h5", *PROTOTYPES, *BASE, *LEARNED, says=says)
     words = [*TRAIN[:2], "da.h5", *COSINE, "--objective", "class-sets", "-o", "x.safetensors"]
-    refuse(preloaded, sets_place, *words, says="da.h5 has no class sets. Set --objective labels")
+    refuse(preloaded, sets_place, *words, says="da.h5 has no class sets. Set --objective labels.")
 
 
 def test_sets_of_nothing_but_void_teach_nothing(sets_place, preloaded):
@@ -365,4 +387,6 @@ def test_sets_of_nothing_but_void_teach_nothing(sets_place, preloaded):
             mask.attrs["sha256"] = hashlib.sha256(mask[()].tobytes()).hexdigest()
     preloaded.run(*ANNOTATE, cwd=sets_place).expect(0, out="48 new answers (48 void), 48 clicks")
     words = [*TRAIN[:2], "x.h5", *COSINE, "--no-learn-void", "--objective", "class-sets", "-o", "x.safetensors"]
-    refuse(preloaded, sets_place, *words, says="x.h5 has no labels: every answer is void")
+    refuse(
+        preloaded, sets_place, *words, says="x.h5 has no labels: every answer is void. Annotate more before training."
+    )

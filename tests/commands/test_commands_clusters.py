@@ -234,21 +234,33 @@ def test_a_file_that_is_not_the_right_one(command, right, cluster_place, refused
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["--weights", "missing.safetensors"], "'missing.safetensors' cannot be read"),
-        (["--weights", "tiny.toml"], "'tiny.toml' were not loaded: the file is damaged"),
+        (
+            ["--weights", "missing.safetensors"],
+            "'missing.safetensors' cannot be read: No such file or directory. Pass a file with --weights, or",
+        ),
+        (
+            ["--weights", "tiny.toml"],
+            "'tiny.toml' were not loaded: the file is damaged or contains more than plain tensors. Pass a file with",
+        ),
         (["--encoder", "mobilenet_v3"], "Unknown timm backbone 'mobilenet_v3'. Did you mean"),
         (["--encoder", "vit_tiny_patch16_224"], "Choose a convolutional --encoder"),
-        (["--clusters", "200"], "--clusters 200 exceeds the number of regions (96)."),
+        (
+            ["--clusters", "200"],
+            "--clusters 200 exceeds the number of regions (96). Lower it, or cut the images into more regions.",
+        ),
         (["--batch", "3"], "A batch of 3 regions cannot start 4 clusters. Raise --batch to 4."),
         (["--clusters", "60", "--order", "reference"], "Set --order shuffled, or lower --clusters."),
         (["--clusters", "257"], "clusters"),
         (["--patch", "1"], "patch"),
-        (["--device", "cuda"], "No CUDA device is available"),
+        (["--device", "cuda"], "No CUDA device is available. Use --device auto or --device cpu."),
         (["--features", "c.h5", "--encoder", "vgg16"], f"other features: encoder {ENCODER} instead of vgg16. Use the"),
         (["--features", "c.h5", "--patch", "32"], "other features: patch 16 instead of 32. Use the same settings"),
-        (["--features", "c.h5", "--seed", "1"], "random weights of seed 0 instead of 1"),
-        (["--features", "c.h5", "-o", "c.h5"], "c.h5 is the features input of this stage"),
-        (["-o", "r.h5"], "r.h5 is the superpixels input of this stage"),
+        (
+            ["--features", "c.h5", "--seed", "1"],
+            "random weights of seed 0 instead of 1. Use the same settings, or omit --features.",
+        ),
+        (["--features", "c.h5", "-o", "c.h5"], "c.h5 is the features input of this stage. Choose another output."),
+        (["-o", "r.h5"], "r.h5 is the superpixels input of this stage. Choose another output."),
     ],
 )
 def test_what_does_not_go_together(words, says, refused):

@@ -200,17 +200,13 @@ def test_the_names_of_chosen_images_are_exported(image_place, preloaded):
     expected = asked(image_place / "chosen.h5")
     assert np.load(image_place / "x.npy", allow_pickle=False).tolist() == expected
     assert (image_place / "x.txt").read_text().splitlines() == expected
-    refuse(
-        preloaded,
-        image_place,
-        "export-queries",
-        "d.h5",
-        "chosen.h5",
-        "-o",
-        "x.csv",
-        says="not fit into a table",
+    says = (
+        "chosen.h5 contains queries of exact labels (mask), which do not fit into a table. Use COCO (.coco.json) or a "
+        "folder of PNG."
     )
-    refuse(preloaded, image_place, "export-queries", "d.h5", "iq1.h5", "-o", "x.npy", says="x.npy exists")
+    refuse(preloaded, image_place, "export-queries", "d.h5", "chosen.h5", "-o", "x.csv", says=says)
+    says = "x.npy exists and may contain answers. Remove it, or choose another output."
+    refuse(preloaded, image_place, "export-queries", "d.h5", "iq1.h5", "-o", "x.npy", says=says)
 
 
 # Kills of adversarial training: network, discriminator and both their optimisers go on where they were
@@ -295,41 +291,89 @@ SCORED = ("score", "d.h5", *OUT)
 AGAIN = (*SELECT, "is1.h5", "--image-answer", "classes", *OUT)
 
 
+OF_WHOLE_IMAGES = "ic.safetensors predicts classes of whole images. Pass a segmentation model."
+
+
 @pytest.mark.parametrize(
     "words, says",
     [
-        (("evaluate", "d.h5", "ic.safetensors", *OUT), "ic.safetensors predicts classes of whole images"),
-        ((*SCORED, "--model", "ic.safetensors", "--measure", "entropy"), "Pass a segmentation model"),
-        (("inspect", "ic.safetensors", "--png", "x.png"), "ic.safetensors predicts classes of whole images"),
+        (("evaluate", "d.h5", "ic.safetensors", *OUT), OF_WHOLE_IMAGES),
+        ((*SCORED, "--model", "ic.safetensors", "--measure", "entropy"), OF_WHOLE_IMAGES),
+        (("inspect", "ic.safetensors", "--png", "x.png"), OF_WHOLE_IMAGES),
         (
             (*OF_IMAGES, "--model", "ic.safetensors", "--measure", "entropy", *OUT),
             "names all classes of an image, which entropy does not measure. Use binary-entropy, binary-margin.",
         ),
-        ((*GATED, "masks.h5", "--model", "ic.safetensors"), "ic.safetensors predicts classes of whole images"),
-        ((*GATED, "masks.h5", "--model", "m.safetensors"), "m.safetensors has no discriminator"),
-        ((*GATED, "ia2.h5", "--model", "im.safetensors"), "ia2.h5 contains no full masks"),
-        (("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL), "ia2.h5 has no full masks"),
-        (("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL), "a0.h5 has no full masks"),
-        (("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL), "ip.h5 holds pseudo_labels"),
+        ((*GATED, "masks.h5", "--model", "ic.safetensors"), OF_WHOLE_IMAGES),
+        (
+            (*GATED, "masks.h5", "--model", "m.safetensors"),
+            "m.safetensors has no discriminator. Train one with --objective adversarial.",
+        ),
+        (
+            (*GATED, "ia2.h5", "--model", "im.safetensors"),
+            "ia2.h5 contains no full masks, which method gated needs. Query masks of images first.",
+        ),
+        (
+            ("train", "d.h5", "ia2.h5", *ADVERSARIAL, *OUT_MODEL),
+            "ia2.h5 has no full masks, which objective adversarial learns from. Query them with --image-answer mask.",
+        ),
+        (
+            ("train", "d.h5", "a0.h5", *ADVERSARIAL, *OUT_MODEL),
+            "a0.h5 has no full masks, which objective adversarial learns from. Query them with --image-answer mask.",
+        ),
+        (
+            ("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL),
+            "ip.h5 holds pseudo_labels, but objective adversarial learns from annotations. Pass a ledger.",
+        ),
         (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 has no labels"),
-        (("train", "d.h5", "a0.h5", *LEARN, *OUT_MODEL), "a0.h5 has no classes of images"),
+        (
+            ("train", "d.h5", "a0.h5", *LEARN, *OUT_MODEL),
+            "a0.h5 has no classes of images. Query them with --image-answer class.",
+        ),
         (("train", "d.h5", "ia0.h5", *LEARN, "--architecture", "lraspp", *OUT_MODEL), "predicts classes of pixels"),
-        (("train", "d.h5", "ia0.h5", *LEARN, "--model", "m.safetensors", *OUT_MODEL), "a model of the same kind"),
-        (("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL), "of the same kind"),
-        ((*AGAIN, "--annotations", "ia2.h5"), "The budget of 3 images is spent"),
+        (
+            ("train", "d.h5", "ia0.h5", *LEARN, "--model", "m.safetensors", *OUT_MODEL),
+            "m.safetensors predicts a class per pixel. Start from a model of the same kind.",
+        ),
+        (
+            ("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL),
+            "ic.safetensors predicts classes of whole images. Start from a model of the same kind.",
+        ),
+        (
+            (*AGAIN, "--annotations", "ia2.h5"),
+            "The budget of 3 images is spent. Query their masks with --rule answered, or raise --ratio.",
+        ),
         ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "query-share does not apply to seed-share none"),
-        ((*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"), "is1.h5 has no features of images. Score with"),
+        (
+            (*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"),
+            "is1.h5 has no features of images. Score with --unit image, a classifier as --model and --keep-features.",
+        ),
         ((*AGAIN, "--annotations", "ia1.h5", "--rule", "reverse"), "rule"),
-        ((*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"), "Set --image-answer mask"),
-        ((*AGAIN, "--rule", "answered", "--image-answer", "mask"), "Pass --annotations with answers about"),
-        ((*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"), "already has a mask"),
+        (
+            (*AGAIN, "--rule", "answered", "--annotations", "ia2.h5"),
+            "--rule answered queries masks. Set --image-answer mask.",
+        ),
+        (
+            (*AGAIN, "--rule", "answered", "--image-answer", "mask"),
+            "No image has an answered class yet. Pass --annotations with answers about classes of images.",
+        ),
+        (
+            (*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"),
+            "Nothing left to query: every image with an answered class already has a mask.",
+        ),
         ((*AGAIN, "--ratio", "0.9", "--seed-share", "1"), "images"),
-        (("annotate-simulate", "d.h5", "iq1.h5", *OUT), "Pass the --annotations that select was run with"),
+        (
+            ("annotate-simulate", "d.h5", "iq1.h5", *OUT),
+            "iq1.h5: these queries were selected with a ledger. Pass the --annotations that select was run with.",
+        ),
         (
             ("annotate-simulate", "d.h5", "iq0.h5", "--error-rate", "0.5", *OUT),
             "error-rate does not apply to answer",
         ),
-        (("import-answers", "d.h5", "iq0.h5", "x.csv", *OUT), "Cannot read x.csv"),
+        (
+            ("import-answers", "d.h5", "iq0.h5", "x.csv", *OUT),
+            "Cannot read x.csv: No such file or directory. Pass the file or folder with the answers.",
+        ),
     ],
 )
 def test_what_does_not_go_together(words, says, image_place, preloaded):

@@ -123,19 +123,40 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (("export-queries", "d.h5", "rq0.h5", "-o", "x.csv"), "refers to regions. Pass --superpixels"),
+        (("export-queries", "d.h5", "rq0.h5", "-o", "x.csv"), "rq0.h5 refers to regions. Pass --superpixels r.h5."),
         (("export-queries", "d.h5", "rq0.h5", "--superpixels", "g.h5", "-o", "x.csv"), "another superpixels"),
-        ((*EXPORT, "-o", "x.h5"), "has an unknown ending"),
-        ((*EXPORT, "-o", "d.h5"), "has an unknown ending"),
-        ((*EXPORT, "-o", "rq0.csv", "--annotations", "a0.h5"), "a0.h5 was not made from rq0.h5"),
-        ((*EXPORT, "-o", "."), "is not a file name"),
-        ((*EXPORT, "-o", "z.csv", "--images", "d.h5"), "Cannot create the folder d.h5"),
-        ((*EXPORT[:2], "q0.h5", "--superpixels", "r.h5", "-o", "x.csv"), "Omit --superpixels"),
-        ((*IMPORT, "absent.csv", "-o", "x.h5"), "Cannot read absent.csv"),
-        ((*IMPORT, "absent", "-o", "x.h5"), "Cannot read absent"),
+        ((*EXPORT, "-o", "x.h5"), "x.h5 has an unknown ending. Use .csv, .json, .coco.json, .npy, .txt, or none for"),
+        ((*EXPORT, "-o", "d.h5"), "d.h5 has an unknown ending. Use .csv, .json, .coco.json, .npy, .txt, or none for"),
+        (
+            (*EXPORT, "-o", "rq0.csv", "--annotations", "a0.h5"),
+            "a0.h5 was not made from rq0.h5. Pass the ledger of these queries.",
+        ),
+        ((*EXPORT, "-o", "."), "'.' is not a file name. Use one that ends in .csv, .json, "),
+        (
+            (*EXPORT, "-o", "z.csv", "--images", "d.h5"),
+            "Cannot create the folder d.h5: File exists. Choose another output.",
+        ),
+        (
+            (*EXPORT[:2], "q0.h5", "--superpixels", "r.h5", "-o", "x.csv"),
+            "q0.h5 refers to pixels, not regions. Omit --superpixels.",
+        ),
+        (
+            (*IMPORT, "absent.csv", "-o", "x.h5"),
+            "Cannot read absent.csv: No such file or directory. Pass the file or folder with the answers.",
+        ),
+        (
+            (*IMPORT, "absent", "-o", "x.h5"),
+            "Cannot read absent: No such file or directory. Pass the file or folder with the answers.",
+        ),
         ((*IMPORT, "rq0.h5", "-o", "x.h5"), "is not a CSV table"),
-        ((*IMPORT, ".", "-o", "x.h5"), "m.curve.png is not an image of the dataset"),
-        ((*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"), "these queries were selected without a ledger"),
+        (
+            (*IMPORT, ".", "-o", "x.h5"),
+            "m.curve.png is not an image of the dataset. Name the files like the images, such as ",
+        ),
+        (
+            (*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"),
+            "rq0.h5: these queries were selected without a ledger. Pass the --annotations that select was run with.",
+        ),
         ((*IMPORT, "answers", "-o", "x.h5", "--resize", "7"), "7"),
     ],
 )

@@ -120,14 +120,20 @@ def test_a_stage_that_fails_leaves_no_target(planned):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["plan", "no-such-recipe", "d.h5"], "Unknown recipe"),
-        (["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"], "Unknown profile"),
+        (["plan", "no-such-recipe", "d.h5"], "Unknown recipe 'no-such-recipe'. Choose one of "),
+        (
+            ["plan", "pixelpick", "d.h5", "--profile", "no-such-profile"],
+            "Unknown profile 'no-such-profile'. Choose one of ",
+        ),
         (["plan", "pixelpick", "d.h5", "--rounds", "0"], "--rounds"),
         (["plan", "pixelpick", "d.h5", "--set", "train.no_such=1"], "--set train.no_such=1"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs"], "--set train.epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs=0"], "epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
-        (["plan", "pixelpick", "d.h5", "--run", "my run"], "has a character that make does not allow"),
+        (
+            ["plan", "pixelpick", "d.h5", "--run", "my run"],
+            "has a character that make does not allow in a file name; use another name.",
+        ),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],
 )

@@ -60,23 +60,44 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([*ADAPT, *MODEL], "Pass --superpixels and --model."),
-        ([*ADAPT, *BASE], "Pass --superpixels and --model."),
+        (
+            [*ADAPT, *MODEL],
+            "Method adaptive merges base regions by the predictions of a model. Pass --superpixels and --model.",
+        ),
+        (
+            [*ADAPT, *BASE],
+            "Method adaptive merges base regions by the predictions of a model. Pass --superpixels and --model.",
+        ),
         ([*ADAPT, *MERGED, *MODEL], "g.h5 contains merged regions. Pass the base regions they were merged from (r.h5)"),
-        ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
+        ([*ADAPT, *BASE, *MODEL, "--measure", "nonsense"], "Unknown measure 'nonsense'. Choose one of "),
         ([*ADAPT, *BASE, *MODEL, "--epsilon", "-1"], "epsilon"),
-        ([*ADAPT, *BASE, *MODEL, "--split", "val"], "Run extract-superpixels with --split val."),
-        (["extract-superpixels", "d.h5", *BASE, "-o", "x.h5"], "uses neither --superpixels nor --model"),
-        (["extract-superpixels", "d.h5", "--method", "grid", *MODEL, "-o", "x.h5"], "uses neither"),
-        (["extract-superpixels", "d.h5", "--method", "voronoi", "-o", "x.h5"], "Unknown cutter 'voronoi'"),
-        (["extract-superpixels", "d.h5", "--split", "nonsense", "-o", "x.h5"], "no images in split 'nonsense'"),
-        (["extract-superpixels", "d.h5", "-o", "s1.h5"], "s1.h5 holds scores, not superpixels"),
-        ([*ADAPT, *BASE, *MODEL, "-o", "r.h5"], "r.h5 is the superpixels input of this stage"),
+        ([*ADAPT, *BASE, *MODEL, "--split", "val"], "split 'val' has 2. Run extract-superpixels with --split val."),
+        (
+            ["extract-superpixels", "d.h5", *BASE, "-o", "x.h5"],
+            "Method seeds uses neither --superpixels nor --model. Omit them.",
+        ),
+        (
+            ["extract-superpixels", "d.h5", "--method", "grid", *MODEL, "-o", "x.h5"],
+            "Method grid uses neither --superpixels nor --model. Omit them.",
+        ),
+        (
+            ["extract-superpixels", "d.h5", "--method", "voronoi", "-o", "x.h5"],
+            "Unknown cutter 'voronoi'. Choose one of ",
+        ),
+        (
+            ["extract-superpixels", "d.h5", "--split", "nonsense", "-o", "x.h5"],
+            "d.h5 has no images in split 'nonsense'; its splits are test, train, val.",
+        ),
+        (
+            ["extract-superpixels", "d.h5", "-o", "s1.h5"],
+            "s1.h5 holds scores, not superpixels. Remove it or choose another output.",
+        ),
+        ([*ADAPT, *BASE, *MODEL, "-o", "r.h5"], "r.h5 is the superpixels input of this stage. Choose another output."),
         ([*SCORE, *MODEL], "--unit region requires --superpixels, and vice versa."),
         (["score", "d.h5", *MODEL, *MERGED, "-o", "x.h5"], "--unit region requires --superpixels, and vice versa."),
-        ([*SCORE, *MERGED], "--measure bvsb requires --model"),
-        ([*SCORE, *MODEL, *MERGED, "--measure", "nonsense"], "Unknown measure 'nonsense'"),
-        ([*SCORE, *MODEL, *MERGED, "--split", "val"], "Run extract-superpixels with --split val."),
+        ([*SCORE, *MERGED], "--measure bvsb requires --model; only random does not."),
+        ([*SCORE, *MODEL, *MERGED, "--measure", "nonsense"], "Unknown measure 'nonsense'. Choose one of "),
+        ([*SCORE, *MODEL, *MERGED, "--split", "val"], "split 'val' has 2. Run extract-superpixels with --split val."),
         (
             ["score", "d.h5", *MODEL, "--class-balance", "pixels", "-o", "x.h5"],
             "class-balance does not apply to unit pixel",
@@ -87,15 +108,24 @@ def test_a_file_that_is_not_the_right_one(command, right, region_place, refused)
         ),
         ([*SELECT], "rs1.h5 refers to regions. Pass --superpixels g.h5."),
         ([*SELECT, *BASE], "rs1.h5 was made from another superpixels (g.h5"),
-        ([*SELECT, *MERGED, "--budget", "1000"], "--budget 1000 exceeds the"),
+        ([*SELECT, *MERGED, "--budget", "1000"], "regions left in the pool. Lower it."),
         ([*SELECT, *MERGED, "--answer", "polygon"], "answer"),
         ([*ANNOTATE, *LEDGER], "rq1.h5 refers to regions. Pass --superpixels g.h5."),
         ([*ANNOTATE, *LEDGER, *BASE], "rq1.h5 was made from another superpixels (g.h5"),
-        ([*ANNOTATE, *MERGED], "Pass the --annotations that select was run with"),
+        (
+            [*ANNOTATE, *MERGED],
+            "rq1.h5: these queries were selected with a ledger. Pass the --annotations that select was run with.",
+        ),
         ([*ANNOTATE, *LEDGER, *MERGED, "--click-budget", "0"], "click_budget"),
-        ([*SIEVE, "a1.h5", *MODEL], "a1.h5 contains no regions with a class, so there is nothing to sieve"),
+        (
+            [*SIEVE, "a1.h5", *MODEL],
+            "a1.h5 contains no regions with a class, so there is nothing to sieve. Train on the ledger itself.",
+        ),
         ([*SIEVE, "ra1.h5", *MODEL, "--checkpoint", "worst"], "checkpoint"),
-        ([*SIEVE, "ra1.h5", *MODEL, "-o", "ra1.h5"], "ra1.h5 is the annotations input of this stage"),
+        (
+            [*SIEVE, "ra1.h5", *MODEL, "-o", "ra1.h5"],
+            "ra1.h5 is the annotations input of this stage. Choose another output.",
+        ),
         ([*TRAIN[:2], "rs1.h5", "-o", "x.safetensors"], "holds scores, not annotations or pseudo_labels"),
     ],
 )
@@ -125,7 +155,10 @@ def test_regions_of_another_split_or_dataset(region_place, preloaded, refused):
     preloaded.run("prepare", "tiny.toml", "--seed", "1", "-o", "other.h5", cwd=region_place).expect(0)
     preloaded.run("extract-superpixels", "other.h5", *cut, "-o", "o.h5", cwd=region_place).expect(0)
     for command in ([*ADAPT, *MODEL], [*SCORE, *MODEL], [*SCORE, "--measure", "random"]):
-        said = "v.h5 holds the regions of split 'val' (2 images), but split 'train' has 6"
+        said = (
+            "v.h5 holds the regions of split 'val' (2 images), but split 'train' has 6. Run extract-superpixels with "
+            "--split train."
+        )
         refused(*command, "--superpixels", "v.h5", says=said)
         refused(*command, "--superpixels", "o.h5", says="o.h5 was made from another dataset")
     refused(*SELECT, "--superpixels", "o.h5", says="o.h5 was made from another dataset")

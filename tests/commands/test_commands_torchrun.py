@@ -1,27 +1,33 @@
-"""Under torchrun: two processes on the CPU, joined by gloo."""
+"""Under torchrun: one, two and three processes on the CPU, joined by gloo."""
 
 import csv
 import os
 import shutil
 import signal
 import sys
+import time
 
 import pytest
+import torchrun_driver
 from commands_support import (
-    ALSEG,
-    CHAIN,
     NETWORK,
-    REGION_CHAIN,
     assert_same,
-    assert_undisturbed,
+    at_work,
     finish,
-    remove,
     run,
     start,
     wait_until,
+    without_speed,
 )
 
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+from stages.artifacts.evaluation import Evaluation
+
+
+def launcher(size):
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+
+
+TWO = launcher(2)
 TRAIN = (
     "train",
     "d.h5",
@@ -67,42 +73,79 @@ def test_two_processes_train_one_model(trained):
     assert not [path for path in folder.iterdir() if path.name.startswith(".") or path.is_dir()]
 
 
-def test_two_processes_find_a_model_up_to_date(trained):
-    folder, _ = trained
-    before = (folder / "t.safetensors").stat().st_mtime_ns
-    done = run(*TRAIN, cwd=folder, program=[*TWO, "-m", "alseg_cli"])
-    done.expect(0)
-    assert told(done) == ["t.safetensors is up to date"]
-    assert (folder / "t.safetensors").stat().st_mtime_ns == before
-
-
-def test_a_training_whose_main_process_is_killed_goes_on_and_ends_the_same(place, trained):
+def test_a_training_whose_processes_are_killed_ends_with_a_sentence_and_goes_on(place, trained):
     words, program = [*TRAIN, "--checkpoint-seconds", "0"], [*TWO, "-m", "alseg_cli"]
-    process = start(*words, cwd=place, program=program)
-    wait_until(lambda: any((place / "t.safetensors.work").glob("step*.pt")), "a checkpoint")
-    main = int((place / ".t.safetensors.lock").read_text().split()[1])
-    os.kill(main, signal.SIGKILL)  # the launcher then ends the other process, and itself
-    assert finish(process).code != 0
-    assert not (place / "t.safetensors").exists()
+
+    def checkpoints():
+        return set((place / "t.safetensors.work").glob("step*.pt"))
+
+    saved = checkpoints()
+    for killed in ("other", "main"):
+        process = start(*words, cwd=place, program=program)
+        wait_until(lambda before=saved: checkpoints() - before, "a checkpoint")
+        saved = checkpoints()
+        main = int((place / ".t.safetensors.lock").read_text().split()[1])
+        lines = at_work(place).items()
+        (other,) = {number for number, line in lines if "alseg_cli train" in line and "distributed" not in line} - {
+            main
+        }
+        os.kill(main if killed == "main" else other, signal.SIGKILL)
+        began = time.monotonic()
+        done = finish(process)
+        assert time.monotonic() - began < 60  # what is promised; it takes a second or two
+        assert done.code != 0
+        sentences = [line for line in done.err.splitlines() if line.startswith("failed: ")]
+        assert sentences == ["failed: Another process of this launch ended. Run the same command to continue."]
+        assert not (place / "t.safetensors").exists()
     run(*words, cwd=place, program=program).expect(0, out="wrote")
     assert_same(place / "t.safetensors", trained[0] / "t.safetensors")
 
 
-def test_two_processes_score_the_same_as_one(place, world):
-    step = CHAIN["score"]
-    remove(place, step)
-    done = run(*step.words, cwd=place, program=[*TWO, "--no-python", *ALSEG])
-    done.expect(0)
-    assert told(done) == ["wrote s1.h5"]
-    assert_same(place / step.output, world / step.output)
-    assert {path.name for path in place.iterdir()} == {path.name for path in world.iterdir()}
+# All stages, by one, two and three processes
 
 
-@pytest.mark.parametrize("stage", ["score", "pseudo-label"])
-def test_two_processes_give_the_same_about_regions_as_one(stage, region_place, region_world):
-    step = REGION_CHAIN[stage]
-    remove(region_place, step)
-    done = run(*step.words, cwd=region_place, program=[*TWO, "--no-python", *ALSEG])
-    done.expect(0)
-    assert told(done) == [f"wrote {step.output}"]
-    assert_undisturbed(region_place, region_world, step)
+@pytest.fixture(scope="module")
+def launches(tmp_path_factory):
+    """The folders with what one, two and three processes made of the same inputs."""
+    inputs = tmp_path_factory.mktemp("inputs")
+    torchrun_driver.make_inputs(inputs)
+    folders = {}
+    for size in (1, 2, 3):
+        folders[size] = tmp_path_factory.mktemp(f"of-{size}")
+        words = [torchrun_driver.__file__, inputs, folders[size]]
+        done = run(*words, cwd=folders[size], program=launcher(size))
+        done.expect(0)
+        outputs = [line.split(": ")[0].rpartition("/")[2] for line in done.out.splitlines()]
+        assert len(outputs) == len(set(outputs)) == 16, done.out  # only the main process speaks
+        assert outputs[-1] == "labels.safetensors is up to date"
+    return folders
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", ["pixels", "regions", "sieved", "prototypes", "evaluation"])
+def test_any_number_of_processes_makes_the_same_artifacts(launches, size, name):
+    assert_same(launches[size] / f"{name}.h5", launches[1] / f"{name}.h5")
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", torchrun_driver.TRAININGS)
+def test_any_number_of_processes_learns_alike(launches, size, name):
+    """Each loss of each of 20 steps, within 1e-4."""
+    alone, together = (without_speed(launches[each] / f"{name}.history.csv") for each in (1, size))
+    assert len(alone) == len(together) == torchrun_driver.STEPS
+    for mine, theirs in zip(together, alone, strict=True):
+        assert mine.keys() == theirs.keys()
+        for column, value in theirs.items():
+            if value and not column.startswith("val_"):
+                assert float(mine[column]) == pytest.approx(float(value), rel=1e-4, abs=1e-4), (column, mine["step"])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", ["statistics", "both"])
+def test_checkpoints_change_nothing_and_the_last_validation_is_of_the_saved_model(launches, size, name):
+    folder = launches[size]
+    assert without_speed(folder / f"{name}-0.history.csv") == without_speed(folder / f"{name}-1000.history.csv")
+    assert_same(folder / f"{name}-0.safetensors", folder / f"{name}-1000.safetensors")
+    logged = float(without_speed(folder / f"{name}-1000.history.csv")[-1]["val_miou"])
+    with Evaluation(folder / f"{name}.h5") as evaluation:
+        assert evaluation.read("miou")[0] == logged

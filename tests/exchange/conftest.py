@@ -13,6 +13,8 @@ from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 
+pytest.register_assert_rewrite("exchange_support")
+
 CLASSES = 4
 SIZES = {"a/one": (40, 56), "a/two": (40, 56), "b/one": (37, 53), "three": (40, 56)}
 PIXELS, TOP = {"rule": "uniform", "budget": 9}, {"rule": "top", "budget": 40}

@@ -25,7 +25,9 @@ def test_values_beside_the_classes():
         255: "alseg-void",
     }
     assert values_of(["background"])["background"] == 0
-    with pytest.raises(BadInput, match="252 classes, not 253"):
+    with pytest.raises(
+        BadInput, match=r"^Painted answers have room for 252 classes, not 253\. Use a table \(\.csv, \.json\)\.$"
+    ):
         names_of([str(number) for number in range(253)])
 
 
@@ -80,7 +82,14 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name, says",
-        [("one.png", "several images are called"), ("zebra.png", "no image of the dataset"), ("", "no image of")],
+        [
+            ("one.png", r"^t: several images are called one\.png\. Keep the folders in its name\.$"),
+            (
+                "zebra.png",
+                r"^t: zebra\.png is not an image of the dataset\. Name the files like the images, such as .*\.png\.$",
+            ),
+            ("", r"^t: '' is not an image of the dataset\. Name the files like the images, such as .*\.png\.$"),
+        ],
     )
     def test_refused(self, name, says):
         with pytest.raises(BadInput, match=says):

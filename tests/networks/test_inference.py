@@ -132,5 +132,5 @@ def test_batch_size_changes_nothing(world):
 
 def test_the_same_model_twice_is_refused(world):
     folder, dataset, models = world
-    with pytest.raises(BadInput, match="the same"):
+    with pytest.raises(BadInput, match=r"^Two of the models are the same\. Pass each model once\.$"):
         evaluate.run(dataset, [models[0], models[0]], folder / "x.h5", EvaluateSettings())

@@ -115,19 +115,21 @@ def test_pixels_that_the_sieve_took_are_striped(world):
 def test_images_are_chosen_by_name(world):
     inspect(world["base"], False, None, "i2", world["folder"] / "i2.png")
     assert (world["folder"] / "i2.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(BadInput, match="No data for image 'i3'"):
+    with pytest.raises(BadInput, match=r"^No data for image 'i3' in this file\. It contains i0, i1, i2, \.\.\.$"):
         draw(open_any(world["base"]), None, "i3")
 
 
 def test_another_dataset_is_refused(world, tmp_path):
     other = write_dataset(tmp_path / "other.h5", random_masks(NAMES, (32, 40), 3), 3)
-    with pytest.raises(BadInput, match="another dataset"):
+    with pytest.raises(
+        BadInput, match=r"was made from another dataset .*\. Pass the one it was made from, or rebuild it\.$"
+    ):
         draw(open_any(world["base"]), Dataset(other), None)
 
 
 def test_a_moved_file_is_drawn_with_the_dataset_named(world, tmp_path):
     moved = open_any(shutil.copy(world["answers"], tmp_path / "answers.h5"))
-    with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists"):
+    with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists\. Restore or rebuild it\.$"):
         draw(moved, None, None)
     assert draw(moved, Dataset(world["dataset"]), None)
 
@@ -138,7 +140,7 @@ class TestOpenInput:
         assert base.digest == open_any(world["base"]).header.digest
 
     def test_no_such_input(self, world):
-        with pytest.raises(BadInput, match="names no superpixels among its inputs"):
+        with pytest.raises(BadInput, match=r"names no superpixels among its inputs\. Pass the \w+ of a stage\.$"):
             open_input(open_any(world["base"]), "superpixels", Superpixels)
 
     def test_a_file_that_is_gone_or_changed(self, world, tmp_path):
@@ -147,13 +149,15 @@ class TestOpenInput:
         merged = open_any(tmp_path / "merged.h5")
         assert open_input(merged, "superpixels", Superpixels).path.parent == tmp_path
         shutil.copy(world["oracle"], tmp_path / world["base"].name)
-        with pytest.raises(BadInput, match="made from another superpixels"):
+        with pytest.raises(
+            BadInput, match=r"was made from another superpixels .*\. Pass the one it was made from, or rebuild it\.$"
+        ):
             open_input(merged, "superpixels", Superpixels)
         shutil.copy(world["dataset"], tmp_path / world["base"].name)
         with pytest.raises(BadInput, match="holds dataset, not superpixels"):
             open_input(merged, "superpixels", Superpixels)
         (tmp_path / world["base"].name).unlink()
-        with pytest.raises(BadInput, match=r"grid\.h5, which no longer exists"):
+        with pytest.raises(BadInput, match=r"grid\.h5, which no longer exists\. Restore or rebuild it\.$"):
             open_input(merged, "superpixels", Superpixels)
 
 

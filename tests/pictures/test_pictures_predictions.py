@@ -176,14 +176,18 @@ class TestRefused:
 
     def test_a_model_without_its_dataset(self, world, figures, tmp_path):
         moved = open_any(shutil.copy(world["plain"], tmp_path / "moved.safetensors"))
-        with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists"):
+        with pytest.raises(BadInput, match=r"dataset\.h5, which no longer exists\. Restore or rebuild it\.$"):
             draw(moved, None, None)
         draw(moved, Dataset(world["dataset"]), None)
         assert len(figures) == 1
 
     def test_other_classes(self, world, tmp_path):
         other = write_dataset(tmp_path / "other.h5", random_masks(NAMES, SIZE, 2), 2)
-        with pytest.raises(BadInput, match="was trained for the classes"):
+        told = (
+            r"plain\.safetensors was trained for the classes class0, class1, class2, \.\.\. but .*other\.h5 has "
+            r"class0, class1, \.\.\. Pass a model trained on these classes\.$"
+        )
+        with pytest.raises(BadInput, match=told):
             draw(open_any(world["plain"]), Dataset(other), None)
 
     def test_another_dataset_with_the_same_classes_is_not(self, world, figures, tmp_path):

@@ -36,9 +36,19 @@ def test_a_dataset_that_has_everything_is_planned(dataset):
 @pytest.mark.parametrize(
     "overrides, says",
     [
-        (["evaluate.split=tset"], r"no split 'tset' \(evaluate.split\); its splits are test, train, val"),
-        (["score.split=pool"], r"no split 'pool' \(score.split\)"),
-        (["train.crop=768,768"], r"A crop of 768x768 exceeds the images of .* \(up to 32x40, scaled by up to 2\)"),
+        (
+            ["evaluate.split=tset"],
+            r"no split 'tset' \(evaluate.split\); its splits are test, train, val\. Set evaluate\.split\.$",
+        ),
+        (
+            ["score.split=pool"],
+            r"no split 'pool' \(score.split\); its splits are test, train, val\. Set score\.split\.$",
+        ),
+        (
+            ["train.crop=768,768"],
+            r"^A crop of 768x768 exceeds the images of .* \(up to 32x40, scaled by up to 2\)\. Use another profile, "
+            r"or set train\.crop \(none: the largest image\)\.$",
+        ),
     ],
 )
 def test_what_is_missing_is_told_with_the_remedy(dataset, overrides, says):
@@ -48,7 +58,11 @@ def test_what_is_missing_is_told_with_the_remedy(dataset, overrides, says):
 
 
 def test_a_profile_of_larger_images_does_not_fit(dataset):
-    with pytest.raises(BadInput, match="Use another profile"):
+    told = (
+        r"^A crop of .* exceeds the images of .*\. Use another profile, or set train\.crop \(none: the largest "
+        r"image\)\.$"
+    )
+    with pytest.raises(BadInput, match=told):
         plan(dataset, profile="camvid")
 
 
@@ -60,10 +74,11 @@ def test_all_faults_come_at_once(dataset):
 
 def test_one_class_and_missing_masks_are_found(tmp_path):
     alone = write_dataset(tmp_path / "one.h5", random_masks(NAMES, (32, 40), 1), 1, SPLITS)
-    with pytest.raises(BadInput, match="has 1 class; a segmentation needs two or more"):
+    with pytest.raises(BadInput, match=r"has 1 class; a segmentation needs two or more\. Prepare it again\.$"):
         plan(alone)
     bare = without_masks(write_dataset(tmp_path / "d.h5", random_masks(NAMES, (32, 40), 3), 3, SPLITS), NAMES[:4])
-    with pytest.raises(BadInput, match="no masks in split 'train', so no answers can be simulated"):
+    told = r"has no masks in split 'train', so no answers can be simulated\. Use `alseg annotate`\.$"
+    with pytest.raises(BadInput, match=told):
         plan(bare)
 
 
@@ -73,5 +88,5 @@ def test_an_override_that_applies_to_no_step_is_refused(dataset):
 
 
 def test_there_must_be_a_dataset(tmp_path):
-    with pytest.raises(BadInput, match="There is no file"):
+    with pytest.raises(BadInput, match=r"none\.h5\. Run the stage that writes it first\.$"):
         plan(tmp_path / "none.h5")

@@ -122,10 +122,23 @@ def test_many_equal_features_are_no_fault():
 @pytest.mark.parametrize(
     "numbers, values, says",
     [
-        ([3, 5], {}, "--clusters 9 exceeds the number of regions"),
-        ([30, 5], {"batch": 8}, "A batch of 8 regions cannot start 9 clusters. Raise --batch to 9"),
-        ([30, 5, 3], {"order": "reference"}, "images, which have 8 regions for 9 clusters. Set --order shuffled"),
-        ([30], {"order": "reference"}, "needs two images, but there is only one. Set --order shuffled"),
+        (
+            [3, 5],
+            {},
+            r"^--clusters 9 exceeds the number of regions \(8\)\. Lower it, or cut the images into more regions\.$",
+        ),
+        ([30, 5], {"batch": 8}, r"^A batch of 8 regions cannot start 9 clusters\. Raise --batch to 9\.$"),
+        (
+            [30, 5, 3],
+            {"order": "reference"},
+            r"^--order reference starts with the last two images, which have 8 regions for 9 clusters\. Set --order "
+            r"shuffled, or lower --clusters\.$",
+        ),
+        (
+            [30],
+            {"order": "reference"},
+            r"^--order reference needs two images, but there is only one\. Set --order shuffled\.$",
+        ),
     ],
 )
 def test_too_few_regions_are_refused_with_a_remedy(numbers, values, says):
@@ -138,7 +151,11 @@ def test_too_few_regions_are_refused_with_a_remedy(numbers, values, says):
 def test_features_that_are_no_numbers_are_refused():
     features, _ = blobs([20, 20])
     features[17, 2] = np.nan
-    with pytest.raises(BadInput, match="not finite numbers"):
+    told = (
+        r"^Some features of the regions are not finite numbers\. Compute them with other --weights or another "
+        r"--encoder\.$"
+    )
+    with pytest.raises(BadInput, match=told):
         kmeans(features, np.array([20, 20]), 9, KMeansSettings(), 0, nothing)
 
 

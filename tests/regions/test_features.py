@@ -80,7 +80,9 @@ def test_weights_of_a_whole_classifier_fill_the_encoder(tmp_path):
     assert encoder.source.endswith("w.safetensors")
     other = timm.create_model("test_efficientnet").state_dict()
     safetensors.torch.save_file(other, tmp_path / "other.safetensors")
-    with pytest.raises(BadInput, match="Pass weights of this backbone"):
+    with pytest.raises(
+        BadInput, match=r"fit only .* of the backbone .*\. Pass weights of this backbone, or --weights none\.$"
+    ):
         load_encoder(KMeansSettings(**SMALL | {"weights": str(tmp_path / "other.safetensors")}), 0)
 
 
@@ -101,9 +103,18 @@ def test_real_weights_tell_patches_apart(shared):
     [
         ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61'. Did you mean .*vgg16"),
         ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
-        ({"encoder": "vit_small_patch16_224"}, "has no feature maps for patches of 16 x 16 pixels. Choose a convol"),
-        ({"encoder": "convnext_tiny", "patch": 3}, "no feature map with a stride of 3 or less .*Raise --patch to 4"),
-        ({"weights": "missing.safetensors"}, "'missing.safetensors' cannot be read: .*--weights none"),
+        (
+            {"encoder": "vit_small_patch16_224"},
+            r"has no feature maps for patches of 16 x 16 pixels\. Choose a convolutional --encoder such as .*\.$",
+        ),
+        (
+            {"encoder": "convnext_tiny", "patch": 3},
+            r"with a stride of 3 or less \(its smallest is 4\)\. Raise --patch to 4, or choose another --encoder\.$",
+        ),
+        (
+            {"weights": "missing.safetensors"},
+            r"'missing\.safetensors' cannot be read: .*\. Pass a file with --weights, or --weights none for random",
+        ),
     ],
 )
 def test_refusals_name_the_remedy(values, says):
@@ -116,5 +127,6 @@ def test_features_beyond_16_bits_are_refused():
     with torch.no_grad():
         for parameter in encoder.network.parameters():
             parameter.mul_(100)
-    with pytest.raises(BadInput, match="not finite in 16 bits"):
+    told = r"not finite in 16 bits\. Choose other --weights, another --encoder, or --precision float32\.$"
+    with pytest.raises(BadInput, match=told):
         encoder.features(patches(3))

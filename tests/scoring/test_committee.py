@@ -111,12 +111,17 @@ def test_class_balance_and_best_pixels_of_regions(world, balance):
 def test_a_network_without_dropout_has_no_committee(world, measure, tmp_path):
     none = {"aspp_dropout": 0.0, "decoder_dropouts": (0.0, 0.0)}
     other = world | {"model": write_network(tmp_path / "m.safetensors", world["dataset"], **none)}
-    with pytest.raises(BadInput, match="has no dropout, which a committee needs"):
+    told = r"its network has no dropout, which a committee needs\. Use a measure of one pass\.$"
+    with pytest.raises(BadInput, match=told):
         scored(other, measure=measure)
 
 
 @pytest.mark.parametrize("measure", ["margin", "bald"])
 def test_a_classifier_of_images_has_no_committee(world, measure, tmp_path):
     model = write_network(tmp_path / "c.safetensors", world["dataset"], of_sets=False, architecture="classifier")
-    with pytest.raises(BadInput, match=r"has no committee. Use a measure of one pass \(bvsb, entropy, least-conf"):
+    told = (
+        r"has no committee\. Use a measure of one pass \(bvsb, entropy, least-confidence, margin\) with --committee "
+        r"0\.$"
+    )
+    with pytest.raises(BadInput, match=told):
         scored(world | {"model": model}, measure=measure, unit="image")

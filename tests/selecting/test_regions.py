@@ -111,7 +111,10 @@ class TestKCentre:
         assert not set(second.region.tolist()) & set(first.region.tolist())
 
     def test_features_are_required(self, world, tmp_path):
-        with pytest.raises(BadInput, match="Pass --clusters, the output of cluster-regions"):
+        with pytest.raises(
+            BadInput,
+            match=r"^Features of regions come from their clusters\. Pass --clusters, the output of cluster-regions\.$",
+        ):
             chosen(world, clusters=None, rule="k-centre", fraction=1)
         none = write_clusters(tmp_path, world["dataset"], world["base"], keep_features=False)
         with pytest.raises(BadInput, match=r"has no features\. Build it with --method kmeans --keep-features"):
@@ -119,7 +122,9 @@ class TestKCentre:
 
     def test_clusters_of_other_regions_are_refused(self, world, tmp_path):
         other = write_superpixels(tmp_path, world["dataset"], region_pixels=256)
-        with pytest.raises(BadInput, match="superpixels"):
+        with pytest.raises(
+            BadInput, match=r"was made from another superpixels .*\. Pass the one it was made from, or rebuild it\.$"
+        ):
             chosen(world, clusters=write_clusters(tmp_path, world["dataset"], other), rule="k-centre", fraction=1)
 
 

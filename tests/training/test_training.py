@@ -304,7 +304,10 @@ def test_separate_rates_for_backbone_and_head(world):
 def test_one_labelled_image_is_refused(tmp_path):
     dataset = write_dataset(tmp_path / "d.h5", random_masks(["a"], (32, 32), 3), 3)
     ledger = random_round(tmp_path, dataset, 0)
-    with pytest.raises(BadInput, match="at least 2"):
+    with pytest.raises(
+        BadInput,
+        match=r"has labels in 1 images, but batch normalisation needs at least 2 per process\. Annotate more images\.$",
+    ):
         train.run(dataset, ledger, tmp_path / "m.safetensors", TrainSettings(**TINY, epochs=1))
 
 

@@ -24,8 +24,10 @@ from stages.training.learners.adversarial_losses import (
 )
 from stages.training.learners.network import NetworkLearner
 from stages.training.losses.cross_entropy import cross_entropy
+from stages.training.optimisers import fused
 from stages.training.samples.maps import TrainingSamples
 from stages.training.samples.streams import StreamBatch, StreamPart, StreamSamples
+from stages.training.sharing import average_over_ranks, share_normalisation
 from stages.training.task import Task
 
 
@@ -69,6 +71,7 @@ class AdversarialLearner(NetworkLearner):
         return super().open_samples(task, unlabelled_split=self.unlabelled_split, **more)
 
     def wrapped(self, module: nn.Module) -> nn.Module:
+        share_normalisation(module, self.device)
         return module  # see share_gradients
 
     def train(self) -> None:
@@ -78,21 +81,22 @@ class AdversarialLearner(NetworkLearner):
     def optimisers(self) -> dict[str, Optimizer]:
         """The network's, and Adam with moments 0.9 and 0.99 for the discriminator (spec 4.3)."""
         own = {"params": list(self.discriminator.parameters()), "lr": self.discriminator_lr}
-        return super().optimisers() | {"discriminator": torch.optim.Adam([own], betas=(0.9, 0.99))}
+        adam = torch.optim.Adam([own], betas=(0.9, 0.99), fused=fused(self.device))
+        return super().optimisers() | {"discriminator": adam}
 
     def share_gradients(self, name: str) -> None:
         """Averages them here: in DDP the network cannot run twice and the discriminator four times in one step."""
-        if self.ranks.size > 1:
-            for parameter in self.modules[name].parameters():
-                if parameter.grad is not None:
-                    parameter.grad.copy_(self.ranks.sum(parameter.grad) / self.ranks.size)
+        learned = self.modules[name].parameters()
+        average_over_ranks([each.grad for each in learned if each.grad is not None], self.ranks)
 
     def batches(self, first: int) -> Iterator[StreamBatch]:
-        assert isinstance(self.samples, StreamSamples)
         self.step = first
+        return super().batches(first)
+
+    def keys(self, first: int) -> Iterator[list[Any]]:
+        assert isinstance(self.samples, StreamSamples)
         epochs, batch = self.settings.optimisation.epochs, self.settings.optimisation.batch
-        keys = self.samples.keys(first, epochs * self.steps_per_epoch, batch, self.ranks.rank, self.ranks.size)
-        return self.load(keys)
+        return self.samples.keys(first, epochs * self.steps_per_epoch, batch, self.ranks.rank, self.ranks.size)
 
     def images_in(self, batch: Any) -> int:
         return 2 * len(batch.labelled.images) * self.ranks.size  # those that the network sees
@@ -112,8 +116,7 @@ class AdversarialLearner(NetworkLearner):
             unlabelled = self.coloured(batch.unlabelled)
             predicted = self.network(self.normalised(unlabelled)).float()
         total, mass = cross_entropy(logits, labels, self.weights)
-        mass = self.ranks.sum(mass.detach().clone())
-        supervised = mean_loss(total * self.ranks.size, mass)
+        supervised = self.mean_over_ranks(total, mass)
         valid = batch.unlabelled.valid.to(self.device, non_blocking=True)
         masks = batch.real.labels.to(self.device, non_blocking=True)
         inside = batch.real.valid.to(self.device, non_blocking=True)
@@ -123,15 +126,27 @@ class AdversarialLearner(NetworkLearner):
             _, fake_features = self.discriminator(fake)
             with torch.no_grad():
                 _, real_features = self.discriminator(real)
-        matching = feature_matching_loss(real_features, fake_features)
+        matching = feature_matching_loss(self.mean_features(real_features), self.mean_features(fake_features))
         believed = accepted(self.judged(fake), self.gate)
         share = believed.float().mean()
-        trained = mean_loss(*self_training_loss(predicted, believed, valid))
+        trained = self.mean_over_ranks(*self_training_loss(predicted, believed, valid))
         active = self.step >= self.self_training_from
         loss = total_loss(supervised, matching, trained, self.feature_matching, self.self_training if active else 0.0)
         parts = {"supervised": supervised, "matching": matching, "self_training": trained, "accepted": share}
         losses = {"loss": loss} | {name: value.detach() for name, value in parts.items()}
         return fake.detach(), real, losses
+
+    def mean_over_ranks(self, total: Tensor, mass: Tensor) -> Tensor:
+        """This process's part of the mean loss over the whole batch; the mean over the processes is that mean."""
+        return mean_loss(total * self.ranks.size, self.ranks.sum(mass))
+
+    def mean_features(self, features: Tensor) -> Tensor:
+        """(1,D) mean of the rows of (n,D) in all processes, each with as many.
+
+        The gradient reaches this process's rows as if they were all; the processes' gradients are averaged later.
+        """
+        own = features.to(torch.promote_types(features.dtype, torch.float32)).mean(0, keepdim=True)
+        return own + (self.ranks.sum(own) / self.ranks.size - own.detach())
 
     def judged(self, pairs: Tensor) -> Tensor:
         """(B,) probability of real of each pair, by the discriminator in eval mode."""

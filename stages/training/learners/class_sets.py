@@ -27,7 +27,7 @@ class ClassSetLearner(NetworkLearner):
             self.prototypes_over,
         )
         # counts of the whole batch, of which each process has a share; DDP then averages the gradients
-        shared = SetLosses(*((loss, self.ranks.sum(count.clone())) for loss, count in own))
+        shared = SetLosses(*((loss, self.ranks.sum(count)) for loss, count in own))
         names = ("single", "merged", "prototype")
         parts = {
             name: loss.detach() * self.ranks.size / (1 + count)

@@ -34,10 +34,13 @@ class ImageLearner(NetworkLearner):
         targets = list(self.samples.targets.values())
         return np.sum(targets, 0).astype(np.int64) if self.several else np.bincount(targets, minlength=self.classes)
 
+    def class_names(self) -> list[str]:
+        assert isinstance(self.labels, Annotations)
+        return self.labels.image_classes
+
     def can_validate(self) -> bool:
-        _, labels = self.samples.opened()
-        assert isinstance(labels, Annotations)
-        self.several, split = labels.names_sets, self.settings.validation.validation_split
+        assert isinstance(self.labels, Annotations)
+        self.several, split = self.labels.names_sets, self.settings.validation.validation_split
         if self.several:
             return self.dataset.has_masks(split)
         known = [image for image in self.dataset.all_ids if self.dataset.splits[image] == split]

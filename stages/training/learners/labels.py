@@ -26,6 +26,6 @@ class LabelLearner(NetworkLearner):
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         labels = batch.labels.to(self.device, non_blocking=True)
         total, mass = self.loss(logits.float(), labels, self.weights, self.loss_settings)
-        mass = self.ranks.sum(mass.detach().clone())
+        mass = self.ranks.sum(mass)
         # DDP averages gradients over the processes; the factor makes it the mean over the mass of all of them
         return {"loss": total * self.ranks.size / mass}

@@ -11,25 +11,27 @@ from torch.optim import Optimizer
 from stages.artifacts.labels import Labels
 from stages.evaluating.confusion import confusion_matrix, mean_iou, pixel_accuracy
 from stages.networks.norms import freeze_norm
-from stages.networks.predictor import Predictor, image_batches, normalise
+from stages.networks.predictor import Predictor, by_size, image_batches, normalise
 from stages.pixels.void import VOID
-from stages.runtime.devices import forward_precision
+from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count
 from stages.training.colour import augment_colour
 from stages.training.optimisers import build_optimiser
-from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, load_batches, place_in_turns
+from stages.training.samples.loading import load_batches
+from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, place_in_turns
+from stages.training.sharing import average_over_ranks, running_statistics, share_normalisation
 from stages.training.task import Task
 
 
 def label_weights(kind: str, counts: np.ndarray) -> np.ndarray | None:
     """(C,) f32 weights from (C,) label counts: complement = 1 - share; inverse = 1 / share scaled to mean 1 over the
-    classes present. An absent class has weight 1. None for kind none."""
+    classes present. An absent class has weight 1, and so has the only one. None for kind none."""
     if kind == "none":
         return None
     share = counts / counts.sum()
     if kind == "complement":
-        return np.where(counts > 0, 1 - share, 1.0).astype(np.float32)
+        return np.where((counts > 0) & (counts < counts.sum()), 1 - share, 1.0).astype(np.float32)
     inverse = np.divide(1.0, share, out=np.zeros(len(counts)), where=counts > 0)
     return np.where(counts > 0, inverse / inverse[counts > 0].mean(), 1.0).astype(np.float32)
 
@@ -60,13 +62,13 @@ class NetworkLearner:
         self.samples = self.open_samples(task)
         if len(self.samples) < self.fewest_images * self.ranks.size:
             raise BadInput(
-                f"{task.labels} has labels in {len(self.samples)} images, but batch normalisation needs at least "
+                f"{task.labels.path} has labels in {len(self.samples)} images, but batch normalisation needs at least "
                 f"{self.fewest_images} per process. Annotate more images."
             )
-        self.dataset, labels = self.samples.opened()
+        self.dataset, self.labels = task.dataset, task.labels
         self.classes = len(self.dataset.classes)
         self.validates = self.can_validate()
-        self.label_counts = self.count_labels(labels)
+        self.label_counts = self.count_labels(self.labels)
         weights = label_weights(class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
         self.steps_per_epoch = self.settings.optimisation.steps_per_epoch or len(self.epoch(0))
@@ -84,7 +86,11 @@ class NetworkLearner:
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """``module`` wrapped so that its gradients are averaged over the processes."""
-        return distributed(module, self.device)
+        from torch.nn.parallel import DistributedDataParallel
+
+        share_normalisation(module, self.device)
+        places = None if self.device.type == "cpu" else [torch.cuda.current_device()]
+        return DistributedDataParallel(module, device_ids=places, broadcast_buffers=False)  # see share_statistics
 
     def can_validate(self) -> bool:
         return self.dataset.has_masks(self.settings.validation.validation_split)
@@ -101,15 +107,20 @@ class NetworkLearner:
         return self.network
 
     def train(self) -> None:
+        tune_convolutions([self.samples.crop])
         self.network.train()
         if self.settings.optimisation.freeze_norm:
             freeze_norm(self.network)
 
     def optimisers(self) -> dict[str, Optimizer]:
-        return {"network": build_optimiser(self.settings.optimisation, self.parameter_groups())}
+        return {"network": build_optimiser(self.settings.optimisation, self.parameter_groups(), self.device)}
 
     def share_gradients(self, name: str) -> None:
         """Nothing to do: the network is wrapped for several processes."""
+
+    def share_statistics(self) -> None:
+        """Averages the running statistics of batch normalisation, so that all processes validate what is saved."""
+        average_over_ranks(running_statistics(self.network), self.ranks)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone and head; the head's biases in a group of their own if their learning rate differs."""
@@ -133,17 +144,19 @@ class NetworkLearner:
         return epoch_batches(len(self.samples), batch, self.settings.seed, number, self.ranks.size)
 
     def batches(self, first: int) -> Iterator[Any]:
-        if self.settings.optimisation.steps_per_epoch is not None:
-            return self.load(self.keys_of_steps(first))
+        return load_batches(self.samples, self.keys(first), self.workers, self.device.type == "cuda")
 
-        def keys() -> Iterator[list[tuple[int, int]]]:
-            """(sample, epoch) pairs per batch, this process's share of each."""
-            for epoch in range(first // self.steps_per_epoch, self.settings.optimisation.epochs):
-                start = max(0, first - epoch * self.steps_per_epoch)
-                for batch in self.epoch(epoch)[start:]:
-                    yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
+    def keys(self, first: int) -> Iterator[list[Any]]:
+        """The samples of this process's share of each batch from step ``first`` on."""
+        by_epoch = self.settings.optimisation.steps_per_epoch is None
+        return self.keys_of_epochs(first) if by_epoch else self.keys_of_steps(first)
 
-        return self.load(keys())
+    def keys_of_epochs(self, first: int) -> Iterator[list[tuple[int, int]]]:
+        """(sample, epoch) pairs per step: in each epoch every sample once."""
+        for epoch in range(first // self.steps_per_epoch, self.settings.optimisation.epochs):
+            start = max(0, first - epoch * self.steps_per_epoch)
+            for batch in self.epoch(epoch)[start:]:
+                yield [(int(index), epoch) for index in batch[self.ranks.rank :: self.ranks.size]]
 
     def keys_of_steps(self, first: int) -> Iterator[list[tuple[int, int]]]:
         """(sample, turn) pairs per step: the samples repeated, each turn in a new random order."""
@@ -152,16 +165,24 @@ class NetworkLearner:
             places = range(step * batch + self.ranks.rank, (step + 1) * batch, self.ranks.size)
             yield [place_in_turns(place, count, self.settings.seed) for place in places]
 
-    def load(self, keys: Iterator[list[Any]]) -> Iterator[Any]:
-        return load_batches(self.samples, keys, self.workers, self.device.type == "cuda")
+    def contents(self, step: int) -> str:
+        keys = next(self.keys(step))
+        names = self.class_names()
+        classes = ", ".join(names[number] for number in self.samples.classes_in(self.samples.batch(keys)))
+        images = ", ".join(dict.fromkeys(map(self.samples.image_of, keys)))
+        return f"images {images} with labels of {classes or 'no class'}"
+
+    def class_names(self) -> list[str]:
+        """The names of the classes that labels may name."""
+        return [*self.dataset.classes, "void"]
 
     def images_in(self, batch: Any) -> int:
         return len(batch.images) * self.ranks.size
 
     def updates(self, batch: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
         labelled = batch.labelled
-        if self.ranks.size > 1:  # all processes must skip a step together
-            labelled = int(self.ranks.sum(torch.tensor(labelled, device=self.device)))
+        if self.ranks.size > 1:  # all processes must skip a step together; on the CPU, so that none waits for its GPU
+            labelled = int(self.ranks.sum(torch.tensor(labelled)))
         if labelled == 0:
             return
         images = batch.images.to(self.device, non_blocking=True).float() / 255
@@ -201,20 +222,13 @@ class NetworkLearner:
         return {"miou": mean_iou(matrix), "accuracy": pixel_accuracy(matrix)}
 
     def validation_ids(self) -> Sequence[str]:
-        """This process's share of the images of the validation split."""
-        return self.dataset.ids(self.settings.validation.validation_split)[self.ranks.rank :: self.ranks.size]
+        """This process's share of the images of the validation split, by size, so that those of one go together."""
+        return by_size(self.ids_of_split()[self.ranks.rank :: self.ranks.size], self.dataset.sizes)
+
+    def ids_of_split(self) -> list[str]:
+        return self.dataset.ids(self.settings.validation.validation_split)
 
     def predictor(self) -> Predictor:
         """The current network in eval mode; `train` returns it to training mode."""
         self.network.eval()
         return Predictor(self.network, self.mean, self.std, self.device, self.settings.execution.precision)
-
-
-def distributed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network wrapped for several processes; batch statistics are shared on CUDA (gloo cannot)."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # replaces the layers in place, parameters stay the same
-        return DistributedDataParallel(network, device_ids=[torch.cuda.current_device()])
-    return DistributedDataParallel(network)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.networks.dropout import dropout_modules
-from stages.networks.predictor import image_batches
+from stages.networks.predictor import by_size, image_batches
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import map_on_grid
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
+from stages.runtime.devices import tune_convolutions
 from stages.training.learners.network import NetworkLearner
 from stages.training.learners.support_losses import (
     area_loss,
@@ -58,6 +59,7 @@ class SupportLearner(NetworkLearner):
         return self.network.get_submodule("support")
 
     def train(self) -> None:
+        tune_convolutions([self.samples.crop])
         self.network.eval()
         self.trained().train()
         if self.frozen_dropout:
@@ -77,13 +79,12 @@ class SupportLearner(NetworkLearner):
         outputs = len(self.label_counts)
         sums = torch.zeros(outputs, dtype=torch.float64, device=self.device)
         counts = torch.zeros(outputs, dtype=torch.int64, device=self.device)
-        _, given = self.samples.opened()
         predictor = self.predictor()
-        mine = self.samples.ids[self.ranks.rank :: self.ranks.size]
+        mine = by_size(self.samples.ids[self.ranks.rank :: self.ranks.size], self.dataset.sizes)
         with Progress("measuring losses per class", len(mine)) as bar:
             for batch in image_batches(self.dataset, mine, self.settings.optimisation.batch):
                 size = (batch.images.shape[-2], batch.images.shape[-1])
-                maps = [map_on_grid(given.label_map(image, self.samples.void), size) for image in batch.ids]
+                maps = [map_on_grid(self.labels.label_map(image, self.samples.void), size) for image in batch.ids]
                 labels = torch.from_numpy(np.stack(maps)).to(self.device)
                 found = loss_per_class(predictor.logits(batch.images), labels, outputs)
                 sums, counts = sums + found[0], counts + found[1]
@@ -105,7 +106,7 @@ class SupportLearner(NetworkLearner):
         side = images.new_zeros(())
         sides = side_losses(support.sides, labels, self.weights)
         for weight, (total, mass) in zip(self.side_weights, sides, strict=True):
-            side = side + weight * total / self.ranks.sum(mass.detach().clone())
+            side = side + weight * total / self.ranks.sum(mass)
         # DDP averages gradients over the processes, and the counts are those of all of them
         area, side = area * self.ranks.size, side * self.ranks.size
         loss = area + self.side_weight * side

@@ -32,6 +32,10 @@ class ImageSamples(TrainingSamples):
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         return Batch(pixels, torch.from_numpy(np.stack(targets)), list(colours), len(samples))
 
+    def classes_in(self, batch: Batch) -> np.ndarray:
+        labels = batch.labels.numpy()
+        return np.flatnonzero(labels.any(0)) if labels.ndim > 1 else np.unique(labels)
+
     def __getitem__(self, key: Any) -> Any:
         index, epoch = key
         crop, colours, _ = self.seen(self.ids[index], epoch)

@@ -1,22 +1,20 @@
 """Training samples: images in memory if they fit, labels per crop, one random stream per draw."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.labels import Labels, open_labels
 from stages.pixels.void import VOID
+from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw, draw_colour
@@ -39,34 +37,69 @@ class Batch:
     sets: Tensor | None = None
 
 
+File = TypeVar("File", Dataset, Labels)
 MapSample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
 
 
-class TrainingSamples(TorchDataset[MapSample]):
-    """Samples (index, epoch) -> crop, labels, colour draw, None; the same for any number of loader processes."""
+class TrainingSamples:
+    """Samples (index, epoch) -> crop, labels, colour draw, None; the same for any number of loader processes.
+
+    They read the files that they were given open. In another process they open them again, and refuse what replaced
+    one of them meanwhile.
+    """
 
     def __init__(
         self,
-        dataset: Path,
-        labels: Path,
+        dataset: Dataset,
+        labels: Labels,
         augmentation: AugmentationSettings,
         mean: Sequence[float],
         seed: int,
         learn_void: bool = False,
     ):
-        self.paths = (dataset, labels)
+        self.dataset, self.labels = dataset, labels
         self.augmentation, self.seed = augmentation, seed
-        self.files: tuple[Dataset, Labels] | None = None
-        self.owner = -1
-        opened, given = self.opened()
-        self.void = len(opened.classes) if learn_void else VOID
-        self.ids = self.labelled(given)
+        self.void = len(dataset.classes) if learn_void else VOID
+        self.ids = self.labelled(labels)
         red, green, blue = (int(255 * value) for value in mean)
         self.padding = (red, green, blue)
-        sizes = [opened.sizes[image] for image in self.ids]
+        sizes = [dataset.sizes[image] for image in self.ids]
         self.crop = augmentation.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
         self.scales = Scales(*augmentation.scale_range, augmentation.scale_step)
-        self.images = cached(opened, self.ids)
+        self.images: dict[str, np.ndarray] = {}
+        self.keeps_images = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without open files and without the images in memory, which it reads itself."""
+        files = {name: (getattr(self, name).path, getattr(self, name).digest) for name in ("dataset", "labels")}
+        return self.__dict__ | files | {"images": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.dataset = require_unchanged(Dataset(state["dataset"][0]), state["dataset"][1])
+        self.labels = require_unchanged(open_labels(state["labels"][0]), state["labels"][1])
+
+    def keep_images(self, processes: int) -> None:
+        """Keeps images in memory once read, if there is room for all of them in each of ``processes``."""
+        sizes = [self.dataset.sizes[image] for image in self.every_id()]
+        needed = sum(3 * height * width for height, width in sizes)
+        self.keeps_images = processes * needed <= CACHE_SHARE * free_memory()
+
+    def every_id(self) -> list[str]:
+        """Ids of all images that samples are made of."""
+        return self.ids
+
+    def image_of(self, key: Any) -> str:
+        """Id of the image of the sample ``key``."""
+        return self.ids[key[0]]
+
+    def classes_in(self, batch: Any) -> np.ndarray:
+        """Numbers of the classes that the labels of ``batch`` name, each once."""
+        return np.setdiff1d(batch.labels.numpy(), [VOID])
+
+    def batch(self, keys: Sequence[Any]) -> Any:
+        """The batch of the samples ``keys``."""
+        return self.together([self[key] for key in keys])
 
     @staticmethod
     def together(samples: list[Any]) -> Any:
@@ -77,30 +110,31 @@ class TrainingSamples(TorchDataset[MapSample]):
         """Ids of the images with a label."""
         return labels.labelled_ids(self.void)
 
-    def opened(self) -> tuple[Dataset, Labels]:
-        """The files, opened once per process: HDF5 handles do not survive a fork."""
-        if self.files is None or self.owner != os.getpid():
-            self.files = (Dataset(self.paths[0]), open_labels(self.paths[1]))
-            self.owner = os.getpid()
-        return self.files
-
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, key: Any) -> MapSample:
         index, epoch = key
         image = self.ids[index]
-        _, given = self.opened()
         crop, colours, window = self.seen(image, epoch)
-        return crop, crop_labels(given.label_map(image, self.void), window), colours, None
+        return crop, crop_labels(self.labels.label_map(image, self.void), window), colours, None
 
     def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
         """A random crop of ``image``, its colour draw and its window; ``name`` names the random stream."""
         generator = stream(self.seed, "augmentation", *name, image)
-        pixels = self.images[image] if image in self.images else self.opened()[0].image(image)
+        pixels = self.pixels(image)
         flip, rotation = self.augmentation.flip, self.augmentation.rotation
         window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
         return crop_image(pixels, window, self.padding), draw_colour(self.augmentation, generator), window
+
+    def pixels(self, image: str) -> np.ndarray:
+        """(H,W,3) u8 of ``image``, from memory if it was kept."""
+        if image in self.images:
+            return self.images[image]
+        pixels = self.dataset.image(image)
+        if self.keeps_images:
+            self.images[image] = pixels
+        return pixels
 
 
 class SetSamples(TrainingSamples):
@@ -109,22 +143,27 @@ class SetSamples(TrainingSamples):
     def __getitem__(self, key: Any) -> MapSample:
         index, epoch = key
         image = self.ids[index]
-        _, given = self.opened()
-        assert isinstance(given, Annotations)
+        assert isinstance(self.labels, Annotations)
         crop, colours, window = self.seen(image, epoch)
-        places, sets = given.set_map(image)
+        places, sets = self.labels.set_map(image)
         return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
 
+    def classes_in(self, batch: Any) -> np.ndarray:
+        return np.flatnonzero(batch.sets.numpy().any(0))
 
-def cached(data: Dataset, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """The images ``ids`` in memory if all of them fit, otherwise none."""
-    size = sum(3 * data.sizes[image][0] * data.sizes[image][1] for image in ids)
-    return {image: data.image(image) for image in ids} if size <= CACHE_SHARE * free_memory() else {}
+
+def require_unchanged(file: File, digest: str) -> File:
+    """``file``; BadInput unless its content is still that of ``digest``."""
+    if file.digest != digest:
+        file.close()
+        raise BadInput(f"{file.path}: the file was replaced during the training. Run the command again.")
+    return file
 
 
 def free_memory() -> int:
-    """Free memory in bytes."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Free memory in bytes, or all of it where the system does not tell."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def collate(samples: list[MapSample]) -> Batch:
@@ -161,23 +200,3 @@ def place_in_turns(place: int, count: int, seed: int, *name: str) -> tuple[int, 
 def order_of(count: int, seed: int, *name: str | int) -> np.ndarray:
     """(count,) i64 permutation drawn for ``name``."""
     return stream(seed, "order", *name).permutation(count)
-
-
-def ignore_signals(worker: int) -> None:
-    """Loader processes ignore signals; the main process saves before it stops."""
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def load_batches(samples: TrainingSamples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
-    """Loads the batches that ``keys`` name, in order; one loader per training, since workers start slowly."""
-    yield from DataLoader(
-        samples,
-        batch_sampler=keys,
-        num_workers=workers,
-        collate_fn=samples.together,
-        pin_memory=pin,
-        worker_init_fn=ignore_signals,
-    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.labels import Labels
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw
-from stages.training.samples.maps import TrainingSamples, cached, place_in_turns
+from stages.training.samples.maps import TrainingSamples, place_in_turns
 from stages.training.window import crop_labels
 
 STREAMS = ("labelled", "unlabelled", "real")
@@ -50,8 +50,8 @@ class StreamSamples(TrainingSamples):
 
     def __init__(
         self,
-        dataset: Path,
-        labels: Path,
+        dataset: Dataset,
+        labels: Labels,
         augmentation: AugmentationSettings,
         mean: Sequence[float],
         seed: int,
@@ -59,18 +59,19 @@ class StreamSamples(TrainingSamples):
         unlabelled_split: str = "train",
     ):
         super().__init__(dataset, labels, augmentation, mean, seed, learn_void)
-        data, _ = self.opened()
         known = set(self.ids)
-        self.unlabelled = [image for image in data.ids(unlabelled_split) if image not in known]
+        self.unlabelled = [image for image in dataset.ids(unlabelled_split) if image not in known]
         if not self.unlabelled:
             raise BadInput(
                 f"Split {unlabelled_split!r} has no unlabelled images left: every image has a mask. Set --objective "
                 "labels."
             )
         if augmentation.crop is None:
-            sizes = [data.sizes[image] for image in [*self.ids, *self.unlabelled]]
+            sizes = [dataset.sizes[image] for image in self.every_id()]
             self.crop = (max(h for h, _ in sizes), max(w for _, w in sizes))
-        self.images |= cached(data, self.unlabelled)
+
+    def every_id(self) -> list[str]:
+        return [*self.ids, *self.unlabelled]
 
     def labelled(self, labels: Labels) -> list[str]:
         assert isinstance(labels, Annotations)
@@ -87,11 +88,18 @@ class StreamSamples(TrainingSamples):
     def __getitem__(self, key: Any) -> Any:
         name, index, turn = key
         image = self.ids_of(name)[index]
-        data, given = self.opened()
+        size = self.dataset.sizes[image]
         crop, colours, window = self.seen(image, name, turn)
-        inside = crop_labels(np.ones(data.sizes[image], dtype=np.uint8), window) != VOID
-        labels = given.label_map(image) if name != "unlabelled" else np.full(data.sizes[image], VOID, dtype=np.uint8)
+        inside = crop_labels(np.ones(size, dtype=np.uint8), window) != VOID
+        labels = self.labels.label_map(image) if name != "unlabelled" else np.full(size, VOID, dtype=np.uint8)
         return crop, crop_labels(labels, window), inside, colours
+
+    def image_of(self, key: Any) -> str:
+        name, index, _ = key
+        return self.ids_of(name)[index]
+
+    def classes_in(self, batch: StreamBatch) -> np.ndarray:
+        return super().classes_in(batch.labelled)
 
     def keys(self, first: int, steps: int, batch: int, rank: int, ranks: int) -> Iterator[list[StreamKey]]:
         """This process's share of the batches of steps ``first`` to ``steps`` - 1, one stream after the other."""
