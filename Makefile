@@ -6,7 +6,7 @@
 #   make bench    speed and memory, written to docs/benchmarks.md
 
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
+BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 RECIPES := pixelpick random-pixels full
@@ -14,7 +14,8 @@ RECIPES := pixelpick random-pixels full
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: demo test check docs bench clean
-.DELETE_ON_ERROR:
+# A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
+.PRECIOUS: $(DEMO)/scenes.h5
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alseg_cli.exits import exit_codes
+from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
 from stages.registry import STAGES
 from stages.settings.common import Device, Precision
@@ -165,5 +165,9 @@ def main() -> None:
     # OpenMP threads that spin while waiting slow down training severalfold if the CPU is shared (docs/benchmarks.md).
     # libgomp reads this when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    with exit_codes():
-        app()
+    open_standard_streams()
+    try:
+        with exit_codes():
+            app()
+    finally:
+        end_quietly()

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stages.runtime.console import print_line
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
@@ -30,9 +32,11 @@ def exit_codes() -> Iterator[None]:
         tell(f"{error}")
         raise SystemExit(STOPPED) from None
     except BrokenPipeError:  # `alseg inspect ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            tell(f"error: {error.filename}: the name or the path is too long. Use a shorter one.")
+            raise SystemExit(BAD_INPUT) from None
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EISDIR):
             raise
         tell(f"failed: {error.strerror} ({error.filename or 'no file named'}); nothing was published.")
@@ -43,4 +47,26 @@ def exit_codes() -> Iterator[None]:
 
 
 def tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print_line(text, sys.stderr)
+
+
+def open_standard_streams() -> None:
+    """Opens those that are closed: otherwise the next file, an artifact, would become standard output."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def end_quietly() -> None:
+    """Keeps the end of the interpreter from changing the exit code: by Ctrl-C, or by lines that cannot be printed.
+
+    What a command was asked to print was flushed, so only news is left.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.answering.questions import Questions
 
@@ -69,3 +69,10 @@ def name_fault(name: str) -> str | None:
     if 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip():
         return None
     return f"An annotator's name must have 1 to {LONGEST_NAME} printable characters. Choose another name."
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """A pydantic error in a few words."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name}: {first['msg']}" if name else first["msg"]

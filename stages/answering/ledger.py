@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.answering.journal import remove_finished
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import ANSWERED_VOID, MOST_ANNOTATORS, Answers, Ledger, RegionFile, ledger_cost
 from stages.artifacts.dataset import Dataset
@@ -92,10 +93,16 @@ def distinct_classes(labels: np.ndarray) -> int:
 
 
 def publish_ledger(request: Request, ledger: Ledger, data: Dataset, counts: dict[str, Any]) -> None:
-    """Publishes ``ledger`` as the output of ``request``, with the classes that answers about ``data`` may name."""
+    """Publishes ``ledger`` as the output of ``request``, with the classes that answers about ``data`` may name.
+
+    It contains all answers of the ledger before, whose journal is no longer needed.
+    """
 
     def fill(writer: Writer) -> Header:
         ledger.write(writer)
         return request.header({"classes": data.classes, "image_classes": data.image_level_classes}, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
+    before = request.inputs.get("annotations")
+    if before is not None:
+        remove_finished(request.output.parent / before.file)

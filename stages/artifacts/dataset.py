@@ -3,10 +3,11 @@
 `/images/<id>` (H,W,3) u8. `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a
 split with polygon files: the pixels with the vertices of all polygons that people drew inside the image, repeated if
 vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
-Attributes: name, classes, palette, ignore_index, mean, std, licence, and image_classes (names of the classes of whole
-images) if there are any.
+Attributes: name, classes, palette, ignore_index, mean, std, licence; if there are any, image_classes (names of the
+classes of whole images) and ignored (JSON: the values or colours other than 255 that the mask files have for void).
 """
 
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +46,13 @@ class Dataset(Artifact):
     def palette(self) -> np.ndarray:
         """(C,3) u8 colours of the classes."""
         return np.array(self.attributes["palette"], dtype=np.uint8)
+
+    @property
+    def ignored(self) -> list[int | tuple[int, int, int]]:
+        """The listed values, or colours, that the dataset's mask files have for void beside 255."""
+        return [
+            tuple(each) if isinstance(each, list) else each for each in json.loads(self.attributes.get("ignored", "[]"))
+        ]
 
     @property
     def image_classes(self) -> list[str]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = "1.2"  # "major.minor": readers reject a newer major version
@@ -33,6 +35,11 @@ class InputRef:
 
     file: str
     digest: str
+
+    def path(self, artifact: Path) -> Path:
+        """Where the input lies from ``artifact``, which recorded it; links to the artifact are followed."""
+        folder = Path(os.path.realpath(artifact)).parent if artifact.is_symlink() else artifact.parent
+        return folder / self.file
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def open_input(artifact: Artifact | Model, role: str, kind: type[Kind]) -> Kind:
     recorded = artifact.header.inputs.get(role)
     if recorded is None:
         raise BadInput(f"{artifact.path} names no {role} among its inputs. Pass the {artifact.header.kind} of a stage.")
-    path = artifact.path.parent / recorded.file
+    path = recorded.path(artifact.path)
     if not path.is_file():
         raise BadInput(
             f"{artifact.path} was made from the {role} {path}, which no longer exists. Restore or rebuild it."

@@ -5,6 +5,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from stages.runtime.errors import BadInput, StageFailed
 
 MARGIN_BYTES = 4 << 20  # room for companion files (history, plots) and file-system overhead
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -37,6 +39,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def destination(path: Path) -> Path:
+    """The file that ``path`` leads to, so that a link is followed instead of replaced.
+
+    BadInput if there is something that is neither a file nor a folder (a device, a pipe), or if the name is too long.
+    """
+    try:
+        found = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if found.is_symlink():
+            raise BadInput(f"{path} is a symbolic link that leads to itself. Choose another output.")
+        if found.exists() and not found.is_file() and not found.is_dir():
+            raise BadInput(f"{path} is not a regular file. Choose another output.")
+    except OSError as error:
+        raise refusal(f"Cannot write {path}", error) from error
+    return found
+
+
 def partial_path(path: Path) -> Path:
     """A temporary name in the same folder, so that the final rename is atomic."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -58,7 +76,8 @@ def work_folder(output: Path) -> Path:
 
 def find_partials(path: Path) -> list[Path]:
     """The temporary files of ``path``: in use by a running process, or left by dead ones."""
-    return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+    named = re.compile(rf"\.{re.escape(path.name)}\.\d+\.partial")
+    return [found for found in path.parent.glob(f".{glob.escape(path.name)}.*.partial") if named.fullmatch(found.name)]
 
 
 def remove_partials(path: Path) -> None:
@@ -88,6 +107,13 @@ def refusal(what: str, error: OSError) -> BadInput | StageFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StageFailed(f"{what}: {error.strerror}. Free some space and run the same command again.")
     return BadInput(f"{what}: {error.strerror}. Choose another output.")
+
+
+def unwritten(path: Path, error: OSError) -> BadInput | StageFailed:
+    """The exception for an output that could not be published."""
+    if error.errno == errno.ENAMETOOLONG:
+        return refusal(f"Could not write {path}", error)
+    return StageFailed(f"Could not write {path}: {error.strerror}. Nothing was published.")
 
 
 @contextmanager
@@ -125,7 +151,7 @@ def publish_together(contents: dict[Path, bytes | memoryview]) -> None:
                     file.flush()
                     os.fsync(file.fileno())
     except OSError as error:
-        raise StageFailed(f"Could not write {last}: {error.strerror}. Nothing was published.") from error
+        raise unwritten(last, error) from error
 
 
 def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
@@ -151,7 +177,7 @@ def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
         os.rename(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StageFailed(f"Could not write {path}: {error.strerror}. Nothing was published.") from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
@@ -160,7 +186,8 @@ def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
 def bytes_digest(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of the PNG and text files below a folder."""
     if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.suffix in (".png", ".txt") and file.is_file())
     told = "".join(f"{file.relative_to(path)}\0{bytes_digest(file)}\n" for file in files)
     return hashlib.sha256(told.encode()).hexdigest()
@@ -170,25 +197,33 @@ def bytes_digest(path: Path) -> str:
 def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     """Holds the advisory lock of the output ``path`` and the files published ``beside`` it.
 
-    StageFailed if another process holds it.
+    StageFailed if another process holds it; BadInput if the file system has no locks, or if `OUTPUT.parts` or
+    `OUTPUT.work` is not a folder of our own.
 
     The kernel releases the lock when its process ends, so a dead process never blocks the next one. The lock file is
     removed on release; a process that locked a removed file tries again with the new one.
     """
     make_folder(path.parent)
+    targets = [path, *beside]
+    for target in targets:
+        require_nameable(target)
+    for folder in (parts_folder(path), work_folder(path)):
+        require_plain_folder(folder)
     lock = lock_path(path)
     while True:
-        try:
-            file = lock.open("a+")
+        try:  # a link in the place of the lock would be written to
+            file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
         except OSError as error:
-            raise refusal(f"Cannot write in {path.parent}", error) from error
+            raise refusal(f"Cannot write {lock}", error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
             raise StageFailed(f"{path} is being written by {holder}. Wait for it to end, then run again.") from None
+        except OSError as error:
+            file.close()  # the file stays: it may be the lock of a process that got one
+            raise no_lock(path.parent, error) from error
         try:
             same = os.stat(lock).st_ino == os.fstat(file.fileno()).st_ino
         except FileNotFoundError:
@@ -200,9 +235,37 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        for target in (path, *beside):  # this process holds the lock, so these were left by processes that died
+        for target in targets:  # this process holds the lock, so these were left by processes that died
             remove_partials(target)
         yield
     finally:
         lock.unlink(missing_ok=True)
         file.close()
+
+
+def require_nameable(path: Path) -> None:
+    """BadInput if the temporary name of ``path``, longer than its own, is too long: now instead of after the work."""
+    try:
+        partial_path(path).lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise refusal(f"Cannot write {path}", error) from error
+
+
+def require_plain_folder(folder: Path) -> None:
+    """BadInput if ``folder`` exists but is a link or a file: what is in a folder elsewhere is not ours to remove."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a symbolic link" if folder.is_symlink() else "not a folder"
+        raise BadInput(f"{folder} is {what}, but resume files are kept there. Remove it or choose another output.")
+
+
+def no_lock(folder: Path, error: OSError) -> BadInput | StageFailed:
+    """The exception for a lock that the file system refuses."""
+    if error.errno not in NO_LOCKS:
+        return refusal(f"Cannot lock files in {folder}", error)
+    return BadInput(
+        f"{folder} is on a file system without file locks (flock: {error.strerror}), and without a lock two processes "
+        "could damage each other's output. Choose an output on a local disk, or mount that file system with locks "
+        "(Lustre: -o flock; NFS: with its lock service)."
+    )

@@ -39,8 +39,12 @@ class Queries(Artifact):
     def require_ledger(self, before: Artifact | None) -> None:
         """BadInput unless ``before`` is the ledger these queries were chosen against (None: no ledger, round 0)."""
         if (self.header.inputs.get("annotations") is None) != (before is None):
-            reason = "were selected with a ledger" if before is None else "were selected without a ledger"
-            raise BadInput(f"{self.path}: these queries {reason}. Pass the --annotations that select was run with.")
+            if before is not None:
+                raise BadInput(f"{self.path}: these queries were selected without a ledger. Omit --annotations.")
+            raise BadInput(
+                f"{self.path}: these queries were selected with a ledger. Pass the --annotations that select was run "
+                "with."
+            )
         if before is not None:
             require_made_from(self, "annotations", before)
 

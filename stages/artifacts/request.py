@@ -10,8 +10,10 @@ from typing import Any
 
 from stages.artifacts.computing import asked, computed_otherwise, computed_with, device_type
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
+from stages.artifacts.journals import find_journals, stage_attribute
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
+    destination,
     find_partials,
     lock_path,
     make_folder,
@@ -21,6 +23,7 @@ from stages.artifacts.publish import (
     remove_leftover,
     work_folder,
 )
+from stages.artifacts.resume import remove_resume_files
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.ranks import Ranks
@@ -42,17 +45,17 @@ class Request:
 
     def path_beside(self, ending: str) -> Path:
         """The file beside the output that ends in ``ending``, one of ``beside``."""
-        return self.output.with_name(self.output.stem + self.beside[self.beside.index(ending)])
+        return destination(self.output.with_name(self.output.stem + self.beside[self.beside.index(ending)]))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output", destination(self.output))
         object.__setattr__(self, "inputs", {**self.inputs, **self.plugins()})
 
     def plugins(self) -> dict[str, InputRef]:
         """Source files of the plug-ins whose parts the settings name; changing one makes the output stale."""
         origins = {part.origin.name: part.origin for part in self.settings.parts() if part.origin is not None}
         return {
-            f"plugin {name}": InputRef(os.path.relpath(origin.file, self.output.parent), origin.digest)
-            for name, origin in origins.items()
+            f"plugin {name}": reference(self.output, origin.file, origin.digest) for name, origin in origins.items()
         }
 
     @cached_property
@@ -83,7 +86,8 @@ class Request:
         """
         digests = {role: ref.digest for role, ref in self.inputs.items()}
         made = [self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests]
-        return digest_of([*made, device_type(self.computing.get("device")), self.computing.get("precision")])
+        network = [device_type(self.computing["device"]), self.computing["precision"]] if self.computing else []
+        return digest_of([*made, *network])
 
     def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:
         """The header of the artifact to write, without its digest."""
@@ -102,7 +106,7 @@ class Request:
     def require_own_output(self) -> None:
         """BadInput if the output would overwrite an input, another kind of artifact, or any other file."""
         for role, ref in self.inputs.items():
-            if (self.output.parent / ref.file).resolve() == self.output.resolve():
+            if ref.path(self.output).resolve() == self.output.resolve():
                 raise BadInput(f"{self.output} is the {role} input of this stage. Choose another output.")
         if self.output.is_dir():
             raise BadInput(f"{self.output} is a folder. Choose a file name for the output.")
@@ -147,10 +151,15 @@ class Request:
         return differences + (self.computed_otherwise(old) if asked(self.settings, "same_device") else [])
 
 
+def reference(output: Path, path: Path, digest: str) -> InputRef:
+    """The reference of ``output`` to its input ``path``; links of folders are resolved, as "../" leads to real ones."""
+    return InputRef(os.path.relpath(path.parent.resolve() / path.name, destination(output).parent.resolve()), digest)
+
+
 def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
     """References to opened artifacts (anything with ``path`` and ``header``); None: input not given."""
     return {
-        role: InputRef(os.path.relpath(artifact.path, output.parent), artifact.header.digest)
+        role: reference(output, artifact.path, artifact.header.digest)
         for role, artifact in inputs.items()
         if artifact is not None
     }
@@ -159,7 +168,8 @@ def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
 def produce(request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE) -> Path:
     """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a one-line summary.
 
-    Under torchrun every process builds, but only the main one decides, holds the lock and publishes.
+    Under torchrun every process builds, but only the main one decides, holds the lock and publishes. Once the output
+    is published, an interruption is no failure any more: only leftovers remain to be removed, by the next run.
     """
     if ranks.broadcast(request.key()) != request.key():
         raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
@@ -169,39 +179,76 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
         return ranks.broadcast(up_to_date(request))
     if ranks.is_main:
         require_replaceable(request)
-    with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
-        # another process may have finished it before the lock was taken
-        differences = request.differences() if ranks.is_main else None
-        done = ranks.broadcast(up_to_date(request) if differences == [] and not force else None)
-        if done is not None:
-            return done
-        if differences:
-            say(f"rebuilding {request.output}: {'; '.join(differences)}")
-        summary = build()
-        ranks.barrier()
+    before = file_identity(request.output)
+    try:
+        with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
+            # another process may have finished it before the lock was taken
+            differences = request.differences() if ranks.is_main else None
+            done = ranks.broadcast(up_to_date(request) if differences == [] and not force else None)
+            if done is not None:
+                return done
+            if differences:
+                say(f"rebuilding {request.output}: {'; '.join(differences)}")
+            summary = build()
+            ranks.barrier()
+    except KeyboardInterrupt:
+        if file_identity(request.output) == before:
+            raise
+        summary = "interrupted after that"
     say(f"wrote {request.output}: {summary}")
     return request.output
 
 
-def require_replaceable(request: Request) -> None:
-    """BadInput if the output holds answers that people gave on the page, because no command can recreate them."""
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Tells whether a file was replaced; None if there is none."""
     try:
-        stage = read_any_header(request.output).stage if request.output.exists() else None
-    except BadInput:
-        return  # a damaged file may be rebuilt
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def require_replaceable(request: Request) -> None:
+    """BadInput if the output holds, or may hold, answers that people gave on the page: no command can recreate them.
+
+    A damaged ledger may hold them, unless its stage attribute says that the stage that is run now wrote it.
+    """
+    output, stage, damaged = request.output, None, False
+    if output.exists():
+        try:
+            stage = read_any_header(output).stage
+        except BadInput:
+            stage, damaged = stage_attribute(output), True
     if stage == "annotate":
         raise BadInput(
-            f"{request.output} holds answers given by people, which no command can recreate. Move it or choose "
-            "another output."
+            f"{output} holds answers given by people, which no command can recreate. Move it or choose another output."
+        )
+    if damaged and request.kind == "annotations" and stage != request.stage:
+        raise BadInput(
+            f"{output} is damaged and may hold answers given by people, which no command can recreate. Restore it "
+            "from a copy, or move it and run the command again."
+        )
+    journals = find_journals(output)
+    if journals and request.stage != "annotate":
+        raise BadInput(
+            f"{journals[0]} holds answers that people gave for {output}. Run `alseg annotate` to write them, remove "
+            "the journal, or choose another output."
         )
 
 
 def publish_extra(path: Path, content: bytes) -> None:
     """Publishes a file that is not an artifact (a plot, a Makefile); BadInput if it would replace an artifact."""
-    if path.is_dir() or (path.is_file() and is_artifact(path)):
-        raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'an artifact'}. Choose another output.")
-    make_folder(path.parent)
-    publish_bytes(path, content)
+    target = extra_destination(path)
+    make_folder(target.parent)
+    publish_bytes(target, content)
+
+
+def extra_destination(path: Path) -> Path:
+    """Where `publish_extra` writes ``path``; BadInput if there is an artifact or anything but a file."""
+    target = destination(path)
+    if target.is_dir() or (target.is_file() and is_artifact(target)):
+        raise BadInput(f"{path} is {'a folder' if target.is_dir() else 'an artifact'}. Choose another output.")
+    return target
 
 
 def clear_up(request: Request) -> None:
@@ -213,11 +260,10 @@ def clear_up(request: Request) -> None:
         return
     # if another process holds the lock, it is running and these are not leftovers
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
+        for path in work_folder(request.output).glob(f"journal-{request.key()[:16]}*"):
+            remove_leftover(path)
         for folder in folders:
-            for path in folder.glob(f"*{request.key()[:16]}*"):
-                remove_leftover(path)
-            if folder.is_dir() and not any(folder.iterdir()):  # the rest belongs to another request, which may resume
-                folder.rmdir()
+            remove_resume_files(folder, request.key())
 
 
 def up_to_date(request: Request) -> Path:

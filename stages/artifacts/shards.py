@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,8 +14,9 @@ import numpy as np
 
 from stages.artifacts.hdf5 import LIBVER, ROWS, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
-from stages.artifacts.publish import parts_folder, publish_bytes, publishing, require_space
+from stages.artifacts.publish import make_folder, parts_folder, publish_bytes, publishing, require_space
 from stages.artifacts.request import Request
+from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput, StageFailed, Stopped
 from stages.runtime.signals import stop_on_signal
@@ -42,7 +42,10 @@ class Shards:
         return -(-self.count // self.size)
 
     def path(self, index: int) -> Path:
-        return self.folder / f"{index:05d}-{self.request.key()[:16]}.h5"
+        return resume_path(self.folder, f"{index:05d}", self.request.key(), ".h5")
+
+    def remove(self) -> None:
+        remove_resume_files(self.folder, self.request.key())
 
     def slice(self, index: int) -> slice:
         return slice(index * self.size, (index + 1) * self.size)
@@ -67,12 +70,9 @@ def build_shards(
     because they can never be joined.
     """
     shards = Shards(request, len(items), size)
-    shards.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(shards.folder)
     if rank == 0:
-        wanted = {shards.path(index) for index in range(shards.number)}
-        for stale in set(shards.folder.iterdir()) - wanted:  # from other settings or a process that died
-            if ranks == 1 or not stale.name.endswith(".partial"):
-                stale.unlink(missing_ok=True)
+        remove_other_resume_files(shards.folder, request.key(), alone=ranks == 1)
     mine = range(rank, shards.number, ranks)
     missing = [index for index in mine if not is_whole(shards.path(index))]
     with stop_on_signal() as stop, Progress(progress, len(items)) as bar, ExitStack() as stack:
@@ -102,7 +102,7 @@ def build_shards(
                 try:
                     content = build_in_memory(fill)
                 except BadInput:
-                    shutil.rmtree(shards.folder, ignore_errors=True)
+                    shards.remove()
                     raise
                 publish_bytes(shards.path(index), content)
             bar.advance(len(part))
@@ -172,5 +172,5 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
         raise StageFailed(
             f"Could not write {output}: {reason}. Finished shards are kept; run the same command again."
         ) from error
-    shutil.rmtree(shards.folder)
+    shards.remove()
     return Header.from_json(header.to_json() | {"digest": digest})

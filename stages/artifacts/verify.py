@@ -12,7 +12,6 @@ from stages.artifacts.header import content_digest
 from stages.artifacts.model import Model, tensor_digest
 from stages.artifacts.opening import open_any, read_any_header
 from stages.artifacts.publish import bytes_digest
-from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 
 
@@ -35,7 +34,7 @@ def verify_files(paths: Sequence[Path], device: str = AUTO, precision: str = AUT
                 notes += otherwise
         faults += found
         if not found:
-            say(f"{path}: undamaged" + (f"; {'; '.join(notes)}" if notes else " and up to date"))
+            print(f"{path}: undamaged" + (f"; {'; '.join(notes)}" if notes else " and up to date"), flush=True)
     if faults:
         raise BadInput(faults)
 
@@ -86,7 +85,7 @@ def freshness(path: Path) -> tuple[list[str], list[str]]:
     """Faults for inputs that changed since the artifact was written, notes for inputs that are missing."""
     faults, notes = [], []
     for role, ref in read_any_header(path).inputs.items():
-        source = path.parent / ref.file
+        source = ref.path(path)
         if not (source.is_file() or (role == "answers" and source.is_dir())):  # dataset folders are too large to read
             notes.append(f"{role} {ref.file} is missing, so it cannot be compared")
             continue

@@ -1,10 +1,10 @@
 """A file of pretrained weights as an input of a stage."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from stages.artifacts.header import InputRef
+from stages.artifacts.request import reference
 
 
 def weights_ref(output: Path, weights: str) -> dict[str, InputRef]:
@@ -16,4 +16,4 @@ def weights_ref(output: Path, weights: str) -> dict[str, InputRef]:
     if weights in ("imagenet", "none") or not path.is_file():
         return {}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"weights": InputRef(os.path.relpath(path, output.parent), digest)}
+    return {"weights": reference(output, path, digest)}

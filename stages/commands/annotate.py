@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.answering.browser.journal import Journal, journal_path, open_journal
+from stages.answering.browser.earlier import adopt, name_others, set_damaged_aside, take_over
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.browser.session import Session
+from stages.answering.journal import Journal, journal_of, open_journal
 from stages.answering.questions import TEXTS, Questions
 from stages.answering.rows import ledger_rows, mask_rows, publish_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
 from stages.artifacts.images_table import require_same_grid
+from stages.artifacts.journals import journal_path, masks_folder
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.superpixels import regions_of
@@ -58,14 +60,21 @@ def run(
         questions = Questions(data, queried, regions)
         if settings.naming is not None:
             class_keys(settings.naming.keys, settings.commands(), questions.classes)
-        return produce(request, lambda: build(request, questions, ledger, settings), force)
+        journal = journal_of(output, questions)
+        adopt(journal_path(output, request.key()), journal)
+        set_damaged_aside(output, journal, questions)
+        return produce(request, lambda: build(request, journal, questions, ledger, settings), force)
 
 
-def build(request: Request, questions: Questions, ledger: Annotations | None, settings: PeopleSettings) -> str:
+def build(
+    request: Request, path: Path, questions: Questions, ledger: Annotations | None, settings: PeopleSettings
+) -> str:
     from stages.answering.browser.serving import serve
 
-    path = journal_path(request.output, request.key())
-    with open_journal(path, questions) as journal, uploaded_masks(path.with_suffix(".masks"), journal) as masks:
+    with open_journal(path, questions) as journal, uploaded_masks(journal) as masks:
+        name_others(request.output, journal)
+        if settings.journal is not None and not journal.finished:
+            take_over(Path(settings.journal), journal, masks)
         session = Session(questions, journal, settings, ledger.annotators if ledger is not None else (), masks)
         if session.answers:
             say(f"{len(session.answers)} of {len(session.order)} queries were answered before")
@@ -73,35 +82,34 @@ def build(request: Request, questions: Questions, ledger: Annotations | None, se
 
         def finish() -> str:
             nonlocal summary
+            journal.finish()
             summary = publish(request, session, ledger)
             return summary
 
-        if session.complete:  # stopped after the last answer, before the ledger was written
+        if session.complete or journal.finished:  # the ledger was not written, or is missing or damaged since
+            say(f"writing {request.output} from {path}")
             finish()
         elif not serve(session, settings.host, settings.port, finish):
             done, count = len(session.answers), len(session.order)
             raise Stopped(
                 f"stopped: {done} of {count} queries answered, {count - done} open; run the command again to resume"
             )
-        if masks is not None:
-            masks.remove()
-        journal.remove()
     return summary
 
 
 @contextlib.contextmanager
-def uploaded_masks(folder: Path, journal: Journal) -> Iterator[MaskFiles | None]:
-    """The uploaded masks, if masks are queried; removed at the end if there are no answers."""
+def uploaded_masks(journal: Journal) -> Iterator[MaskFiles | None]:
+    """The uploaded masks, if masks are queried; those without an answer are removed before and after."""
     if journal.questions.queries.answer != "mask":
         yield None
         return
-    masks = MaskFiles(folder, journal.questions)
-    masks.require(journal.answers)
+    masks = MaskFiles(masks_folder(journal.path), journal.questions)
+    masks.require(journal.latest.values())
+    masks.remove_all_but(journal.latest.values())
     try:
         yield masks
     finally:
-        if not journal.length:
-            masks.remove()
+        masks.remove_all_but(journal.latest.values())
 
 
 def publish(request: Request, session: Session, ledger: Annotations | None) -> str:

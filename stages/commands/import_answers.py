@@ -1,7 +1,6 @@
 """The stage `import-answers`: add answers from other tools to the ledger."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from stages.answering.rows import ledger_rows, publish_answers
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
-from stages.artifacts.header import InputRef
 from stages.artifacts.publish import bytes_digest
 from stages.artifacts.queries import Queries
-from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.request import Request, produce, refer, reference
 from stages.artifacts.superpixels import regions_of
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -59,7 +57,7 @@ def run(
             raise BadInput(
                 f"Cannot read {answers}: {error.strerror}. Pass the file or folder with the answers."
             ) from error
-        inputs["answers"] = InputRef(os.path.relpath(answers, output.parent), digest)
+        inputs["answers"] = reference(output, answers, digest)
         request = Request("import-answers", "annotations", output, settings, inputs)
         return produce(request, lambda: build(request, answers, questions, ledger, settings), force)
 
@@ -68,7 +66,7 @@ def read_imported(path: Path, questions: Questions, settings: ImportSettings) ->
     """The answers in ``path`` and their annotators."""
     data = questions.data
     if path.is_dir() or path.suffix.lower() == ".png":
-        painted = read_png(path, data.classes, data.palette, data.sizes)
+        painted = read_png(path, data.classes, data.palette, data.ignored, data.sizes)
         return read_painted(path, painted, questions, settings), [settings.annotator]
     content = path.read_bytes()
     document = parsed(path, content)

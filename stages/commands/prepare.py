@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
-from stages.artifacts.publish import require_space
+from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
@@ -48,7 +48,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
         samples, faults = find_samples(described, root)
         if faults:
             raise BadInput(faults + file_faults(samples, described, settings))
-        source = InputRef(str(root), source_digest(described, samples))
+        source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
     request = Request("prepare", "dataset", output, settings, {"source": source})
     return produce(request, lambda: build(request, described, samples, settings), force)
 
@@ -62,8 +62,8 @@ def generated_samples(description: DatasetDescription) -> list[Sample]:
     ]
 
 
-def source_digest(description: DatasetDescription, samples: Sequence[Sample]) -> str:
-    """A digest that identifies the content without reading it, from the description and the stamps of the files.
+def source_digest(description: DatasetDescription, samples: Sequence[Sample], verify: bool = False) -> str:
+    """A digest that identifies the content: of the description and the stamps of the files, or of what is in them.
 
     The key ``polygons`` is included only for splits that have such files.
     """
@@ -71,14 +71,20 @@ def source_digest(description: DatasetDescription, samples: Sequence[Sample]) ->
     outlined = {sample.split for sample in samples if sample.polygons is not None}
     for name in described["splits"].keys() - outlined:
         del described["splits"][name]["polygons"]
-    return digest_of([described, *map(stamp, samples)])
+    return digest_of([described, *(identified(sample, verify) for sample in samples)])
 
 
-def stamp(sample: Sample) -> list[Any]:
-    """Names, sizes and modification times of a sample's files, to detect changes without reading them; its label."""
+def identified(sample: Sample, verify: bool) -> list[Any]:
+    """The names of a sample's files, each with its bytes' digest (``verify``) or its `stamp`; its label."""
     label = [] if sample.label == NO_LABEL else [sample.label]
     files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
-    return [sample.id, *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files), *label]
+    return [sample.id, *([path.name, bytes_digest(path)] if verify else stamp(path) for path in files), *label]
+
+
+def stamp(path: Path) -> list[Any]:
+    """What changes with a file, read without opening it: size and modification time alone can be set back."""
+    found = path.stat()
+    return [path.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
@@ -185,6 +191,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         }
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
+        listed = () if description.masks.ignore == "others" else description.masks.ignore
+        if ignored := [each for each in listed if each != VOID]:
+            attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
         if description.defaults:
             attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}

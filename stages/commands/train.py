@@ -59,7 +59,7 @@ def run(
         inputs = refer(output, {"dataset": data, "labels": given, "model": start})
         inputs |= weights_ref(output, settings.network.weights) if start is None else {}
         request = Request("train", "model", output, settings, inputs, (".history.csv", ".curve.png"))
-        if output.suffix != ".safetensors":
+        if request.output.suffix != ".safetensors":
             name = output.with_suffix(".safetensors").name
             raise BadInput(f"{output}: a model is a safetensors file. Pass -o {name}.")
         from stages.runtime.devices import choose_device
@@ -88,6 +88,10 @@ def require_labels(labels: Labels, objective: Part) -> None:
             f"Objective {objective.name} declares labels {learns!r}; declare maps, class-sets, masks or image-classes."
         )
     if learns in ("maps", "class-sets") and not labels.labelled_ids():
+        if isinstance(labels, Annotations) and len(labels.image_rows):
+            raise BadInput(
+                f"{labels.path} has no labels of pixels, only classes of images. Set --objective image-classes."
+            )
         raise BadInput(f"{labels.path} has no labels: every answer is void. Annotate more before training.")
     if learns == "maps":
         return

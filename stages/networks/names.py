@@ -14,7 +14,7 @@ TIMM_PREFIX = "tu-"
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     """The error for a ``name`` that is not among the ``known`` ones, with the closest of them as the remedy."""
     close = get_close_matches(name.lower(), list(known), n=5, cutoff=0.5)
-    remedy = f"Did you mean {', '.join(close)}?" if close else "No known name is close to it."
+    remedy = f"Did you mean {', '.join(close)}?" if close else "Pass a name that timm or smp lists."
     return BadInput(f"Unknown {kind} {name!r}. {remedy}")
 
 

@@ -1,6 +1,7 @@
 """A recipe as a Makefile: one rule per stage and round, real files as targets."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +21,25 @@ from stages.settings.base import StageSettings, fields_of
 from stages.settings.text import option_name, shown
 
 WIDTH = 118
+# What make and the shell take as part of a file name everywhere in a rule, in targets and through variables
+PLAIN_PATH = re.compile(r"[\w./,+@-]+")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One target: its file, its prerequisites, the words of its command, and a folder to remove afterwards."""
+    """One target: its file, its prerequisites, the parts of its command, and a folder to remove afterwards.
+
+    An option with its value is one part.
+    """
 
     target: str
     needs: list[str]
-    words: list[str]
+    parts: list[list[str]]
     removed: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        return [word for part in self.parts for word in part]
 
 
 @dataclass(frozen=True)
@@ -85,15 +95,15 @@ def write_plan(
             say(
                 f"note: profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
             )
-    common = ["--recipe", recipe_name, *(["--profile", profile] if profile else [])]
-    common += [word for plugin in plugins or [] for word in ("--plugin", str(plugin))]
+    common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
+    common += [["--plugin", str(plugin)] for plugin in plugins or []]
     rules = build_rules(found, count, common)
     text = render(found, rules, dataset, run or Path("runs") / recipe.name, count)
     if output is None:
-        print(text, end="")
+        print(text, end="", flush=True)
         return
-    publish_extra(output, text.encode())
-    say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {output}`")
+    publish_extra(output, os.fsencode(text))
+    say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {shlex.quote(str(output))}`")
 
 
 def rounds_of_budget(plan: Plan, data: Dataset) -> int:
@@ -111,7 +121,7 @@ def rounds_of_budget(plan: Plan, data: Dataset) -> int:
     return 1 + whole_budget(len(data.ids(plan.settings(scoring).split)), images).rounds  # type: ignore[attr-defined]
 
 
-def build_rules(plan: Plan, rounds: int, common: list[str]) -> list[Rule]:
+def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     """All rules of the run, ordered so that the inputs of a rule come before it."""
     steps = plan.recipe.steps
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
@@ -132,10 +142,9 @@ def build_rules(plan: Plan, rounds: int, common: list[str]) -> list[Rule]:
 def share_predictions(rules: list[Rule], together: Sequence[int], folder: str) -> None:
     """Lets those rules run their network once over the images they share; the last one removes what was kept."""
     for index in together:
-        *words, option, output = rules[index].words
-        words += ["--predictions", folder, option, output]
+        *parts, output = rules[index].parts
         removed = folder if index == together[-1] else ""
-        rules[index] = replace(rules[index], words=words, removed=removed)
+        rules[index] = replace(rules[index], parts=[*parts, ["--predictions", folder], output], removed=removed)
 
 
 def takes_place(step: Step, number: int) -> bool:
@@ -205,7 +214,7 @@ def artifact(step: Step, number: int) -> str:
     return f"{folder}/{step.name}{STAGES[step.stage].ending}"
 
 
-def build_rule(plan: Plan, step: Step, number: int, common: list[str]) -> Rule:
+def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> Rule:
     """The rule of ``step`` in round ``number``, with its own settings as options."""
     recipe, stage = plan.recipe, STAGES[step.stage]
     files: dict[str, str] = {}
@@ -222,16 +231,16 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[str]) -> Rule:
     missing = [each.role for each in stage.inputs if each.required and each.role not in (*files, "dataset")]
     if missing:
         raise BadInput(f"Recipe {recipe.name}, step {step.name}: {step.stage} needs {', '.join(missing)} under reads.")
-    words = [step.stage, *positional_words(stage, files)]
-    words += [word for role in stage.optional if role in files for word in (f"--{role}", files[role])]
-    words += [shlex.quote(word) for word in common]
+    parts = [[step.stage, *positional_words(stage, files)]]
+    parts += [[f"--{role}", files[role]] for role in stage.optional if role in files]
+    parts += [[quoted(word) for word in part] for part in common]
     own = step_values(recipe, plan.profile, step, plan.overrides)
     every = plan.settings(step).flat()
     stated = {name: value for name, value in plan.overrides.get(step.stage, {}).items() if name in every}
     for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
-        words += option_words(stage, name, value)
-    words += ["-o", "$@"]
-    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], words)
+        parts.append(option_words(stage, name, value))
+    parts.append(["-o", "$@"])
+    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], parts)
 
 
 def positional_words(stage: Stage, files: Mapping[str, str]) -> list[str]:
@@ -239,12 +248,19 @@ def positional_words(stage: Stage, files: Mapping[str, str]) -> list[str]:
 
 
 def option_words(stage: Stage, name: str, value: object) -> list[str]:
-    """A setting as typed on the command line."""
+    """A setting as typed in a recipe line."""
     (_, field), *_ = fields_of(settings_of(stage.name))[name]
     if field.annotation is bool:
         on = value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
         return [option_name(name, bool(on))]
-    return [option_name(name), shlex.quote(shown(value))]
+    return [option_name(name), quoted(shown(value))]
+
+
+def quoted(word: str) -> str:
+    """A word of a recipe line, which make and then the shell read as ``word``."""
+    if "\n" in word or "\0" in word:
+        raise BadInput(f"{word!r} has a line break or NUL, which a Makefile cannot pass on. Remove it.")
+    return shlex.quote(word).replace("$", "$$")
 
 
 def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int) -> str:
@@ -252,7 +268,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     on = f", profile {plan.profile.name}" if plan.profile.name else ""
     ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
     lines = [
-        f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:",
+        one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),
         "#   make -f THIS            run, or continue after a failure or an interruption",
         "#   make -f THIS -n         show what is left to do",
         "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
@@ -264,31 +280,46 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
         "LAUNCH ?=",
         "TRAIN ?= $(ALSEG)",
         "",
-        ".DELETE_ON_ERROR:",
+        "ifneq ($(words $(DATASET)) $(words $(RUN)),1 1)",
+        "$(error DATASET and RUN must each be a path without spaces)",
+        "endif",
+        "",
         ".PHONY: all",
         "all: " + " \\\n     ".join(ends),
+        "",
+        "# A file is whole as soon as it exists, so make must not delete it when it is interrupted after that",
+        ".PRECIOUS: " + " \\\n  ".join(rule.target for rule in rules),
     ]
     for rule in rules:
-        program = "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"
-        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(["$(LAUNCH)", program, *rule.words])]
+        program = ["$(LAUNCH)", "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"]
+        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped([program + rule.parts[0], *rule.parts[1:]])]
         lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
         lines.append("\t@touch -c $@")  # an up-to-date output is not rewritten, so make would rerun it each time
     return "\n".join(lines) + "\n"
 
 
-def wrapped(words: list[str]) -> list[str]:
-    """A recipe line, wrapped with backslashes if it is too long."""
+def one_line(comment: str) -> str:
+    """``comment`` without line breaks and control characters, which would end it."""
+    return " ".join("".join(character if character.isprintable() else " " for character in comment).split())
+
+
+def wrapped(parts: list[list[str]]) -> list[str]:
+    """A recipe line, wrapped with backslashes between ``parts`` if it is too long."""
     lines, line = [], "\t"
-    for word in words:
-        if len(line) + len(word) > WIDTH and line.strip():
-            lines.append(line.rstrip() + " \\")
+    for text in map(" ".join, parts):
+        if len(line) + len(text) > WIDTH and line.strip():
+            lines.append(line.rstrip(" ") + " \\")
             line = "\t  "
-        line += word + " "
-    return [*lines, line.rstrip()]
+        line += text + " "
+    return [*lines, line.rstrip(" ")]
 
 
 def make_path(path: Path) -> str:
+    """``path`` as the value of a variable that targets and recipe lines contain; BadInput if make cannot take it."""
     text = os.fspath(path)
-    if any(character.isspace() or character in "#$:%" for character in text):
-        raise BadInput(f"{text!r} has a character that make does not allow in a file name; use another name.")
+    if not PLAIN_PATH.fullmatch(text) or text.startswith("-"):
+        raise BadInput(
+            f"{text!r} has a character that make does not allow in a file name. Use letters, digits and . / , + @ _ - "
+            "with no - at the start."
+        )
     return text

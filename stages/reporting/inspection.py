@@ -37,7 +37,7 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
         return
     description = describe(artifact, data)
     if as_json:
-        print(json.dumps(description, indent=1))
+        print(json.dumps(description, indent=1), flush=True)
     else:
         print_description(description)
 

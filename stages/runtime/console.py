@@ -3,8 +3,9 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -17,9 +18,19 @@ def is_main_process() -> bool:
 
 
 def say(text: str) -> None:
-    """Prints one line to standard output, without markup or wrapping, because it often ends up in logs."""
+    """Prints one line to standard output, without markup or wrapping, because it often ends up in logs.
+
+    It is news of a stage, whose result is a file: if the line cannot be printed, the stage goes on. What a command is
+    asked to print goes through `print`.
+    """
     if is_main_process():
-        print(text, flush=True)
+        print_line(text, sys.stdout)
+
+
+def print_line(text: str, stream: TextIO) -> None:
+    """Prints a line to ``stream``, or nothing if that is full, closed or a broken pipe."""
+    with suppress(OSError, ValueError):  # ValueError: closed by the program
+        print(text, file=stream, flush=True)
 
 
 class Progress:
@@ -61,15 +72,17 @@ class Progress:
         elif is_main_process() and time.monotonic() - self.told > 10:
             self.told = time.monotonic()
             left = (self.told - self.began) / max(self.done, 1) * (self.total - self.done)
-            print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}", file=sys.stderr, flush=True)
+            print_line(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}", sys.stderr)
 
     def __enter__(self) -> Self:
-        if self.bar is not None:
-            self.bar.start()
+        with suppress(OSError):
+            if self.bar is not None:
+                self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        with suppress(OSError):  # the terminal was closed
+            if self.bar is not None:
+                self.bar.stop()

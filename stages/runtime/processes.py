@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from stages.runtime.errors import StageFailed
 from stages.runtime.parts import PLUGINS, load_plugin
+from stages.runtime.signals import STOPS
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ITEMS_PER_WORKER = 2  # in flight: one being worked on, one waiting, so that no worker idles
-STOPS = (signal.SIGINT, signal.SIGTERM)
 START_METHOD = "spawn"
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
@@ -93,9 +93,9 @@ def map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM in this thread inside the context, and permanently in processes started there.
+    """Blocks stop signals in this thread inside the context, and permanently in processes started there.
 
-    A terminal sends Ctrl-C to the workers too, even while they start, but only the parent should react to it.
+    A terminal sends Ctrl-C and its end to the workers too, even while they start, but only the parent should react.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:

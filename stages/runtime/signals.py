@@ -1,10 +1,12 @@
-"""SIGTERM and SIGINT ask a long stage to save and stop."""
+"""SIGTERM, SIGINT and SIGHUP ask a long stage to save and stop."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last one: the terminal was closed
 
 
 class StopRequest:
@@ -19,7 +21,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Sets the request on SIGTERM and SIGINT instead of ending the process; a second SIGINT interrupts."""
+    """Sets the request on each of ``STOPS`` instead of ending the process; a second SIGINT interrupts.
+
+    `nohup` ignores SIGHUP, and then it stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield request
@@ -30,7 +35,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.requested = True
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    ignored = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else []
+    before = {number: signal.signal(number, handle) for number in STOPS if number not in ignored}
     try:
         yield request
     finally:

@@ -59,10 +59,17 @@ class PeopleSettings(StageSettings):
     port: int = Field(
         0, ge=0, le=65535, description="Port to listen on; 0: any free port.", json_schema_extra=EXECUTION
     )
-    annotator: str = Field(
-        "person",
+    annotator: str | None = Field(
+        None,
         min_length=1,
-        description="Annotator of answers given without another name.",
+        description="Annotator of answers given on pages without another name; none: each browser gets a name of its "
+        "own, such as person-3f2a.",
+        json_schema_extra=EXECUTION,
+    )
+    journal: str | None = Field(
+        None,
+        min_length=1,
+        description="Journal of answers to other queries, whose answers to open queries are used too.",
         json_schema_extra=EXECUTION,
     )
     later_key: str = Field("l", description="Key that moves a query to the end.", json_schema_extra=EXECUTION)

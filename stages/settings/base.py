@@ -424,6 +424,8 @@ def settings_faults(model: type[BaseModel], error: ValidationError, source: str 
     """One sentence per fault of a pydantic validation error."""
     prefix = f"{source}: " if source else ""
     faults = []
+    groups = model.groups() if issubclass(model, Settings) else {}
+    told: set[str] = set()
     for entry in error.errors():
         if not entry["loc"]:  # from a validator of several values, whose message names them
             faults.append(f"{prefix}{entry['msg'].removeprefix('Value error, ')}")
@@ -433,6 +435,9 @@ def settings_faults(model: type[BaseModel], error: ValidationError, source: str 
         if entry["type"] == "extra_forbidden":
             faults.append(prefix + unknown_setting(name, model.model_fields))
             continue
+        if (entry["input"] is None and top in groups) or (entry["type"] == "too_short" and top in told):
+            continue  # only the consequence of a fault that is told already
+        told.add(top)
         field = model.model_fields.get(top)
         meaning = f" ({field.description})" if field is not None and field.description else ""
         reason = entry["msg"].removeprefix("Value error, ")

@@ -19,6 +19,10 @@ class PrepareSettings(StageSettings):
     size: tuple[Side, Side] | None = Field(
         None, description="Exact height,width of each image and mask; the aspect is not kept."
     )
+    verify_files: bool = Field(
+        False,
+        description="Detect changed files by reading all of them, instead of by size, times and inode.",
+    )
     workers: int = Field(0, ge=0, description="Decoding threads; 0: one per core.", json_schema_extra=EXECUTION)
 
     @model_validator(mode="after")

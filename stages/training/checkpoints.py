@@ -1,13 +1,13 @@
 """Resume checkpoints in `<output>.work/`: the last two, each whole or absent, loaded without executing code."""
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stages.artifacts.publish import publish_bytes, work_folder
+from stages.artifacts.publish import make_folder, publish_bytes, work_folder
+from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
 
 KEEP = 2
 
@@ -21,19 +21,17 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob(f"step-*-{self.key[:16]}.pt"))
+        return sorted(self.folder.glob(resume_path(Path(), "step-*", self.key, ".pt").name))
 
     def remove_others(self) -> None:
-        """Removes the files of other requests and of dead processes."""
-        if self.folder.is_dir():
-            for path in set(self.folder.iterdir()) - set(self.paths()):
-                path.unlink(missing_ok=True)
+        """Removes the files of dead processes, and of other requests but for those used last."""
+        remove_other_resume_files(self.folder, self.key)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         buffer = io.BytesIO()
         torch.save({"key": self.key, "state": state}, buffer)
-        publish_bytes(self.folder / f"step-{step:09d}-{self.key[:16]}.pt", buffer.getbuffer())
+        publish_bytes(resume_path(self.folder, f"step-{step:09d}", self.key, ".pt"), buffer.getbuffer())
         for old in self.paths()[:-KEEP]:
             old.unlink(missing_ok=True)
 
@@ -49,4 +47,4 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_resume_files(self.folder, self.key)

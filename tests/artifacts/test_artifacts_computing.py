@@ -80,7 +80,8 @@ def test_a_gpu_is_recorded_with_its_libraries(monkeypatch):
 def test_what_it_ran_with_is_no_content(world, tmp_path, monkeypatch):
     _, dataset, _, _, model = world
     once = open_any(score.run(dataset, tmp_path / "s.h5", ScoreSettings(), model)).header
-    monkeypatch.setattr("stages.artifacts.request.computed_with", lambda settings: {"device": "another"})
+    other = {"device": "another", "precision": "float32"}
+    monkeypatch.setattr("stages.artifacts.request.computed_with", lambda settings: other)
     again = open_any(score.run(dataset, tmp_path / "s2.h5", ScoreSettings(), model)).header
     assert again.versions["device"] == "another"
     assert again.digest == once.digest

@@ -33,6 +33,25 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
 ENTER, BACKSPACE = "\ue007", "\ue003"  # as WebDriver writes them
+DESCRIPTION = """
+name = "tiny"
+classes = [
+    { name = "sky", color = [70, 130, 180] },
+    { name = "building", color = [70, 70, 70] },
+    { name = "road", color = [128, 64, 128] },
+    { name = "pavement", color = [244, 35, 232] },
+    { name = "grass", color = [152, 251, 152] },
+    { name = "tree", color = [107, 142, 35] },
+    { name = "car", color = [0, 0, 142] },
+    { name = "pole", color = [153, 153, 153] },
+    { name = "person", color = [220, 20, 60] },
+]
+[generator]
+name = "scenes"
+height = 96
+width = 128
+images = { train = 6 }
+"""
 KEYS = "1234567890qwertyuiop"  # of the first classes, less those of commands, of which there are none among them
 
 
@@ -64,6 +83,12 @@ class Served:
 
     def client(self) -> "Client":
         return Client(self.port, self.token)
+
+
+def answers_in(journal: Path) -> list[dict]:
+    """The lines of a journal that are answers, oldest first."""
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    return [line for line in lines if "query" in line]
 
 
 def launch(*words: object, cwd: Path) -> subprocess.Popen:
@@ -193,6 +218,10 @@ class Browser:
     def open(self, address: str) -> None:
         self.driver.get(address)
         self.settle()
+
+    def forget_name(self) -> None:
+        """Forgets the annotator of pages before."""
+        self.driver.delete_all_cookies()
 
     def do(self, script: str, *arguments: object):
         return self.driver.execute_script(script, *arguments)

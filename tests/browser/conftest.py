@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("annotate_support")
 
-from annotate_support import CHROMIUM, DRIVER, Browser  # noqa: E402
+from annotate_support import CHROMIUM, DESCRIPTION, DRIVER, Browser  # noqa: E402
 
 from stages.commands import annotate_simulate, extract_superpixels, prepare, score, select  # noqa: E402
 from stages.settings.annotate_simulate import AnnotateSettings  # noqa: E402
@@ -16,26 +16,6 @@ from stages.settings.extract_superpixels import ExtractSettings  # noqa: E402
 from stages.settings.prepare import PrepareSettings  # noqa: E402
 from stages.settings.score import ScoreSettings  # noqa: E402
 from stages.settings.select import SelectSettings  # noqa: E402
-
-DESCRIPTION = """
-name = "tiny"
-classes = [
-    { name = "sky", color = [70, 130, 180] },
-    { name = "building", color = [70, 70, 70] },
-    { name = "road", color = [128, 64, 128] },
-    { name = "pavement", color = [244, 35, 232] },
-    { name = "grass", color = [152, 251, 152] },
-    { name = "tree", color = [107, 142, 35] },
-    { name = "car", color = [0, 0, 142] },
-    { name = "pole", color = [153, 153, 153] },
-    { name = "person", color = [220, 20, 60] },
-]
-[generator]
-name = "scenes"
-height = 96
-width = 128
-images = { train = 6 }
-"""
 
 
 @pytest.fixture(scope="session")

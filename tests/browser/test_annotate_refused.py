@@ -238,7 +238,7 @@ def test_a_request_to_become_a_websocket_is_none(client, server):
         (("p.h5", "--superpixels", "regions.h5"), "p.h5 refers to pixels, not regions. Omit --superpixels."),
         (
             ("p.h5", "--annotations", "p-simulated.h5"),
-            "p.h5: these queries were selected without a ledger. Pass the --annotations that select was run with.",
+            "p.h5: these queries were selected without a ledger. Omit --annotations.",
         ),
         (("p.h5", "-o", "d.h5"), "d.h5 is the dataset input of this stage. Choose another output."),
     ],

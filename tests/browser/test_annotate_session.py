@@ -4,15 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from annotate_support import Truth
+from annotate_support import Truth, answers_in
 from hypothesis import given as sampled
 from hypothesis import strategies as st
 
 from stages.answering.answer import Answer
 from stages.answering.browser.guard import is_ours, name_in
-from stages.answering.browser.journal import Journal
 from stages.answering.browser.refused import Refused
 from stages.answering.browser.session import Conflict, Session
+from stages.answering.journal import Journal
 from stages.answering.order import short_path
 from stages.answering.questions import Questions
 from stages.runtime.errors import BadInput, StageFailed
@@ -119,7 +119,7 @@ class TestAnswers:
         one = answer(session, "a", situation)
         again = answer(session, "a", situation)
         assert asked(one) == asked(again)
-        assert session.journal.path.read_bytes().count(b"\n") == 1
+        assert len(answers_in(session.journal.path)) == 1
 
     def test_another_answer_without_undo_is_refused(self, session):
         situation = session.ask("a", "a")
@@ -139,12 +139,24 @@ class TestAnswers:
         assert asked(answer(session, "a", further, classes=(3,))) == asked(third)
         assert session.answers[asked(first)].classes == (3,)
         assert session.seconds[asked(first)] == 2  # both took their time
-        assert session.journal.path.read_bytes().count(b"\n") == 3
+        assert len(answers_in(session.journal.path)) == 3
 
     def test_nobody_undoes_what_another_said(self, session):
         answer(session, "a", session.ask("a", "a"))
         with pytest.raises(Refused, match=r"^You have no earlier answer to change\.$"):
             session.back("b", "b", None)
+
+    def test_pages_of_one_name_undo_what_they_answered_and_what_is_left_of_closed_ones(self, session):
+        first = session.ask("a", "Ada")
+        answer(session, "a", first, "Ada")
+        second = session.ask("b", "Ada")
+        with pytest.raises(Refused, match="no earlier answer to change"):
+            session.back("b", "Ada", None)
+        answer(session, "b", second, "Ada")
+        assert asked(session.back("a", "Ada", None)) == asked(first)
+        assert asked(session.back("b", "Ada", None)) == asked(second)
+        session.leave("b")
+        assert asked(session.back("a", "Ada", None)) == asked(second)
 
     def test_times_are_capped_and_tell_what_is_left(self, session):
         situation = session.ask("a", "a")
@@ -167,7 +179,7 @@ class TestAnswers:
         assert session.journal.path.read_bytes() == b""
         assert not session.answers
         answer(session, "a", situation)
-        assert session.journal.path.read_bytes().count(b"\n") == 1
+        assert len(answers_in(session.journal.path)) == 1
 
     def test_more_names_than_a_ledger_takes_are_refused_before_any_work(self, session):
         session.names |= {f"name {number}" for number in range(256)}

@@ -116,7 +116,11 @@ def test_a_faulty_recipe(text, place, refused):
         ("train", ["--optimiser", "newton"], "optimiser = 'newton': input should be 'adam', 'adamw' or 'sgd'"),
         ("train", ["--head-lr", "nan"], "head_lr = 'nan': input should be a finite number"),
         ("train", ["--head-lr", "inf"], "head_lr = 'inf': input should be a finite number"),
-        ("train", ["--backbone", "no-such-net"], "Unknown backbone 'no-such-net'. No known name is close to it."),
+        (
+            "train",
+            ["--backbone", "no-such-net"],
+            "Unknown backbone 'no-such-net'. Pass a name that timm or smp lists.",
+        ),
         ("train", ["--architecture", "no-such-net"], "Unknown architecture 'no-such-net'. Choose one of classifier, "),
         (
             "train",

@@ -325,7 +325,10 @@ OF_WHOLE_IMAGES = "ic.safetensors predicts classes of whole images. Pass a segme
             ("train", "d.h5", "ip.h5", *ADVERSARIAL, *OUT_MODEL),
             "ip.h5 holds pseudo_labels, but objective adversarial learns from annotations. Pass a ledger.",
         ),
-        (("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL), "ia2.h5 has no labels"),
+        (
+            ("train", "d.h5", "ia2.h5", *NETWORK, *OUT_MODEL),
+            "ia2.h5 has no labels of pixels, only classes of images.",
+        ),
         (
             ("train", "d.h5", "a0.h5", *LEARN, *OUT_MODEL),
             "a0.h5 has no classes of images. Query them with --image-answer class.",

@@ -155,7 +155,7 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
         ),
         (
             (*IMPORT, "answers", "-o", "x.h5", "--annotations", "ra0.h5"),
-            "rq0.h5: these queries were selected without a ledger. Pass the --annotations that select was run with.",
+            "rq0.h5: these queries were selected without a ledger. Omit --annotations.",
         ),
         ((*IMPORT, "answers", "-o", "x.h5", "--resize", "7"), "7"),
     ],

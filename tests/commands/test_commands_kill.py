@@ -181,16 +181,22 @@ def test_without_a_readable_checkpoint_training_starts_anew(checkpoints, place, 
     assert_undisturbed(place, world, CHAIN["train"])
 
 
-def test_a_checkpoint_of_other_settings_is_ignored_and_removed(checkpoints, place, preloaded):
-    words = [*CHAIN["train"].words, "--head-lr", "0.01"]
+def test_checkpoints_of_other_settings_are_ignored_and_kept_for_their_own_command(checkpoints, place, world, preloaded):
+    """Here another number of epochs: the training that was stopped goes on where it was."""
+    words = [*CHAIN["train"].words, "--epochs", "1"]
     mark(checkpoints[0])
     mark(checkpoints[1])
-    preloaded.run(*words, cwd=place).expect(0, out="wrote")
+    done = preloaded.run(*words, cwd=place)
+    done.expect(0, out="note: m.safetensors.work keeps files of runs with other settings (1)")
     assert not is_marked(place)
-    assert not checkpoints[0].parent.exists()
+    assert sorted(checkpoints[0].parent.iterdir()) == checkpoints
     elsewhere = place.parent / "elsewhere.safetensors"
     preloaded.run(*words, "-o", elsewhere, cwd=place).expect(0, out="wrote")
     assert_same(place / "m.safetensors", elsewhere)
+    preloaded.run(*CHAIN["train"].words, cwd=place).expect(0, out="wrote")
+    assert is_marked(place)
+    assert_same(place / "m.safetensors", world / "m.safetensors")
+    assert not checkpoints[0].parent.exists()
 
 
 def test_a_torn_shard_is_built_again(place, world, preloaded):
@@ -203,13 +209,16 @@ def test_a_torn_shard_is_built_again(place, world, preloaded):
     assert_undisturbed(place, world, step)
 
 
-def test_shards_of_other_settings_are_ignored_and_removed(place, preloaded):
+def test_shards_of_other_settings_are_ignored_and_kept_for_their_own_command(place, world, preloaded):
     step = CHAIN["score"]
     remove(place, step)
     preloaded.run(*step.words, cwd=place, signal_at=(9, signal.SIGTERM)).expect(75)
+    shards = sorted((place / "s1.h5.parts").iterdir())
     words = [*step.words, "--measure", "entropy"]
     preloaded.run(*words, cwd=place).expect(0, out="wrote")
-    assert not (place / "s1.h5.parts").exists()
+    assert sorted((place / "s1.h5.parts").iterdir()) == shards != []
     elsewhere = place.parent / "elsewhere.h5"
     preloaded.run(*words, "-o", elsewhere, cwd=place).expect(0, out="wrote")
     assert_same(place / "s1.h5", elsewhere)
+    preloaded.run(*step.words, cwd=place).expect(0, out="wrote")
+    assert_undisturbed(place, world, step)

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands_support import ENVIRONMENT, PATIENCE, Done
+from commands_support import ENVIRONMENT, PATIENCE, ROOT, Done, finish, start, wait_until
 
 from stages.artifacts.opening import read_any_header
 
@@ -108,13 +109,62 @@ def test_overrides_reach_the_commands(planned):
     assert text.count("--budget 3") == 2
 
 
-def test_a_stage_that_fails_leaves_no_target(planned):
-    """A command that writes its target and fails after that: make removes what it cannot trust."""
-    fake = planned / "fake"
-    fake.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "$(dirname "$last")"\necho half > "$last"\nexit 75\n')
-    fake.chmod(0o755)
-    assert make(cwd=planned, program=str(fake)).code != 0
-    assert not (planned / ROUNDS[0]).exists()
+PUBLISHES = """#!/bin/sh
+for last; do :; done
+mkdir -p "$(dirname "$last")"
+echo whole > "$last"
+%s
+"""
+
+
+def fake(folder: Path, then: str) -> str:
+    """A program that publishes the last of its arguments, and fails after that."""
+    program = folder / "fake"
+    program.write_text(PUBLISHES % then)
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("target", [[], ROUNDS[:1]], ids=["all", "file"])
+@pytest.mark.parametrize("then", ["exit 1", "kill -9 $$", "kill -INT $$"])
+def test_make_never_deletes_what_a_command_published_before_it_failed(then, target, planned):
+    """Two makes at once are such a case: the second is told that the first writes the file, and fails."""
+    assert make(*target, cwd=planned, program=fake(planned, then)).code != 0
+    assert (planned / ROUNDS[0]).read_text() == "whole\n"
+
+
+@pytest.mark.parametrize("target", [[], ROUNDS[:1]], ids=["all", "file"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_make_never_deletes_a_published_file_when_it_is_interrupted(number, target, planned):
+    program = fake(planned, "touch ready; exec sleep 60")
+    process = start("-f", "run.mk", f"ALSEG={program}", *target, cwd=planned, program=["make"])
+    wait_until((planned / "ready").exists, "the command to publish its file")
+    os.killpg(process.pid, number)
+    assert finish(process).code != 0
+    assert (planned / ROUNDS[0]).read_text() == "whole\n"
+
+
+def test_the_makefile_of_the_project_does_not_delete_the_dataset_either(tmp_path):
+    for name in ("pyproject.toml", "constraints.txt", "ready"):
+        (tmp_path / name).touch()
+    os.rename(fake(tmp_path, "kill -9 $$"), tmp_path / "alseg")
+    words = ["-f", ROOT / "Makefile", "BIN=.", "READY=ready", "DEMO=demo", "demo/scenes.h5"]
+    assert finish(start(*words, cwd=tmp_path, program=["make"])).code != 0
+    assert (tmp_path / "demo/scenes.h5").read_text() == "whole\n"
+
+
+@pytest.mark.slow
+def test_two_makes_at_once_lose_nothing(planned):
+    words = ["-f", "run.mk", f"ALSEG={sys.executable} -m alseg_cli", ROUNDS[2]]
+    done = [finish(process) for process in [start(*words, cwd=planned, program=["make"]) for _ in range(2)]]
+    wrote = [name for one in done for name in told(one, "wrote")]
+    assert wrote
+    for name in wrote:
+        read_any_header(planned / name)
+    for one in done:
+        assert one.code == 0 or "is being written by process" in one.err, one
+    make(ROUNDS[2], cwd=planned).expect(0)
+    digests(planned, ROUNDS[:3])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +182,7 @@ def test_a_stage_that_fails_leaves_no_target(planned):
         (["plan", "pixelpick", "d.h5", "--set", "seed=none"], "seed"),
         (
             ["plan", "pixelpick", "d.h5", "--run", "my run"],
-            "has a character that make does not allow in a file name; use another name.",
+            "has a character that make does not allow in a file name. Use letters, digits and",
         ),
         (["plan", "pixelpick", "d.h5", "-o", "d.h5/run.mk"], "d.h5"),
     ],

@@ -18,7 +18,7 @@ import torch
 from worlds import ScoreSettings, SelectSettings, random_masks, random_round, write_dataset, write_superpixels
 
 from stages.answering.answer import Answer
-from stages.answering.browser.journal import Journal
+from stages.answering.journal import Journal
 from stages.answering.questions import Questions
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer
@@ -221,7 +221,7 @@ def test_the_journal_of_answers(place: Path, disk: Disk) -> None:
             answer = Answer(query=query, **questions.place(query), classes=(1,), seconds=1.0, annotator="somebody")
             size = path.stat().st_size
             disk.events.clear()
-            journal.append(answer)
+            journal.append([answer])
             assert path.stat().st_size > size
             assert disk.synced_before(path, content(path), len(disk.events)), "the answer was not synced"
         journal.close()

@@ -96,7 +96,7 @@ def run_recipe(name, dataset, folder, rounds):
     few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
     few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
-    rules = rules_of(name, rounds, "scenes", TINY + few, ["--recipe", name, "--profile", "scenes"])
+    rules = rules_of(name, rounds, "scenes", TINY + few, [["--recipe", name], ["--profile", "scenes"]])
     for rule in rules:
         names = {"$(DATASET)": str(dataset), "$@": rule.target}
         words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]

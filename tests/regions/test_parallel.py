@@ -54,7 +54,7 @@ def surroundings(value: int) -> tuple[int, list[str], str, list[object]]:
     import cv2
 
     heavy = [name for name in ("torch", "torchvision", "matplotlib") if name in sys.modules]
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     return cv2.getNumThreads(), heavy, os.environ["OMP_NUM_THREADS"], handlers
 
 
@@ -149,7 +149,7 @@ def test_a_worker_has_one_thread_no_torch_and_no_ears():
     threads, heavy, openmp, handlers = next(results := map_in_processes(surroundings, range(2), 2))
     results.close()
     assert (threads, heavy, openmp) == (1, [], "1")
-    assert handlers == [signal.SIG_IGN, signal.SIG_IGN]
+    assert handlers == [signal.SIG_IGN] * 3
 
 
 def test_closing_early_ends_the_workers_at_once(tmp_path):

@@ -20,6 +20,8 @@ from stages.settings.base import (
     group,
     part_group,
 )
+from stages.settings.evaluate import EvaluateSettings
+from stages.settings.train import TrainSettings
 
 TOOLS = Registry("tool", "stages.settings", {"weight": 1})  # a package without parts
 TOOLS.loaded = True
@@ -175,3 +177,18 @@ def test_parts_that_are_named_are_found():
 def test_a_part_cannot_take_the_name_of_another():
     with pytest.raises(BadInput, match="unknown keyword colour"):
         TOOLS.register("axe", colour="red")
+
+
+@pytest.mark.parametrize(
+    "stage, values, says",
+    [
+        (TrainSettings, {"batch": "1"}, "batch = '1': input should be greater than or equal to 2"),
+        (TrainSettings, {"device": "tpu"}, "device = 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
+        (EvaluateSettings, {"scales": "0.5;1"}, "scales.0 = '0.5;1': input should be a valid number"),
+    ],
+)
+def test_a_fault_is_told_once_without_its_consequences(stage, values, says):
+    with pytest.raises(BadInput) as refused:
+        stage.load(values)
+    (fault,) = refused.value.faults
+    assert fault.startswith(says)

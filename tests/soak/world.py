@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.opening import open_any
+from stages.artifacts.opening import read_any_header
 from stages.artifacts.verify import verify_one
 from stages.runtime.errors import BadInput
 
@@ -67,7 +66,7 @@ class World:
 
     def unmount(self) -> None:
         if self.mounted:
-            subprocess.run(["umount", self.run], check=True)
+            subprocess.run(["umount", "--lazy", self.run], check=True)
             self.mounted = False
 
     def used(self) -> int:
@@ -119,13 +118,7 @@ class World:
 
     def found(self) -> dict[str, str]:
         """Digest of each artifact by its path in the run."""
-        digests = {}
-        for path in self.artifacts():
-            artifact = open_any(path)
-            digests[str(path.relative_to(self.run))] = artifact.header.digest
-            if isinstance(artifact, Artifact):
-                artifact.close()
-        return digests
+        return {str(path.relative_to(self.run)): read_any_header(path).digest for path in self.artifacts()}
 
     def damaged(self, but: Iterable[Path] = ()) -> list[Path]:
         """Artifacts whose content is not what their digest says, ``but`` those that were damaged on purpose."""

@@ -1,5 +1,6 @@
-"""Access control of the page: the token, the server's names, the page's origin, and a limit on request bodies."""
+"""Access control of the page: the token, the server's names, the page's origin, and limits on request bodies."""
 
+import asyncio
 import ipaddress
 import re
 import secrets
@@ -10,6 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 MOST_REQUEST_BYTES = 1 << 16
+BODY_SECONDS = 20.0  # for a body to arrive, and in addition ...
+SLOWEST_BYTES = 1 << 16  # ... a second for so many bytes
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 # Sent with each response. Nothing is cached: another server may use the same address for other images.
 HEADERS = {
@@ -127,21 +130,28 @@ def is_loopback(host: str) -> bool:
 
 
 async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[tuple[int, str] | None, Receive]:
-    """Reads up to ``most`` bytes of body: why it is refused (None if it is not), and a function to receive it again."""
+    """Reads a body of up to ``most`` bytes that arrives in time.
+
+    Returns why it is refused (None if it is not), and a function to receive it again.
+    """
     too_large = 413, f"The request is larger than {most} bytes. Send less."
     announced = headers.only("content-length") or "0"
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > most:
         return too_large, receive
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return (400, "The request ended early."), receive
-        body += message.get("body", b"")
-        if len(body) > most:
-            return too_large, receive
-        if not message.get("more_body"):
-            break
+    try:
+        async with asyncio.timeout(BODY_SECONDS + int(announced) / SLOWEST_BYTES):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return (400, "The request ended early."), receive
+                body += message.get("body", b"")
+                if len(body) > most:
+                    return too_large, receive
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        return (408, "The request took too long to arrive. Send it again."), receive
     whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def receive_again() -> Message:
@@ -151,7 +161,12 @@ async def within_limit(headers: Headers, receive: Receive, most: int) -> tuple[t
 
 
 async def refuse(status: int, sentence: str, send: Send) -> None:
+    """Responds, then hangs up, because the rest of the request may never come."""
     content = (sentence + "\n").encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -1,10 +1,11 @@
 """Finished masks of images that people upload to the page, kept on disk until the ledger contains them."""
 
+import contextlib
 import hashlib
-import shutil
+import re
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from stages.runtime.errors import BadInput
 MOST_MASK_BYTES = 1 << 26  # of an uploaded file
 MOST_NAMED = 6  # classes
 OPACITY = 170  # of the colours over the image, of 255
+UPLOAD = "upload-"  # begins the name of a file that is being looked at
+KEPT = re.compile(rf"[0-9]+-[0-9a-f]{{64}}\.png|{UPLOAD}.*|\..*\.partial")  # and not files of anybody else
 
 
 class MaskFiles:
@@ -39,18 +42,18 @@ class MaskFiles:
     def take(self, query: int, content: bytes) -> tuple[str, str]:
         """Stores the mask in the PNG file ``content``; returns its digest and its classes in words.
 
-        The file is read as `import-answers` reads PNG: pixels are class numbers or class colours, unpainted pixels are
-        void. Refused if it is not a finished mask of the query's image.
+        The file is read as `import-answers` reads PNG: pixels are class numbers or class colours; values that the
+        dataset ignores and unpainted pixels are void. Refused if it is not a finished mask of the query's image.
         """
-        image, classes = self.questions.image(query), self.questions.classes
+        image, classes, data = self.questions.image(query), self.questions.classes, self.questions.data
         make_folder(self.folder)
-        with self.lock, tempfile.NamedTemporaryFile(dir=self.folder) as upload:
+        with self.lock, tempfile.NamedTemporaryFile(dir=self.folder, prefix=UPLOAD) as upload:
             upload.write(content)
             upload.flush()
             file = Path(upload.name)
             try:
                 require_size(mode_and_size(file)[1], image, self.questions, False)
-                seen = values_in(file, classes, self.questions.data.palette, None)
+                seen = values_in(file, classes, data.palette, data.ignored, None)
             except BadInput as error:
                 raise Refused(422, str(error).replace(str(file), "The file")) from None
         if (seen == OPEN).any():
@@ -58,10 +61,15 @@ class MaskFiles:
         if not (seen < len(classes)).any():
             raise Refused(422, "The file contains no class. Choose the finished mask of this image.")
         mask = np.where(seen < len(classes), seen, np.uint8(VOID))
+        return self.keep(query, mask), class_shares(mask, classes)
+
+    def keep(self, query: int, mask: np.ndarray) -> str:
+        """Keeps a mask (H,W) u8, 255 = void; returns its digest."""
         digest = hashlib.sha256(mask.tobytes()).hexdigest()
+        make_folder(self.folder)
         with self.lock:
             publish_bytes(self.path(query, digest), png_bytes(mask, level=FAST))
-        return digest, class_shares(mask, classes)
+        return digest
 
     def has(self, query: int, digest: str) -> bool:
         return self.path(query, digest).is_file()
@@ -80,10 +88,20 @@ class MaskFiles:
             )
         return mask
 
-    def require(self, answers: Iterable[Answer]) -> None:
+    def require(self, answers: Collection[Answer]) -> None:
         """BadInput unless the masks of all ``answers`` are intact."""
         for answer in answers:
             self.read(answer.query, answer.mask)
+
+    def remove_all_but(self, answers: Collection[Answer], query: int | None = None) -> None:
+        """Removes the uploads, of one query or of all, that none of the ``answers`` refers to."""
+        referred = {self.path(answer.query, answer.mask) for answer in answers}
+        for path in self.folder.glob("*" if query is None else f"{query}-*"):
+            if path not in referred and KEPT.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        if query is None:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def overlay(self, query: int, digest: str) -> bytes:
         """The mask as PNG in the colours of the classes, to draw over the image; void is transparent."""
@@ -91,9 +109,6 @@ class MaskFiles:
         colours = np.zeros((256, 4), dtype=np.uint8)
         colours[: len(palette), :3], colours[: len(palette), 3] = palette, OPACITY
         return png_bytes(colours[mask], level=FAST)
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def class_shares(mask: np.ndarray, classes: list[str]) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from stages.answering.browser.connections import BACKLOG, MOST_HEAD_BYTES, PatientProtocol
 from stages.answering.browser.guard import is_loopback
 from stages.answering.browser.session import Session
 from stages.answering.browser.web import application
-from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.signals import StopRequest, stop_on_signal
 
@@ -48,6 +48,9 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         token = secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(session, token, host, port),
+            http=PatientProtocol,
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+            backlog=BACKLOG,
             log_config=None,
             log_level="error",
             access_log=False,
@@ -64,7 +67,7 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         thread.start()
         if not is_loopback(host):
             warn_of_host(host)
-        say(f"answer at {address_of(host, port)}/?token={token}")
+        print(f"answer at {address_of(host, port)}/?token={token}", flush=True)  # nobody can answer without it
         try:
             wait(session, stop, thread)
             session.close()

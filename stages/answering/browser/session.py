@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any
 
 from stages.answering.answer import Answer, fault, name_fault
-from stages.answering.browser.journal import Journal
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.browser.refused import Refused
+from stages.answering.journal import Journal
 from stages.answering.questions import Questions
 from stages.artifacts.answers import MOST_ANNOTATORS
 from stages.settings.annotate import PeopleSettings
@@ -56,6 +56,7 @@ class Session:
         self.order = questions.order
         self.position = {query: place for place, query in enumerate(self.order)}
         self.answers: dict[int, Answer] = {}  # the last answer to each query
+        self.pages_of: dict[int, str] = {}  # the page of the last answer to each query, since the server started
         self.revisions: dict[int, int] = {}  # number of answers to each query so far, corrections included
         self.seconds: dict[int, float] = {}  # time spent on each query, corrections included
         self.times: dict[str, list[float]] = {}
@@ -114,8 +115,11 @@ class Session:
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
-            self.journal.append(answer)
+            self.journal.append([answer])
             self.count(answer)
+            self.pages_of[answer.query] = client
+            if self.masks is not None:
+                self.masks.remove_all_but([answer], answer.query)
             self.touched = self.clock()
             self.leases.pop(answer.query, None)
             for aside in self.aside.values():
@@ -123,11 +127,19 @@ class Session:
             return self.ask(client, answer.annotator)
 
     def back(self, client: str, annotator: str, query: int | None) -> dict[str, Any]:
-        """Reopens the query that the annotator answered before ``query``, or last if they did not answer ``query``."""
+        """Reopens the query that this page answered before ``query``, or last if it did not answer ``query``.
+
+        Answers of closed pages belong to every page with the same annotator.
+        """
         with self.lock:
             self.require_open()
             self.require_name(annotator)
-            mine = [each for each, answer in self.answers.items() if answer.annotator == annotator]
+            others = self.pages - {client}
+            mine = [
+                each
+                for each, answer in self.answers.items()
+                if answer.annotator == annotator and self.pages_of.get(each) not in others
+            ]
             if query in mine:
                 mine = mine[: mine.index(query)]
             if not mine:

@@ -1,6 +1,8 @@
 """The web application of a session: the page and its requests."""
 
+import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from stages.answering.answer import Answer, Text
+from stages.answering.answer import Answer, Text, what_is_wrong
 from stages.answering.browser.guard import App, Guard
 from stages.answering.browser.masks import MOST_MASK_BYTES, MaskFiles
-from stages.answering.browser.refused import Refused, what_is_wrong
+from stages.answering.browser.refused import Refused
 from stages.answering.browser.session import Conflict, Session
 from stages.answering.questions import TEXTS
 from stages.runtime.errors import BadInput, StageFailed
@@ -28,6 +30,7 @@ FILES = {
     "/page.svg": ("page.svg", "image/svg+xml"),
 }
 PATIENCE = 25.0  # seconds after which a page that waits for the result repeats its request
+POLL = 0.05  # seconds between checks for the result
 
 Body = TypeVar("Body", bound="Asking")
 
@@ -125,7 +128,9 @@ def application(session: Session, token: str, host: str, port: int) -> App:
 
     async def result(client: str) -> Response:
         """Waits for the result; after `PATIENCE` seconds, responds that there is none yet."""
-        ended = await run_in_threadpool(session.ended.wait, PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not (ended := session.ended.is_set()) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL)  # not in a thread: there may be more pages than threads
         if ended:
             session.leave(client)
         return JSONResponse({"state": "ended" if ended else "closing" if session.closed else "open",

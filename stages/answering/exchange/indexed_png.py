@@ -15,10 +15,12 @@ from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, va
 from stages.datasets.decode import read_mask
 from stages.datasets.encode import png_bytes
 from stages.pixels.grids import Size
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 LABELMAP_HEADING = "# label:color_rgb:parts:actions"
 COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # a name may contain colons
+Ignored = Sequence[int | tuple[int, int, int]]
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 
 
@@ -59,7 +61,9 @@ def png_paths(path: Path) -> list[Path]:
     return found
 
 
-def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Collection[str]) -> dict[str, Painting]:
+def read_png(
+    path: Path, classes: Sequence[str], palette: np.ndarray, ignored: Ignored, ids: Collection[str]
+) -> dict[str, Painting]:
     """Image id -> its PNG.
 
     Grey pixels are class numbers. Coloured pixels are looked up in the `labelmap.txt` beside the masks, or without one
@@ -74,7 +78,7 @@ def read_png(path: Path, classes: Sequence[str], palette: np.ndarray, ids: Colle
         image = image_of(file.as_posix(), known, str(path))
         if image in found:
             raise BadInput(f"{path} contains image {image} twice. Keep one of them.")
-        found[image] = Painting(mode_and_size(file)[1], partial(strokes_in, file, classes, palette, colours))
+        found[image] = Painting(mode_and_size(file)[1], partial(strokes_in, file, classes, palette, ignored, colours))
     return found
 
 
@@ -97,26 +101,45 @@ def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]
 
 
 def strokes_in(
-    file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
+    file: Path,
+    classes: Sequence[str],
+    palette: np.ndarray,
+    ignored: Ignored,
+    colours: Mapping[int, int | str] | None,
 ) -> Strokes:
     """All pixels of a PNG as strokes."""
-    seen = values_in(file, classes, palette, colours)
+    seen = values_in(file, classes, palette, ignored, colours)
     return Strokes(seen.shape, np.arange(seen.size), seen.ravel())
 
 
 def values_in(
-    file: Path, classes: Sequence[str], palette: np.ndarray, colours: Mapping[int, int | str] | None
+    file: Path,
+    classes: Sequence[str],
+    palette: np.ndarray,
+    ignored: Ignored,
+    colours: Mapping[int, int | str] | None,
 ) -> np.ndarray:
-    """(H,W) u8 values of the pixels of a PNG; BadInput for numbers or colours without a meaning."""
+    """(H,W) u8 values of the pixels of a PNG; BadInput for numbers or colours without a meaning.
+
+    ``ignored`` are the values or colours that the dataset's own masks have for void. They are void here too, unless
+    they already mean something else.
+    """
     mode, _ = mode_and_size(file)
     if mode in ("RGB", "RGBA") or (mode == "P" and colours is not None):
-        known = colours or {r << 16 | g << 8 | b: value for value, (r, g, b) in colours_of(palette).items()}
-        return by_colour(file, known)
+        known = colours or {packed(*colour): value for value, colour in colours_of(palette).items()}
+        void = {packed(*colour): VOID for colour in ignored if not isinstance(colour, int)}
+        return by_colour(file, {**void, **known})
     seen, names = read_mask(file, "index"), names_of(classes)
+    beside = [value for value in ignored if isinstance(value, int) and value not in names]
+    seen = np.where(np.isin(seen, beside), VOID, seen)
     strange = [value for value in np.unique(seen).tolist() if value not in names]
     if strange:
         raise BadInput(f"{file} contains the values {strange}. Use 0 to {len(classes) - 1}, {described(names)}.")
     return seen.astype(np.uint8)
+
+
+def packed(red: int, green: int, blue: int) -> int:
+    return red << 16 | green << 8 | blue
 
 
 def described(names: Mapping[int, str]) -> str:
@@ -136,11 +159,11 @@ def mode_and_size(file: Path) -> tuple[str, Size]:
 def by_colour(file: Path, known: Mapping[int, int | str]) -> np.ndarray:
     """(H,W) u8 values of the colours in ``file``."""
     red, green, blue = np.moveaxis(read_mask(file, "color").astype(np.int32), -1, 0)
-    packed = red << 16 | green << 8 | blue
+    seen = red << 16 | green << 8 | blue
     usable = {colour: value for colour, value in known.items() if isinstance(value, int)}
     colours = np.array(sorted(usable), dtype=np.int32)
-    place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
-    strange = packed[colours[place] != packed] if len(colours) else packed.ravel()
+    place = np.minimum(np.searchsorted(colours, seen), len(colours) - 1)
+    strange = seen[colours[place] != seen] if len(colours) else seen.ravel()
     if strange.size:
         first = int(strange[0])
         what = f"colour {list(first.to_bytes(3))}" + (f" ({known[first]})" if first in known else "")

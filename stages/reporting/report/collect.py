@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Node:
 
     def source(self, ref: InputRef) -> Path:
         """Path of the input ``ref`` when the artifact was made."""
-        return self.path.parent / ref.file
+        return ref.path(self.path)
 
 
 @dataclass(frozen=True)
@@ -268,13 +269,20 @@ def find_plan(folder: Path) -> Plan | None:
             except (OSError, UnicodeDecodeError):
                 continue
             named = re.search(r"^RUN \?= (.+)$", text, re.M)
-            recipe = re.search(r"--recipe\s+(\S+)", text)
+            recipe = planned_option(text, "--recipe")
             if PLAN_MARK not in text[:500] or named is None or recipe is None:
                 continue
             parts = Path(named[1].strip()).parts
             if here.parts[-len(parts) :] == parts:
-                profile = re.search(r"--profile\s+(\S+)", text)
                 title = re.match(r"# (.*?): \d+ rounds", text)
-                told = title[1] if title else recipe[1]
-                return Plan(path.name, told, recipe[1], profile[1] if profile else None)
+                return Plan(path.name, title[1] if title else recipe, recipe, planned_option(text, "--profile"))
     return None
+
+
+def planned_option(text: str, option: str) -> str | None:
+    """The value of the first ``option`` in a plan, as its command gets it; None if it has none."""
+    found = re.search(rf"^\t.*? {option} (.+)$", text, re.M)
+    try:
+        return shlex.split(found[1].replace("$$", "$"))[0] if found else None
+    except ValueError:  # written by hand
+        return None

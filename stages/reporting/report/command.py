@@ -5,8 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stages.artifacts.header import now
-from stages.artifacts.opening import is_artifact
-from stages.artifacts.request import publish_extra
+from stages.artifacts.request import extra_destination, publish_extra
 from stages.reporting.report.collect import Run, collect_run, collect_runs, require_one_split
 from stages.reporting.report.gallery import Gallery, draw_galleries
 from stages.reporting.report.groups import Group, group_runs
@@ -20,8 +19,7 @@ def write_report(
     folders: list[Path], output: Path, full: Path | None, checkpoint: str, images: int, evaluation: str
 ) -> None:
     """Publishes the page as ``output`` and prints what is missing from it."""
-    if output.is_dir() or (output.is_file() and is_artifact(output)):  # as in `publish_extra`, but before all the work
-        raise BadInput(f"{output} is {'a folder' if output.is_dir() else 'an artifact'}. Choose another output.")
+    extra_destination(output)  # refused before all the work
     current_digest.cache_clear()
     runs = collect_runs(folders, checkpoint, evaluation)
     reached = None if full is None else full_supervision(full, checkpoint)

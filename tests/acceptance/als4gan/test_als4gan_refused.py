@@ -137,7 +137,7 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
             r"ledger1\.h5 has no full masks, which objective adversarial learns from\. Query them with --image-answer "
             r"mask\.$",
         ),
-        ("labels of classes", "has no labels"),
+        ("labels of classes", "has no labels of pixels, only classes of images. Set --objective image-classes."),
         (
             "no image without a mask",
             r"^Split 'train' has no unlabelled images left: every image has a mask\. Set --objective labels\.$",

@@ -31,7 +31,7 @@ def planned(name, profile, override):
     """The rules of two rounds."""
     plan = read_plan(name, profile, [override])
     check_settings(plan)
-    return build_rules(plan, 2, ["--recipe", name, "--profile", profile])
+    return build_rules(plan, 2, [["--recipe", name], ["--profile", profile]])
 
 
 @pytest.mark.parametrize("override", ABLATIONS)

@@ -9,7 +9,12 @@ const REGION_MARGIN = 2.4; // size of the visible part, in sizes of the region's
 const MARGIN = 0.25; // share of the view that may lie beyond the image, so that queries near its border stay centred
 const VEIL = 80; // opacity of the area outside the region, of 255
 const SMOOTH = 12; // above this scale pixels are drawn as squares
+const SLOW = 1500; // milliseconds after which the page says that it waits
+const LIMIT = 15000; // milliseconds after which a request is sent again; the server counts an answer sent twice once ...
+const UPLOAD_LIMIT = 300000; // ... for a mask
+const END_LIMIT = 40000; // ... for the end, which the server may keep waiting for 25 s
 const RETRY = 1000; // milliseconds between attempts to reach the server
+const BOUNCE = 200; // milliseconds in which a second press of the same key is not typed ahead
 const POLL = 1000; // milliseconds between checks whether a query is free
 const KEPT_IMAGES = 4;
 
@@ -40,35 +45,66 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 
 class Lost extends Error {}
 
-/** Repeats a request until the server responds; meanwhile a notice is shown over the image. */
-async function request(path, body) {
+const WAITING = "Waiting for the server. ";
+const LOST = `${WAITING}It does not respond, so your last action is not saved yet. Retrying. If the server was stopped, `
+  + "run the same command again and open the address that it prints; all earlier answers are saved.";
+
+let wait = ""; // what the page says while it waits for the server
+
+function tellWait(text) {
+  wait = text;
+  notice(text && text + typedAhead());
+}
+
+/** Waits for something from the server, and says so if that takes long. */
+async function patiently(promise) {
+  const slow = setTimeout(() => { if (!wait && !isEnding()) tellWait(WAITING); }, SLOW);
+  try {
+    const found = await promise;
+    if (wait) tellWait("");
+    return found;
+  } finally {
+    clearTimeout(slow);
+  }
+}
+
+const isEnding = () => ["complete", "ending"].includes(document.body.dataset.state);
+
+/** Fetches once, within a time limit. */
+async function fetchOnce(path, options, read, limit) {
+  const response = await fetch(path, { ...options, credentials: "same-origin", signal: AbortSignal.timeout(limit) });
+  return { status: response.status, content: await read(response) };
+}
+
+/** Fetches until the server responds in time. */
+async function reach(path, options, read, limit) {
+  for (;;) {
+    try {
+      return await patiently(fetchOnce(path, options, read, limit));
+    } catch {
+      if (isEnding()) throw new Lost();
+      tellWait(LOST);
+    }
+    await pause(RETRY);
+  }
+}
+
+/** Repeats a request until the server responds; the response is JSON or a sentence. */
+function request(path, body, limit = LIMIT) {
   const isFile = body instanceof Blob;
   const options = body === undefined ? {} : {
     method: "POST",
     headers: { "Content-Type": isFile ? "image/png" : "application/json" },
     body: isFile ? body : JSON.stringify(body),
   };
-  for (let attempt = 1; ; attempt += 1) {
+  return reach(path, options, async (response) => {
+    const text = await response.text();
     try {
-      const response = await fetch(path, { ...options, credentials: "same-origin" });
-      const text = await response.text();
-      let content = {};
-      try {
-        content = text ? JSON.parse(text) : {};
-      } catch {
-        content = { message: text };
-      }
-      if (attempt > 1) notice("");
-      return { status: response.status, content };
+      return text ? JSON.parse(text) : {};
     } catch {
-      if (["complete", "ending"].includes(document.body.dataset.state)) throw new Lost();
-      notice(
-        "The server does not respond, so your last action is not saved yet. Retrying. If the server was stopped, run the " +
-        "same command again and open the address that it prints; all earlier answers are saved.",
-      );
-      await pause(RETRY);
+      return { message: text };
     }
-  }
+  }, limit);
 }
 
 /** Sends a request whose response is the next query. */
@@ -84,13 +120,15 @@ async function act(path, body) {
     throw error;
   }
   if (status === 200 || (status === 409 && content.state)) {
+    if (status === 409) content.message += forgetTyped();
     await show(content);
+    typeNext();
   } else if (status === 410) {
     await waitForEnd();
   } else if (status === 403) {
     refusal(status, content);
   } else {
-    notice(content.message || `The server refused this (${status}).`);
+    notice((content.message || `The server refused this (${status}).`) + forgetTyped());
     setBusy(false);
     if (!shown && status === 422) askName();
   }
@@ -114,8 +152,7 @@ async function start() {
   const { status, content } = await request("session");
   if (status !== 200) return refusal(status, content);
   session = content;
-  annotator = address.get("annotator") || sessionStorage.annotator || session.annotator;
-  rename(annotator);
+  rename(address.get("annotator") || sessionStorage.annotator || session.annotator || rememberedName() || newName());
   $("asked").textContent = session.asked;
   document.title = `${session.dataset}, round ${session.round}: alseg annotate`;
   listClasses();
@@ -124,10 +161,24 @@ async function start() {
   return act("next", { annotator });
 }
 
-/** Puts the name in the address and removes the token, which the browser now has as a cookie. */
+const NAME_COOKIE = "alseg-annotator"; // shared by all ports of the host, because each server has its own port
+
+function rememberedName() {
+  const found = document.cookie.split("; ").find((pair) => pair.startsWith(`${NAME_COOKIE}=`));
+  return found && decodeURIComponent(found.slice(NAME_COOKIE.length + 1));
+}
+
+/** A name that no other browser has, so that answers and undo are not shared. */
+function newName() {
+  const [number] = crypto.getRandomValues(new Uint16Array(1));
+  return `person-${number.toString(16).padStart(4, "0")}`;
+}
+
+/** Keeps the name in the browser, puts it in the address and removes the token, which the browser now has as a cookie. */
 function rename(name) {
   annotator = name;
   sessionStorage.annotator = name;
+  document.cookie = `${NAME_COOKIE}=${encodeURIComponent(name)}; path=/; max-age=31536000; SameSite=Strict`;
   history.replaceState(null, "", `${location.pathname}?${new URLSearchParams({ annotator: name })}`);
   $("who").textContent = name;
 }
@@ -139,13 +190,13 @@ async function show(situation) {
   chosen = new Set(situation.answer?.classes ?? []);
   if (situation.answer?.void) chosen.add(VOID);
   tellProgress();
-  notice(situation.message);
-  document.body.dataset.state = situation.state;
   const { question } = situation;
+  notice(situation.message + (question ? "" : forgetTyped()));
+  document.body.dataset.state = situation.state;
   markChosen();
   if (!question) return situation.state === "complete" ? waitForEnd() : waitForOthers();
   cover("");
-  picture = await fetchPicture(question.image, question.query).catch(() => null);
+  picture = await fetchPicture(question.image, question.query);
   if (!picture) return withoutPicture(question);
   if (question.runs) marks = outline(question);
   if (session.masks) await askForMask(question, situation.answer);
@@ -159,7 +210,7 @@ async function show(situation) {
   await new Promise((done) => requestAnimationFrame(done)); // the image is on the screen from here on
   seen = { since: performance.now(), before: 0 };
   setBusy(false);
-  if (situation.ahead) fetchPicture(situation.ahead.image, situation.ahead.query).catch(() => {});
+  if (situation.ahead) loadAhead(situation.ahead);
   return undefined;
 }
 
@@ -170,7 +221,7 @@ async function withoutPicture({ image, query }) {
   view2d.clearRect(0, 0, $("view").width, $("view").height);
   $("overview").hidden = true;
   $("caption").textContent = image;
-  notice(`Cannot show the image. ${content.message ?? ""} Press ${session.keys.later} to answer later, or reload the page.`);
+  notice(`Cannot show the image. ${content.message ?? ""} Press ${session.keys.later} to answer later, or reload the page.${forgetTyped()}`);
   setBusy(false);
 }
 
@@ -216,7 +267,7 @@ async function waitForEnd() {
   const mine = shown;
   try {
     for (;;) {
-      const { status, content } = await request("end", { client: CLIENT });
+      const { status, content } = await request("end", { client: CLIENT }, END_LIMIT);
       if (shown !== mine) return; // an answer is being changed
       if (status !== 200 || content.state === "ended") {
         document.body.dataset.state = "ended";
@@ -421,6 +472,38 @@ function listed(key) {
   return keys.has(other) ? other : key;
 }
 
+// Keys pressed while an answer is on its way are for the queries after it.
+let typed = []; // these keys
+let struck = { key: "", at: 0 }; // the last one
+
+function typeAhead(key) {
+  typed.push(key);
+  if (wait) tellWait(wait);
+}
+
+function typedAhead() {
+  return typed.length ? ` Typed ahead: ${typed.join(" ")}. Press Escape to discard.` : "";
+}
+
+/** Discards what was typed ahead, because it is not clear any more which query it was for; returns a sentence. */
+function forgetTyped() {
+  const sentence = typed.length ? ` These keys were not used: ${typed.join(" ")}.` : "";
+  typed = [];
+  return sentence;
+}
+
+/** Presses the keys that were typed ahead, up to the next answer, at the query that is on the screen now. */
+function typeNext() {
+  while (typed.length && mayAct(typed[0])) keys.get(typed.shift())();
+}
+
+/** Whether a key pressed now is for the queries after the one on the screen. */
+function isAhead(key) {
+  const open = busy && picture !== null && shown?.question && document.body.dataset.state === "open";
+  const answers = !["+", "=", "-", "Home"].includes(key) && !key.startsWith("Arrow");
+  return open && answers && !session.masks; // a mask is looked at before it is used
+}
+
 document.addEventListener("keydown", (event) => {
   const shortcut = (event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph");
   if (shortcut || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -430,15 +513,18 @@ document.addEventListener("keydown", (event) => {
     if (!hidden) hideMarks(true);
     return;
   }
+  if (event.key === "Escape" && typed.length) return notice(forgetTyped().trim());
   const key = listed(event.key);
   if (!keys.has(key)) return;
   event.preventDefault();
   const moves = ["+", "=", "-"].includes(key) || key.startsWith("Arrow");
   if (event.repeat && !moves) return; // holding a key down is one answer, not many
+  const bounced = key === struck.key && event.timeStamp - struck.at < BOUNCE;
+  struck = { key, at: event.timeStamp };
   if (mayAct(key)) {
     notice("");
     keys.get(key)();
-  }
+  } else if (isAhead(key) && !bounced) typeAhead(key);
 });
 
 document.addEventListener("keyup", (event) => {
@@ -454,13 +540,14 @@ function hideMarks(value) {
 
 // --- masks painted in other tools -------------------------------------------------------------------------------------
 
+const ASK_FOR_MASK = "Paint the image in another tool. The mask must be a PNG of the same size with the numbers or the "
+  + "colours of the classes. Choose the file, or drop it on the image.";
+
 async function askForMask({ image, query }, earlier) {
   const name = `${image.split("/").pop()}.png`;
   Object.assign($("save"), { href: `image/${query}`, download: name });
   if (earlier?.mask) await showMask(query, earlier.mask);
-  tellOfMask(mask ? "Your earlier answer: this mask. Press Enter to keep it, or choose another file."
-    : "Paint the image in another tool. The mask must be a PNG of the same size with the numbers or the colours of the "
-      + "classes. Choose the file, or drop it on the image.");
+  tellOfMask(mask ? "Your earlier answer: this mask. Press Enter to keep it, or choose another file." : ASK_FOR_MASK);
 }
 
 function tellOfMask(text) {
@@ -470,24 +557,27 @@ function tellOfMask(text) {
 
 /** Shows the mask over the image; this does not answer the query yet. */
 async function showMask(query, digest) {
-  mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`).catch(() => null) };
+  mask = { digest, overlay: await loadPicture(`mask/${query}/${digest}`) };
 }
 
-/** Uploads a file and shows it. */
+/** Uploads a file and shows it. The mask before it is given up at once: a refused file must not leave it to Enter. */
 async function bring(file) {
   if (busy || !file || !session.masks || !shown?.question) return;
   const { query } = shown.question;
   setBusy(true);
   notice("");
-  const { status, content } = await request(`mask/${query}`, file);
-  if (status === 200) {
-    await showMask(query, content.mask);
-    tellOfMask(`${content.shown}. Press Enter to use this mask, or choose another file.`);
+  mask = null;
+  draw();
+  try {
+    const { status, content } = await request(`mask/${query}`, file, UPLOAD_LIMIT);
+    if (status === 200) await showMask(query, content.mask);
+    tellOfMask(status === 200 ? `${content.shown}. Press Enter to use this mask, or choose another file.` : ASK_FOR_MASK);
+    if (status === 413) notice("The file is too large for a mask. Choose another file.");
+    else if (status !== 200) notice(content.message || `The server refused this (${status}).`);
+  } finally {
     draw();
-  } else {
-    notice(status === 413 ? "The file is too large for a mask. Choose another file." : content.message || `The server refused this (${status}).`);
+    setBusy(false);
   }
-  setBusy(false);
 }
 
 function takeMask() {
@@ -570,7 +660,7 @@ async function finish() {
   setBusy(true);
   document.body.dataset.state = "ending";
   try {
-    const { status, content } = await request("finish", { client: CLIENT, annotator });
+    const { status, content } = await request("finish", { client: CLIENT, annotator }, END_LIMIT);
     if (status === 200 || status === 410) {
       shown = { ...shown, state: "ending" };
       await waitForEnd();
@@ -604,19 +694,33 @@ function notice(text) {
   $("notice").textContent = text || "";
 }
 
-function fetchPicture(image, query) {
-  const loading = pictures.get(image) ?? loadPicture(`image/${query}`);
+/** The picture of an image; null if it cannot be shown. */
+async function fetchPicture(image, query) {
+  const known = await patiently(pictures.get(image));
+  keepPicture(image, known ? Promise.resolve(known) : loadPicture(`image/${query}`));
+  return pictures.get(image);
+}
+
+/** Loads the picture of an image in advance: once and silently, because nobody waits for it yet. */
+function loadAhead({ image, query }) {
+  const loading = pictures.get(image)
+    ?? fetchOnce(`image/${query}`, {}, (response) => response.blob(), LIMIT).then(asPicture).catch(() => null);
+  keepPicture(image, loading);
+}
+
+function keepPicture(image, loading) {
   pictures.delete(image);
   pictures.set(image, loading);
   for (const old of [...pictures.keys()].slice(0, -KEPT_IMAGES)) pictures.delete(old);
-  return loading;
 }
 
+/** The picture at an address of the server; null if it cannot be shown. */
 async function loadPicture(address) {
-  const element = new Image();
-  element.src = address;
-  await element.decode();
-  return element;
+  return asPicture(await reach(address, {}, (response) => response.blob(), LIMIT));
+}
+
+function asPicture({ status, content }) {
+  return status === 200 ? createImageBitmap(content).catch(() => null) : null;
 }
 
 /** The region's border as a path, and a veil over everything else, both on the grid of the regions. */

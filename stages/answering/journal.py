@@ -1,0 +1,197 @@
+"""The journal of answers: one line of JSON each, on disk before the page moves on.
+
+The first line says what is asked. The last one says that answering has ended: from then on the journal and the ledger
+before make the ledger, whatever happens to it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.answering.answer import Answer, fault, what_is_wrong
+from stages.answering.questions import Questions
+from stages.artifacts.header import digest_of
+from stages.artifacts.journals import find_journals, journal_path, remove_journal
+from stages.artifacts.opening import read_any_header
+from stages.artifacts.publish import make_folder, refusal, sync_folder
+from stages.pixels.grids import Size
+from stages.runtime.errors import BadInput, StageFailed
+
+
+class Asked(BaseModel):
+    """What the answers in a journal are about: the digest of the queries, and what gives numbers their meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    queries: str
+    classes: tuple[str, ...]
+    superpixels: str = ""  # the digest of the file that numbers the regions
+    sizes: dict[str, Size] = {}  # of the grids that y and x are on
+
+    @classmethod
+    def of(cls, questions: Questions) -> Self:
+        queries, regions = questions.queries, questions.regions
+        sizes = queries.sizes if queries.unit == "pixel" else {}
+        digest = "" if regions is None else regions.digest
+        return cls(queries=queries.digest, classes=tuple(questions.classes), superpixels=digest, sizes=sizes)
+
+
+class Finished(BaseModel):
+    """The last line, once answering has ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    finished: str  # when, for people who read the journal
+
+
+Record = Asked | Answer | Finished
+
+
+@dataclass
+class Contents:
+    """What is in a journal: its answers, oldest first, and the length of its whole lines in bytes."""
+
+    asked: Asked | None = None
+    answers: list[Answer] = field(default_factory=list)
+    finished: bool = False
+    length: int = 0
+
+
+def journal_of(output: Path, questions: Questions) -> Path:
+    """The journal for the ledger ``output``: what is asked decides, not how the page is served."""
+    return journal_path(output, digest_of(Asked.of(questions).model_dump()))
+
+
+class Journal:
+    """An open journal and the answers found in it, oldest first. Only the holder of the output's lock opens it."""
+
+    def __init__(self, path: Path, questions: Questions):
+        self.path, self.questions = path, questions
+        fresh = not path.parent.is_dir()
+        make_folder(path.parent)
+        try:
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise refusal(f"Cannot write {path}", error) from error
+        try:
+            sync_folder(path.parent)
+            if fresh:
+                sync_folder(path.parent.parent)
+            found = read_journal(path, questions)
+            self.answers, self.finished, self.length = found.answers, found.finished, found.length
+            os.ftruncate(self.file, self.length)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def latest(self) -> dict[int, Answer]:
+        """The last answer to each query."""
+        return {answer.query: answer for answer in self.answers}
+
+    def append(self, answers: Sequence[Answer]) -> None:
+        """Adds answers; StageFailed if they cannot be written, with the journal unchanged."""
+        self.write(answers, "the answer")
+        self.answers += answers
+
+    def finish(self) -> None:
+        """Records that answering has ended; StageFailed if that cannot be written."""
+        if not self.finished:
+            self.write([Finished(finished=datetime.now(UTC).isoformat(timespec="seconds"))], "the end of answering")
+            self.finished = True
+
+    def write(self, records: Sequence[Record], what: str) -> None:
+        """Appends records; the first ones after a line with what is asked."""
+        heading = [] if self.length else [Asked.of(self.questions)]
+        lines = b"".join(each.model_dump_json(exclude_defaults=True).encode() + b"\n" for each in [*heading, *records])
+        try:
+            written = 0
+            while written < len(lines):
+                written += os.pwrite(self.file, lines[written:], self.length + written)
+            os.fsync(self.file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file, self.length)
+            raise StageFailed(f"Cannot save {what} in {self.path}: {error.strerror}. Free disk space.") from error
+        self.length += len(lines)
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+def read_journal(path: Path, questions: Questions) -> Contents:
+    """The contents of a journal; BadInput unless its answers are to ``questions``."""
+    found, numbers = read_contents(path)
+    for answer, number in zip(found.answers, numbers, strict=True):
+        wrong = fault(answer, questions)
+        if wrong is not None:
+            raise damaged(path, number, wrong)
+    return found
+
+
+def read_contents(path: Path) -> tuple[Contents, list[int]]:
+    """The contents of a journal, and the numbers of the lines of its answers.
+
+    An incomplete last line is ignored: the page was never told that it was saved. BadInput for damage elsewhere.
+    """
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    torn = lines.pop()
+    found = Contents(length=len(content) - len(torn))
+    numbers: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = read_record(line)
+        except ValidationError as error:
+            if number == len(lines) and not torn:
+                found.length -= len(line) + 1
+                break
+            raise damaged(path, number, f"The line is damaged ({what_is_wrong(error)}).") from None
+        match record:
+            case Asked():
+                found.asked = record
+            case Finished():
+                found.finished = True
+            case Answer():
+                found.answers.append(record)
+                numbers.append(number)
+    return found, numbers
+
+
+def read_record(line: bytes) -> Record:
+    for kind in (Asked, Finished):
+        if line.startswith(f'{{"{next(iter(kind.model_fields))}"'.encode()):
+            return kind.model_validate_json(line)
+    return Answer.model_validate_json(line)
+
+
+def damaged(path: Path, number: int, why: str) -> BadInput:
+    return BadInput(f"{path}, line {number}: {why} Remove the line: its query is then asked again.")
+
+
+@contextlib.contextmanager
+def open_journal(path: Path, questions: Questions) -> Iterator[Journal]:
+    """An open journal, closed at the end; one without answers is removed."""
+    journal = Journal(path, questions)
+    try:
+        yield journal
+    finally:
+        journal.close()
+        if not journal.length:
+            remove_journal(path)
+
+
+def remove_finished(ledger: Path) -> None:
+    """Removes the journal that ``ledger`` was made of, if it is still there; damaged ones stay."""
+    with contextlib.suppress(BadInput):
+        queries = read_any_header(ledger).inputs.get("queries")
+        for path in find_journals(ledger):
+            found, _ = read_contents(path)
+            if found.finished and found.asked is not None and queries and found.asked.queries == queries.digest:
+                remove_journal(path)

@@ -1,0 +1,264 @@
+"""Nothing but people's own answers replaces theirs: the journal rebuilds a ledger, and no answer is orphaned."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from annotate_support import Truth
+
+from stages.answering.answer import Answer
+from stages.answering.browser import serving
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.journals import find_journals, journal_path
+from stages.artifacts.queries import Queries
+from stages.artifacts.request import Request, refer
+from stages.artifacts.verify import verify_files
+from stages.commands import annotate, annotate_simulate, score, select
+from stages.runtime.errors import BadInput, Stopped
+from stages.settings.annotate import PeopleSettings
+from stages.settings.annotate_simulate import AnnotateSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
+
+CLASS = 3  # that the person here always names
+
+
+class Person:
+    """Stands for the page: answers some queries, then finishes or is stopped."""
+
+    def __init__(self, place, monkeypatch):
+        self.place, self.most, self.finishes = place, 0, False
+        self.asked = []
+        monkeypatch.setattr(serving, "serve", self.serve)
+
+    def serve(self, session, host, port, publish):
+        situation = session.ask("page", "Ada")
+        for _ in range(self.most):
+            query = situation["question"]["query"]
+            self.asked.append(query)
+            given = {"classes": (CLASS,)}
+            if session.masks is not None:
+                mask = session.questions.data.mask(session.questions.image(query))
+                session.masks.keep(query, np.zeros_like(mask))  # changed their mind
+                given = {"mask": session.masks.keep(query, mask)}
+            values = {"query": query, **session.questions.place(query), "seconds": 1.0, "annotator": "Ada", **given}
+            situation = session.answer("page", Answer(**values), situation["revision"])
+        if not self.finishes:
+            return False
+        session.close()
+        publish()
+        return True
+
+    def answers(self, queries="p.h5", most=5, finishes=True, output="a.h5", ledger=None, **settings):
+        self.most, self.finishes = most, finishes
+        place = self.place
+        before = None if ledger is None else place / ledger
+        made = PeopleSettings(**settings)
+        return annotate.run(place / "d.h5", place / queries, place / output, made, annotations=before)
+
+    def stops(self, **settings):
+        with pytest.raises(Stopped):
+            self.answers(finishes=False, **settings)
+
+
+@pytest.fixture
+def person(place, monkeypatch):
+    return Person(place, monkeypatch)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip_header(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["seed"] = 7
+
+
+def flip_answers(path):
+    with h5py.File(path, "r+") as file:
+        file["answers/class"][...] += 1
+
+
+DAMAGES = [truncate, empty, flip_header, flip_answers]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("queries", ["p.h5", "k.h5"])
+def test_a_damaged_ledger_is_rebuilt_from_the_journal(damage, queries, place, person, capsys):
+    """Some queries stayed open, and nobody is asked them again."""
+    output = person.answers(queries)
+    digest, name = Annotations(output).digest, "a.h5.damaged-1"
+    damage(output)
+    damaged = output.read_bytes()
+    with pytest.raises(BadInput):
+        verify_files([output])
+    person.answers(queries)
+    assert Annotations(output).digest == digest
+    assert len(person.asked) == 5
+    assert f"a.h5 is damaged and was moved to {place / name}" in capsys.readouterr().out
+    assert (place / name).read_bytes() == damaged
+    verify_files([output])
+
+
+def test_a_missing_ledger_is_rebuilt_from_the_journal(place, person):
+    output = person.answers()
+    digest = Annotations(output).digest
+    output.unlink()
+    person.answers()
+    assert Annotations(output).digest == digest
+    assert len(person.asked) == 5
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_header, flip_answers])
+def test_without_a_journal_nothing_replaces_what_may_be_answers_of_people(damage, place, person):
+    output = person.answers()
+    shutil.rmtree(place / "a.h5.work")
+    damage(output)
+    before = output.read_bytes()
+    for force in (False, True):
+        with pytest.raises(BadInput, match="answers given by people, which no command can recreate"):
+            annotate_simulate.run(place / "d.h5", place / "p.h5", output, AnnotateSettings(), force=force)
+    if damage is not flip_answers:  # whose header is whole
+        with pytest.raises(BadInput, match="answers given by people, which no command can recreate"):
+            person.answers()
+    assert output.read_bytes() == before
+
+
+def test_no_stage_writes_where_a_journal_of_answers_is(place, person):
+    output = person.answers()
+    truncate(output)
+    before = output.read_bytes()
+    with pytest.raises(BadInput, match=r"journal-\w+\.jsonl holds answers that people gave for .*a\.h5\. Run `alseg"):
+        score.run(place / "d.h5", output, ScoreSettings(measure="random"))
+    assert output.read_bytes() == before
+    output.unlink()
+    with pytest.raises(BadInput, match="holds answers that people gave"):
+        annotate_simulate.run(place / "d.h5", place / "p.h5", output, AnnotateSettings())
+    assert not output.exists()
+
+
+def test_a_damaged_ledger_of_the_simulation_is_built_again_while_its_stage_can_be_read(place):
+    output = place / "s.h5"
+    annotate_simulate.run(place / "d.h5", place / "p.h5", output, AnnotateSettings())
+    digest = Annotations(output).digest
+    flip_header(output)
+    annotate_simulate.run(place / "d.h5", place / "p.h5", output, AnnotateSettings())
+    assert Annotations(output).digest == digest
+
+
+def test_the_journal_goes_once_a_later_ledger_has_its_answers(place, person):
+    person.stops(queries="m.h5", most=2)
+    (other,) = find_journals(place / "a.h5")
+    first = person.answers()
+    (journal,) = set(find_journals(first)) - {other}
+    select.run(place / "d.h5", place / "ps.h5", place / "p1.h5", SelectSettings(budget=2), first)
+    assert journal.exists()
+    annotate_simulate.run(place / "d.h5", place / "p1.h5", place / "a1.h5", AnnotateSettings(), first)
+    assert find_journals(first) == [other]
+
+
+def test_settings_orphan_no_journal(place, person, capsys):
+    person.stops(most=3)
+    person.stops(most=2, seed=5, later_key="m", annotator="Grace")
+    assert "3 of 60 queries were answered before" in capsys.readouterr().out
+    assert len(set(person.asked)) == 5
+    assert len(find_journals(place / "a.h5")) == 1
+
+
+def test_the_journal_of_an_older_version_is_continued(place, person, capsys):
+    """It was named after the request, and had no first line."""
+    person.stops(most=3)
+    (journal,) = find_journals(place / "a.h5")
+    with Dataset(place / "d.h5") as data, Queries(place / "p.h5") as queries:
+        inputs = refer(place / "a.h5", {"dataset": data, "queries": queries})
+        settings = PeopleSettings().settled(answer="class")
+        request = Request("annotate", "annotations", place / "a.h5", settings, inputs)
+    _, *lines = journal.read_bytes().splitlines(keepends=True)
+    journal.unlink()
+    journal_path(place / "a.h5", request.key()).write_bytes(b"".join(lines))
+    person.stops(most=1)
+    assert "3 of 60 queries were answered before" in capsys.readouterr().out
+    assert find_journals(place / "a.h5") == [journal]
+
+
+@pytest.fixture
+def others(place):
+    """Other queries, among them some of p.h5."""
+    truth = Truth(place, "p.h5")
+    select.run(place / "d.h5", place / "ps.h5", place / "q.h5", SelectSettings(rule="uniform", budget=40, seed=1))
+    other = Queries(place / "q.h5")
+    there = {(other.ids[i], y, x) for i, y, x in zip(other.image, other.y, other.x, strict=True)}
+    ours, ids = truth.queries, truth.queries.ids
+    return [query for query in range(60) if (ids[ours.image[query]], ours.y[query], ours.x[query]) in there]
+
+
+def test_answers_to_other_queries_are_named_and_taken_over_on_demand(place, person, others, capsys):
+    assert others, "otherwise this test tells nothing"
+    person.stops(queries="q.h5", most=240)
+    (journal,) = find_journals(place / "a.h5")
+    kept = journal.read_bytes()
+    capsys.readouterr()
+    person.stops(most=0)
+    told = f"{journal} has 240 answers to other queries; pass --journal {journal} to use those to {len(others)} open"
+    assert told in capsys.readouterr().out
+    person.stops(most=0, journal=str(journal))
+    assert f"took over the answers to {len(others)} queries from {journal}" in capsys.readouterr().out
+    assert journal.read_bytes() == kept
+    person.stops(most=0)
+    assert f"{journal} has 240 answers to other queries\n{len(others)} of 60" in capsys.readouterr().out
+    ledger = Annotations(person.answers(most=60 - len(others)))
+    assert (ledger.answers.label == CLASS).all()
+    assert len(ledger.answers) == 60
+    assert not set(others) & set(person.asked[240:])
+
+
+def test_masks_are_taken_over_with_their_answers(place, person):
+    person.stops(queries="k.h5", most=6)
+    (journal,) = find_journals(place / "a.h5")
+    select.run(place / "d.h5", place / "os.h5", place / "k2.h5", SelectSettings(rule="top", budget=4))
+    ledger = Annotations(person.answers("k2.h5", 0, journal=str(journal)))
+    truth = Dataset(place / "d.h5")
+    assert len(ledger.mask_ids) == 4
+    for image in ledger.mask_ids:
+        assert np.array_equal(ledger.label_map(image), truth.mask(image))
+
+
+@pytest.mark.parametrize("change", [{"classes": ["a", "b"]}, {"superpixels": "other"}, {"sizes": {}}, None])
+def test_answers_that_may_mean_something_else_are_not_taken_over(change, place, person, others):
+    person.stops(queries="q.h5", most=240)
+    (journal,) = find_journals(place / "a.h5")
+    first, *lines = journal.read_text().splitlines()
+    first = [] if change is None else [json.dumps(json.loads(first) | change)]
+    journal.write_text("\n".join([*first, *lines, ""]))
+    with pytest.raises(BadInput, match=r"has 240 answers, but none to an open query here\. Omit --journal"):
+        person.answers(journal=str(journal))
+
+
+def test_a_journal_that_is_none_is_named(place, person):
+    with pytest.raises(BadInput, match=r"Cannot read x\.jsonl"):
+        person.answers(journal="x.jsonl")
+    with pytest.raises(BadInput, match=r"d\.h5, line 1: The line is damaged"):
+        person.answers(journal=str(place / "d.h5"))
+
+
+def test_the_end_of_answering_is_on_disk_before_the_ledger(place, person, monkeypatch):
+    """A process that dies between the two leaves a journal that makes the ledger without a question."""
+
+    def dies(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(annotate, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            person.answers()
+    assert not (place / "a.h5").exists()
+    ledger = Annotations(person.answers())
+    assert len(ledger.answers) == len(person.asked) == 5
