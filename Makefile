@@ -4,6 +4,7 @@
 #   make test     all tests                     make check   format, lint, types, fast tests
 #   make docs     docs/reference and the table of commands in README.md, generated from the code
 #   make bench    speed and memory, written to docs/benchmarks.md
+#   make soak     whole runs disturbed for 30 minutes, written to docs/reliability.md
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +14,7 @@ RECIPES := pixelpick random-pixels full
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check docs bench soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -67,6 +68,9 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+soak: $(READY)
+	$(BIN)/python -m tests.soak
 
 clean:
 	rm -rf runs build dist

@@ -13,7 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import require_same_grid, rows_by_image
-from stages.artifacts.publish import publish_bytes
+from stages.artifacts.publish import destination, publish_bytes
 from stages.artifacts.request import Request
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size
@@ -105,4 +105,4 @@ def publish_ledger(request: Request, ledger: Ledger, data: Dataset, counts: dict
     publish_bytes(request.output, build_in_memory(fill))
     before = request.inputs.get("annotations")
     if before is not None:
-        remove_finished(request.output.parent / before.file)
+        remove_finished(destination(request.output.parent / before.file))

@@ -5,6 +5,7 @@ missing ledger can be rebuilt.
 """
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def journal_path(output: Path, key: str) -> Path:
 
 def find_journals(output: Path) -> list[Path]:
     """The journals with answers for the ledger ``output``, sorted by name."""
-    found = work_folder(output).glob("journal-*.jsonl")
+    folder = work_folder(output)
+    found = folder.glob("journal-*.jsonl") if os.path.isdir(folder) else ()  # not with a name that is too long
     return sorted(path for path in found if path.is_file() and path.stat().st_size)
 
 

@@ -20,7 +20,6 @@ from stages.artifacts.publish import (
     output_lock,
     parts_folder,
     publish_bytes,
-    remove_leftover,
     work_folder,
 )
 from stages.artifacts.resume import remove_resume_files
@@ -260,8 +259,6 @@ def clear_up(request: Request) -> None:
         return
     # if another process holds the lock, it is running and these are not leftovers
     with suppress(BadInput, StageFailed, OSError), output_lock(request.output, outputs[1:]):
-        for path in work_folder(request.output).glob(f"journal-{request.key()[:16]}*"):
-            remove_leftover(path)
         for folder in folders:
             remove_resume_files(folder, request.key())
 

@@ -60,9 +60,9 @@ def run(
         questions = Questions(data, queried, regions)
         if settings.naming is not None:
             class_keys(settings.naming.keys, settings.commands(), questions.classes)
-        journal = journal_of(output, questions)
-        adopt(journal_path(output, request.key()), journal)
-        set_damaged_aside(output, journal, questions)
+        journal = journal_of(request.output, questions)
+        adopt(journal_path(request.output, request.key()), journal)
+        set_damaged_aside(request.output, journal, questions)
         return produce(request, lambda: build(request, journal, questions, ledger, settings), force)
 
 

@@ -108,6 +108,24 @@ def test_a_damaged_ledger_is_rebuilt_from_the_journal(damage, queries, place, pe
     verify_files([output])
 
 
+def test_a_ledger_behind_a_link_has_its_journal_beside_it(place, person):
+    """The ledger is damaged and rebuilt, and the journal goes after the next round; the link stays."""
+    link, ledger = place / "a.h5", place / "real" / "l.h5"
+    ledger.parent.mkdir()
+    link.symlink_to(ledger)
+    person.answers()
+    (journal,) = find_journals(ledger)
+    digest = Annotations(link).digest
+    truncate(ledger)
+    person.answers()
+    assert link.is_symlink()
+    assert ledger.with_name("l.h5.damaged-1").is_file()
+    assert Annotations(link).digest == digest
+    select.run(place / "d.h5", place / "ps.h5", place / "p1.h5", SelectSettings(budget=2), link)
+    annotate_simulate.run(place / "d.h5", place / "p1.h5", place / "a1.h5", AnnotateSettings(), link)
+    assert not journal.exists()
+
+
 def test_a_missing_ledger_is_rebuilt_from_the_journal(place, person):
     output = person.answers()
     digest = Annotations(output).digest
