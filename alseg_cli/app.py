@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
 from stages.registry import STAGES
+from stages.settings.common import Device, Precision
 
 
 class Commands(TyperGroup):
@@ -65,11 +66,16 @@ def inspect(
 
 
 @app.command("verify")
-def verify(files: Annotated[list[Path], typer.Argument(help="Artifacts.", metavar="FILE...")]) -> None:
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Artifacts.", metavar="FILE...")],
+    device: Annotated[Device, typer.Option(help="Report what was computed on another device.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Report what was computed in another precision.")] = "auto",
+    same_device: Annotated[bool, typer.Option("--same-device", help="Count what they report as stale.")] = False,
+) -> None:
     """Check that artifacts are undamaged and up to date with their inputs."""
     from stages.artifacts.verify import verify_files
 
-    verify_files(files)
+    verify_files(files, device, precision, same_device)
 
 
 @app.command("plan")

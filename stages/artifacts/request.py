@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stages.artifacts.computing import asked, computed_otherwise, computed_with, device_type
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
 from stages.artifacts.journals import find_journals, stage_attribute
 from stages.artifacts.opening import is_artifact, read_any_header
@@ -56,10 +58,21 @@ class Request:
             f"plugin {name}": reference(self.output, origin.file, origin.digest) for name, origin in origins.items()
         }
 
+    @cached_property
+    def computing(self) -> dict[str, str]:
+        """What the network of the stage runs with, if it runs one."""
+        return computed_with(self.settings)
+
+    def computed_otherwise(self, old: Header) -> list[str]:
+        """How an existing output was computed, in words, if that is not what is asked for."""
+        device, precision = (asked(self.settings, name) for name in ("device", "precision"))
+        return computed_otherwise(old.versions, device, precision)
+
     def versions(self) -> dict[str, str]:
-        """Versions of everything that affects the result, including plug-ins."""
+        """Versions of everything that affects the result, including plug-ins, and what a network ran with."""
         origins = [part.origin for part in self.settings.parts() if part.origin is not None]
-        return recorded_versions() | {f"plugin {origin.name}": origin.version or "file" for origin in origins}
+        plugins = {f"plugin {origin.name}": origin.version or "file" for origin in origins}
+        return recorded_versions() | self.computing | plugins
 
     def result_settings(self) -> dict[str, Any]:
         settings = self.settings.result_settings()
@@ -67,9 +80,14 @@ class Request:
         return settings
 
     def key(self) -> str:
-        """Identifies the request, so shards and checkpoints of another request are never reused."""
+        """Identifies the request, so shards and checkpoints of another request are never reused.
+
+        Another device or precision is another request, otherwise an output could be a mixture of both.
+        """
         digests = {role: ref.digest for role, ref in self.inputs.items()}
-        return digest_of([self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests])
+        made = [self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests]
+        network = [device_type(self.computing["device"]), self.computing["precision"]] if self.computing else []
+        return digest_of([*made, *network])
 
     def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:
         """The header of the artifact to write, without its digest."""
@@ -130,6 +148,8 @@ class Request:
                 differences.append(f"input {role} {'was not' if was is None else 'is no longer'} given")
             elif was.digest != given.digest:
                 differences.append(f"input {role} changed ({given.file})")
+        if asked(self.settings, "same_device"):
+            differences += self.computed_otherwise(old)
         if not differences and not self.settings.trust:
             found = damage(self.output)
             differences = [] if found is None else [f"the existing file is damaged ({found})"]
@@ -250,5 +270,7 @@ def clear_up(request: Request) -> None:
 
 
 def up_to_date(request: Request) -> Path:
-    say(f"{request.output} is up to date")
+    notes = request.computed_otherwise(read_any_header(request.output))
+    remedy = f"; {'; '.join(notes)}. Pass --same-device to rebuild it" if notes else ""
+    say(f"{request.output} is up to date{remedy}")
     return request.output

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.artifacts.computing import AUTO, computed_otherwise
 from stages.artifacts.hdf5 import Artifact, Checksums
 from stages.artifacts.header import content_digest
 from stages.artifacts.model import Model
@@ -16,14 +17,23 @@ from stages.runtime.errors import BadInput
 SMALL_FILE = 64 << 20  # bytes
 
 
-def verify_files(paths: Sequence[Path]) -> None:
-    """Reports whether each file is undamaged and up to date; BadInput lists those that are not."""
+def verify_files(paths: Sequence[Path], device: str = AUTO, precision: str = AUTO, same_device: bool = False) -> None:
+    """Reports whether each file is undamaged and up to date; BadInput lists those that are not.
+
+    What a network computed on another ``device`` or in another ``precision`` is only reported, unless ``same_device``.
+    """
     faults: list[str] = []
     for path in paths:
         try:
             found, notes = verify_one(path)
         except BadInput as error:
             found, notes = error.faults, []
+        else:
+            otherwise = network_otherwise(path, device, precision)
+            if same_device:
+                found += [f"{path} is stale: {each}. Run the stage again with --same-device." for each in otherwise]
+            else:
+                notes += otherwise
         faults += found
         if not found:
             print(f"{path}: undamaged" + (f"; {'; '.join(notes)}" if notes else " and up to date"), flush=True)
@@ -80,6 +90,13 @@ def digest_faults(artifact: Artifact, arrays: Checksums) -> list[str]:
     if content_digest(header.kind, header.attributes, arrays) == header.digest:
         return []
     return [f"{artifact.path} was changed: its arrays do not match its digest. Rebuild it."]
+
+
+def network_otherwise(path: Path, device: str, precision: str) -> list[str]:
+    """How ``path`` was computed if a network did it on another device or in another precision."""
+    header = read_any_header(path)
+    by_network = "device" in header.versions or "precision" in header.settings  # as earlier versions recorded it
+    return computed_otherwise(header.versions, device, precision) if by_network else []
 
 
 def freshness(path: Path) -> tuple[list[str], list[str]]:

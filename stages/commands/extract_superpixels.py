@@ -209,18 +209,18 @@ def merge_tasks(
     """Mean class probabilities and mean uncertainty of each base region (adaptive_superpixel.md 2.5)."""
     import torch
 
-    from stages.networks.predictor import image_logits, load_predictor
+    from stages.networks.predictions import load_image_predictor
     from stages.pixels.maps import lookup
     from stages.regions.reductions import region_means
-    from stages.runtime.devices import choose_device
     from stages.scoring.measuring import plain_measure
 
-    device = choose_device(settings.use.device)
-    predictor = load_predictor(model, settings.checkpoint, device, settings.use.precision)
+    predictor = load_image_predictor(
+        model, settings.checkpoint, settings.use, settings.input_scale, data, settings.predictions
+    )
     measure = plain_measure(settings.measure)
-    for image, logits in image_logits(predictor, data, ids, settings.use.batch, settings.input_scale):
+    for image, logits in predictor.of_images(data, ids, settings.use.batch):
         count, size = base.number(image), base.sizes[image]
-        labels = torch.from_numpy(base.labels(image)).to(device).long()
+        labels = torch.from_numpy(base.labels(image)).to(logits.device).long()
         with torch.inference_mode():
             uncertainty = region_means(lookup(measure(logits[None])[0], size), labels, count)
             probabilities = region_means(lookup(logits.softmax(0), size), labels, count).T

@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from stages.networks.layers import in_float32
 from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
 
@@ -67,4 +68,4 @@ class ImageClassifier(nn.Module):
         return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.backbone(images))[..., None, None]
+        return in_float32(self.classifier, self.backbone(images))[..., None, None]

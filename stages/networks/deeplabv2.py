@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import resize_to
+from stages.networks.layers import ResizingNetwork, in_float32
 from stages.networks.timm_backbone import build_backbone
 
 INITIAL_DEVIATION = 0.01
@@ -27,7 +27,7 @@ class SummedPyramid(nn.ModuleList):
         return functools.reduce(torch.add, (branch(features) for branch in self))
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(ResizingNetwork):
     """DeepLabV2 at a single scale on a timm backbone (spec als4gan.md 3.1; published on resnet101 at output stride 8).
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W), in the dtype of the images. The
@@ -59,6 +59,6 @@ class DeepLabV2(nn.Module):
             pool.ceil_mode = True
         self.classifier = SummedPyramid(channels, num_classes, aspp_rates)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def coarse(self, images: Tensor) -> Tensor:
         (deep,) = self.backbone(images)
-        return resize_to(self.classifier(deep), images.shape[-2:], self.align_corners)
+        return in_float32(self.classifier, deep)

@@ -1,12 +1,10 @@
 """DeepLabV3: pyramid pooling over the deep features of a dilated backbone, without a decoder."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
-from stages.networks.layers import refuse_single_image, resize_to
+from stages.networks.layers import in_float32, refuse_single_image
 from stages.networks.timm_backbone import build_backbone
 
 
@@ -19,7 +17,10 @@ class PyramidHead(DeepLabHead):
 
     def forward(self, features: Tensor) -> Tensor:
         refuse_single_image(self[0].convs[-1][2], features, "DeepLabV3")
-        return super().forward(features)
+        *layers, classifier = self
+        for layer in layers:
+            features = layer(features)
+        return in_float32(classifier, features)
 
 
 class DeepLabV3(InnerNetwork):
@@ -53,8 +54,8 @@ class DeepLabV3(InnerNetwork):
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return tuple(maps), tuple(maps)
 
-    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
-        return resize_to(self.classifier(*inner.head), size, self.align_corners)
+    def classified(self, inner: Inner) -> Tensor:
+        return self.classifier(*inner.head)
 
     def new_head(self, outputs: int) -> nn.Module:
         return PyramidHead(self.channels, outputs, self.aspp_rates, self.aspp_dropout)

@@ -1,7 +1,5 @@
 """DeepLabV3+: pyramid pooling over the deep features of a dilated backbone, and a decoder that adds shallow ones."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +7,10 @@ from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import (
     CosineClassifier,
     conv_bn_relu,
+    in_float32,
     initialise_convolutions,
     refuse_single_image,
     resize,
-    resize_to,
 )
 from stages.networks.timm_backbone import build_backbone
 
@@ -108,8 +106,8 @@ class DeepLabV3Plus(InnerNetwork):
         """The input of the classifier: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
         return self.decoder(*self.inner(images).head)
 
-    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
-        return resize_to(self.classifier(self.decoder(*inner.head)), size, self.align_corners)
+    def classified(self, inner: Inner) -> Tensor:
+        return in_float32(self.classifier, self.decoder(*inner.head))
 
     def new_decoder(self) -> nn.Sequential:
         """(B, head_width + low_level_width, h, w), pyramid beside low-level branch, to (B, head_width, h, w)."""

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from stages.networks.layers import in_float32
+
 SLOPE = 0.2
 """Slope of the LeakyReLU below zero."""
 
@@ -39,4 +41,4 @@ class Discriminator(nn.Module):
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.convolutions(pairs).mean((-2, -1))
-        return self.classifier(features), features
+        return in_float32(self.classifier, features), features

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import initialise_convolutions, resize
+from stages.networks.layers import in_float32, initialise_convolutions, resize
 from stages.networks.timm_backbone import build_backbone
 from stages.runtime.errors import BadInput
 
@@ -69,4 +69,4 @@ class DilatedFPN(nn.Module):
         return functools.reduce(torch.add, (grow(level) for grow, level in zip(self.levels, maps, strict=True)))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.features(images))
+        return in_float32(self.classifier, self.features(images))

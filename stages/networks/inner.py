@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from stages.networks.layers import ResizingNetwork
 from stages.networks.side_taps import run_with_taps
 
 
@@ -35,7 +36,7 @@ class SupportPlan:
     mixing_mode: Literal["bilinear", "nearest"] = "bilinear"
 
 
-class InnerNetwork(nn.Module):
+class InnerNetwork(ResizingNetwork):
     """A network of our own on a timm backbone that can carry support heads.
 
     Maps float images (B, 3, H, W) of any height and width to logits (B, C, H, W). The parameters of ``backbone`` and
@@ -59,8 +60,8 @@ class InnerNetwork(nn.Module):
         maps, sides = run_with_taps(self.backbone, images, self.side_taps)
         return Inner(sides, *self.head_inputs(maps))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.segment(self.inner(images), images.shape[-2:])
+    def coarse(self, images: Tensor) -> Tensor:
+        return self.classified(self.inner(images))
 
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """From the backbone's feature maps to ``head`` and ``deep`` of ``Inner``."""
@@ -68,6 +69,10 @@ class InnerNetwork(nn.Module):
 
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
         """Logits (B, C, H, W) of the height and width ``size``."""
+        return self.enlarged(self.classified(inner), size)
+
+    def classified(self, inner: Inner) -> Tensor:
+        """Logits (B, C, h, w) at the resolution of the head."""
         raise NotImplementedError
 
     def new_head(self, outputs: int) -> nn.Module:

@@ -1,10 +1,13 @@
 """Layers that the heads of our own networks share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from stages.pixels.maps import raised
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, separable: bool = False) -> nn.Sequential:
@@ -36,9 +39,22 @@ class CosineClassifier(nn.Conv2d):
         self.temperature = temperature
 
     def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            directions = functional.normalize(features.float(), dim=1)
-            return functional.conv2d(directions, functional.normalize(self.weight.float(), dim=1)) / self.temperature
+        return in_float32(self._cosines, features)
+
+    def _cosines(self, features: Tensor) -> Tensor:
+        directions = functional.normalize(features, dim=1)
+        return functional.conv2d(directions, functional.normalize(self.weight.float(), dim=1)) / self.temperature
+
+
+def in_float32(last: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """What the ``last`` layer of a network computes of its features, in float32 under autocast too (f64 stays).
+
+    Logits that bfloat16 has rounded, to one part in 256, tie at many pixels, and resized in bfloat16 at more of them.
+    The layer that computes them is a small part of the network.
+    """
+    device = features.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():  # meta
+        return last(raised(features))
 
 
 def initialise_convolutions(module: nn.Module) -> None:
@@ -56,6 +72,23 @@ def resize(features: Tensor, like: Tensor, align_corners: bool) -> Tensor:
 def resize_to(features: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """``features`` (B, K, h, w), resized bilinearly to the height and width ``size``."""
     return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+class ResizingNetwork(nn.Module):
+    """A network of our own whose last step is to resize its logits to the images, (B, 3, H, W) to (B, C, H, W)."""
+
+    align_corners: bool
+
+    def coarse(self, images: Tensor) -> Tensor:
+        """Logits (B, C, h, w) at the network's own resolution, in float32 under autocast too."""
+        raise NotImplementedError
+
+    def enlarged(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """What ``coarse`` returns, at the height and width ``size`` of the images."""
+        return resize_to(logits, size, self.align_corners)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.enlarged(self.coarse(images), images.shape[-2:])
 
 
 def refuse_single_image(norm: nn.Module, features: Tensor, architecture: str) -> None:

@@ -1,12 +1,11 @@
 """LR-ASPP: a light head that weights deep features by their mean and adds a classifier of shallow ones."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
-from stages.networks.layers import resize_to
+from stages.networks.layers import in_float32
 from stages.networks.timm_backbone import build_backbone
 
 HEAD_WIDTH = 128
@@ -20,7 +19,9 @@ class LiteHead(LRASPPHead):
     """torchvision's LRASPPHead on two maps, low (B, K, h, w) and high (B, L, h', w'), to (B, outputs, h, w)."""
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        return super().forward({"low": low, "high": high})
+        weighted = self.cbr(high) * self.scale(high)
+        weighted = functional.interpolate(weighted, size=low.shape[-2:], mode="bilinear", align_corners=False)
+        return in_float32(self.low_classifier, low) + in_float32(self.high_classifier, weighted)
 
 
 class LRASPP(InnerNetwork):
@@ -47,8 +48,8 @@ class LRASPP(InnerNetwork):
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return tuple(maps), tuple(maps)
 
-    def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
-        return resize_to(self.classifier(*inner.head), size, self.align_corners)
+    def classified(self, inner: Inner) -> Tensor:
+        return self.classifier(*inner.head)
 
     def new_head(self, outputs: int) -> nn.Module:
         return LiteHead(self.low, self.high, outputs, HEAD_WIDTH)

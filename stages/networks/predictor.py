@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.build import build_network
+from stages.networks.layers import ResizingNetwork
 from stages.networks.support import SupportMaps
 from stages.pixels.grids import Size
 from stages.runtime.devices import forward_precision, tune_convolutions
@@ -28,8 +29,13 @@ def scaled_images(images: Tensor, scale: float) -> Tensor:
     """(B,3,H,W) -> f32 with both sides times ``scale``, rounded down."""
     if scale == 1:
         return images.float()
-    sides = [max(1, int(side * scale)) for side in images.shape[-2:]]
-    return F.interpolate(images.float(), sides, mode="bilinear", antialias=scale < 1)
+    size = scaled_size((images.shape[-2], images.shape[-1]), scale)
+    return F.interpolate(images.float(), size, mode="bilinear", antialias=scale < 1)
+
+
+def scaled_size(size: Size, scale: float) -> Size:
+    """Height and width times ``scale``, rounded down, at least 1."""
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
@@ -63,9 +69,8 @@ class Predictor:
         Padded at the bottom and right by reflection to the network's multiple.
         """
         height, width = images.shape[-2:]
-        multiple: int = getattr(self.network, "pad_multiple", 8)
+        below, right = self.padding((height, width))
         images = normalise(images.to(self.device).float() / 255, self.mean, self.std)
-        below, right = -height % multiple, -width % multiple
         if below or right:
             mode = "reflect" if below < height and right < width else "replicate"
             images = F.pad(images, (0, right, 0, below), mode=mode)
@@ -73,11 +78,26 @@ class Predictor:
 
     def logits(self, images: Tensor) -> Tensor:
         """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, with the padding cut off."""
-        height, width = images.shape[-2:]
-        images = self.prepared(images)
+        return self.enlarged(self.coarse_logits(images), (images.shape[-2], images.shape[-1]))
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,h,w) f32 logits before a network of our own resizes them."""
+        run = self.network.coarse if isinstance(self.network, ResizingNetwork) else self.network
         with torch.inference_mode(), forward_precision(self.precision, self.device):
-            out = torch.cat([self.network(part) for part in in_parts(images)])
-        return out[..., :height, :width].float().contiguous()
+            return torch.cat([run(part) for part in in_parts(self.prepared(images))]).float()
+
+    def enlarged(self, logits: Tensor, size: Size) -> Tensor:
+        """What `coarse_logits` returns (B,C,h,w) -> (B,C,H,W) f32 at the ``size`` of the images, contiguous."""
+        if isinstance(self.network, ResizingNetwork):
+            with torch.inference_mode():
+                below, right = self.padding(size)
+                logits = self.network.enlarged(logits, (size[0] + below, size[1] + right))
+        return logits[..., : size[0], : size[1]].contiguous()
+
+    def padding(self, size: Size) -> Size:
+        """Rows at the bottom and columns at the right that bring ``size`` to the network's multiple."""
+        multiple: int = getattr(self.network, "pad_multiple", 8)
+        return -size[0] % multiple, -size[1] % multiple
 
     def support_maps(self, images: Tensor) -> tuple[Tensor, SupportMaps]:
         """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,H,W) f32 logits, and the maps of the support heads at the same size."""
@@ -157,14 +177,6 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
             yield ahead.pop(0).result()
             if group is not None:
                 ahead.append(reader.submit(read, group))
-
-
-def image_logits(
-    predictor: Predictor, dataset: Dataset, ids: Sequence[str], batch: int, scale: float
-) -> Iterator[tuple[str, Tensor]]:
-    """Per image its id and f32 logits (C,h,w), predicted from the image resized by ``scale``."""
-    for images in image_batches(dataset, ids, batch):
-        yield from zip(images.ids, predictor.scaled_logits(images.images, scale), strict=True)
 
 
 def by_size(ids: Sequence[str], sizes: dict[str, Size]) -> list[str]:

@@ -3,6 +3,7 @@
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
+from stages.networks.layers import in_float32
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.runtime.errors import BadInput
 
@@ -36,7 +37,10 @@ class SmpNetwork(nn.Module):
         return self.model.encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        self.model.check_input_shape(images)
+        encoded = self.model.encoder(images)
+        decoded = self.model.decoder(*(encoded if isinstance(encoded, tuple) else (encoded,)))  # dpt: also its tokens
+        return in_float32(self.model.segmentation_head, decoded)  # upsamples the logits
 
 
 def check_encoder(name: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
-from stages.networks.layers import initialise_convolutions, resize_to
+from stages.networks.layers import in_float32, initialise_convolutions, resize_to
 from stages.networks.side_taps import SideTaps, find_side_taps
 from stages.settings.network import SupportHeadSettings
 
@@ -80,10 +80,10 @@ class SupportHeads(nn.Module):
         """The maps at the size (h, w) of the finest tap."""
         size = inner.sides[0].shape[-2:]
         sides = torch.stack(
-            [cut_to(head(side), size) for head, side in zip(self.sides, inner.sides, strict=True)], dim=1
-        ).float()
+            [cut_to(in_float32(head, side), size) for head, side in zip(self.sides, inner.sides, strict=True)], dim=1
+        )
         # In float32 even under autocast: rounded to bfloat16, the three would not sum to 1.
-        mixing = brought_to(self.mixer(*inner.head), size, self.mixing_mode).float().softmax(1)
+        mixing = brought_to(self.mixer(*inner.head).float(), size, self.mixing_mode).softmax(1)
         mixed = (sides * mixing[:, :, None]).sum(1)
         *shallow, deepest = inner.deep
         deep = [brought_to(features, size) for features in (*shallow, self.reduce(deepest))]

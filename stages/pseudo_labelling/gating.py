@@ -51,14 +51,15 @@ def gate_images(
                 labelled[image] = int((labels != VOID).sum())
                 writer.array(f"labels/{image}", labels)
         for batch in image_batches(data, [image for image in part if image not in ledger.mask_ids], use.batch):
-            with torch.inference_mode(), forward_precision(use.precision, device):
+            with torch.inference_mode():
                 logits = predictor.scaled_logits(batch.images, settings.input_scale)
                 size = (batch.images.shape[-2], batch.images.shape[-1])
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear")
                 valid = torch.ones(len(logits), *size, dtype=torch.bool, device=device)
                 pairs = pair(logits.softmax(1), batch.images.to(device).float() / 255, valid)
-                scores = torch.cat([discriminator(part)[0] for part in in_parts(pairs)])
+                with forward_precision(use.precision, device):
+                    scores = torch.cat([discriminator(part)[0] for part in in_parts(pairs)])
             z = scores.float().sigmoid().flatten()
             predicted = logits.argmax(1).to(torch.uint8).cpu().numpy()
             for image, own, score, passed in zip(

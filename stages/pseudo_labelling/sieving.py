@@ -39,12 +39,10 @@ def sieve_images(
     data: Dataset, ledger: Annotations, model: Model, settings: SieveSettings, checkpoint: Checkpoint, use: NetworkUse
 ) -> Fill:
     """Labels regions with their dominant class, except pixels where the model is not confident enough of it."""
-    from stages.networks.predictor import image_logits, load_predictor
+    from stages.networks.predictions import load_image_predictor
     from stages.pixels.maps import lookup
-    from stages.runtime.devices import choose_device
 
-    device = choose_device(use.device)
-    predictor = load_predictor(model, checkpoint, device, use.precision)
+    predictor = load_image_predictor(model, checkpoint, use, settings.input_scale, data, settings.predictions)
     answers, least = ledger.answers, smallest_sieved(ledger, settings.min_pixels)
     samples = 1 if settings.knee is None else settings.knee.samples  # unused without a knee
     min_delta = 0.0 if settings.largest is None else settings.largest.min_delta
@@ -54,12 +52,12 @@ def sieve_images(
         import torch
 
         flat = lookup(logits.softmax(0), size).flatten(1)
-        classes, pixels = (torch.from_numpy(values.astype(np.int64)).to(device) for values in (labels, index))
+        classes, pixels = (torch.from_numpy(values.astype(np.int64)).to(logits.device) for values in (labels, index))
         return flat[classes, pixels].cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         labelled: dict[str, int] = {}
-        for image, logits in image_logits(predictor, data, part, use.batch, settings.input_scale):
+        for image, logits in predictor.of_images(data, part, use.batch):
             size = ledger.sizes[image]
             rows = ledger.rows_of(image)
             rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]

@@ -4,8 +4,9 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.request import publish_extra
@@ -26,11 +27,15 @@ PLAIN_PATH = re.compile(r"[\w./,+@-]+")
 
 @dataclass(frozen=True)
 class Rule:
-    """One target: its file, its prerequisites, and the parts of its command, an option with its value being one."""
+    """One target: its file, its prerequisites, the parts of its command, and a folder to remove afterwards.
+
+    An option with its value is one part.
+    """
 
     target: str
     needs: list[str]
     parts: list[list[str]]
+    removed: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -121,7 +126,25 @@ def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     steps = plan.recipe.steps
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
     places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
-    return [build_rule(plan, step, number, common) for number, step in places]
+    rules = [build_rule(plan, step, number, common) for number, step in places]
+    sharing: dict[tuple[int, str, tuple[Any, ...]], list[int]] = {}
+    for index, (number, step) in enumerate(places):
+        shared = plan.settings(step).shared_predictions
+        if shared is not None:
+            model = rules[index].words[rules[index].words.index("--model") + 1]
+            sharing.setdefault((number, model, shared), []).append(index)
+    for (number, *_), together in sharing.items():
+        if len(together) > 1:
+            share_predictions(rules, together, f"$(RUN)/round-{number}/predictions")
+    return rules
+
+
+def share_predictions(rules: list[Rule], together: Sequence[int], folder: str) -> None:
+    """Lets those rules run their network once over the images they share; the last one removes what was kept."""
+    for index in together:
+        *parts, output = rules[index].parts
+        removed = folder if index == together[-1] else ""
+        rules[index] = replace(rules[index], parts=[*parts, ["--predictions", folder], output], removed=removed)
 
 
 def takes_place(step: Step, number: int) -> bool:
@@ -270,6 +293,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     for rule in rules:
         program = ["$(LAUNCH)", "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"]
         lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped([program + rule.parts[0], *rule.parts[1:]])]
+        lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
         lines.append("\t@touch -c $@")  # an up-to-date output is not rewritten, so make would rerun it each time
     return "\n".join(lines) + "\n"
 

@@ -28,8 +28,13 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def chosen_precision(name: str, device: torch.device) -> str:
+    """float32 or bfloat16, by the precision called ``name`` (auto, float32, bfloat16)."""
+    return "bfloat16" if name == "bfloat16" or (name == "auto" and has_bfloat16(device)) else "float32"
+
+
 def forward_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
     """Autocast for the forward pass; losses, softmax and reductions are computed in float32 outside of it."""
-    if name == "bfloat16" or (name == "auto" and has_bfloat16(device)):
+    if chosen_precision(name, device) == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

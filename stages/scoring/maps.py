@@ -9,12 +9,12 @@ from torch import Tensor
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.dropout import dropout_modules
-from stages.networks.predictor import Predictor, image_batches, load_predictor, scaled_images
+from stages.networks.predictions import load_image_predictor
+from stages.networks.predictor import Predictor, image_batches, scaled_images
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import Size
 from stages.pixels.maps import interpolated, lookup, not_finer
-from stages.runtime.devices import choose_device
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.parts import MEASURES
 from stages.runtime.randomness import torch_seed
@@ -51,18 +51,22 @@ def score_maps(
     """
     network = settings.network
     assert network is not None
-    predictor = load_predictor(model, network.checkpoint, choose_device(network.use.device), network.use.precision)
+    images = load_image_predictor(
+        model, network.checkpoint, network.use, network.input_scale, data, network.predictions
+    )
     count = network.use.batch
     if settings.passes:
-        switch_dropout_on(predictor, model)
+        switch_dropout_on(images.predictor, model)
         count = 1  # dropout draws one mask for a whole batch
     for batch in image_batches(data, ids, count):
         size = grids[batch.ids[0]]
         with torch.inference_mode():
             if settings.passes:
-                found = scored_by_committee(predictor, batch.images, batch.ids[0], size, outputs, settings)
+                found = scored_by_committee(images.predictor, batch.images, batch.ids[0], size, outputs, settings)
+            elif network.needs_support:
+                found = scored_with_support(images.predictor, batch.images, size, outputs, settings)
             else:
-                found = scored(predictor, batch.images, size, outputs, settings)
+                found = scored(images.logits(batch), size, outputs, settings)
             for image, own, values in zip(batch.ids, *found, strict=True):
                 require_finite(values, image, settings.measure, network)
                 yield ScoreMaps(image, values, lookup(own.max(0).indices, size), own)  # ties: the first class
@@ -78,14 +82,19 @@ def require_finite(scores: Tensor, image: str, measure: str, network: NetworkSco
     raise StageFailed(f"The scores of image {image} by measure {measure} are not finite. Use another measure.")
 
 
-def scored(predictor: Predictor, images: Tensor, size: Size, outputs: int, settings: ScoreSettings) -> Scored:
-    """Scores by one pass over ``images`` (B,3,..,..) u8, on the grid ``size``."""
+def scored(logits: Tensor, size: Size, outputs: int, settings: ScoreSettings) -> Scored:
+    """Scores by the logits (B,C,h,w) of one pass, on the grid ``size``."""
+    logits = not_finer(logits[:, :outputs], size)
+    return logits, lookup(plain_measure(settings.measure, settings.of_measure)(logits), size)
+
+
+def scored_with_support(
+    predictor: Predictor, images: Tensor, size: Size, outputs: int, settings: ScoreSettings
+) -> Scored:
+    """Scores by one pass over ``images`` (B,3,..,..) u8 that runs the support heads too, on the grid ``size``."""
     network = settings.network
     assert network is not None
     measure = plain_measure(settings.measure, settings.of_measure)
-    if not network.needs_support:
-        logits = not_finer(predictor.scaled_logits(images, network.input_scale)[:, :outputs], size)
-        return logits, lookup(measure(logits), size)
     seen = scaled_images(images.to(predictor.device), network.input_scale)
     found, support = predictor.support_maps(seen)
     logits = not_finer(found[:, :outputs], size)

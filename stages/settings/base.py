@@ -218,6 +218,14 @@ class StageSettings(Settings):
         json_schema_extra=EXECUTION,
     )
 
+    @property
+    def shared_predictions(self) -> tuple[Any, ...] | None:
+        """What predictions of one model depend on, if the stage takes any that it can share with other stages."""
+        values = {name: value for name, _, value in self.leaves()}
+        if values.get("predictions", "") is not None:  # none to share, or a folder that the user chose
+            return None
+        return tuple(values[name] for name in ("checkpoint", "input_scale", "device", "precision"))
+
 
 Uses = list[tuple[tuple[Condition, ...], FieldInfo]]
 """The uses of a flat name: conditions and field, one pair per group that has it."""

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.settings.base import EXECUTION, Settings, StageSettings, group
-from stages.settings.common import PRECISION, Device, Precision
+from stages.settings.base import EXECUTION, StageSettings, group
+from stages.settings.common import ComputeSettings
 
 
-class KMeansSettings(Settings):
+class KMeansSettings(ComputeSettings):
     """Settings of method kmeans (spec madbal.md 3)."""
 
     encoder: str = Field(
@@ -31,8 +31,6 @@ class KMeansSettings(Settings):
         "as in the public code.",
     )
     keep_features: bool = Field(True, description="Store the features for reuse in other clusters of the same regions.")
-    device: Device = Field("auto", description="Device to run the encoder on.", json_schema_extra=EXECUTION)
-    precision: Precision = Field("auto", description=PRECISION)
     workers: int = Field(
         0, ge=0, description="Processes that cut patches; 0: one per core.", json_schema_extra=EXECUTION
     )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.runtime.parts import CUTTERS, MEASURES
 from stages.settings.base import EXECUTION, Not, PartSettings, Settings, StageSettings, chosen, group, part_group
-from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.common import Checkpoint, NetworkUse, PredictionSettings
 
 
 class CutSettings(Settings):
@@ -18,7 +18,7 @@ class CutSettings(Settings):
     split_parts: bool = Field(False, description="Split superpixels into 4-connected regions.")
 
 
-class MergeSettings(Settings):
+class MergeSettings(PredictionSettings):
     """Settings of method adaptive (spec adaptive_superpixel.md 2.5)."""
 
     epsilon: float = Field(
@@ -33,7 +33,6 @@ class MergeSettings(Settings):
         None, gt=0, le=1, description="Start no new root once this share of the base regions is settled."
     )
     checkpoint: Checkpoint = Field("last", description="Model weights to use: best (on validation) or last epoch.")
-    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
     use: NetworkUse = group()
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from stages.settings.base import Not, Settings, StageSettings, group
-from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.common import Checkpoint, NetworkUse, PredictionSettings
 
 
 class KneeSettings(Settings):
@@ -20,7 +20,7 @@ class LargestKneeSettings(Settings):
     min_delta: float = Field(0.05, ge=0, le=1, description="Minimum distance of a knee from the diagonal.")
 
 
-class SieveSettings(Settings):
+class SieveSettings(PredictionSettings):
     """Settings of method sieve (spec adaptive_superpixel.md 2.8)."""
 
     sieve: Literal["max", "first", "none"] = Field(
@@ -33,7 +33,6 @@ class SieveSettings(Settings):
     )
     knee: KneeSettings | None = group(sieve=Not("none"))
     largest: LargestKneeSettings | None = group(sieve="max")
-    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
 
 
 class SpreadSettings(Settings):

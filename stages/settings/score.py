@@ -1,12 +1,12 @@
 """The settings of `score`; those of one measure are in its file in stages/scoring/measures."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.runtime.parts import MEASURES
 from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
-from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.common import Checkpoint, NetworkUse, PredictionSettings
 
 
 class PixelScores(Settings):
@@ -81,11 +81,10 @@ class ImageScores(Settings):
     kept: ImageFeatures | None = group(measure=Not("random"))
 
 
-class NetworkScores(Settings):
+class NetworkScores(PredictionSettings):
     """Scores by a network."""
 
     checkpoint: Checkpoint = Field("last", description="Model weights to use: best (on validation) or last epoch.")
-    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
     maturity: Literal["none", "pixel", "image"] = Field(
         "none",
         description="Add the divergence between the prediction and those of the side classifiers: per pixel "
@@ -120,6 +119,11 @@ class ScoreSettings(StageSettings):
     def passes(self) -> int:
         """Stochastic passes of the network; 0: one plain pass."""
         return int(getattr(self.of_measure, "committee", 0))
+
+    @property
+    def shared_predictions(self) -> tuple[Any, ...] | None:
+        alone = self.passes or self.unit == "image" or (self.network is not None and self.network.needs_support)
+        return None if alone else super().shared_predictions
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:

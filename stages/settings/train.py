@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.runtime.parts import ARCHITECTURES, OBJECTIVES
 from stages.settings.base import EXECUTION, Not, PartSettings, Settings, StageSettings, chosen, group, part_group
-from stages.settings.common import PRECISION, Checkpoint, Device, Precision
+from stages.settings.common import Checkpoint, ComputeSettings
 from stages.settings.network import NetworkSettings
 
 
@@ -110,11 +110,9 @@ class ValidationSettings(Settings):
     patience: int = Field(0, ge=0, description="Stop after this many validations without improvement; 0: never.")
 
 
-class ExecutionSettings(Settings):
+class ExecutionSettings(ComputeSettings):
     """Where and how fast training runs."""
 
-    device: Device = Field("auto", description="Device to train on.", json_schema_extra=EXECUTION)
-    precision: Precision = Field("auto", description=PRECISION)
     workers: int | None = Field(
         None, ge=0, description="Loader processes; none: 0 on CPU, up to 8 on CUDA.", json_schema_extra=EXECUTION
     )

@@ -5,10 +5,10 @@ import pytest
 from stages.runtime.errors import BadInput
 from stages.settings.pseudo_label import PseudoLabelSettings
 
-SHARED = {"seed", "trust", "method", "checkpoint", "batch", "device", "precision"}
+SHARED = {"seed", "trust", "method", "checkpoint", "batch", "device", "precision", "same_device"}
 VIEWS = {"flip", "scales"}
 APPLIES = {
-    "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale"},
+    "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale", "predictions"},
     "prototypes": VIEWS | {"expansion", "quantile", "prototype_temperature", "renormalise"},
     "candidates": VIEWS,
     "argmax": VIEWS,

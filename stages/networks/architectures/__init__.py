@@ -18,7 +18,8 @@ A file registers a function that builds the network with random weights; torch i
 ``settings`` is a `stages.settings.network.NetworkSettings`; its ``of_architecture`` holds the part's own settings. The
 network maps float images (B, 3, H, W) to logits (B, outputs, H, W), or (B, outputs, 1, 1) with ``predicts="images"``.
 It has a submodule ``backbone``, whose parameters are the backbone (all others are the head), and an attribute
-``pad_multiple``: H and W are multiples of it. ``support=True`` says that it is a `stages.networks.inner.InnerNetwork`
+``pad_multiple``: H and W are multiples of it. Let its last layer run `stages.networks.layers.in_float32`, or logits tie
+in bfloat16. ``support=True`` says that it is a `stages.networks.inner.InnerNetwork`
 and that its settings are a `SupportableSettings`.
 """
 

@@ -141,13 +141,14 @@ def predict_again(pseudo: PseudoLabels, data: Dataset, images: Sequence[str]) ->
         return {}
     import torch.nn.functional as F
 
-    from stages.networks.predictor import image_logits, load_predictor
-    from stages.runtime.devices import choose_device
+    from stages.networks.predictions import load_image_predictor
+    from stages.settings.common import NetworkUse
 
-    settings = pseudo.header.settings
-    predictor = load_predictor(model, settings["checkpoint"], choose_device("auto"), settings["precision"])
+    settings, precision = pseudo.header.settings, pseudo.header.versions.get("precision", "auto")
+    use, scale = NetworkUse.load({"precision": precision}), settings["input_scale"]
+    predictor = load_image_predictor(model, settings["checkpoint"], use, scale, data, None)
     found = {}
-    for image, logits in image_logits(predictor, data, images, BATCH, settings["input_scale"]):
+    for image, logits in predictor.of_images(data, images, BATCH):
         if logits.shape[-2:] != data.sizes[image]:
             logits = F.interpolate(logits[None], data.sizes[image], mode="bilinear")[0]
         found[image] = logits.argmax(0).cpu().numpy().astype(np.uint8)
