@@ -58,7 +58,7 @@ def write_dataset(
         attributes = {
             "name": "made",
             "classes": [f"class{index}" for index in range(classes)],
-            "palette": [[index * 20, 0, 0] for index in range(classes)],
+            "palette": [[20 * (index % 12), index // 12, 0] for index in range(classes)],
             "ignore_index": 255,
             "mean": [0.5, 0.5, 0.5],
             "std": [0.25, 0.25, 0.25],

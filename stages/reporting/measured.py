@@ -60,9 +60,9 @@ def measured_in(run: Path, checkpoint: str, evaluation: str) -> tuple[list[Measu
 
 def measured(path: Path, checkpoint: str) -> list[Measured]:
     """The rows of one evaluation with the weights ``checkpoint``; BadInput when it is damaged or was changed."""
+    if wrong := content_faults(Evaluation(path)):
+        raise BadInput(wrong)
     with Evaluation(path) as file:
-        if wrong := content_faults(file):
-            raise BadInput(wrong)
         digests, checkpoints = file.strings("models/digest"), file.strings("models/checkpoint")
         epochs, miou, iou = (file.read(name) for name in ("models/epoch", "miou", "iou"))
         cost = {name: file.read(f"cost/{name}") for name in ("answers", "asked_images", "clicks", "seconds")}
