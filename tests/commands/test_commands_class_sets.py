@@ -1,14 +1,9 @@
 """Answers that name classes together, through the commands: kills, what results must not depend on, refusals."""
 
-import csv
 import hashlib
-import math
-import random
 import signal
-import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import h5py
@@ -16,18 +11,14 @@ import numpy as np
 import pytest
 import torch
 from commands_support import (
-    ALSEG,
     COSINE,
     SETS_CHAIN,
     TRAIN,
     assert_same,
     assert_undisturbed,
-    finish,
     listing,
     remove,
     rewrite,
-    run,
-    start,
 )
 from damage_support import refuse
 
@@ -96,28 +87,6 @@ def test_up_to_date_until_a_setting_changes_which_is_named(stage, sets_place, pr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_after_a_kill_of_a_real_process_the_rerun_gives_the_same(stage, sets_place, sets_world, preloaded):
-    step = SETS_CHAIN[stage]
-    remove(sets_place, step)
-    began = time.monotonic()
-    run(*step.words, cwd=sets_place).expect(0, out="wrote")
-    duration = time.monotonic() - began
-    draw = random.Random(f"kill of {stage}")
-    code = 0
-    while code != -signal.SIGKILL:
-        remove(sets_place, step)  # where it was faster than its kill
-        process = start(*step.words, cwd=sets_place)
-        try:
-            process.wait(draw.uniform(0.4, 0.9) * duration)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        code = finish(process).code
-    preloaded.run(*step.words, cwd=sets_place).expect(0)
-    assert_undisturbed(sets_place, sets_world, step)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
 def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(stage, sets_place, sets_world, preloaded):
     """Run n dies at its n-th such change, on top of what the runs before it left, until one gets through."""
     step = SETS_CHAIN[stage]
@@ -179,28 +148,6 @@ def test_nothing_depends_on_the_order_of_images(sets_place, sets_world, preloade
     for step in SETS_CHAIN.values():
         preloaded.run(*step.words, "--force", cwd=sets_place).expect(0, out="wrote")
         assert_same(sets_place / step.output, sets_world / step.output)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", SHARDED)
-def test_two_processes_give_the_same_as_one(stage, sets_place, sets_world):
-    step = SETS_CHAIN[stage]
-    remove(sets_place, step)
-    run(*step.words, cwd=sets_place, program=[*TWO, "--no-python", *ALSEG]).expect(0, out=f"wrote {step.output}")
-    assert_undisturbed(sets_place, sets_world, step)
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(sets_place):
-    words = ["train", "d.h5", "ca0.h5", *COSINE, "--batch", 4, "--objective", "class-sets", "--epochs", "6"]
-    words += ["--head-lr", "0.01", "-o", "t.safetensors"]
-    run(*words, cwd=sets_place, program=[*TWO, "-m", "alseg_cli"]).expect(0, out="wrote t.safetensors")
-    with (sets_place / "t.history.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert len(losses) == 6
-    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
-    assert losses[-1] < 0.8 * losses[0], "the answers were learned"
-    run("verify", "t.safetensors", cwd=sets_place).expect(0, out="undamaged and up to date")
 
 
 class Threads:

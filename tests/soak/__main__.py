@@ -15,7 +15,7 @@ from tests.soak.disturbances import DISTURBANCES
 from tests.soak.world import ROOT, World
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
-RECIPES = ("adaptive-superpixel", "pixelpick")
+RECIPES = {"adaptive-superpixel": ("select.budget=40",), "pixelpick": ()}  # and settings that fit the small scenes
 MOST_DISTURBANCES = 12  # of one run, before it may end
 
 
@@ -24,13 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipes", nargs="+", default=RECIPES)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
     arguments = parser.parse_args()
     draw, counts = random.Random(arguments.seed), Counter[tuple[str, str]]()
     machine = environment(" ".join(["make soak" if len(sys.argv) == 1 else "python -m tests.soak", *sys.argv[1:]]))
     with tempfile.TemporaryDirectory(prefix="alseg-soak-") as folder:
-        worlds = [World(Path(folder) / recipe, recipe) for recipe in arguments.recipes]
+        worlds = [World(Path(folder) / recipe, recipe, RECIPES[recipe]) for recipe in arguments.recipes]
         try:
             for world in worlds:
                 world.folder.mkdir()

@@ -22,7 +22,7 @@ images = { train = 16, val = 4, test = 4 }
 """
 NETWORK = ("head_width=16", "low_level_width=8", "epochs=6", "batch=4", "checkpoint_seconds=0", "validate_every=3")
 ENDINGS = (".h5", ".safetensors")
-UNFINISHED = ("*.parts", "*.work", ".*.partial", ".*.lock")
+UNFINISHED = ("*.parts", "*.work", "predictions", ".*.partial", ".*.lock")
 ROOM = 256 << 20
 PATIENCE = 600  # seconds after which a make that does nothing any more is a failure of the test
 
@@ -33,6 +33,7 @@ class World:
 
     folder: Path
     recipe: str
+    settings: tuple[str, ...] = ()
     mounted: bool = False
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -45,7 +46,8 @@ class World:
         shipped = (ROOT / "data" / "datasets" / "scenes.toml").read_text()
         (self.folder / "soak.toml").write_text(shipped.partition("[generator]")[0] + SMALL)
         self.alseg("prepare", "soak.toml", "-o", "soak.h5")
-        settings = [word for name in NETWORK for word in ("--set", f"train.{name}")]
+        every = [*(f"train.{name}" for name in NETWORK), *self.settings]
+        settings = [word for name in every for word in ("--set", name)]
         plan = ("plan", self.recipe, "soak.h5", "--profile", "scenes", "--rounds", str(rounds), "--run", "run")
         self.alseg(*plan, *settings, "-o", "run.mk")
         self.mount()
@@ -106,15 +108,13 @@ class World:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-30:])
 
     def files(self) -> list[Path]:
-        """All files that may be read again: artifacts, shards and checkpoints."""
+        """All files that may be read again: artifacts, shards, checkpoints and kept predictions."""
         return sorted(
-            path
-            for path in self.run.rglob("*")
-            if path.is_file() and (path.suffix in ENDINGS or path.parent.suffix in (".parts", ".work"))
+            path for path in self.run.rglob("*") if path.is_file() and (path.suffix in ENDINGS or is_unfinished(path))
         )
 
     def artifacts(self) -> list[Path]:
-        return [path for path in self.files() if path.parent.suffix not in (".parts", ".work")]
+        return [path for path in self.files() if not is_unfinished(path)]
 
     def found(self) -> dict[str, str]:
         """Digest of each artifact by its path in the run."""
@@ -126,6 +126,11 @@ class World:
 
     def leftovers(self) -> list[Path]:
         return [path for pattern in UNFINISHED for path in self.run.rglob(pattern)]
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file belongs to work under way."""
+    return path.parent.suffix in (".parts", ".work") or path.parent.name == "predictions"
 
 
 def faults_of(path: Path) -> list[str]:
