@@ -33,14 +33,21 @@ def is_artifact(path: Path) -> bool:
     return path.suffix == ".safetensors" or is_hdf5(path)
 
 
+def is_model(path: Path) -> bool:
+    """Whether the file is a model and not HDF5; BadInput if it is neither."""
+    if is_hdf5(path):
+        return False
+    if path.suffix != ".safetensors":
+        raise BadInput(f"{path} is neither HDF5 nor a model. Pass a file written by alseg.")
+    return True
+
+
 def open_any(path: Path) -> Artifact | Model:
     """The artifact in ``path``, whatever its kind; BadInput if the file is not an artifact."""
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
-    if not is_hdf5(path):
-        if path.suffix == ".safetensors":
-            return Model(path)
-        raise BadInput(f"{path} is neither HDF5 nor a model. Pass a file written by alseg.")
+    if is_model(path):
+        return Model(path)
     with Artifact(path) as artifact:
         kind = artifact.header.kind
     if kind not in KINDS:
@@ -50,7 +57,7 @@ def open_any(path: Path) -> Artifact | Model:
 
 def read_any_header(path: Path) -> Header:
     """The header of the artifact in ``path``."""
-    if path.is_file() and not is_hdf5(path):
+    if path.is_file() and is_model(path):
         return Model(path).header
     with Artifact(path) as artifact:
         return artifact.header
