@@ -24,15 +24,20 @@ def is_timm_name(name: str) -> bool:
 
 
 def timm_name(name: str) -> str:
-    """``name`` without a leading ``tu-``, after checking that timm has it, including its pretrained tag.
+    """``name`` without a leading ``tu-``, after checking that timm has it.
+
+    A name may end in the tag of its pretrained weights, such as ``resnet50.tv_in1k``. The tag chooses the weights that
+    ``imagenet`` stands for and the input that they expect, not the network.
 
     Raises:
-        BadInput: timm has no such model, or the model has no such tag; the message names close matches.
+        BadInput: timm has no such model (the message names close ones), or no such weights of it (it names all).
     """
     bare = name.removeprefix(TIMM_PREFIX)
     if not is_timm_name(bare):
         raise unknown_name("timm backbone", bare, timm.list_models())
-    architecture, _, tag = bare.partition(".")
-    if tag and not timm.models.is_model_pretrained(bare):
-        raise unknown_name("weights tag of a timm backbone", bare, timm.list_pretrained(f"{architecture}.*"))
+    architecture, dot, tag = bare.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")] if dot else [tag]
+    if tag not in tags:
+        remedy = f"Choose one of {', '.join(tags)}." if tags else f"Pass {architecture}, which timm has no weights for."
+        raise BadInput(f"timm has no weights {tag!r} of {architecture}. {remedy}")
     return bare

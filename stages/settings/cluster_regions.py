@@ -14,8 +14,8 @@ class KMeansSettings(ComputeSettings):
     encoder: str = Field(
         "vgg16",
         min_length=1,
-        description="timm model that describes a region's patch: the mean of its deepest feature map with a stride up "
-        "to the side of the patch.",
+        description="timm model, with or without the tag of its weights (vgg16.tv_in1k), that describes a region's "
+        "patch: the mean of its deepest feature map with a stride up to the side of the patch.",
     )
     weights: str = Field(
         "imagenet",

@@ -52,14 +52,15 @@ class NetworkSettings(Settings):
     backbone: str = Field(
         "mobilenetv2_100",
         min_length=1,
-        description="Backbone: a timm name, or for architectures of segmentation-models-pytorch one of its encoders, "
-        "such as resnet34 or tu-<timm name>.",
+        description="Backbone: a timm name, with or without the tag of its weights (resnet50.tv_in1k; without: timm's "
+        "default tag), or for architectures of segmentation-models-pytorch one of its encoders, such as resnet34 or "
+        "tu-<timm name>.",
     )
     weights: str = Field(
         "imagenet",
         min_length=1,
-        description="Initial weights of the backbone: imagenet (downloaded), none (random), or a .safetensors, .pth, "
-        ".pt or .bin file.",
+        description="Initial weights of the backbone: imagenet (downloaded; those of the backbone's tag), none "
+        "(random), or a .safetensors, .pth, .pt or .bin file.",
     )
     of_architecture: PartSettings | None = part_group("architecture")
 

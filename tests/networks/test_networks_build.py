@@ -10,7 +10,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.network import NetworkSettings
 
 TINY = NetworkSettings(backbone="test_efficientnet", head_width=64, low_level_width=8)
-TINY_FPN = changed(TINY, {"architecture": "fpn-dilated", "output_stride": 8, "align_corners": False})
+TINY_FPN = changed(TINY, {"architecture": "fpn-dilated", "output_stride": 8})
 TINY_V3 = changed(TINY, {"architecture": "deeplabv3", "aspp_rates": (2, 4)})
 TINY_LRASPP = changed(TINY, {"architecture": "lraspp"})
 UNET = NetworkSettings(architecture="unet", backbone="resnet18")
@@ -32,9 +32,9 @@ def test_deeplabv3plus_has_the_published_number_of_parameters(classes, expected)
 
 @pytest.mark.parametrize("classes, expected", [(11, 26_709_579), (19, 26_710_611), (21, 26_710_869)])
 def test_fpn_dilated_has_the_published_number_of_parameters(classes, expected):
-    settings = NetworkSettings(architecture="fpn-dilated", backbone="resnet50", output_stride=8)
     with torch.device("meta"):
-        network = build_network(settings, classes)
+        network = build_network(NetworkSettings(architecture="fpn-dilated", backbone="resnet50.tv_in1k"), classes)
+    assert (network.pad_multiple, network.align_corners) == (8, False)
     assert count(network) == expected
     assert count(network.backbone) == 23_508_032
     convolutions = [sum(isinstance(part, nn.Conv2d) for part in level) for level in network.levels]
@@ -207,9 +207,21 @@ def test_smp_unet():
     assert not any(name.startswith("backbone.") for name in network.state_dict())
 
 
-def test_tu_prefix_means_the_same_backbone():
-    prefixed = build_network(changed(TINY, {"backbone": "tu-test_efficientnet"}), 2)
-    assert list(prefixed.state_dict()) == list(build_network(TINY, 2).state_dict())
+@pytest.mark.parametrize("name", ["tu-test_efficientnet", "test_efficientnet.r160_in1k"])
+def test_prefix_and_tag_mean_the_same_network(name):
+    same = build_network(changed(TINY, {"backbone": name}), 2, support=True)
+    torch.manual_seed(0)
+    plain = build_network(TINY, 2, support=True)
+    assert same.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("architecture", ["classifier", "deeplabv2", "deeplabv3", "lraspp", "fpn-dilated", "unet"])
+def test_every_architecture_takes_a_tag(architecture):
+    name = ("tu-" if architecture == "unet" else "") + "test_efficientnet.r160_in1k"
+    with torch.device("meta"):
+        network = build_network(changed(TINY, {"architecture": architecture, "backbone": name}), 2)
+        plain = build_network(changed(TINY, {"architecture": architecture, "backbone": name.split(".")[0]}), 2)
+    assert count(network) == count(plain)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +229,12 @@ def test_tu_prefix_means_the_same_backbone():
     [
         ({"architecture": "unett"}, ["'unett'", "deeplabv3plus", "fpn-dilated", "unet", "segformer"]),
         ({"backbone": "mobilenetv2_10"}, ["'mobilenetv2_10'", "mobilenetv2_100"]),
-        ({"backbone": "mobilenetv2_100.r_in1k"}, ["mobilenetv2_100.ra_in1k"]),
+        (
+            {"backbone": "resnet101.tv3_in1k"},
+            ["timm has no weights 'tv3_in1k' of resnet101. Choose one of a1_in1k, a1h_in1k, ", ", tv2_in1k, tv_in1k."],
+        ),
+        ({"backbone": "resnet101."}, ["timm has no weights '' of resnet101. Choose one of "]),
+        ({"backbone": "test_resnetz.tv_in1k"}, ["Unknown timm backbone 'test_resnetz.tv_in1k'", "test_resnet"]),
         ({"backbone": "hf-hub:somebody/resnet50"}, ["Unknown timm backbone"]),
         ({"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "stride 4", "output stride 16"]),
         (

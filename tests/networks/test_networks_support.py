@@ -370,7 +370,9 @@ def test_taps_by_name_are_those_taken_without_names():
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext", "test_resnet", "xception41"])
 def test_taps_taken_without_names_are_the_feature_maps_of_timm(backbone):
-    settings = NetworkSettings(architecture="fpn-dilated", backbone=backbone, head_width=64)
+    settings = NetworkSettings(
+        architecture="fpn-dilated", backbone=backbone, head_width=64, output_stride=16, align_corners=True
+    )
     taps = find_side_taps(backbone, 16)
     with torch.device("meta"):
         network = build_network(settings, 2).eval()

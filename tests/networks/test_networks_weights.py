@@ -248,9 +248,10 @@ def test_none_changes_nothing(network):
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_imagenet_comes_from_timm_and_leaves_the_random_state_alone(monkeypatch, network, state):
-    def pretrained(name, pretrained):
-        assert (name, pretrained) == (NAME, True)
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.r160_in1k"])
+def test_imagenet_comes_from_timm_and_leaves_the_random_state_alone(monkeypatch, network, state, name):
+    def pretrained(asked, pretrained):
+        assert (asked, pretrained) == (name, True)
         model = create(name)
         model.load_state_dict(state)
         return model
@@ -258,7 +259,7 @@ def test_imagenet_comes_from_timm_and_leaves_the_random_state_alone(monkeypatch,
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", pretrained)
     before = torch.get_rng_state()
-    report = load_weights(network, "imagenet", f"tu-{NAME}")
+    report = load_weights(network, "imagenet", f"tu-{name}")
     assert torch.equal(torch.get_rng_state(), before)
     assert_holds(network.backbone, state)
     assert (report.source, report.sha256) == ("timm test_efficientnet.r160_in1k", None)
@@ -292,6 +293,7 @@ def test_failed_downloads_name_the_remedy(monkeypatch, network, error):
         ("tf_efficientnet_lite0", 0.5, 0.5),
         ("tu-tf_efficientnet_lite0", 0.5, 0.5),
         ("mobilenetv2_100.ra_in1k", 0.485, 0.229),
+        ("xception65.tf_in1k", 0.5, 0.5),
         ("efficientnet-b0", 0.485, 0.229),
         ("resnet34", 0.485, 0.229),
     ],

@@ -70,7 +70,7 @@ def test_print_settings_tells_where_values_come_from(tmp_path):
     text = output(*words, "--epochs", "3", "--print-settings")
     rows = {line.split()[0]: line for line in text.splitlines()[1:]}
     assert rows["epochs"].split()[1:] == ["3", "option"]
-    assert rows["backbone"].split()[1:] == ["tf_efficientnet_lite0", "profile", "camvid-cpu"]
+    assert rows["backbone"].split()[1:] == ["tf_efficientnet_lite0.in1k", "profile", "camvid-cpu"]
     assert rows["architecture"].split()[1:] == ["deeplabv3plus", "recipe", "pixelpick"]
     assert rows["patience"].split()[1:] == ["0", "default"]
     assert "poly-power" not in rows  # the profile's schedule is one-cycle

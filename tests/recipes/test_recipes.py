@@ -16,7 +16,7 @@ from stages.commands import prepare
 from stages.recipes.plan import build_rules, parse_overrides, read_plan
 from stages.recipes.profile import load_profile, profile_names, rounds_of
 from stages.recipes.recipe import load_recipe, recipe_names
-from stages.recipes.resolve import resolve
+from stages.recipes.resolve import resolve, step_settings
 from stages.registry import SETTINGS
 from stages.reporting.comparison import read_run
 from stages.runtime.errors import BadInput
@@ -133,6 +133,15 @@ class TestEveryRecipe:
                 assert set(rule.needs) <= made
                 assert rule.target not in made
                 made.add(rule.target)
+
+    def test_downloaded_weights_are_named_exactly(self, name):
+        """A name without a tag means whatever weights the installed version of timm prefers."""
+        recipe = load_recipe(name)
+        for profile in profile_names():
+            for step in recipe.steps:
+                made = step_settings(recipe, load_profile(profile), step).flat()
+                chosen = made.get("backbone", made.get("encoder", "none.needed"))
+                assert "." in chosen or made["weights"] == "none", (profile, step.name, chosen)
 
     def test_is_run_end_to_end_here(self, name, runs):
         assert sorted(runs[name].glob("**/evaluation.json"))

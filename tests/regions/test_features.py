@@ -102,7 +102,7 @@ def test_real_weights_tell_patches_apart(shared):
     "values, says",
     [
         ({"encoder": "vgg61"}, "Unknown timm backbone 'vgg61'. Did you mean .*vgg16"),
-        ({"encoder": "mobilenetv3_small_050.nonsense"}, "Unknown weights tag"),
+        ({"encoder": "mobilenetv3_small_050.nonsense"}, r"no weights 'nonsense' of .*one of lamb_in1k\.$"),
         (
             {"encoder": "vit_small_patch16_224"},
             r"has no feature maps for patches of 16 x 16 pixels\. Choose a convolutional --encoder such as .*\.$",

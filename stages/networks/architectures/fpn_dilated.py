@@ -1,6 +1,6 @@
 """The feature pyramid of PixelPick."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 
 class DilatedFPNSettings(DilatedSettings):
+    output_stride: Literal[8, 16, 32] = Field(
+        8, description="Input size divided by the size of the coarsest feature map."
+    )
+    align_corners: bool = Field(False, description="Align the corner pixels in bilinear resizing.")
     head_width: int = Field(256, ge=1, description="Channels of the laterals, a multiple of 64.")
 
 
 @architecture("fpn-dilated", settings=DilatedFPNSettings)
 def fpn_dilated(settings: NetworkSettings, outputs: int) -> "nn.Module":
-    """Feature pyramid on a dilated backbone, each level upsampled to the input size (published at output stride 8)."""
+    """Feature pyramid on a dilated backbone, each level upsampled to the input size."""
     from stages.networks.fpn_dilated import DilatedFPN
 
     own = settings.of_architecture
