@@ -286,3 +286,20 @@ def evaluate(
     return run_stage(
         "evaluate", output, {"dataset": dataset, "models": models}, settings, recipe, profile, plugins, force
     )
+
+
+def predict(
+    model: File,
+    images: File | Sequence[File],
+    output: File,
+    *,
+    annotations: File | None = None,
+    recipe: File | None = None,
+    profile: File | None = None,
+    plugins: Iterable[File] = (),
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Write the masks that ``model`` predicts for images, folders of images or datasets to the folder ``output``."""
+    files: dict[str, Any] = {"model": model, "images": images, "annotations": annotations}
+    return run_stage("predict", output, files, settings, recipe, profile, plugins, force)

@@ -15,6 +15,7 @@ from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
+from stages.settings.predict import PredictSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
@@ -280,6 +281,31 @@ STAGES: dict[str, Stage] = {
             "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
             "reported on another",
             torchrun=True,
+        ),
+        Stage(
+            "predict",
+            "Write the masks that a model predicts for any images.",
+            (
+                Input("model", "model", "Model to predict with.", required=True, positional=True),
+                Input(
+                    "images",
+                    "dataset|images",
+                    "Image files, folders of images, or datasets written by `prepare`.",
+                    required=True,
+                    positional=True,
+                    many=True,
+                ),
+                Input("annotations", "annotations", "Ledger whose masks of images are not predicted (--pool)."),
+            ),
+            "folder",
+            PredictSettings,
+            "model; images, folders or a dataset",
+            "masks at the size of the images as indexed or colour PNG, or GeoTIFF where the image is one; "
+            "probabilities, overlays, COCO, a table of the share of each class",
+            ending="",
+            output_help="Folder for the masks.",
+            details="Run the same command again after a stop: masks that are there and up to date are kept.",
+            plannable=False,
         ),
     )
 }

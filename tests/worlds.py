@@ -134,7 +134,13 @@ def random_round(
     )
 
 
-def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **network: object) -> Path:
+def write_network(
+    path: Path,
+    dataset: Path,
+    of_sets: bool | None = None,
+    resized: Mapping[str, object] | None = None,
+    **network: object,
+) -> Path:
     """A model with random weights instead of trained ones, in a second; large ones last, so that classes differ."""
     import torch
 
@@ -156,13 +162,17 @@ def write_network(path: Path, dataset: Path, of_sets: bool | None = None, **netw
             "discriminator": False,
             "mean": [0.5] * 3,
             "std": [0.25] * 3,
+            "palette": data.palette.tolist(),
+            "resized": dict(resized or {}),
             "best_epoch": None,
         }
     torch.manual_seed(0)
     built = build_network(settings, len(attributes["classes"]))
     *_, last = (weights for weights in built.parameters() if weights.ndim > 1)
     last.data *= 100
-    header = Header("model", "train", {}, {}, 0, attributes=attributes, versions=recorded_versions(), created=now())
+    counts = dict.fromkeys(("epochs", "answers", "asked_images", "labelled_pixels", "clicks", "seconds"), 0)
+    versions = recorded_versions()
+    header = Header("model", "train", {}, {}, 0, counts=counts, attributes=attributes, versions=versions, created=now())
     write_model(path, header, built.state_dict(), None)
     return path
 

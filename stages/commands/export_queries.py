@@ -68,7 +68,8 @@ def content(output: Path, questions: Questions, answers: dict[int, Answer], ledg
     queries = questions.queries
     if output.name.endswith(COCO):
         description = f"alseg: round {queries.round}, {len(queries)} queries for {queries.answer}"
-        return coco_document(questions.classes, description, drawn_outlines(questions, answers, ledger))
+        drawn = ((f"{image}.png", found) for image, found in drawn_outlines(questions, answers, ledger))
+        return coco_document(questions.classes, description, drawn)
     match output.suffix:
         case ".csv":
             return to_csv(questions, answers)

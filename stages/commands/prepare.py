@@ -18,7 +18,7 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
-from stages.datasets.files import Sample, find_samples
+from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.scenes import generate_scene, scene_id
 from stages.pixels.grids import Size
@@ -79,12 +79,6 @@ def identified(sample: Sample, verify: bool) -> list[Any]:
     label = [] if sample.label == NO_LABEL else [sample.label]
     files = [path for path in (sample.image, sample.mask, sample.polygons) if path is not None]
     return [sample.id, *([path.name, bytes_digest(path)] if verify else stamp(path) for path in files), *label]
-
-
-def stamp(path: Path) -> list[Any]:
-    """What changes with a file, read without opening it: size and modification time alone can be set back."""
-    found = path.stat()
-    return [path.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:

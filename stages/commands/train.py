@@ -22,6 +22,7 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import OBJECTIVES, Part
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.settings.network import NetworkSettings, SupportableSettings, SupportHeadSettings, recorded_network
+from stages.settings.prepare import RESIZING
 from stages.settings.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -214,6 +215,8 @@ def build(
         "discriminator": "discriminator" in trained.others,
         "mean": list(mean),
         "std": list(std),
+        "palette": data.palette.tolist(),
+        "resized": {name: value for name in RESIZING if (value := data.header.settings.get(name)) is not None},
         "best_epoch": trained.best_epoch,
     } | recorded_privilege(privileges if learner.validates else [])
     beside = {

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from stages.settings.base import EXECUTION, StageSettings
 
 Side = Annotated[int, Field(ge=8)]
+RESIZING = ("scale", "long_side", "size")
+"""The settings that say how images are resized; a model records those of its dataset."""
 
 
 class PrepareSettings(StageSettings):

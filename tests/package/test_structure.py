@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 # From the ground up: a room imports rooms before it
 ROOMS = (
     "runtime", "settings", "registry", "pixels", "artifacts", "datasets", "networks", "regions", "evaluating",
-    "selecting", "scoring", "training", "pseudo_labelling", "answering", "reporting", "recipes", "commands", "library",
-    "stages", "alseg_cli",
+    "selecting", "scoring", "training", "pseudo_labelling", "answering", "predicting", "reporting", "recipes",
+    "commands", "library", "stages", "alseg_cli",
 )  # fmt: skip
 # Rooms within a room and the neighbours they may import; all of them may import the files beside them
 ANSWERING = {"": (), "simulated": (), "exchange": (), "browser": ("exchange",)}

@@ -59,7 +59,7 @@ class Document(Lenient):
 
 
 def coco_document(classes: Sequence[str], description: str, images: Iterable[tuple[str, Outlines]]) -> bytes:
-    """The document for ``images`` (id, shapes).
+    """The document for ``images`` (file name, shapes).
 
     Category ids are the classes counted from 1, then the special values. Shapes are uncompressed RLE with `iscrowd`,
     which all COCO readers accept and none changes.
@@ -69,7 +69,7 @@ def coco_document(classes: Sequence[str], description: str, images: Iterable[tup
     pictures, shapes = [], []
     for number, (image, found) in enumerate(images, start=1):
         height, width = found.numbers.shape
-        pictures.append({"id": number, "file_name": f"{image}.png", "height": height, "width": width})
+        pictures.append({"id": number, "file_name": image, "height": height, "width": width})
         for values, shape in zip(found.values, encoded_shapes(found.numbers, len(found.values)), strict=True):
             shapes += [shape | {"image_id": number, "category_id": category[value]} for value in values]
     document = {

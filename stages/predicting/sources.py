@@ -1,0 +1,93 @@
+"""The images to predict: files, the image files below folders, or the images of a prepared dataset."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts.annotations import Annotations
+from stages.artifacts.dataset import Dataset
+from stages.datasets.decode import read_image
+from stages.datasets.files import stamp
+from stages.runtime.errors import BadInput
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+POOL = "train"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image: the ``name`` of its mask without ending, and the file or the dataset that contains it."""
+
+    name: str
+    path: Path
+    dataset: Dataset | None = None
+
+    def read(self) -> np.ndarray:
+        """(H,W,3) u8 RGB."""
+        return read_image(self.path) if self.dataset is None else self.dataset.image(self.name)
+
+    @property
+    def file_name(self) -> str:
+        """The image as other tools name it: with the ending of its file."""
+        return f"{self.name}.png" if self.dataset is not None else f"{self.name}{self.path.suffix}"
+
+    def identity(self) -> list[Any]:
+        """What changes with the image."""
+        return stamp(self.path) if self.dataset is None else [self.dataset.digest, self.name]
+
+
+def find_sources(
+    given: Sequence[Path], output: Path, split: str | None, pool: bool, ledger: Annotations | None, stack: ExitStack
+) -> list[Source]:
+    """The images of the files, folders and datasets ``given``; datasets stay open until ``stack`` is closed.
+
+    Folders are searched with all folders below them, except ``output``. BadInput for what does not exist, for two
+    images whose masks would have the same name, and for options that need a dataset.
+    """
+    found: list[Source] = []
+    for path in given:
+        if path.is_dir():
+            found += in_folder(path, output)
+        elif not path.is_file():
+            raise BadInput(f"{path} does not exist. Pass image files, folders, or a dataset written by `prepare`.")
+        elif path.suffix.lower() in (".h5", ".hdf5"):
+            data = stack.enter_context(Dataset(path))
+            found += [Source(image, path, data) for image in chosen_ids(data, split, pool, ledger)]
+        else:
+            found.append(Source(path.stem, path))
+    if (split is not None or pool) and any(source.dataset is None for source in found):
+        raise BadInput("--split and --pool choose images of a dataset. Pass a dataset written by `prepare`.")
+    twice = [name for name, count in Counter(source.name for source in found).items() if count > 1]
+    if twice:
+        raise BadInput(
+            f"{len(twice)} masks would be written twice, such as {twice[0]}.png. Predict these images in separate runs."
+        )
+    return found
+
+
+def in_folder(folder: Path, output: Path) -> list[Source]:
+    """The image files below ``folder`` by their endings, sorted."""
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in ENDINGS and file.is_file() and output.absolute() not in file.absolute().parents
+    )
+    if not files:
+        raise BadInput(f"{folder} contains no images ({', '.join(ENDINGS)}). Pass another folder.")
+    return [Source(file.relative_to(folder).with_suffix("").as_posix(), file) for file in files]
+
+
+def chosen_ids(data: Dataset, split: str | None, pool: bool, ledger: Annotations | None) -> list[str]:
+    """The images of ``split`` or of all; if ``pool``, those of split train without a mask in ``ledger``."""
+    if not pool:
+        return data.ids(split) if split is not None else sorted(data.all_ids)
+    done = set() if ledger is None else ledger.mask_ids
+    left = [image for image in data.ids(POOL) if image not in done]
+    if not left:
+        raise BadInput(f"{data.path}: each image of the pool has a mask. There is nothing to predict.")
+    return left

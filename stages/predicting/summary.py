@@ -1,0 +1,45 @@
+"""What is written about all masks together: the share of each class per image, and a COCO document."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from stages.answering.exchange.outlines import Outlines
+from stages.predicting.sources import Source
+
+Masks = Iterable[tuple[Source, np.ndarray]]
+"""Images with their masks (H,W) u8."""
+
+
+def shares_table(masks: Iterable[tuple[Source, np.ndarray, float | None]], classes: Sequence[str]) -> bytes:
+    """CSV with a row per image: its size, the share of each class, and areas in square metres if they are known.
+
+    ``masks``: images, masks (H,W) u8, and the side of a pixel in metres or None. `unsure_share` is the rest.
+    """
+    rows = []
+    for source, mask, side in masks:
+        pixels = np.bincount(mask.ravel(), minlength=256)[: len(classes)]
+        shares = [*(pixels / mask.size).tolist(), 1 - pixels.sum() / mask.size]
+        areas = [] if side is None else (pixels * side**2).tolist()
+        rows.append((source.file_name, *mask.shape[::-1], shares, areas))
+    with_areas = any(areas for *_, areas in rows)
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    headings = [f"{name}_share" for name in (*classes, "unsure")]
+    table.writerow(["image", "width", "height", *headings, *(f"{name}_m2" for name in classes if with_areas)])
+    for name, width, height, shares, areas in rows:
+        area_columns = [f"{area:.6g}" for area in areas] or [""] * (len(classes) if with_areas else 0)
+        table.writerow([name, width, height, *(f"{share:.6f}" for share in shares), *area_columns])
+    return text.getvalue().encode()
+
+
+def class_outlines(masks: Masks, number: int) -> Iterator[tuple[Source, Outlines]]:
+    """Per image one shape for each of the ``number`` classes in its mask."""
+    for source, mask in masks:
+        present = np.unique(mask)
+        present = present[present < number]
+        shape = np.full(256, -1, dtype=np.int32)
+        shape[present] = np.arange(len(present))
+        yield source, Outlines(shape[mask], [[value] for value in present.tolist()])
