@@ -99,7 +99,7 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
             image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
             found: LoadedSample | list[str] = LoadedSample(image, mask)
         else:
-            found = load_sample(sample, lookup)
+            found = load_sample(sample, lookup, description.masks.resize_images)
         return (
             found
             if isinstance(found, list)

@@ -13,6 +13,7 @@ from stages.datasets.description import DatasetDescription, mask_values
 from stages.datasets.files import Sample
 from stages.datasets.image_files import LOSSY_FORMATS, image_file
 from stages.datasets.image_labels import NO_LABEL
+from stages.pixels.resize import resize_image
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
@@ -69,8 +70,11 @@ class PolygonFile(BaseModel):
     objects: list[PolygonObject]
 
 
-def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]:
-    """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole)."""
+def load_sample(sample: Sample, lookup: ClassLookup, resize_images: bool = False) -> LoadedSample | list[str]:
+    """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole).
+
+    With ``resize_images`` an image is resized to its mask if their sizes differ, which otherwise is a fault.
+    """
     faults: list[str] = []
     image = mask = vertices = None
     try:
@@ -80,6 +84,8 @@ def load_sample(sample: Sample, lookup: ClassLookup) -> LoadedSample | list[str]
     if sample.mask is not None:
         try:
             raw = read_mask(sample.mask, lookup.encoding)
+            if image is not None and resize_images:
+                image = resize_image(image, *raw.shape[:2])
             if image is not None and raw.shape[:2] != image.shape[:2]:
                 faults.append(
                     f"{sample.mask} ({raw.shape[1]}x{raw.shape[0]}) and {sample.image} "

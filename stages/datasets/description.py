@@ -28,12 +28,14 @@ class DatasetClass(Table):
 class Masks(Table):
     """How mask files encode classes: as grey values or palette indices ("index"), or as RGB ("color").
 
-    With ``binarise`` each channel of a colour counts as 255 from that value on, and as 0 below it.
+    With ``binarise`` each channel of a colour counts as 255 from that value on, and as 0 below it. With
+    ``resize_images`` an image whose mask has another size is resized to it; otherwise that is a fault.
     """
 
     encoding: Literal["index", "color"] = "index"
     ignore: Literal["others"] | tuple[MaskValue, ...] | tuple[Color, ...] = ()
     binarise: Annotated[int, Field(strict=True, ge=1, le=255)] | None = None
+    resize_images: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _check_ignore(self) -> Self:
@@ -46,8 +48,8 @@ class Masks(Table):
         return self
 
 
-class Split(Table):
-    """Where the files of one split lie, relative to the root.
+class Layout(Table):
+    """Where the files of a split lie, relative to the root.
 
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
     whose fields are the same, and so is its polygon file: the outlines people drew, as JSON in the form of Cityscapes
@@ -57,7 +59,6 @@ class Split(Table):
     images: Pattern
     masks: Pattern | None = None
     polygons: Pattern | None = None
-    list_file: RelativePath | None = Field(None, alias="list")
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
@@ -69,6 +70,17 @@ class Split(Table):
                     f"the {key} pattern uses {names}, which the images pattern does not define. Add it there."
                 )
         return self
+
+
+class Split(Layout):
+    """The files of one split: ``list`` chooses some of them, ``layouts`` are other places where they may lie."""
+
+    list_file: RelativePath | None = Field(None, alias="list")
+    layouts: tuple[Layout, ...] = ()
+
+    def in_layout(self, layout: Layout) -> "Split":
+        """The same split in one of its layouts."""
+        return Split(images=layout.images, masks=layout.masks, polygons=layout.polygons, list=self.list_file)
 
 
 class Generator(Table):
@@ -121,10 +133,12 @@ class DatasetDescription(Table):
         This way a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
-        for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise",))):
+        for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise", "resize_images"))):
             for key in keys:
-                if table[key] is None:
+                if not table[key]:
                     del table[key]
+        for split in values["splits"].values():
+            del split["layouts"]  # where else the same files may lie changes nothing either
         del values["defaults"]  # they suit the dataset, but change nothing in it
         return values
 
@@ -201,6 +215,9 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
         faults.append("Write either [splits.<name>] tables or a [generator] table, not both.")
     if "generator" in raw and tuple(item.name for item in classes.values()) != SCENE_CLASSES:
         faults.append(f"classes: the generator draws {', '.join(SCENE_CLASSES)}. List these names in this order.")
+    splits = _table(raw, "splits")
+    if _table(raw, "masks").get("resize_images") and any("polygons" in _table(splits, name) for name in splits):
+        faults.append("masks.resize_images: polygons are outlines in the image as it is. Remove one of the two.")
     if ("mean" in raw) != ("std" in raw):
         faults.append("mean and std belong together. Set both, or neither to compute them.")
     return faults + _division_faults(raw)

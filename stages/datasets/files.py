@@ -83,9 +83,10 @@ def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) ->
 
 
 def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list[str]]:
-    images = sorted(find_matches(root, split.images), key=lambda image: image.fields["id"])
+    split, matches = _present(split, root)
+    images = sorted(matches, key=lambda image: image.fields["id"])
     if not images:
-        wanted = fill(split.images, {})
+        wanted = ", ".join(fill(layout.images, {}) for layout in (split, *split.layouts))
         return [], [f"Split {name}: nothing matches {wanted} under {root}. Check --root and splits.{name}.images."]
     faults: list[str] = []
     if split.list_file is not None:
@@ -104,6 +105,14 @@ def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list
         for image, mask, outlines in zip(images, masks, polygons, strict=True)
     ]
     return samples, faults
+
+
+def _present(split: Split, root: Path) -> tuple[Split, list[Match]]:
+    """``split`` in the first of its layouts that has images, and these; as it is if none has any."""
+    for layout in (split, *split.layouts):
+        if matches := find_matches(root, layout.images):
+            return split.in_layout(layout), matches
+    return split, []
 
 
 def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str], list[str]]:

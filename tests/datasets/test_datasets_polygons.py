@@ -134,7 +134,7 @@ def test_without_any_polygon_file_nothing_changes(root: Path, tmp_path: Path) ->
 def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     """Of a description without polygons, image labels and division: by the keys it had before there were any.
 
-    Default settings are not part of it: they change nothing in the prepared dataset.
+    Default settings and other layouts are not part of it: they change nothing in the prepared dataset.
     """
     from stages.artifacts.header import digest_of
 
@@ -142,9 +142,11 @@ def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     values = description.model_dump(mode="json", by_alias=True)
     for split in values["splits"].values():
         assert split.pop("polygons") is None
+        assert split.pop("layouts") == []
         assert set(split) == {"images", "masks", "list"}
     assert values.pop("defaults") == {}
     assert values.pop("image_labels") is values.pop("division") is values["masks"].pop("binarise") is None
+    assert values["masks"].pop("resize_images") is False
     assert set(values["masks"]) == {"encoding", "ignore"}
     assert prepare.source_digest(description, []) == digest_of([values])
 

@@ -78,24 +78,69 @@ def test_ucm_values_are_those_of_dlrsd() -> None:
         decode_mask(np.array([[18]], np.uint8), lookup)
 
 
-def test_the_flat_layout_takes_two_lines(ucm: Path, tmp_path: Path) -> None:
-    flat = tmp_path / "flat"
-    for folder, suffix, old in (
-        ("UCMerced_Images", "tif", "UCMerced_LandUse/Images"),
-        ("UCMerced_Labels", "png", "DLRSD"),
-    ):
-        (flat / folder).mkdir(parents=True)
-        for path in (ucm / old).rglob(f"*.{suffix}"):
-            path.rename(flat / folder / path.name)
-    shipped = (Path(__file__).parents[2] / "data/datasets/ucm-dlrsd.toml").read_text()
-    own = tmp_path / "flat.toml"
-    own.write_text(
-        shipped.replace('"UCMerced_LandUse/Images/{scene}/{id}.tif"', '"UCMerced_Images/{id}.tif"').replace(
-            '"DLRSD/Images/{scene}/{id}.png"', '"UCMerced_Labels/{id}.png"'
-        )
+LAYOUTS = {
+    "torchgeo": ("DLRSD/Images/{scene}", "DLRSD/Labels/{scene}"),
+    "flat": ("DLRSD/Images", "DLRSD/Labels"),
+    "public code": ("UCMerced_Images", "UCMerced_Labels"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_ucm_in_other_layouts_is_the_same_dataset(ucm: Path, tmp_path: Path, name: str) -> None:
+    with Dataset(prepared("ucm-dlrsd", ucm, size=(16, 16))) as data:
+        expected, digest = {id: data.mask(id) for id in data.all_ids}, data.digest
+    root = tmp_path / "other"
+    for source, folder in zip(("UCMerced_LandUse/Images", "DLRSD/Images"), LAYOUTS[name], strict=True):
+        for path in sorted((ucm / source).rglob("*.*")):
+            place = root / folder.format(scene=path.parent.name) / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+    with Dataset(prepared("ucm-dlrsd", root, size=(16, 16))) as data:
+        assert {id: data.mask(id).tolist() for id in data.all_ids} == {id: m.tolist() for id, m in expected.items()}
+        assert data.digest == digest
+
+
+def test_ucm_in_no_layout_is_told_where_it_may_be(tmp_path: Path) -> None:
+    tmp_path.joinpath("empty").mkdir()
+    told = (
+        r"nothing matches UCMerced_LandUse/Images/\*/\*\.tif, DLRSD/Images/\*/\*\.tif, .*UCMerced_Images/\*\.tif under"
     )
-    with Dataset(prepared(str(own), flat, long_side=16)) as data:
-        assert len(data.all_ids) == 30
+    with pytest.raises(BadInput, match=told):
+        prepared("ucm-dlrsd", tmp_path / "empty")
+
+
+def test_ucm_images_of_other_sizes_with_masks_of_256(ucm: Path) -> None:
+    """The image is resized to the mask, whose columns of 86, 85 and 85 pixels stay as they are."""
+    for id in ODD_SIZES:
+        values = np.array([1, 5, 17], np.uint8)[np.arange(256) * 3 // 256]
+        Image.fromarray(np.tile(values, (256, 1))).save(ucm / f"DLRSD/Images/{id[:-2]}/{id}.png")
+    with Dataset(prepared("ucm-dlrsd", ucm)) as data:
+        assert set(data.sizes.values()) == {(256, 256)}
+        for id in ODD_SIZES:
+            assert (data.image(id) == 10 * int(id[-2:])).all()
+            assert np.bincount(data.mask(id)[0], minlength=17)[[0, 4, 16]].tolist() == [86, 85, 85]
+
+
+def test_elsewhere_another_size_is_a_fault_and_polygons_go_with_the_image_as_it_is(tmp_path: Path) -> None:
+    description = """
+    name = "own"
+    classes = [{ name = "a", color = [0, 0, 0] }]
+    [splits.a]
+    images = "{id}.jpg"
+    masks = "{id}.png"
+    """
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "x.jpg")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "x.png")
+    own = tmp_path / "own.toml"
+    own.write_text(description)
+    with pytest.raises(BadInput, match=r"x\.png \(30x20\) and .*x\.jpg \(20x20\) differ in size"):
+        prepared(str(own), tmp_path)
+    own.write_text(description + "[masks]\nresize_images = true\n")
+    with Dataset(prepared(str(own), tmp_path)) as data:
+        assert data.sizes == {"x": (20, 30)}
+    own.write_text(description + 'polygons = "{id}.json"\n[masks]\nresize_images = true\n')
+    with pytest.raises(BadInput, match=r"masks\.resize_images: polygons are outlines in the image as it is"):
+        load_description(str(own))
 
 
 @pytest.mark.parametrize("both", [{"scale": 0.5}, {"long_side": 64}, {"scale": 0.5, "long_side": 64}])
@@ -137,9 +182,9 @@ def test_deepglobe_colours() -> None:
     assert decode_mask(np.array([[[3, 250, 251], [127, 127, 127], [128, 128, 128]]], np.uint8), lookup).tolist() == [
         [0, 255, 5]
     ]
-    told = r"1 pixels of colour \[255, 0, 0\], which is not in the class table\. Add it to a class or to ignore\.$"
-    with pytest.raises(BadInput, match=told):
-        decode_mask(np.array([[[200, 90, 3]]], np.uint8), lookup)
+    assert decode_mask(np.array([[[255, 0, 0], [200, 90, 3]]], np.uint8), lookup).tolist() == [[255, 255]]
+    every = np.array([[[255 * (corner >> bit & 1) for bit in range(3)] for corner in range(8)]], np.uint8)
+    assert sorted(decode_mask(every, lookup).ravel().tolist()) == [0, 1, 2, 3, 4, 5, 255, 255]
 
 
 @pytest.mark.parametrize("size", [(320, 320), (7, 7), (100, 33), (3, 5)])
@@ -162,6 +207,22 @@ def test_deepglobe_as_distributed(deepglobe: Path) -> None:
             assert (mask[4 * n + 5 :] == n + 1).all()
         # at 4 of 8 rows both have half: the lower class
         assert data.labels == {"100": 1, "101": 2, "102": 3, "103": 3, "104": 4}
+
+
+def test_deepglobe_in_the_layout_of_the_public_code_with_a_red_pixel(deepglobe: Path, tmp_path: Path) -> None:
+    root = tmp_path / "flat"
+    for pattern, folder in (("*_sat.jpg", "DeepGlobe_Images"), ("*_mask.png", "DeepGlobe_Labels")):
+        (root / folder).mkdir(parents=True)
+        for path in sorted(deepglobe.glob(pattern)):
+            path.rename(root / folder / path.name)
+    mask = root / "DeepGlobe_Labels/100_mask.png"
+    pixels = np.array(Image.open(mask))
+    pixels[0, 0] = (201, 90, 3)
+    Image.fromarray(pixels).save(mask)
+    with Dataset(prepared("deepglobe", root)) as data:
+        assert len(data.all_ids) == 5
+        assert data.mask("100")[0, :2].tolist() == [255, 0]
+        assert data.ignored == [(0, 0, 0), (255, 0, 0)]
 
 
 def test_a_mask_of_the_unknown_alone_and_a_jpeg_mask_are_refused(deepglobe: Path) -> None:
