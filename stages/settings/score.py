@@ -71,7 +71,8 @@ class ImageFeatures(Settings):
     """What to store of an image classifier besides its scores."""
 
     keep_features: bool = Field(
-        False, description="Store the classifier's features of the images, for rules that spread queries (k-centre)."
+        False,
+        description="Store the classifier's features of the images, for rules that spread queries (k-centre, typical).",
     )
 
 

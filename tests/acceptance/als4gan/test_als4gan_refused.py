@@ -116,7 +116,7 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
         (
             "clusters of images",
             r"^Rule clusters serves regions, and .*scores1\.h5 has images\. Use answered, k-centre, pool, power, "
-            r"reverse-pool, top, uniform\.$",
+            r"reverse-pool, top, typical, uniform\.$",
         ),
         (
             "an objective without its architecture",
