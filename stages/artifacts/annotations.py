@@ -31,6 +31,7 @@ from stages.artifacts.images_table import IMAGES, read_images, require_inside, r
 from stages.artifacts.structure import Array, Attribute
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
+from stages.settings.annotate_simulate import PresenceSettings
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
 
@@ -128,6 +129,11 @@ class Annotations(Artifact):
     def names_sets(self) -> bool:
         """Whether the answers about whole images name all classes in the image instead of one."""
         return bool(self.answers.class_sets[self.image_rows].any())
+
+    @property
+    def presence_share(self) -> float:
+        """Smallest share of an image's pixels with which a class counted as present when answers were simulated."""
+        return float(self.header.settings.get("presence_share", PresenceSettings.load({}).presence_share))
 
     @property
     def image_classes(self) -> list[str]:

@@ -18,6 +18,7 @@ from stages.artifacts.superpixels import Superpixels, regions_of
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import RULES, Part
 from stages.selecting.chooser import Chooser
+from stages.selecting.image_budget import counted_images
 from stages.selecting.images import choose_images
 from stages.selecting.pixels import choose_pixels
 from stages.selecting.pool import NOTHING_LEFT
@@ -111,7 +112,8 @@ def build(
         if settings.region.pixels is not None:
             unit, answer = "pixel", "class"
     elif settings.image is not None:
-        columns, counts = choose_images(scores, ledger, settings.image, settings.budget, chooser)
+        counted = counted_images(data, scores.ids, settings.image)
+        columns, counts = choose_images(scores, ledger, settings.image, counted, settings.budget, chooser)
         answer = IMAGE_ANSWERS[settings.image.image_answer]
     else:
         assert settings.pixel is not None

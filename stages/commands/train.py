@@ -160,6 +160,7 @@ def build(
     import torch
 
     from stages.networks.build import build_network
+    from stages.networks.norms import fix_affine, set_norm_momentum
     from stages.networks.predictor import place
     from stages.runtime.randomness import torch_seed
     from stages.training.checkpoints import Checkpoints
@@ -182,6 +183,8 @@ def build(
     counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     set_norm_momentum(network, settings.optimisation.norm_momentum)
+    if not settings.optimisation.learn_norm:
+        fix_affine(network)
     place(network, device)
     task = Task(network, data, given, settings, mean, std, device, ranks)
     learner: Learner = objective(task, settings.of_objective)
@@ -249,15 +252,6 @@ def set_initial_weights(
     assert not unexpected, unexpected
     assert all(name.startswith(SUPPORT) for name in missing), missing
     return f"{start.path.name}, {settings.checkpoint}"
-
-
-def set_norm_momentum(network: "nn.Module", momentum: float | None) -> None:
-    """Sets the momentum of all batch-normalisation layers; None leaves it unchanged."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    for module in network.modules():
-        if momentum is not None and isinstance(module, _BatchNorm):
-            module.momentum = momentum
 
 
 def input_statistics(data: Dataset, normalisation: str, backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

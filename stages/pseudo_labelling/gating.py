@@ -11,6 +11,7 @@ from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model
 from stages.artifacts.shards import Fill, Parts
+from stages.pixels.grids import Size, map_on_grid
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.settings.common import Checkpoint, NetworkUse
@@ -28,7 +29,11 @@ def require_masks(ledger: Annotations, model: Model) -> None:
 def gate_images(
     data: Dataset, ledger: Annotations, model: Model, settings: GateSettings, checkpoint: Checkpoint, use: NetworkUse
 ) -> Fill:
-    """Labels an image with its mask if the ledger has one, otherwise with the prediction if that is accepted."""
+    """Labels an image with its mask if the ledger has one, otherwise with the prediction if that is accepted.
+
+    The discriminator sees predictions as in training, with the holes of masks: where the mask is void, the prediction
+    is blank. The masks take turns, in the order of the images.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -41,6 +46,14 @@ def gate_images(
     predictor = load_predictor(model, checkpoint, device, use.precision)
     discriminator = Discriminator(classes, model.header.settings["discriminator_width"]).to(device).eval()
     discriminator.load_state_dict(model.part("discriminator"))
+    masks = sorted(ledger.mask_ids)
+    others = [image for image in data.ids(settings.split) if image not in ledger.mask_ids]
+    holes_of = {image: masks[number % len(masks)] for number, image in enumerate(others)}
+
+    def known(images: Sequence[str], size: Size) -> torch.Tensor:
+        """(B,H,W) bool: False in the holes."""
+        maps = [map_on_grid(ledger.label_map(holes_of[image]), size) for image in images]
+        return torch.from_numpy(np.stack(maps) != VOID).to(device)
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         labelled: dict[str, int] = {}
@@ -57,7 +70,8 @@ def gate_images(
                 if logits.shape[-2:] != size:
                     logits = F.interpolate(logits, size, mode="bilinear")
                 valid = torch.ones(len(logits), *size, dtype=torch.bool, device=device)
-                pairs = pair(logits.softmax(1), batch.images.to(device).float() / 255, valid)
+                shown = batch.images.to(device).float() / 255
+                pairs = pair(logits.softmax(1), shown, valid, known(batch.ids, size))
                 with forward_precision(use.precision, device):
                     scores = torch.cat([discriminator(part)[0] for part in in_parts(pairs)])
             z = scores.float().sigmoid().flatten()

@@ -108,7 +108,7 @@ def write_plan(
 
 def rounds_of_budget(plan: Plan, data: Dataset) -> int:
     """Number of rounds: one for the seed set, and those that query the rest of the budget of images."""
-    from stages.selecting.image_budget import whole_budget
+    from stages.selecting.image_budget import counted_images, whole_budget
 
     scoring = next(step for step in plan.recipe.steps if step.stage == "score")
     choosing = next(step for step in plan.recipe.steps if step.stage == "select" and step.rounds != "end")
@@ -118,7 +118,8 @@ def rounds_of_budget(plan: Plan, data: Dataset) -> int:
         raise BadInput(
             f"Recipe {plan.recipe.name} derives its rounds from its budget; set select.ratio and select.seed_share."
         )
-    return 1 + whole_budget(len(data.ids(plan.settings(scoring).split)), images).rounds  # type: ignore[attr-defined]
+    pool = data.ids(plan.settings(scoring).split)  # type: ignore[attr-defined]
+    return 1 + whole_budget(counted_images(data, pool, images), images, len(pool)).rounds
 
 
 def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:

@@ -4,9 +4,11 @@ After the image selection of Desai & Ghose (WACV 2022); spec als4gan.md 2.1, wit
 7.000000000000001 in floating point, yet the budget is 7, and no quantity is ever 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
+from stages.artifacts.dataset import Dataset
 from stages.runtime.errors import BadInput
 from stages.settings.select import ImageQueries
 
@@ -29,12 +31,18 @@ class ImageBudget:
 
 
 def image_budget(
-    images: int, ratio: float, seed_share: float, query_share: float, seed_in_selection: bool = False
+    images: int,
+    ratio: float,
+    seed_share: float,
+    query_share: float,
+    seed_in_selection: bool = False,
+    pool: int | None = None,
 ) -> ImageBudget:
     """The budget B = ceil(ratio * images), n0 = floor(seed_share * B), q = ceil(query_share * n0), T = ceil(B / q).
 
     ``seed_in_selection``: the seed set counts towards B, so only B - n0 images are queried. Otherwise B images are
-    queried in addition to the seed set. The query size is a share of the seed set, not of the budget.
+    queried in addition to the seed set. The query size is a share of the seed set, not of the budget. pool: images that
+    may be queried, if the ratio counts others too.
 
     Raises ValueError for less than one image, a ratio outside (0,1], a share outside [0,1], and if there are too few
     images: a seed set that does not count takes n0 of them in addition to the B chosen ones.
@@ -50,26 +58,33 @@ def image_budget(
     seed = max(1, floor(seed_share * budget + SLACK))
     query = max(1, ceil(query_share * seed - SLACK))
     queried = budget - seed if seed_in_selection else budget
-    if seed + queried > images:
+    available = images if pool is None else pool
+    if seed + queried > available:
         raise ValueError(
-            f"{budget} images plus a seed set of {seed} exceed the {images} of the dataset; lower the ratio or the "
+            f"{budget} images plus a seed set of {seed} exceed the {available} of the dataset; lower the ratio or the "
             "seed share, or count the seed set towards the budget (--seed-in-selection)"
         )
     return ImageBudget(budget, seed, query, -(-queried // query))
 
 
-def whole_budget(images: int, settings: ImageQueries) -> ImageBudget:
-    """The budget of ``settings`` with a ratio; without a seed share, all of it is the seed set.
+def counted_images(data: Dataset, pool: Sequence[str], settings: ImageQueries) -> int:
+    """How many images the ratio counts: those of its splits, otherwise the ``pool``; BadInput for an empty split."""
+    splits = None if settings.share is None else settings.share.ratio_splits
+    return len(pool) if splits is None else sum(len(data.ids(split)) for split in dict.fromkeys(splits))
 
-    BadInput if there are too few images.
+
+def whole_budget(images: int, settings: ImageQueries, pool: int | None = None) -> ImageBudget:
+    """The budget of ``settings``, a ratio of ``images``; without a seed share, all of it is the seed set.
+
+    BadInput if there are too few images in the ``pool`` (none: ``images``).
     """
     assert settings.ratio is not None
     assert settings.share is not None
     share, spent = settings.share.seed_share, settings.share.spent
     try:
         if share is None or spent is None:
-            return image_budget(images, settings.ratio, 1.0, 1.0, True)
-        return image_budget(images, settings.ratio, share, spent.query_share, spent.seed_in_selection)
+            return image_budget(images, settings.ratio, 1.0, 1.0, True, pool)
+        return image_budget(images, settings.ratio, share, spent.query_share, spent.seed_in_selection, pool)
     except ValueError as error:
         raise BadInput(f"The budget does not fit: {error}.") from error
 

@@ -10,18 +10,19 @@ from stages.artifacts.scores import Scores
 from stages.runtime.errors import BadInput
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
-from stages.selecting.image_budget import next_count, whole_budget
+from stages.selecting.image_budget import ImageBudget, next_count, whole_budget
 from stages.selecting.pixels import Columns
 from stages.selecting.pool import require_pool
-from stages.settings.select import ImageQueries, RatioSettings
+from stages.settings.select import ImageQueries, SeedSettings
 
 
 def choose_images(
-    scores: Scores, ledger: Annotations | None, settings: ImageQueries, budget: int, chooser: Chooser
+    scores: Scores, ledger: Annotations | None, settings: ImageQueries, counted: int, budget: int, chooser: Chooser
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns image and score in rank order) and counts.
 
-    The pool is the images without an answer of this kind in the ledger: a mask, or the classes of the image.
+    The pool is the images without an answer of this kind in the ledger: a mask, or the classes of the image. A ratio
+    refers to ``counted`` images.
     """
     values, ids = scores.image_scores(), scores.ids
     queried = queried_images(ids, ledger, settings.image_answer)
@@ -32,13 +33,13 @@ def choose_images(
         "answered": lambda: np.searchsorted(left, answered_images(ids, ledger, left, settings)),
     }
     pool = Candidates(unit="image", scores=values[left], image=left, total=len(ids), round=chooser.round, lazy=lazy)
+    whole = None if settings.share is None else whole_budget(counted, settings, len(ids))
     if chooser.keeps_to_budget:
-        budget = round_budget(len(ids), len(left), ledger, settings, budget, chooser.round)
+        budget = round_budget(whole, len(left), ledger, settings, budget, chooser.round)
         require_pool(budget, len(left), "images")
     found = left[chooser.positions(pool, budget, "dataset")]
     counts = chooser.described(pool, budget)
-    if settings.share is not None and settings.share.spent is not None:
-        whole = whole_budget(len(ids), settings)
+    if whole is not None and spread(settings) is not None:
         counts |= {"budget": whole.budget, "seed": whole.seed, "rounds": whole.rounds}
     return {"image": found, "score": values[found]}, counts
 
@@ -60,12 +61,17 @@ def queried_images(ids: list[str], ledger: Annotations | None, image_answer: str
 
 
 def round_budget(
-    images: int, left: int, ledger: Annotations | None, settings: ImageQueries, budget: int, round_number: int
+    whole: ImageBudget | None,
+    left: int,
+    ledger: Annotations | None,
+    settings: ImageQueries,
+    budget: int,
+    round_number: int,
 ) -> int:
-    """How many images this round queries (spec als4gan.md 2.1); without a ratio, ``budget`` or all that are left."""
-    if settings.share is None:
+    """How many images this round queries (spec als4gan.md 2.1); without a whole budget, ``budget`` or all ``left``."""
+    if whole is None:
         return budget or left
-    whole, spent = whole_budget(images, settings), settings.share.spent
+    spent = spread(settings)
     rows = rows_queried(ledger, settings.image_answer)
     rounds = np.zeros(0, dtype=np.int64) if ledger is None else ledger.answers.round[rows]
     if spent is None:
@@ -88,7 +94,7 @@ def answered_images(ids: list[str], ledger: Annotations | None, left: np.ndarray
         raise BadInput("No image has an answered class yet. Pass --annotations with answers about classes of images.")
     rows = ledger.image_rows
     beside_seed = ledger.answers.round[rows] > ledger.answers.round[rows].min()
-    if not seed_counts(settings.share) and beside_seed.any():
+    if not seed_counts(settings) and beside_seed.any():
         rows = rows[beside_seed]
     place = {image: number for number, image in enumerate(ids)}
     found = [place[ledger.ids[index]] for index in ledger.answers.image[rows] if ledger.ids[index] in place]
@@ -99,6 +105,12 @@ def answered_images(ids: list[str], ledger: Annotations | None, left: np.ndarray
     return wanted
 
 
-def seed_counts(share: RatioSettings | None) -> bool:
+def spread(settings: ImageQueries) -> SeedSettings | None:
+    """How the budget is spread over rounds; None if it is not."""
+    return None if settings.share is None else settings.share.spent
+
+
+def seed_counts(settings: ImageQueries) -> bool:
     """Whether the seed set counts towards the budget."""
-    return share is not None and share.spent is not None and share.spent.seed_in_selection
+    spent = spread(settings)
+    return spent is not None and spent.seed_in_selection

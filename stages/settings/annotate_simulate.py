@@ -83,7 +83,11 @@ class PresenceSettings(Settings):
     """Which classes count as present in an image."""
 
     presence_share: float = Field(
-        0.05, ge=0, le=1, description="Smallest share of an image's pixels with which a class counts as present."
+        0.05,
+        ge=0,
+        le=1,
+        description="Smallest share of an image's pixels with which a class counts as present, here and when a "
+        "classifier trained on these answers is validated.",
     )
 
 

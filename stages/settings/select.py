@@ -74,6 +74,9 @@ class RatioSettings(Settings):
         description="Query this share of the budget in round 0 and query_share of that in each later round, until the "
         "budget is spent beside the seed set; none: all at once.",
     )
+    ratio_splits: tuple[str, ...] | None = Field(
+        None, description="Splits whose images the ratio counts, such as train,val; none: the images with scores."
+    )
     spent: SeedSettings | None = group(seed_share=Not("None"))
 
 

@@ -50,6 +50,9 @@ class OptimisationSettings(Settings):
     norm_momentum: float | None = Field(
         None, gt=0, le=1, description="Weight of a batch in the running statistics of batch normalisation; none: 0.1."
     )
+    learn_norm: bool = Field(
+        True, description="Learn scale and shift of batch normalisation; otherwise they keep their initial values."
+    )
     sgd: MomentumSettings | None = group(optimiser="sgd")
     poly: PolySettings | None = group(schedule="poly")
     drops: MilestoneSettings | None = group(schedule="milestones")

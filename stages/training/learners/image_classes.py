@@ -14,13 +14,12 @@ from stages.training.learners.network import NetworkLearner
 from stages.training.samples.images import ImageSamples
 from stages.training.samples.maps import Batch
 
-PRESENCE_SHARE = 0.05  # smallest share of the pixels of a validation image with which a class counts as present
-
 
 class ImageLearner(NetworkLearner):
     """Cross-entropy with the image's class, or binary cross-entropy with each class if all classes are named.
 
-    Validation measures the share of correct classes: per image, or per image and class if all classes are named.
+    Validation measures the share of correct classes: per image, or per image and class if all classes are named. A
+    class is present in a validation image from the same share of pixels on as in the simulated answers.
     """
 
     criterion, lower_is_better = "accuracy", False
@@ -58,13 +57,14 @@ class ImageLearner(NetworkLearner):
     def validate(self) -> dict[str, float] | None:
         if not self.validates:
             return None
-        predictor = self.predictor()
+        assert isinstance(self.labels, Annotations)
+        predictor, share = self.predictor(), self.labels.presence_share
         right = asked = 0
         for batch in image_batches(self.dataset, self.validation_ids(), self.settings.optimisation.batch):
             logits = predictor.logits(batch.images).flatten(1).cpu().numpy()
             for image, row in zip(batch.ids, logits, strict=True):
                 if self.several:
-                    truth = classes_present(self.dataset.mask(image), self.classes, PRESENCE_SHARE)
+                    truth = classes_present(self.dataset.mask(image), self.classes, share)
                     right, asked = right + int(((row > 0) == truth).sum()), asked + self.classes
                 elif (label := image_class(self.dataset, image)) != VOID:
                     right, asked = right + int(row.argmax() == label), asked + 1

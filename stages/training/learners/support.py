@@ -67,9 +67,9 @@ class SupportLearner(NetworkLearner):
                 module.train()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        learned = [parameter for parameter in self.trained().parameters() if parameter.requires_grad]
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
-        learned = list(self.trained().parameters())
         for parameter in learned:
             parameter.requires_grad_(True)
         return [{"params": learned, "lr": self.settings.optimisation.head_lr}]

@@ -91,34 +91,40 @@ def test_features_do_not_depend_on_how_many_images_go_together(world, tmp_path, 
     assert len(found) == 1
 
 
-def right_answers(world, folder, model, measure, several):
-    """The share of right classes of val, read off the scores of its images."""
+def right_answers(world, folder, model, measure, present=None):
+    """The share of right classes of val, read off the scores; ``present``: from which share on a class is present."""
     values = ScoreSettings(unit="image", measure=measure, split="val", device="cpu")
     scores = Scores(score.run(world["dataset"], folder / "val.h5", values, model))
     right = []
     with Dataset(world["dataset"]) as data:
         for image, p in zip(scores.ids, scores.read("images/probability"), strict=True):
             shares = np.bincount(data.mask(image).ravel(), minlength=256)[:CLASSES] / (data.mask(image) != VOID).sum()
-            right += ((p > 0.5) == (shares >= 0.05)).tolist() if several else [p.argmax() == shares.argmax()]
+            right += ((p > 0.5) == (shares >= present)).tolist() if present else [p.argmax() == shares.argmax()]
     return np.mean(right)
 
 
 def test_a_classifier_is_validated_by_the_classes_of_images(world, tmp_path):
     (row,) = history(world["classifier3"])
-    assert row["val_accuracy"] == right_answers(world, tmp_path, world["classifier3"], "entropy", False)
+    assert row["val_accuracy"] == right_answers(world, tmp_path, world["classifier3"], "entropy")
     assert Model(world["classifier3"]).header.counts["last_val_accuracy"] == row["val_accuracy"]
 
 
 def test_a_classifier_of_all_classes_in_an_image(world, tmp_path):
-    """Trained on sets with a yes or no for each class, scored by how undecided those are."""
-    dataset = world["dataset"]
-    ledger = answered(tmp_path, dataset, "sets", image_answer="classes", budget=6)
+    """Trained on sets with a yes or no for each class, scored by how undecided those are.
+
+    In validation a class is present from the share on that it was for the annotator.
+    """
+    dataset, share = world["dataset"], {"presence_share": 0.2}
+    ledger = answered(tmp_path, dataset, "sets", image_answer="classes", budget=6, annotate=share)
+    assert Annotations(ledger).presence_share == 0.2
+    assert Annotations(world["ledger0"]).presence_share == 0.05
     model = train.run(dataset, ledger, tmp_path / "m.safetensors", settings_of("classifier", epochs=2))
     targets = image_targets(Annotations(ledger))
     assert len(targets) == 6
     assert all(target.shape == (CLASSES,) and set(target.tolist()) <= {0.0, 1.0} for target in targets.values())
     accuracy = history(model)[-1]["val_accuracy"]
-    assert accuracy == pytest.approx(right_answers(world, tmp_path, model, "binary-entropy", True))
+    assert accuracy == pytest.approx(right_answers(world, tmp_path, model, "binary-entropy", 0.2))
+    assert accuracy != right_answers(world, tmp_path, model, "binary-entropy", 0.05)
     scores = Scores(score.run(dataset, tmp_path / "s.h5", settings_of("scores", 1, measure="binary-entropy"), model))
     p = scores.read("images/probability").astype(np.float64)
     expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean(1)

@@ -85,3 +85,33 @@ def test_gated_labels_do_not_depend_on_how_many_images_go_together(world, everyt
 
     monkeypatch.setattr(Discriminator, "forward", forward)
     assert len({digest(gated(world, tmp_path / f"{batch}.h5", gate=0.0, batch=batch)) for batch in (1, 8)}) == 1
+
+
+def test_predictions_are_judged_with_the_holes_of_masks(world, tmp_path, monkeypatch):
+    """As in training: the first image without a mask has those of the first mask, the next those of the second."""
+    with Dataset(world["dataset"]) as data:
+        masks = sorted(Annotations(world["masks"]).mask_ids)
+        others = [image for image in data.ids("train") if image not in masks]
+        images = {image: data.image(image) for image in others}
+    label_map, forward = Annotations.label_map, Discriminator.forward
+    judged = []
+
+    def with_holes(self, image, *void):
+        """Of mask n the columns from n on are void."""
+        labels = np.zeros_like(label_map(self, image, *void))
+        labels[:, masks.index(image) :] = VOID
+        return labels
+
+    def judge(self, pairs):
+        judged.extend(pairs.numpy())
+        return forward(self, pairs)
+
+    monkeypatch.setattr(Annotations, "label_map", with_holes)
+    monkeypatch.setattr(Discriminator, "forward", judge)
+    gated(world, tmp_path / "l.h5", batch=3)
+    assert len(judged) == len(others) == 13
+    for number, (image, found) in enumerate(zip(others, judged, strict=True)):
+        labelled = number % BUDGET
+        assert found[:-3, :, :labelled].sum(0) == pytest.approx(1, abs=1e-5)
+        assert (found[:-3, :, labelled:] == 0).all()
+        assert found[-3:] == pytest.approx(images[image].transpose(2, 0, 1) / 255, abs=1e-6)

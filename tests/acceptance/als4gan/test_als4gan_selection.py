@@ -158,7 +158,7 @@ def ledger_of(ids, rounds):
 def choose(scores, ledger, number, **values):
     settings = SelectSettings.load(values).settled("scores", unit="image")
     rule = Chooser(RULES[settings.rule], settings.of_rule, number)
-    return choose_images(scores, ledger, settings.image, settings.budget, rule)
+    return choose_images(scores, ledger, settings.image, len(scores.ids), settings.budget, rule)
 
 
 def test_check_6_rounds_of_642_images():
