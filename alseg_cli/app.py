@@ -78,6 +78,69 @@ def verify(
     verify_files(files, device, precision, same_device)
 
 
+@app.command("init")
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder with your images, and their masks if there are any.")],
+    run: Annotated[Path, typer.Option("-o", "--output", help="Run folder.", metavar="RUN")] = Path("run"),
+    classes: Annotated[
+        str | None, typer.Option(help="Classes; with masks also their values or colours.", metavar="NAME[=VALUE],...")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder with the masks. [default: found by names]")] = None,
+    shares: Annotated[
+        str | None, typer.Option(help="Shares of images for train, val and test.", metavar="TRAIN,VAL,TEST")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe: what to ask people about.")] = "pixelpick",
+    profile: Annotated[
+        str | None, typer.Option(help="Profile: how hard to train. [default: own on CUDA, own-cpu elsewhere]")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Initial weights: imagenet, none or a file. [default: the profile's]")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds. [default: the profile's]")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Queries per round. [default: the recipe's]")] = None,
+    long_side: Annotated[
+        int | None, typer.Option(min=8, help="Longer side to resize images to. [default: by device and images]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the splits.")] = 0,
+    device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is found and write nothing.")] = False,
+) -> None:
+    """Look at a folder of images, say what was found, and write a run folder."""
+    from stages.recipes.start import Wishes, parse_shares, start
+    from stages.runtime.devices import choose_device
+
+    wishes = Wishes(classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, seed)
+    start(images, run, wishes, choose_device(device).type, dry_run)
+
+
+@app.command("next")
+def next_(
+    run: Annotated[Path, typer.Argument(help="Run folder written by `init`.", metavar="RUN")] = Path("run"),
+    page: Annotated[
+        bool, typer.Option("--page", help="Serve the page where people answer, and go on after the answers.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any free port.")] = 0,
+) -> None:
+    """Do what comes next in a run; stop where people have to answer."""
+    from typer.main import get_command
+
+    from alseg_cli.following import run_next
+
+    program = get_command(app)
+    run_next(run, page, port, lambda words: program.main(words, standalone_mode=False))
+
+
+@app.command("status")
+def status(
+    run: Annotated[Path, typer.Argument(help="Run folder written by `init`.", metavar="RUN")] = Path("run"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show the rounds of a run, what they cost, and what comes next."""
+    from stages.recipes.standing import show_status
+
+    show_status(run, json)
+
+
 @app.command("plan")
 def plan(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe or path of a TOML file.")],

@@ -71,6 +71,8 @@ def source_digest(description: DatasetDescription, samples: Sequence[Sample], ve
     outlined = {sample.split for sample in samples if sample.polygons is not None}
     for name in described["splits"].keys() - outlined:
         del described["splits"][name]["polygons"]
+    if description.files is not None:
+        described["listed"] = [[sample.id, sample.split] for sample in samples]
     return digest_of([described, *(identified(sample, verify) for sample in samples)])
 
 

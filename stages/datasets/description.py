@@ -1,14 +1,17 @@
 """The description of a dataset: classes, mask values and file layout, read from a TOML file."""
 
 import reprlib
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from stages.datasets.division import Division
 from stages.datasets.fields import Color, Count, Deviation, Fraction, MaskValue, Pattern, RelativePath, Table
 from stages.datasets.image_labels import ImageLabels
+from stages.datasets.listed import FileTable, read_file_table
 from stages.datasets.patterns import field_names
 from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
 from stages.runtime.errors import BadInput
@@ -93,7 +96,10 @@ class Generator(Table):
 
 
 class DatasetDescription(Table):
-    """A dataset: either ``splits`` of files or a ``generator``. Use ``load_description``, which checks all of it."""
+    """A dataset: ``splits`` of files, a table of ``files``, or a ``generator``.
+
+    Use ``load_description``, which checks all of it.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str = ""
@@ -105,17 +111,27 @@ class DatasetDescription(Table):
     mean: tuple[Fraction, Fraction, Fraction] | None = None
     std: tuple[Deviation, Deviation, Deviation] | None = None
     splits: dict[str, Split] = Field(default_factory=dict)
+    files: RelativePath | None = None
+    """A table of the files instead of patterns: see ``stages.datasets.listed``. Relative to the description."""
     generator: Generator | None = None
     image_labels: ImageLabels | None = None
     division: Division | None = None
     defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    _folder: Path = PrivateAttr(Path())
     """Settings per stage that suit the dataset, such as the split to evaluate; recipes and options override them."""
+
+    @cached_property
+    def listed(self) -> FileTable:
+        """The files of the table ``files``; BadInput if it cannot be read."""
+        assert self.files is not None
+        return read_file_table(self._folder / self.files)
 
     @property
     def split_names(self) -> list[str]:
         """The splits that the prepared dataset can have, in order; with a division, those it creates."""
         names: list[str] = []
-        for name in self.generator.images if self.generator is not None else self.splits:
+        every = self.generator.images if self.generator is not None else self.splits or self.listed.splits
+        for name in every:
             divided = self.division is not None and self.division.split == name
             names += self.division.shares if self.division is not None and divided else [name]
         return names
@@ -133,7 +149,8 @@ class DatasetDescription(Table):
         This way a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
-        for table, keys in ((values, ("image_labels", "division")), (values["masks"], ("binarise", "resize_images"))):
+        new_keys = ("image_labels", "division", "files"), ("binarise", "resize_images")
+        for table, keys in zip((values, values["masks"]), new_keys, strict=True):
             for key in keys:
                 if not table[key]:
                     del table[key]
@@ -175,6 +192,7 @@ def load_description(name_or_path: str) -> DatasetDescription:
     faults += _faults_between_keys(raw)
     if faults:
         raise BadInput([f"{path}: {fault}" for fault in faults])
+    description._folder = path.parent
     return description
 
 
@@ -211,8 +229,10 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
     listed = raw.get("classes")
     classes = {i: item for i, part in enumerate(listed if isinstance(listed, list) else []) if (item := _class(part))}
     faults = _name_faults(classes) + _value_faults(classes, raw.get("masks", {}))
-    if ("splits" in raw) == ("generator" in raw):
-        faults.append("Write either [splits.<name>] tables or a [generator] table, not both.")
+    if sum(key in raw for key in ("splits", "generator", "files")) != 1:
+        faults.append(
+            "Write [splits.<name>] tables, a [generator] table, or files = a table of files: one of the three."
+        )
     if "generator" in raw and tuple(item.name for item in classes.values()) != SCENE_CLASSES:
         faults.append(f"classes: the generator draws {', '.join(SCENE_CLASSES)}. List these names in this order.")
     splits = _table(raw, "splits")

@@ -33,10 +33,12 @@ def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Samp
     the JSON file of image labels.
     A description with a generator has no files and gives two empty lists.
     """
-    if description.splits and not root.is_dir():
+    if description.generator is None and not root.is_dir():
         return [], [f"--root {root} is not a folder. Pass the folder with the files of {description.name}."]
     samples: list[Sample] = []
     faults: list[str] = []
+    if description.files is not None:
+        samples, faults = _listed_samples(description, root)
     for name, split in description.splits.items():
         found, wrong = _find_split(name, split, root)
         samples += found
@@ -80,6 +82,20 @@ def _find_labels(description: DatasetDescription, root: Path, ids: list[str]) ->
     if wanted.file is not None:
         return labels_from_json(root / wanted.file, ids, description.image_classes)
     return {}, []
+
+
+def _listed_samples(description: DatasetDescription, root: Path) -> tuple[list[Sample], list[str]]:
+    """The samples of a table of files, and a fault for each file that does not exist."""
+    places = description.listed.splits
+    rows = sorted(description.listed.rows, key=lambda row: (places.index(row.split), row.id))
+    samples = [Sample(row.id, row.split, root / row.image, root / row.mask if row.mask else None) for row in rows]
+    files = [path for sample in samples for path in (sample.image, sample.mask) if path is not None]
+    faults = [
+        f"{description.listed.path} lists {path}, which does not exist. Check --root and the table."
+        for path in files
+        if not path.is_file()
+    ]
+    return samples, faults
 
 
 def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list[str]]:

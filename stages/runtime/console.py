@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -23,8 +24,21 @@ def say(text: str) -> None:
     It is news of a stage, whose result is a file: if the line cannot be printed, the stage goes on. What a command is
     asked to print goes through `print`.
     """
-    if is_main_process():
+    if is_main_process() and not any(words in text for words in unsaid):
         print_line(text, sys.stdout)
+
+
+@contextmanager
+def without_lines(containing: str) -> Iterator[None]:
+    """Keeps `say` from printing lines with these words, for commands that run many stages."""
+    unsaid.append(containing)
+    try:
+        yield
+    finally:
+        unsaid.remove(containing)
+
+
+unsaid: list[str] = []
 
 
 def print_line(text: str, stream: TextIO) -> None:

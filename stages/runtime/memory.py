@@ -27,3 +27,10 @@ def is_of_gpu(error: BaseException) -> bool:
     """Whether it was the memory of a GPU."""
     torch = sys.modules.get("torch")
     return "CUDA" in str(error) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def free_device_memory() -> int | None:
+    """Free bytes of the GPU; None without one."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None

@@ -146,8 +146,11 @@ def test_colour_tables_are_checked_for_double_meanings(tmp_path: Path) -> None:
         ("name = ", "is not valid TOML"),
         (GOOD.replace("{id}.png", "{id}.png.{id"), "a brace outside of a field"),
         (GOOD + '[masks]\nencoding = "color"\nignore = [3]', "must list [r, g, b] colours"),
-        (GOOD + '[generator]\nname = "scenes"\nimages = { train = 3 }', "Write either [splits.<name>] tables or a"),
-        (GOOD.partition("[splits")[0], "Write either [splits.<name>] tables or a"),
+        (
+            GOOD + '[generator]\nname = "scenes"\nimages = { train = 3 }',
+            "Write [splits.<name>] tables, a [generator]",
+        ),
+        (GOOD.partition("[splits")[0], "Write [splits.<name>] tables, a [generator]"),
         (GOOD.partition("[splits")[0] + '[generator]\nname = "scenes"\nimages = {}', "generator draws sky, building"),
     ],
 )

@@ -1,6 +1,5 @@
 """Answers as one indexed PNG per image, in the folders of PASCAL VOC, which CVAT's segmentation masks use too."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,11 @@ from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, va
 from stages.datasets.decode import read_mask
 from stages.datasets.encode import png_bytes
 from stages.datasets.image_files import image_file
+from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
-LABELMAP_HEADING = "# label:color_rgb:parts:actions"
-COLOURED = re.compile(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::[^,]*)?")  # a name may contain colons
 Ignored = Sequence[int | tuple[int, int, int]]
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
 

@@ -1,0 +1,110 @@
+"""The commands of a run folder: labels that exist, another recipe from a round on, people, faults of run.toml."""
+
+from pathlib import Path
+
+import pytest
+from worlds import random_masks, write_dataset
+
+from stages.recipes.following import Following, follow
+from stages.runtime.errors import BadInput
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with a dataset of masks in all splits."""
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    names = [f"i{number}" for number in range(6)]
+    splits = dict(zip(names, ["train"] * 4 + ["val", "test"], strict=True))
+    write_dataset(folder / "dataset.h5", random_masks(names, (48, 64), 3), 3, splits)
+    return folder
+
+
+def written(run: Path, text: str) -> Following:
+    (run / "run.toml").write_text(text)
+    return follow(run)
+
+
+def told(following: Following) -> list[str]:
+    """Stage and output of each command."""
+    folder = following.folder
+    return [f"{command.stage} {command.output.relative_to(folder)}" for command in following.commands]
+
+
+def test_commands_are_words_with_real_paths(run: Path) -> None:
+    found = written(run, 'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 2\nsettings.train.crop = [32, 64]')
+    assert told(found)[-5:] == [
+        "score round-1/scores.h5",
+        "select round-1/queries.h5",
+        "annotate-simulate round-1/annotations.h5",
+        "train round-1/model.safetensors",
+        "evaluate round-1/evaluation.h5",
+    ]
+    train = found.commands[3].words
+    assert train[:3] == ["train", f"{run}/dataset.h5", f"{run}/round-0/annotations.h5"]
+    assert train[train.index("--crop") + 1] == "32,64"
+    assert train[-2:] == ["-o", f"{run}/round-0/model.safetensors"]
+
+
+def test_labels_that_exist_replace_the_answers_of_round_0(run: Path) -> None:
+    found = written(run, 'recipe = "pixelpick"\nanswers = "people"\nrounds = 2\nlabels = "old.h5"')
+    assert told(found) == [
+        "train round-0/model.safetensors",
+        "evaluate round-0/evaluation.h5",
+        "score round-1/scores.h5",
+        "select round-1/queries.h5",
+        "annotate round-1/annotations.h5",
+        "train round-1/model.safetensors",
+        "evaluate round-1/evaluation.h5",
+    ]
+    select, annotate = found.commands[3].words, found.commands[4].words
+    assert found.commands[0].words[2] == f"{run}/old.h5"
+    for words in (select, annotate):
+        assert words[words.index("--annotations") + 1] == f"{run}/old.h5"
+
+
+def test_another_recipe_from_a_round_on(run: Path) -> None:
+    """Regions are cut for it, in a folder of its own; its first round reads the model and the ledger before."""
+    change = '[[changes]]\nround = 1\nrecipe = "adaptive-superpixel"\n'
+    found = written(run, f'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 2\n{change}')
+    outputs = told(found)
+    assert "extract-superpixels from-round-1/base.h5" in outputs
+    assert "select round-0/queries.h5" in outputs
+    merging = next(
+        command
+        for command in found.commands
+        if command.stage == "extract-superpixels" and command.output.parent.name == "round-1"
+    )
+    assert f"{run}/from-round-1/base.h5" in merging.words
+    assert f"{run}/round-0/model.safetensors" in merging.words
+    simulated = next(each for each in found.commands if each.output == run / "round-1" / "annotations.h5")
+    assert simulated.words[simulated.words.index("--annotations") + 1] == f"{run}/round-0/annotations.h5"
+
+
+def test_a_recipe_that_needs_more_than_the_one_before_wrote_is_refused(run: Path) -> None:
+    change = '[[changes]]\nround = 1\nrecipe = "madbal"\n'
+    with pytest.raises(BadInput, match=r"from round 1 on reads round-0/support\.safetensors, which the recipe before"):
+        written(run, f'recipe = "pixelpick"\nrounds = 2\n{change}')
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "recipe"),
+        ('recipe = "pixelpick"\nprofil = "own"', "profil"),
+        ('recipe = "pixelpick"\nanswers = "robots"', "answers"),
+        ('recipe = "pixelpick"\n[settings.select]\nbuget = 3', "buget"),
+        ('recipe = "pixelpick"\n[settings.score]\nmeasure = "none"', "measure"),
+        ('recipe = "pixelpick"\n[settings.annotate-simulate]\nerror-rate = 0.1', "error-rate"),
+        ('recipe = "pixelpick"\ndataset = "other.h5"', "other.h5"),
+    ],
+)
+def test_faults_of_the_run_file_are_named(text: str, sentence: str, run: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        written(run, text)
+    assert sentence in str(error.value)
+
+
+def test_a_folder_without_a_run_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no run\.toml\. Pass a run folder written by `alseg init`"):
+        follow(tmp_path)
