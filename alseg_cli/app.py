@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,11 +37,26 @@ app = typer.Typer(
     cls=Commands,
     help="Active learning for semantic segmentation: select what to label next, take the answers, train, evaluate.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alseg {version('alseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Active learning for semantic segmentation: select what to label next, take the answers, train, evaluate."""
+
 
 Full = Annotated[Path | None, typer.Option(help="Run trained on full masks, drawn as a reference line.", metavar="RUN")]
 Epoch = Annotated[str, typer.Option(help="Epoch to report.", metavar="last|best")]

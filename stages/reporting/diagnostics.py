@@ -25,12 +25,12 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
     """Class histogram, cost and scores, if the kind has them."""
     match artifact:
         case Dataset():
-            maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks") if "masks" in artifact)
             splits = list(artifact.splits.values())
-            return {
-                "splits": {name: splits.count(name) for name in sorted(set(splits))},
-                "class_pixels": histogram(value_counts(maps), artifact.classes),
-            }
+            counts = {"splits": {name: splits.count(name) for name in sorted(set(splits))}}
+            if "masks" not in artifact:
+                return counts
+            maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks"))
+            return counts | {"class_pixels": histogram(value_counts(maps), artifact.classes)}
         case Clusters():
             return {"clusters": cluster_table(artifact.header.counts)}
         case Annotations():

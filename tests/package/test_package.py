@@ -96,3 +96,14 @@ def test_the_complete_help_of_a_stage_lists_every_setting_with_its_default():
         assert option_name(name) in output
         defaults = " or ".join(dict.fromkeys(shown(field.default) for _, field in uses))
         assert f"(default:{defaults})".replace(" ", "") in output
+
+
+def test_version_and_shell_completion():
+    from importlib.metadata import version
+
+    told = run("-m", "alseg_cli", "--version", cwd=ROOT)
+    assert (told.returncode, told.stdout) == (0, f"alseg {version('alseg')}\n")
+    shown = run(
+        "-m", "alseg_cli", "--show-completion", "bash", cwd=ROOT, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert "complete" in shown.stdout

@@ -249,3 +249,20 @@ def test_class_sets_as_text_and_json(sets, capsys, kind):
     text = capsys.readouterr().out
     assert {"ledger": "87.50 %", "pseudo": "92.98 %"}[kind] in text
     assert "\N{HORIZONTAL ELLIPSIS}" not in text.rpartition("class labels")[2]  # every column fits
+
+
+def test_a_dataset_without_masks_is_described(tmp_path, capsys):
+    from PIL import Image
+
+    from stages.commands import prepare
+    from stages.settings.prepare import PrepareSettings
+
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    classes = 'classes = [{ name = "a", color = [0, 0, 0] }, { name = "b", color = [9, 9, 9] }]'
+    (tmp_path / "d.toml").write_text(f'name = "bare"\n{classes}\n[splits.train]\nimages = "{{id}}.png"\n')
+    path = prepare.run(str(tmp_path / "d.toml"), tmp_path, tmp_path / "d.h5", PrepareSettings())
+    capsys.readouterr()
+    inspect(path, True, None, None, None)
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"] == {"train": 1}
+    assert "class_pixels" not in found
