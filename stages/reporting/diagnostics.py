@@ -26,11 +26,11 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
     match artifact:
         case Dataset():
             splits = list(artifact.splits.values())
-            counts = {"splits": {name: splits.count(name) for name in sorted(set(splits))}}
+            images = {"splits": {name: splits.count(name) for name in sorted(set(splits))}}
             if "masks" not in artifact:
-                return counts
+                return images
             maps = (artifact.read(f"masks/{path}") for path, _ in artifact.arrays("masks"))
-            return counts | {"class_pixels": histogram(value_counts(maps), artifact.classes)}
+            return images | {"class_pixels": histogram(value_counts(maps), artifact.classes)}
         case Clusters():
             return {"clusters": cluster_table(artifact.header.counts)}
         case Annotations():
