@@ -46,7 +46,7 @@ class TestEveryStage:
 
     def test_inputs_and_output_are_kinds_that_exist(self, name):
         stage = STAGES[name]
-        others = {"description", "folder", "answers", "file"}
+        others = {"description", "folder", "answers", "file", "images"}
         for kind in [*(part for each in stage.inputs for part in each.kind.split("|")), stage.writes]:
             assert kind in {*KINDS, "model"} | others
 
