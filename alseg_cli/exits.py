@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from stages.registry import STAGES
 from stages.runtime.console import print_line
-from stages.runtime.errors import BadInput, StageFailed, Stopped
+from stages.runtime.errors import BadInput, NothingLeft, StageFailed, Stopped
 from stages.runtime.file_names import is_utf8, readable
 from stages.runtime.memory import is_of_gpu, is_out_of_memory
 from stages.settings.base import fields_of
 from stages.settings.text import option_name
 
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+DONE, FAILED, BAD_INPUT, NOTHING_LEFT, STOPPED = 0, 1, 2, 3, 75
 MOST_FAULTS = 50
 MEMORY_SETTINGS = ("batch", "crop", "workers", "scale", "long_side")  # those that a lower value makes smaller
 # What a path that was passed can be guilty of; any other error of the system is no fault of the input
@@ -30,13 +30,16 @@ SYSTEM = FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIM
 
 @contextmanager
 def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
-    """0 done, 2 wrong usage or bad input, 1 failure, 75 stopped after saving (run it again to continue).
+    """0 done, 2 wrong usage or bad input, 3 nothing left to query, 1 failure, 75 stopped after saving (run it again).
 
     ``words`` are those typed after the program's name. What has no sentence is a bug and keeps its traceback.
     """
     try:
         require_utf8(words)
         yield
+    except NothingLeft as error:
+        tell(f"{error}")
+        raise SystemExit(NOTHING_LEFT) from None
     except BadInput as error:
         for fault in error.faults[:MOST_FAULTS]:
             tell(f"error: {fault}")

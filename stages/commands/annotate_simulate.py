@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from stages.answering.ledger import append_answers, ledger_counts, publish_ledger
 from stages.answering.simulated.answered import ANNOTATORS, IN_ERROR, Answered
 from stages.answering.simulated.images import class_answers, classes_answers, mask_answers
@@ -85,7 +87,9 @@ def build(
     counts["wrong"] = int((ledger.answers.annotator == ledger.annotators.index(ANNOTATORS[IN_ERROR])).sum())
 
     publish_ledger(request, ledger, data, counts)
+    unspent = 0.0 if settings.click_budget is None else settings.click_budget - float(new.clicks.sum(dtype=np.float64))
     return (
         f"round {queries.round}, {len(new)} new answers ({counts['last_round']['void']} void), "
         f"{counts['clicks']:.0f} clicks and {counts['seconds']:.0f} s so far"
+        + (f", {unspent:.0f} clicks fewer than budgeted (no more were queried)" if unspent > 0 else "")
     )

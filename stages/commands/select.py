@@ -15,13 +15,12 @@ from stages.artifacts.queries import COORDINATES
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels, regions_of
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, NothingLeft
 from stages.runtime.parts import RULES, Part
 from stages.selecting.chooser import Chooser
 from stages.selecting.image_budget import counted_images
 from stages.selecting.images import choose_images
 from stages.selecting.pixels import choose_pixels
-from stages.selecting.pool import NOTHING_LEFT
 from stages.selecting.regions import choose_regions
 from stages.settings.select import SelectSettings
 
@@ -41,8 +40,9 @@ def run(
     """Publishes the queries of the next round; what ``annotations`` covers is not queried again.
 
     Scores of regions need their ``superpixels``. ``clusters`` of the same regions are read by rules that need their
-    features. Raises BadInput for a rule or settings that do not apply to the scores' unit, for a budget that
-    exceeds what is left, and for scores, regions or a ledger of another dataset.
+    features. A budget that exceeds what is left takes all of it and says so. Raises NothingLeft if nothing is left,
+    and BadInput for a rule or settings that do not apply to the scores' unit, and for scores, regions or a ledger of
+    another dataset.
     """
     with Dataset(dataset) as data, Scores(scores) as scored:
         require_made_from(scored, "dataset", data)
@@ -63,7 +63,14 @@ def run(
             "clusters": grouped,
         }
         request = Request("select", "queries", output, settings, refer(output, inputs))
-        return produce(request, lambda: build(request, data, scored, ledger, regions, grouped, settings), force)
+        try:
+            return produce(request, lambda: build(request, data, scored, ledger, regions, grouped, settings), force)
+        except NothingLeft as error:
+            if output.exists():
+                raise BadInput(
+                    f"{output} was made from other inputs. Remove it and what was made from it. {error}"
+                ) from None
+            raise
 
 
 def require_unit(rule: Part, scores: Scores) -> None:
@@ -122,7 +129,7 @@ def build(
             privilege = "void excluded from the draw"
     number = len(columns["image"])
     if not number:
-        raise BadInput(NOTHING_LEFT)
+        raise NothingLeft("Nothing left to query: the ledger covers the whole pool.")
     counts = {
         "queries": number,
         "images": len(np.unique(columns["image"])),
@@ -148,7 +155,7 @@ def build(
         return request.header(attributes, counts)
 
     publish_bytes(request.output, build_in_memory(fill))
-    missing = f", {counts['shortfall']} fewer than budgeted" if counts.get("shortfall") else ""
+    missing = f", {counts['shortfall']} fewer than budgeted (no more were left)" if counts.get("shortfall") else ""
     return f"round {round_number}, {number} {unit} queries in {counts['images']} images{missing}"
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,28 @@ WIDTH = 118
 # What make and the shell take as part of a file name everywhere in a rule, in targets and through variables
 PLAIN_PATH = re.compile(r"[\w./,+@-]+")
 
+# What is skipped is skipped silently; `make -n` shows all rules, since their inputs may be made by then
+ENDING = [
+    "# The run ends early if a round finds nothing left to query (exit code 3): rules that lack inputs do nothing",
+    'OR_END = || { test $$? -eq 3 && echo "The run ends here."; }',
+    "DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))",
+    "UNLESS_ENDED = $(if $(DRY),,$(if $(shell for file in $^; do test -e $$file || echo $$file; done),@:))",
+    "",
+]
+
 
 @dataclass(frozen=True)
 class Rule:
     """One target: its file, its prerequisites, the parts of its command, and a folder to remove afterwards.
 
-    An option with its value is one part.
+    An option with its value is one part. ``may_end``: if nothing is left to query, the run ends without an error.
     """
 
     target: str
     needs: list[str]
     parts: list[list[str]]
     removed: str = ""
+    may_end: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -50,9 +60,14 @@ class Plan:
     profile: Profile
     overrides: Mapping[str, Values]
     defaults: Mapping[str, Values]
+    known: dict[tuple[str, str], StageSettings] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def settings(self, step: Step) -> StageSettings:
-        return step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+        """The settings of ``step``, computed once."""
+        place = step.name, step.rounds
+        if place not in self.known:
+            self.known[place] = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+        return self.known[place]
 
 
 def read_plan(
@@ -128,6 +143,11 @@ def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
     places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
     rules = [build_rule(plan, step, number, common) for number, step in places]
+    if not any(step.rounds == "end" for step in steps):  # those read the last round, so it must take place
+        rules = [
+            replace(rule, may_end=number > 0 and step.stage == "select")
+            for rule, (number, step) in zip(rules, places, strict=True)
+        ]
     sharing: dict[tuple[int, str, tuple[Any, ...]], list[int]] = {}
     for index, (number, step) in enumerate(places):
         shared = plan.settings(step).shared_predictions
@@ -268,6 +288,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     """The Makefile's text."""
     on = f", profile {plan.profile.name}" if plan.profile.name else ""
     ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
+    skipped = skipped_at_an_end(rules)
     lines = [
         one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),
         "#   make -f THIS            run, or continue after a failure or an interruption",
@@ -281,6 +302,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
         "LAUNCH ?=",
         "TRAIN ?= $(ALSEG)",
         "",
+        *(ENDING if skipped else []),
         "ifneq ($(words $(DATASET)) $(words $(RUN)),1 1)",
         "$(error DATASET and RUN must each be a path without spaces)",
         "endif",
@@ -293,10 +315,23 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
     ]
     for rule in rules:
         program = ["$(LAUNCH)", "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"]
-        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped([program + rule.parts[0], *rule.parts[1:]])]
+        if rule.target in skipped:
+            program = ["$(UNLESS_ENDED)", *program]
+        *parts, last = [program + rule.parts[0], *rule.parts[1:]]
+        parts.append([*last, "$(OR_END)"] if rule.may_end else last)
+        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(parts)]
         lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
         lines.append("\t@touch -c $@")  # an up-to-date output is not rewritten, so make would rerun it each time
     return "\n".join(lines) + "\n"
+
+
+def skipped_at_an_end(rules: Sequence[Rule]) -> set[str]:
+    """The targets that are not made once nothing is left to query: the queries, and all that is made of them."""
+    found: set[str] = set()
+    for rule in rules:
+        if rule.may_end or not found.isdisjoint(rule.needs):
+            found.add(rule.target)
+    return found
 
 
 def one_line(comment: str) -> str:

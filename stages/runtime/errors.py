@@ -14,6 +14,10 @@ class BadInput(Exception):
         super().__init__("\n".join(self.faults))
 
 
+class NothingLeft(BadInput):
+    """No unit is left to query: exit code 3. A planned run ends there, with the rounds that it has."""
+
+
 class StageFailed(Exception):
     """The stage could not finish for a reason outside its input (disk, another process): exit code 1."""
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.scores import Scores
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, NothingLeft
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.image_budget import ImageBudget, next_count, whole_budget
 from stages.selecting.pixels import Columns
-from stages.selecting.pool import require_pool
+from stages.selecting.pool import budget_counts
 from stages.settings.select import ImageQueries, SeedSettings
 
 
@@ -36,9 +36,10 @@ def choose_images(
     whole = None if settings.share is None else whole_budget(counted, settings, len(ids))
     if chooser.keeps_to_budget:
         budget = round_budget(whole, len(left), ledger, settings, budget, chooser.round)
-        require_pool(budget, len(left), "images")
     found = left[chooser.positions(pool, budget, "dataset")]
     counts = chooser.described(pool, budget)
+    if chooser.keeps_to_budget:
+        counts |= budget_counts(budget, len(found))
     if whole is not None and spread(settings) is not None:
         counts |= {"budget": whole.budget, "seed": whole.seed, "rounds": whole.rounds}
     return {"image": found, "score": values[found]}, counts
@@ -69,7 +70,7 @@ def round_budget(
     round_number: int,
 ) -> int:
     """How many images this round queries (spec als4gan.md 2.1); without a whole budget, ``budget`` or all ``left``."""
-    if whole is None:
+    if whole is None or not left:
         return budget or left
     spent = spread(settings)
     rows = rows_queried(ledger, settings.image_answer)
@@ -82,7 +83,7 @@ def round_budget(
         count = next_count(whole, round_number - first, selected, left)
     if count <= 0:
         masks = "" if settings.image_answer == "mask" else "Query their masks with --rule answered, or raise --ratio."
-        raise BadInput(f"The budget of {whole.budget} images is spent. {masks or 'Raise --ratio.'}")
+        raise NothingLeft(f"The budget of {whole.budget} images is spent. {masks or 'Raise --ratio.'}")
     return count
 
 
@@ -101,7 +102,7 @@ def answered_images(ids: list[str], ledger: Annotations | None, left: np.ndarray
     wanted = np.array(list(dict.fromkeys(found)), dtype=np.int64)
     wanted = wanted[np.isin(wanted, left)]
     if not len(wanted):
-        raise BadInput("Nothing left to query: every image with an answered class already has a mask.")
+        raise NothingLeft("Nothing left to query: every image with an answered class already has a mask.")
     return wanted
 
 

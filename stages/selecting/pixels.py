@@ -13,7 +13,7 @@ from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.coverage import mean_coverage
-from stages.selecting.pool import excluded_pixels, require_pool
+from stages.selecting.pool import budget_counts, excluded_pixels
 from stages.settings.select import PixelQueries
 
 Columns = dict[str, np.ndarray]
@@ -45,7 +45,7 @@ def require_pixel_budget(budget: int) -> None:
 
 def pixel_counts(image: np.ndarray, y: np.ndarray, x: np.ndarray, asked: int) -> dict[str, Any]:
     """Counts of queries (n,) if ``asked`` were requested."""
-    return {"asked": asked, "shortfall": asked - len(image), "mean_coverage": mean_coverage(image, y, x)}
+    return budget_counts(asked, len(image)) | {"mean_coverage": mean_coverage(image, y, x)}
 
 
 def pick_per_image(
@@ -60,13 +60,11 @@ def pick_per_image(
     ids = scores.ids
     share = 1.0 if settings.within is None else settings.within.image_share
     budgets = image_budgets(len(ids), budget, share, stream(chooser.seed, "image_share", chooser.round))
-    left = 0
     parts: list[tuple[int, np.ndarray, np.ndarray]] = []
     with Progress("selecting", len(ids)) as bar:
         for number, image in enumerate(ids):
             if budgets[number]:
                 values, eligible = eligible_pixels(data, scores, ledger, settings, image)
-                left += len(eligible)
                 row = np.broadcast_to(np.int64(number), len(eligible))
                 pool = Candidates(
                     unit="pixel", scores=values[eligible], image=row, total=len(values), round=chooser.round
@@ -74,7 +72,6 @@ def pick_per_image(
                 found = eligible[chooser.positions(pool, int(budgets[number]), image)]
                 parts.append((number, found, values[found]))
             bar.advance()
-    require_pool(budget * len(ids) * chooser.keeps_to_budget, left, "pixels", named(budget, len(ids)))
     return {
         "image": np.concatenate([np.full(len(found), number) for number, found, _ in parts]),
         "index": np.concatenate([found for _, found, _ in parts]),
@@ -125,7 +122,6 @@ def pick_from_dataset(
         round=chooser.round,
     )
     asked = budget * len(scores.ids)
-    require_pool(asked * chooser.keeps_to_budget, len(pool), "pixels", named(budget, len(scores.ids)))
     found = chooser.positions(pool, asked, "dataset")
     return {"image": pool.image[found], "index": np.concatenate(indices)[found], "score": pool.scores[found]}
 
@@ -139,7 +135,3 @@ def eligible_pixels(
     """
     excluded = excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
     return scores.map(image).ravel(), np.flatnonzero(~excluded.ravel())
-
-
-def named(budget: int, images: int) -> str:
-    return f"--budget {budget} ({budget * images} pixels in {images} images)"

@@ -7,19 +7,14 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
-from stages.runtime.errors import BadInput
 
-NOTHING_LEFT = "Nothing left to query: the ledger covers the whole pool."
 MOSTLY = 0.5
 """Share of a region above which it counts as queried, for rules that spread queries."""
 
 
-def require_pool(budget: int, left: int, what: str, named: str = "") -> None:
-    """BadInput unless ``left`` of ``what`` suffice for the ``budget``, which the message calls ``named``."""
-    if left == 0:
-        raise BadInput(NOTHING_LEFT)
-    if budget > left:
-        raise BadInput(f"{named or f'--budget {budget}'} exceeds the {left} {what} left in the pool. Lower it.")
+def budget_counts(asked: int, found: int) -> dict[str, int]:
+    """Counts of ``found`` queries if the budget was ``asked``: a larger one takes all that is left in the pool."""
+    return {"asked": asked, "shortfall": asked - found}
 
 
 def excluded_pixels(

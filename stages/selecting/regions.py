@@ -16,7 +16,7 @@ from stages.runtime.errors import BadInput
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.pixels import Columns, pixel_counts, require_pixel_budget
-from stages.selecting.pool import excluded_regions, queried_regions, require_pool
+from stages.selecting.pool import budget_counts, excluded_regions, queried_regions
 from stages.settings.select import RegionQueries
 
 
@@ -103,7 +103,6 @@ def choose_regions(
     pool = RegionPool(regions, scores, ledger, clusters, ~excluded, chooser.round)
     candidates, index = pool.within(pool.all_rows)
     budget = budget or len(index)
-    require_pool(budget * chooser.keeps_to_budget, len(index), "regions")
     found = chooser.positions(candidates, budget, "dataset")
     region = index[found]
     columns = {"image": candidates.image[found], "region": region, "score": candidates.scores[found]}
@@ -114,7 +113,7 @@ def choose_regions(
         "pixels": int(regions.region_sizes[region].sum(dtype=np.int64)),
         **chooser.described(candidates, budget),
     }
-    return columns, counts
+    return columns, counts | (budget_counts(budget, len(region)) if chooser.keeps_to_budget else {})
 
 
 def choose_best_pixels(

@@ -14,10 +14,10 @@ from stages.artifacts.hdf5 import walk
 from stages.artifacts.header import digest_of
 
 
-def refuse(preloaded: Preloaded, place: Path, *words: object, says: str = "") -> Done:
-    """The command exits 2, says the text, and changes nothing in the folder."""
+def refuse(preloaded: Preloaded, place: Path, *words: object, says: str = "", code: int = 2) -> Done:
+    """The command exits 2, or ``code``, says the text, and changes nothing in the folder."""
     before = listing(place)
-    done = preloaded.run(*words, cwd=place).expect(2, err=says)
+    done = preloaded.run(*words, cwd=place).expect(code, err=says)
     assert done.err.strip(), "not a word"
     assert done.out == "" or "rebuilding" in done.out or "will take" in done.out
     assert listing(place) == before

@@ -342,10 +342,6 @@ OF_WHOLE_IMAGES = "ic.safetensors predicts classes of whole images. Pass a segme
             ("train", "d.h5", "masks.h5", *ADVERSARIAL, "--model", "ic.safetensors", *OUT_MODEL),
             "ic.safetensors predicts classes of whole images. Start from a model of the same kind.",
         ),
-        (
-            (*AGAIN, "--annotations", "ia2.h5"),
-            "The budget of 3 images is spent. Query their masks with --rule answered, or raise --ratio.",
-        ),
         ((*AGAIN, "--annotations", "ia2.h5", "--seed-share", "none"), "query-share does not apply to seed-share none"),
         (
             (*AGAIN, "--annotations", "ia1.h5", "--rule", "k-centre"),
@@ -359,10 +355,6 @@ OF_WHOLE_IMAGES = "ic.safetensors predicts classes of whole images. Pass a segme
         (
             (*AGAIN, "--rule", "answered", "--image-answer", "mask"),
             "No image has an answered class yet. Pass --annotations with answers about classes of images.",
-        ),
-        (
-            (*AGAIN, "--rule", "answered", "--image-answer", "mask", "--annotations", "masks.h5"),
-            "Nothing left to query: every image with an answered class already has a mask.",
         ),
         ((*AGAIN, "--ratio", "0.9", "--seed-share", "1"), "images"),
         (
@@ -383,6 +375,20 @@ def test_what_does_not_go_together(words, says, image_place, preloaded):
     done = refuse(preloaded, image_place, *words, says=says)
     assert len(done.err.splitlines()) == 1
     assert done.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (("ia2.h5",), "The budget of 3 images is spent. Query their masks with --rule answered, or raise --ratio.\n"),
+        (
+            ("masks.h5", "--rule", "answered", "--image-answer", "mask"),
+            "Nothing left to query: every image with an answered class already has a mask.\n",
+        ),
+    ],
+)
+def test_nothing_is_left_to_query(words, says, image_place, preloaded):
+    assert refuse(preloaded, image_place, *AGAIN, "--annotations", *words, says=says, code=3).err == says
 
 
 # Planned runs
