@@ -39,9 +39,13 @@ class OptimisationSettings(Settings):
     bias_factor: float = Field(
         1.0,
         gt=0,
-        description="Factor on the learning rate of the head's biases; other than 1: no weight decay on them.",
+        description="Factor on the learning rate of the biases of the head's convolutions; other than 1: no weight "
+        "decay on them.",
     )
     weight_decay: float = Field(2e-4, ge=0, description="Weight decay: L2 in Adam and SGD, decoupled in AdamW.")
+    decayed: Literal["all", "dense"] = Field(
+        "all", description="Parameters with weight decay: all, or the weights of convolutions that are not depthwise."
+    )
     schedule: Literal["constant", "poly", "milestones", "one-cycle"] = Field(
         "poly", description="Learning-rate schedule."
     )

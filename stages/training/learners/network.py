@@ -17,7 +17,7 @@ from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count
 from stages.training.colour import augment_colour
-from stages.training.optimisers import build_optimiser
+from stages.training.optimisers import build_optimiser, parameter_groups
 from stages.training.samples.loading import load_batches
 from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, place_in_turns
 from stages.training.sharing import average_over_ranks, running_statistics, share_normalisation
@@ -123,20 +123,7 @@ class NetworkLearner:
         average_over_ranks(running_statistics(self.network), self.ranks)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and head; the head's biases in a group of their own if their learning rate differs."""
-        settings, backbone = self.settings.optimisation, list(self.network.get_submodule("backbone").parameters())
-        known = {id(parameter) for parameter in backbone}
-        head = [(name, each) for name, each in self.network.named_parameters() if id(each) not in known]
-        groups: list[dict[str, Any]] = [{"params": backbone, "lr": settings.backbone_lr}]
-        if settings.bias_factor == 1:
-            return [*groups, {"params": [each for _, each in head], "lr": settings.head_lr}]
-        biases = [each for name, each in head if name.endswith(".bias")]
-        weights = [each for name, each in head if not name.endswith(".bias")]
-        return [
-            *groups,
-            {"params": weights, "lr": settings.head_lr},
-            {"params": biases, "lr": settings.head_lr * settings.bias_factor, "weight_decay": 0.0},
-        ]
+        return parameter_groups(self.settings.optimisation, self.network)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of an epoch, as sample indices over all processes."""
