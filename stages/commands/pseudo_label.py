@@ -78,8 +78,8 @@ def build(
         fill = sieve_images(data, ledger, model, settings.sieving, checkpoint, use)
     else:
         assert regions is not None
-        views = existing(settings.views)
-        fill = disambiguate(data, ledger, regions, model, settings.method, settings.prototypes, views, checkpoint, use)
+        own, predicted, views = settings.prototypes, settings.predicted, existing(settings.views)
+        fill = disambiguate(data, ledger, regions, model, settings.method, own, predicted, views, checkpoint, use)
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "labelling", ranks.rank, ranks.size)
     ranks.barrier()
     if not ranks.is_main:

@@ -63,7 +63,7 @@ def run(
             regions.require_images(ids, settings.split)
             if not regions.count:
                 raise BadInput(f"{superpixels} has no regions, because every pixel is void. There is nothing to score.")
-            if trained is not None:  # merged regions must be scored by the model that merged them
+            if trained is not None and balance is not None and balance.merged_by == "model":
                 require_made_from(regions, "model", trained)
         pool = None if regions is None else pool_of(data, regions, annotations, clusters)
         inputs: dict[str, Any] = {"dataset": data, "model": trained, "superpixels": regions}

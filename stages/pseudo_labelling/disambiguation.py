@@ -14,8 +14,9 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.pseudo_labelling.labeller import PROTOTYPE_COLUMNS, record
 from stages.runtime.errors import BadInput
+from stages.settings.base import existing
 from stages.settings.common import Checkpoint, NetworkUse
-from stages.settings.pseudo_label import PrototypeSettings, ViewSettings
+from stages.settings.pseudo_label import ArgmaxSettings, PrototypeSettings, ViewSettings
 
 
 def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixels:
@@ -39,11 +40,12 @@ def disambiguate(
     model: Model,
     method: str,
     settings: PrototypeSettings | None,
+    predicted: ArgmaxSettings | None,
     views: ViewSettings,
     checkpoint: Checkpoint,
     use: NetworkUse,
 ) -> Fill:
-    """Labels the pixels of regions with class sets by prototypes (``settings``), or by candidates or argmax."""
+    """Labels regions with class sets by prototypes (``settings``), by candidates, or by argmax (``predicted``)."""
     import torch
 
     from stages.networks.directions import directions, load_direction_predictor
@@ -79,7 +81,7 @@ def disambiguate(
             elif method == "candidates":
                 found = argmax_in_candidates(scores, labels, queried, sets)
             else:
-                found = naive_argmax(scores, labels, queried)
+                found = naive_argmax(scores, labels, queried, existing(predicted).extent)
         return found.cpu().numpy(), points.cpu().numpy()
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ CHUNK = 2**22  # values held at a time, of features as well as of similarities
 Expansion = Literal["none", "reference", "largest"]
 SpreadRule = Literal["reference", "largest"]
 Quantile = Literal["median", "minimum"]
+Extent = Literal["regions", "image"]
 
 
 def pseudo_labels(
@@ -216,8 +217,10 @@ def argmax_in_candidates(scores: Tensor, labels: Tensor, queried: Tensor, sets: 
     return result
 
 
-def naive_argmax(scores: Tensor, labels: Tensor, queried: Tensor) -> Tensor:
-    """(H,W) u8 class of the largest score in the queried regions, the smallest if tied; 255 elsewhere."""
+def naive_argmax(scores: Tensor, labels: Tensor, queried: Tensor, extent: Extent = "regions") -> Tensor:
+    """(H,W) u8 class of the largest score, the smallest if tied: everywhere, or 255 outside the queried regions."""
+    if extent == "image":
+        return scores.argmax(0).to(torch.uint8)
     return argmax_in_candidates(
         scores, labels, queried, torch.ones(len(queried), len(scores), dtype=torch.bool, device=labels.device)
     )

@@ -63,6 +63,14 @@ class ViewSettings(Settings):
     scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales.")
 
 
+class ArgmaxSettings(Settings):
+    """Settings of method argmax (spec multi_class_query.md 7.4)."""
+
+    extent: Literal["regions", "image"] = Field(
+        "regions", description="Label the queried regions only, or the whole image, as published."
+    )
+
+
 class GateSettings(Settings):
     """Settings of method gated (spec als4gan.md 4.4)."""
 
@@ -84,5 +92,6 @@ class PseudoLabelSettings(StageSettings):
     use: NetworkUse = group()
     sieving: SieveSettings | None = group(method="sieve")
     prototypes: PrototypeSettings | None = group(method="prototypes")
+    predicted: ArgmaxSettings | None = group(method="argmax")
     views: ViewSettings | None = group(method=("prototypes", "candidates", "argmax"))
     gated: GateSettings | None = group(method="gated")

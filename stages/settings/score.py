@@ -39,6 +39,9 @@ class BalanceSettings(Settings):
         "et al. 2021), in pixels (Kim et al. 2023) or in regions of the same cluster (Yazdani et al. 2023); or each "
         "pixel by 1 / (1 + strength x mean probability of its class)^2 (PixBal, Hwang et al. 2023).",
     )
+    merged_by: Literal["model", "any"] = Field(
+        "model", description="Accept merged regions of the scoring model only, or of any (merged once, scored later)."
+    )
     rescale: bool = Field(
         False,
         description="Rescale the measure to 0 to 1 over all regions before it is weighed, as the baselines of Hwang et "

@@ -212,6 +212,7 @@ def test_a_model_that_learned_void_serves_every_stage_and_never_predicts_it(sets
         "p.h5": ["pseudo-label", "d.h5", "ca1.h5", *LEARNED],
         "pc.h5": ["pseudo-label", "d.h5", "ca1.h5", "--method", "candidates", *BASE, *LEARNED],
         "pa.h5": ["pseudo-label", "d.h5", "ca1.h5", "--method", "argmax", *BASE, *LEARNED, "--flip"],
+        "pi.h5": ["pseudo-label", "d.h5", "ca1.h5", "--method", "argmax", *BASE, *LEARNED, "--extent", "image"],
     }
     for output, words in commands.items():
         preloaded.run(*words, "-o", output, cwd=sets_place).expect(0, out=f"wrote {output}")
@@ -219,6 +220,11 @@ def test_a_model_that_learned_void_serves_every_stage_and_never_predicts_it(sets
         confusion = Evaluation(sets_place / name).confusion
         assert confusion.shape[1:] == (CLASSES, CLASSES)
         assert confusion.sum() > 0
+    inside, whole = PseudoLabels(sets_place / "pa.h5"), PseudoLabels(sets_place / "pi.h5")
+    queried = Annotations(sets_place / "ca1.h5")
+    for image in whole.ids:
+        assert (whole.label_map(image, CLASSES) != VOID).all()
+        assert ((inside.label_map(image, CLASSES) != VOID) == queried.queried_area(image)).all()
     for name, outputs in {"drop.h5": CLASSES, "keep.h5": CLASSES + 1}.items():
         scores = Scores(sets_place / name)
         assert scores.read("regions/predicted").max() < outputs

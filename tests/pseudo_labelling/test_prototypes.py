@@ -240,12 +240,14 @@ def test_argmax_like_loops(picture):
     _, scores, labels, asked, sets = picture
     row = {region: names.nonzero()[:, 0].tolist() for region, names in zip(asked.tolist(), sets, strict=True)}
     result, naive = argmax_in_candidates(scores, labels, asked, sets), naive_argmax(scores, labels, asked)
+    everywhere = naive_argmax(scores, labels, asked, "image")
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             region, values = int(labels[y, x]), scores[:, y, x].tolist()
             names = row.get(region) or []
             assert result[y, x] == min(names, key=lambda c: (-values[c], c), default=VOID)
             assert naive[y, x] == (values.index(max(values)) if region in row else VOID)
+            assert everywhere[y, x] == values.index(max(values))
 
 
 def test_expand_leaves_asked_regions_alone():

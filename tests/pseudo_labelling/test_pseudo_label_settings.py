@@ -11,7 +11,7 @@ APPLIES = {
     "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale", "predictions"},
     "prototypes": VIEWS | {"expansion", "quantile", "prototype_temperature", "renormalise"},
     "candidates": VIEWS,
-    "argmax": VIEWS,
+    "argmax": VIEWS | {"extent"},
     "gated": {"gate", "split", "input_scale"},
 }
 
@@ -29,6 +29,7 @@ def test_each_method_has_its_settings(method):
         ({"flip": True}, "flip does not apply to method sieve; it is for method prototypes, candidates, argmax."),
         ({"method": "argmax", "renormalise": False}, "renormalise does not apply to method argmax"),
         ({"method": "prototypes", "input_scale": 2.0}, "input-scale does not apply to method prototypes"),
+        ({"method": "candidates", "extent": "image"}, "extent does not apply to method candidates"),
         ({"sieve": "none", "samples": 10}, "samples does not apply to sieve none"),
         ({"sieve": "first", "min_delta": 0.1}, "min-delta does not apply to sieve first"),
         ({"method": "prototypes", "expansion": "none", "quantile": "minimum"}, "quantile does not apply to expansion"),
