@@ -7,6 +7,7 @@ from pathlib import Path
 from stages.recipes.following import PEOPLE, follow
 from stages.recipes.standing import next_command, next_step, page_command
 from stages.runtime.console import say, without_lines
+from stages.runtime.errors import NothingLeft
 
 
 def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], None]) -> None:
@@ -26,8 +27,14 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
             say(f"  alseg next {run}        (or alseg next {run} --page for both)")
             return
         words = [*command.words, *(["--port", str(port)] if command.stage == PEOPLE else [])]
-        with without_lines(" is up to date"):
-            run_words(words)
+        try:
+            with without_lines(" is up to date"):
+                run_words(words)
+        except NothingLeft as error:
+            if not command.may_end:
+                raise
+            say(f"{error} The run ends here.")
+            return
         if command.removed is not None:
             shutil.rmtree(command.removed, ignore_errors=True)
     say(next_step(following, next_command(following)))

@@ -22,12 +22,16 @@ ROUND = re.compile(r"\$\(RUN\)/round-(\d+)/")
 
 @dataclass(frozen=True)
 class Command:
-    """A stage of a run: its words after `alseg`, its output, its round (0: also what is made once)."""
+    """A stage of a run: its words after `alseg`, its output, its round (0: also what is made once).
+
+    ``may_end``: if it finds nothing left to query, the run ends without an error.
+    """
 
     words: list[str]
     output: Path
     round: int
     removed: Path | None
+    may_end: bool
 
     @property
     def stage(self) -> str:
@@ -174,4 +178,5 @@ def command(rule: Rule, dataset: Path, run: Path) -> Command:
 
     plain_target = VARIABLE.sub(lambda found: values[found[0]], rule.target)
     removed = Path(plain(rule.removed)[0]) if rule.removed else None
-    return Command(plain(" ".join(rule.words)), Path(plain(rule.target)[0]), round_of(rule), removed)
+    target = Path(plain(rule.target)[0])
+    return Command(plain(" ".join(rule.words)), target, round_of(rule), removed, rule.may_end)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from worlds import random_masks, write_dataset
 
+from alseg_cli.following import run_next
 from stages.recipes.following import Following, follow
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, NothingLeft
 
 
 @pytest.fixture
@@ -108,3 +109,27 @@ def test_faults_of_the_run_file_are_named(text: str, sentence: str, run: Path) -
 def test_a_folder_without_a_run_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no run\.toml\. Pass a run folder written by `alseg init`"):
         follow(tmp_path)
+
+
+def test_a_run_ends_where_nothing_is_left_to_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(run, 'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 4')
+    done: list[str] = []
+
+    def nothing_in_round_2(words: list[str]) -> None:
+        done.append(f"{words[0]} {Path(words[-1]).parent.name}")
+        if done[-1] == "select round-2":
+            raise NothingLeft("Nothing left to query.")
+
+    run_next(run, False, 0, nothing_in_round_2)
+    assert done[-1] == "select round-2"
+    assert capsys.readouterr().out.endswith("Nothing left to query. The run ends here.\n")
+
+
+def test_the_first_round_must_find_something(run: Path) -> None:
+    def nothing(words: list[str]) -> None:
+        if words[0] == "select":
+            raise NothingLeft("Nothing left to query.")
+
+    written(run, 'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 2')
+    with pytest.raises(NothingLeft):
+        run_next(run, False, 0, nothing)
