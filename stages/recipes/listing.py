@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stages.datasets.description import load_description
 from stages.recipes.profile import load_profile, profile_names
@@ -14,7 +14,8 @@ from stages.runtime.resources import data_folder
 def list_recipes() -> None:
     """Prints name, title and source of each shipped recipe."""
     found = [load_recipe(name) for name in recipe_names()]
-    show(("recipe", "method", "source"), [(each.name, each.title, each.source) for each in found])
+    rows = [(each.name, each.title, each.source) for each in found if each.steps]  # others are bases of recipes
+    show(("recipe", "method", "source"), rows)
 
 
 def list_profiles() -> None:
@@ -31,7 +32,8 @@ def list_datasets() -> None:
 
 
 def show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
+    first, *others = columns
+    table = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False)  # names that can be copied
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)

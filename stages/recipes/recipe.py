@@ -49,7 +49,7 @@ class WrittenStep(BaseModel, extra="allow"):
 class Written(BaseModel, extra="allow"):
     """The structure that a recipe file needs to be merged with its base; `Recipe` checks the rest."""
 
-    base: str | None = None
+    base: str | list[str] | None = None
     without: list[str] = Field(default_factory=list)
     plugins: list[str] = Field(default_factory=list)
     steps: list[WrittenStep] = Field(default_factory=list)
@@ -142,10 +142,11 @@ def load_recipe(name_or_path: str, above: tuple[Path, ...] = ()) -> Recipe:
     values["plugins"] = [str(path.parent / plugin) for plugin in values.get("plugins", [])]
     for plugin in values["plugins"]:
         load_plugin(plugin)
-    base, without = values.pop("base", None), values.pop("without", [])
-    if base is not None:
-        base = str(path.parent / base) if base.endswith(".toml") else base
-        values = inherit(load_recipe(base, (*above, path)), values, without, path)
+    given, without = values.pop("base", None) or [], values.pop("without", [])
+    names = [given] if isinstance(given, str) else given
+    bases = [load_recipe(str(path.parent / name) if name.endswith(".toml") else name, (*above, path)) for name in names]
+    if bases:
+        values = inherit(bases[0], with_settings_of(bases[1:], values, path), without, path)
     elif without:
         raise BadInput(f"{path}: without = {without!r} needs a base; remove it.")
     try:
@@ -170,6 +171,19 @@ def inherit(base: Recipe, values: Values, without: list[str], path: Path) -> Val
     merged["plugins"] = [*below.get("plugins", []), *values.get("plugins", [])]
     merged["steps"] = merged_steps([step for step in steps if step["name"] not in without], values.get("steps", []))
     return merged
+
+
+def with_settings_of(bases: list[Recipe], values: Values, path: Path) -> Values:
+    """``values`` on top of the settings and profiles of ``bases``, of which the later take precedence.
+
+    BadInput for a base with steps: those come from the first base alone.
+    """
+    for base in reversed(bases):
+        if base.steps:
+            raise BadInput(f"{path}: base {base.name} has steps, so it must be the first base. Move it or remove it.")
+        below = base.model_dump(mode="json", include={"settings", "profiles"}, exclude_unset=True)
+        values = merged_tables(below, values)
+    return values
 
 
 def merged_tables(below: Any, above: Any) -> Any:

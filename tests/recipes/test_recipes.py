@@ -16,7 +16,7 @@ from stages.commands import prepare
 from stages.recipes.plan import build_rules, parse_overrides, read_plan
 from stages.recipes.profile import load_profile, profile_names, rounds_of
 from stages.recipes.recipe import load_recipe, recipe_names
-from stages.recipes.resolve import resolve, step_settings
+from stages.recipes.resolve import combined, resolve, stage_layers
 from stages.registry import SETTINGS
 from stages.reporting.comparison import read_run
 from stages.runtime.errors import BadInput
@@ -46,6 +46,12 @@ SET_RECIPES = {
     "multi-class-query-reference": 1,
     "multi-class-query-random": 2,
     "dominant-query": 2,
+}
+# Recipes with other steps or choices than any above; all others only change settings, see TestEveryRecipe
+OTHER_RECIPES = {
+    "adaptive-superpixel-merged-once-reference": 3,
+    "multi-class-query-argmax-reference": 1,
+    "full-xception65": 1,
 }
 CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
 # rounds, the seed set's among them, and whether images come from a classifier
@@ -89,12 +95,17 @@ def settings_of(stage, given, recipe, profile=None):
     return resolve(stage, given, recipe, profile).settings
 
 
+def steps_of(name):
+    """The steps of a recipe without their settings."""
+    return [(step.name, step.stage, step.rounds, step.reads) for step in load_recipe(name).steps]
+
+
 def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
-    few = FEW_REGIONS if name in REGION_RECIPES else FEW_SETS if name in SET_RECIPES else []
+    few = FEW_REGIONS if name in REGION_RECIPES or "superpixel" in name else FEW_SETS if "query" in name else []
     few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else []) + (ON_A_GRID if "madbal" in name else [])
     few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
-    few = few + (["annotate-simulate.click-budget=60"] if name == "rectangles" else [])
+    few = few + (["annotate-simulate.click-budget=60"] if name.startswith("rectangles") else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
     rules = rules_of(name, rounds, "scenes", TINY + few, [["--recipe", name], ["--profile", "scenes"]])
     for rule in rules:
@@ -109,7 +120,7 @@ def run_recipe(name, dataset, folder, rounds):
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
-    rounds |= REGION_RECIPES | SET_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | {"madbal-random": 2}
+    rounds |= REGION_RECIPES | SET_RECIPES | OTHER_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | {"madbal-random": 2}
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
@@ -125,7 +136,7 @@ class TestEveryRecipe:
         recipe = load_recipe(name)
         for profile in profile_names():
             for stage in SETTINGS:
-                settings_of(stage, {}, name, profile)
+                combined(stage, stage_layers(recipe, load_profile(profile), stage), [])
             rounds = rounds_of(recipe, load_profile(profile))
             rules = rules_of(name, 4 if rounds == "budget" else rounds, profile)
             made = {"$(DATASET)"}
@@ -136,15 +147,18 @@ class TestEveryRecipe:
 
     def test_downloaded_weights_are_named_exactly(self, name):
         """A name without a tag means whatever weights the installed version of timm prefers."""
-        recipe = load_recipe(name)
         for profile in profile_names():
-            for step in recipe.steps:
-                made = step_settings(recipe, load_profile(profile), step).flat()
+            plan = read_plan(name, profile)
+            for step in plan.recipe.steps:
+                made = plan.settings(step).flat()
                 chosen = made.get("backbone", made.get("encoder", "none.needed"))
                 assert "." in chosen or made["weights"] == "none", (profile, step.name, chosen)
 
-    def test_is_run_end_to_end_here(self, name, runs):
-        assert sorted(runs[name].glob("**/evaluation.json"))
+    def test_is_run_end_to_end_here_or_has_the_steps_of_one_that_is(self, name, runs):
+        if name in runs:
+            assert sorted(runs[name].glob("**/evaluation.json"))
+        else:
+            assert steps_of(name) in [steps_of(other) for other in runs]
 
 
 def test_every_round_adds_its_pixels(runs):
@@ -171,6 +185,17 @@ def test_adaptive_rounds_train_on_sieved_labels(runs):
         labelled = sum(int((labels.label_map(image) != 255).sum()) for image in labels.labelled_ids())
         assert model.header.counts["labelled_pixels"] == labelled
         assert model.header.counts["clicks"] == 6 * (number + 1)
+
+
+def test_regions_merged_once_serve_all_later_rounds(runs):
+    folder = runs["adaptive-superpixel-merged-once-reference"]
+    merged, warm = open_any(folder / "regions.h5"), Model(folder / "round-0" / "model.safetensors")
+    assert merged.header.inputs["model"].digest == warm.digest
+    for number in (1, 2):
+        queries = Queries(folder / f"round-{number}" / "queries.h5")
+        assert queries.header.inputs["superpixels"].digest == merged.header.digest
+    targets = [rule.target for rule in rules_of(folder.name, 4)]
+    assert [target for target in targets if target.endswith("regions.h5")] == ["$(RUN)/regions.h5"]
 
 
 def test_region_recipes_ask_what_they_say(runs):

@@ -101,3 +101,33 @@ def test_what_a_dataset_says_lies_below_recipes(tmp_path):
     step = next(step for step in recipe.steps if step.stage == "evaluate")
     assert step_settings(recipe, load_profile(None), step, None, defaults).split == "val"
     assert step_settings(recipe, load_profile(None), step, {"evaluate": {"split": "test"}}, defaults).split == "test"
+
+
+FRAGMENT = """
+title = "settings only"
+source = "nowhere"
+[settings.train]
+epochs = 3
+head_lr = 0.25
+[profiles.voc2012.settings.train]
+batch = 6
+"""
+
+
+def test_further_bases_add_settings_in_turn(tmp_path):
+    write(tmp_path / "one.toml", FRAGMENT)
+    write(tmp_path / "two.toml", FRAGMENT.replace("epochs = 3\nhead_lr = 0.25", "epochs = 4"))
+    text = 'base = ["pixelpick", "one.toml", "two.toml"]\ntitle = "mine"\n[settings.train]\nbackbone_lr = 0.5\n'
+    own = load_recipe(write(tmp_path / "mine.toml", text))
+    train = own.settings["train"]
+    assert (train["epochs"], train["head_lr"], train["backbone_lr"], train["optimiser"]) == (4, 0.25, 0.5, "adam")
+    assert own.profile("voc2012").settings["train"]["batch"] == 6
+    assert own.profile("voc2012").settings["train"]["optimiser"] == "sgd"
+    assert own.steps == load_recipe("pixelpick").steps
+    assert (own.title, own.source) == ("mine", load_recipe("pixelpick").source)
+
+
+def test_steps_come_from_the_first_base(tmp_path):
+    own = write(tmp_path / "mine.toml", 'base = ["pixelpick", "full"]\ntitle = "mine"\n')
+    with pytest.raises(BadInput, match=r"base full has steps, so it must be the first base\. Move it or remove it\.$"):
+        load_recipe(own)

@@ -60,7 +60,12 @@ def recipe_row(recipe: Recipe) -> tuple[str, ...]:
     path = data_folder("recipes") / f"{recipe.name}.toml"
     rounds = "as the budget takes" if recipe.rounds == "budget" else str(recipe.rounds)
     about = first_sentence(comment(path)) or recipe.title
-    return code(recipe.name), about, code(str(read_toml(path).get("base", ""))), rounds, codes(sorted(recipe.profiles))
+    return code(recipe.name), about, builds_on(path), rounds, codes(sorted(recipe.profiles))
+
+
+def builds_on(path: Path) -> str:
+    base = read_toml(path).get("base", [])
+    return codes([base] if isinstance(base, str) else base)
 
 
 def comment(path: Path) -> str:
