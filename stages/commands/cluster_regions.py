@@ -69,8 +69,8 @@ def require_features(
     if not stored.has_features:
         raise BadInput(f"{stored.path} contains no features. Pass clusters that were written with --keep-features.")
     require_made_from(stored, "superpixels", regions)
-    wanted, made = kmeans.flat(), stored.header.settings
-    compared = ["encoder", "patch"]
+    wanted, made = kmeans.flat(), kmeans.defaults() | stored.header.settings
+    compared = ["encoder", "patch", "bicubic"]
     was, given = stored.input_ref("weights"), weights.get("weights")
     if was is None or given is None or was.digest != given.digest:  # otherwise the same file, possibly moved
         compared.append("weights")
@@ -115,7 +115,7 @@ def build(
     if encoder is None or kmeans is None:  # nothing to compute before the join
         shards = build_shards(request, [], SHARD_IMAGES, fill, "computing features")
     else:
-        work = partial(region_features, data, regions, encoder, kmeans.patch, kmeans.workers)
+        work = partial(region_features, data, regions, encoder, kmeans)
         shards = build_shards(request, ids, SHARD_IMAGES, fill, "computing features", work=work)
 
     def finish(writer: Writer, parts: Parts) -> Header:
@@ -150,7 +150,7 @@ def build(
 
 
 def region_features(
-    data: Dataset, regions: Superpixels, encoder: "PatchEncoder", side: int, workers: int, ids: Sequence[str]
+    data: Dataset, regions: Superpixels, encoder: "PatchEncoder", settings: KMeansSettings, ids: Sequence[str]
 ) -> Iterator[np.ndarray]:
     """The features (K,D) f16 of the regions of each image; processes cut patches while the encoder works."""
     tasks = (
@@ -158,11 +158,12 @@ def region_features(
             data.image(image, regions.sizes[image]),
             regions.labels(image),
             {name: regions.read(f"regions/{name}", regions.rows[image]) for name in BOX},
-            side,
+            settings.patch,
+            settings.bicubic,
         )
         for image in ids
     )
-    for patches in map_in_processes(cut_task, tasks, workers or core_count()):
+    for patches in map_in_processes(cut_task, tasks, settings.workers or core_count()):
         yield encoder.features(patches)
 
 

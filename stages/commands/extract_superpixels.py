@@ -1,6 +1,6 @@
 """The stage `extract-superpixels`: cut images into regions, or merge base regions by the predictions of a model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
 from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
+from stages.regions.cutters import CountSettings
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS, MEASURES
 from stages.runtime.processes import core_count, map_in_processes
@@ -24,6 +26,8 @@ from stages.settings.base import existing
 from stages.settings.extract_superpixels import ExtractSettings, MergeSettings
 
 SHARD_IMAGES = 16
+TOLERANCE = 0.2
+"""Share by which the number of regions may be off before a warning."""
 Found = dict[str, Any]
 
 
@@ -152,11 +156,22 @@ def build(
         return request.header(attributes, region_counts(numbers, parts.column("size")))
 
     counts = join_shards(shards, finish).counts
+    warn_of_other_number(counts["per_image"]["mean"], grids, settings)
     sizes = counts["size_percentiles"]
     return (
         f"{counts['regions']} regions in {len(ids)} images ({counts['per_image']['mean']:.1f} per image), "
         f"median {sizes['50']:.0f} pixels"
     )
+
+
+def warn_of_other_number(found: float, grids: Mapping[str, Size], settings: ExtractSettings) -> None:
+    """Says so if images were cut into clearly more or fewer regions than asked for, as SEEDS does at some sizes."""
+    if not isinstance(settings.of_method, CountSettings) or existing(settings.cut).split_parts:
+        return
+    asked = float(np.mean([settings.of_method.number(*grids[image]) for image in grids]))
+    if not 1 - TOLERANCE <= found / asked <= 1 + TOLERANCE:
+        ways = "--levels, --count or --region-pixels" if settings.method == "seeds" else "--count or --region-pixels"
+        say(f"Warning: {found:.0f} regions per image instead of {asked:.0f}. Change {ways}.")
 
 
 def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
@@ -182,7 +197,7 @@ def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequ
     read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
-    tasks = (CutTask(read(image, grids[image]), settings.method, split_parts, own) for image in ids)
+    tasks = (CutTask(image, read(image, grids[image]), settings.method, split_parts, own) for image in ids)
     for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
 

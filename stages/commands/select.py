@@ -112,19 +112,20 @@ def build(
     rule, legacy = RULES[settings.rule], settings.stream == "legacy"
     chooser = Chooser(rule, settings.of_rule, round_number, settings.seed, legacy)
     answer, unit, privilege = "class", scores.unit, "none"
+    budget = settings.budget_of(round_number)
     if settings.region is not None:
         assert regions is not None
-        columns, counts = choose_regions(regions, scores, ledger, clusters, settings.region, settings.budget, chooser)
+        columns, counts = choose_regions(regions, scores, ledger, clusters, settings.region, budget, chooser)
         answer, privilege = settings.region.answer, regions.attributes["oracle_privilege"]
         if settings.region.pixels is not None:
             unit, answer = "pixel", "class"
     elif settings.image is not None:
         counted = counted_images(data, scores.ids, settings.image)
-        columns, counts = choose_images(scores, ledger, settings.image, counted, settings.budget, chooser)
+        columns, counts = choose_images(scores, ledger, settings.image, counted, budget, chooser)
         answer = IMAGE_ANSWERS[settings.image.image_answer]
     else:
         assert settings.pixel is not None
-        columns, counts = choose_pixels(data, scores, ledger, settings.pixel, settings.budget, chooser)
+        columns, counts = choose_pixels(data, scores, ledger, settings.pixel, budget, chooser)
         if settings.pixel.exclude_void:
             privilege = "void excluded from the draw"
     number = len(columns["image"])

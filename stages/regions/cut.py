@@ -50,8 +50,9 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
 
 @dataclass(frozen=True)
 class CutTask:
-    """The arguments of `cut` for one image."""
+    """The name of an image and the arguments of `cut` for it."""
 
+    image: str
     pixels: np.ndarray
     method: str
     split_parts: bool
@@ -59,8 +60,11 @@ class CutTask:
 
 
 def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
-    """(H,W) i32 region ids of an image, and their graph."""
-    labels = cut(task.pixels, task.method, task.split_parts, **task.own)
+    """(H,W) i32 region ids of an image, and their graph; BadInput names the image."""
+    try:
+        labels = cut(task.pixels, task.method, task.split_parts, **task.own)
+    except BadInput as error:
+        raise BadInput([f"{task.image}: {fault}" for fault in error.faults]) from error
     count = int(labels.max(initial=-1)) + 1
     return labels, RegionGraph(region_table(labels, count), *adjacency(labels, count))
 

@@ -17,7 +17,9 @@ from stages.settings.base import PartSettings
 class Chooser:
     """A rule that is ready to choose in a round.
 
-    legacy: one NumPy stream over all images in order instead of one per image (comparable with published draws).
+    legacy: one NumPy stream over all images in order instead of one per image. In round 0 it is that of the seed, as
+    published (pixelpick.md 1.3); in later rounds it is seeded by the seed and the round together, so that no two rounds
+    of any seeds share a stream.
     """
 
     rule: Part
@@ -28,7 +30,7 @@ class Chooser:
 
     @cached_property
     def _shared(self) -> np.random.RandomState:
-        return np.random.RandomState(self.seed + self.round)
+        return np.random.RandomState([self.seed, self.round] if self.round else self.seed)
 
     @property
     def keeps_to_budget(self) -> bool:

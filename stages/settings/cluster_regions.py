@@ -23,6 +23,11 @@ class KMeansSettings(ComputeSettings):
         description="Weights of the encoder: imagenet (downloaded), none (random), or a file.",
     )
     patch: int = Field(16, ge=2, le=512, description="Side of the patches in pixels.")
+    bicubic: Literal["keys", "opencv"] = Field(
+        "keys",
+        description="Kernel that resizes patches: Keys' (a = -0.5), clipped to the range of colours, or OpenCV's "
+        "(a = -0.75), not clipped, as in the public code.",
+    )
     passes: int = Field(6, ge=1, description="Passes of the k-means over all regions.")
     batch: int = Field(1024, ge=1, description="Regions per step of the k-means (order shuffled).")
     order: Literal["shuffled", "reference"] = Field(

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from stages.runtime.parts import RULES
 from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
 
-LARGEST_LEGACY_SEED = 4_000_000_000  # NumPy's legacy streams take 32-bit seeds; the round number is added
+LARGEST_LEGACY_SEED = 2**32 - 1  # of NumPy's legacy streams
 Scope = Literal["image", "dataset"]
 SCOPE = "Rank pixels within each image or over the whole dataset."
 
@@ -101,6 +101,7 @@ class SelectSettings(StageSettings):
         ge=0,
         description="Pixels: queries per image (scope dataset: on average). Regions and images: in all; 0: all.",
     )
+    first_budget: int | None = Field(None, ge=0, description="Budget of round 0; none: the same as in later rounds.")
     stream: Literal["named", "legacy"] = Field(
         "named",
         description="Random draws: one stream per image, or one legacy NumPy stream over all images in order.",
@@ -109,6 +110,10 @@ class SelectSettings(StageSettings):
     pixel: PixelQueries | None = group(unit="pixel")
     region: RegionQueries | None = group(unit="region")
     image: ImageQueries | None = group(unit="image")
+
+    def budget_of(self, round_number: int) -> int:
+        """The budget of a round."""
+        return self.budget if round_number or self.first_budget is None else self.first_budget
 
     @model_validator(mode="after")
     def _legacy_seed(self) -> Self:

@@ -162,7 +162,7 @@ def test_a_faulty_recipe(text, place, refused):
         (
             "select",
             ["--seed", "5000000000", "--stream", "legacy"],
-            "stream legacy requires a seed of at most 4000000000",
+            "stream legacy requires a seed of at most 4294967295",
         ),
         ("annotate-simulate", ["--error-rate", "2"], "error_rate = '2': input should be less than or equal to 1"),
         ("annotate-simulate", ["--seconds-per-click", "inf"], "seconds_per_click = 'inf': input should be a finite"),

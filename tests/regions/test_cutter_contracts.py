@@ -175,7 +175,7 @@ def test_a_plugin_that_reads_masks_is_an_oracle_and_needs_them(plugged, dataset)
 def test_what_is_no_map_of_labels_is_refused(plugged, dataset, workers):
     plugged(BROKEN)
     told = (
-        r"^Cutter 'broken' returned float64 \(20, 30, 3\) for an image of shape \(20, 30\)\. Return an integer array "
+        r"^a: Cutter 'broken' returned float64 \(20, 30, 3\) for an image of shape \(20, 30\)\. Return an integer array "
         r"of that shape\.$"
     )
     with pytest.raises(BadInput, match=told):

@@ -102,6 +102,33 @@ def test_overshoot_is_cut_off():
     assert patches.max() == 1
 
 
+def opencv_patches(image, labels, side):
+    """The public code's patches: boxes filled in float64, normalised colours or not, resized by OpenCV, never clipped."""
+    cv2 = pytest.importorskip("cv2")
+    found = []
+    for region in range(labels.max() + 1):
+        y, x = np.where(labels == region)
+        box = np.ones((np.ptp(y) + 1, np.ptp(x) + 1, 3)) * image[y, x].mean(0) / 255
+        box[y - y.min(), x - x.min()] = image[y, x] / 255
+        found.append(box if box.shape[:2] == (side, side) else cv2.resize(box, (side, side), interpolation=cv2.INTER_CUBIC))
+    return np.array(found).transpose(0, 3, 1, 2)
+
+
+def test_the_published_patches_are_those_of_opencv():
+    draw = np.random.default_rng(5)
+    image = draw.integers(0, 256, (40, 56, 3)).astype(np.uint8)
+    coarse = draw.integers(0, 12, (8, 8))
+    labels = np.unique(coarse, return_inverse=True)[1].reshape(8, 8).astype(np.int32).repeat(5, 0).repeat(7, 1)
+    labels[:5, :5], labels[:16, 40:] = labels.max() + 1, labels.max() + 2  # smaller than the patch, and exactly its size
+    expected = opencv_patches(image, labels, 16)
+    table = region_table(labels, labels.max() + 1)
+    found = cut_patches(image, labels, table, 16, "opencv")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.min() < -0.05
+    assert found.max() > 1.05
+    assert np.abs(cut_patches(image, labels, table, 16) - expected).max() > 0.05
+
+
 def test_no_region_no_patch():
     labels = np.full((5, 5), -1, dtype=np.int32)
     boxes = {name: np.zeros(0, dtype=np.int32) for name in ("y0", "x0", "y1", "x1")}
@@ -116,9 +143,11 @@ def test_a_worker_gives_the_same():
 
 
 def test_the_kernel_interpolates_and_its_weights_sum_to_one():
-    np.testing.assert_array_equal(kernel(np.array([0.0, 1.0, 2.0])), [1, 0, 0])
-    assert float(kernel(np.array(0.5))) == pytest.approx(0.5625)
-    assert float(kernel(np.array(1.5))) == pytest.approx(-0.0625)
+    np.testing.assert_array_equal(kernel(np.array([0.0, 1.0, 2.0]), -0.5), [1, 0, 0])
+    assert float(kernel(np.array(0.5), -0.5)) == pytest.approx(0.5625)
+    assert float(kernel(np.array(1.5), -0.5)) == pytest.approx(-0.0625)
+    assert float(kernel(np.array(0.5), -0.75)) == pytest.approx(0.59375)
+    assert float(kernel(np.array(1.5), -0.75)) == pytest.approx(-0.09375)
     places, weights = taps(np.array([3]), np.array([9]), 16)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
     assert places.min() == 3

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from stages.runtime.console import say
 from stages.selecting.candidates import Candidates
 from stages.selecting.cluster_budgets import best_per_cluster, cluster_budgets, cluster_scores, redistributed
 from stages.selecting.rules import rule
@@ -20,9 +21,9 @@ class ClustersSettings(PartSettings):
         "over pixels; or mean over regions.",
     )
     remainder: Literal["reference", "largest"] = Field(
-        "reference",
-        description="Clusters that get what rounding down leaves of the budget: the first with the smallest share, as "
-        "in the public code, or those with the largest remainders.",
+        "largest",
+        description="Clusters that get what rounding down leaves of the budget: those with the largest remainders, one "
+        "each, or all of it the first with the smallest share, as in the public code.",
     )
     redistribution: Literal["best", "reference"] = Field(
         "best",
@@ -38,7 +39,13 @@ def shares(pool: Candidates, budget: int, settings: ClustersSettings) -> tuple[n
 
 
 def describe(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[str, Any]:
+    """The clusters' scores and budgets for the header; warns if the budget is below the number of clusters."""
     scores, budgets = shares(pool, budget, settings)
+    if budget < len(scores):
+        say(
+            f"Warning: the budget of {budget} is below the {len(scores)} clusters, so some get no query. Raise --budget "
+            "or make fewer clusters."
+        )
     return {"cluster_score": scores.tolist(), "cluster_budget": budgets.tolist()}
 
 

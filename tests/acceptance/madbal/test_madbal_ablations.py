@@ -21,7 +21,7 @@ ABLATIONS = {  # override: the step that it is for, and the words of its command
     "cluster-regions.method=random": ("clusters", "--method random"),
     "cluster-regions.clusters=5": ("clusters", "--clusters 5"),
     "score.class_balance=none": ("scores", "--class-balance none"),
-    "select.remainder=largest": ("queries", "--remainder largest"),
+    "select.remainder=reference": ("queries", "--remainder reference"),
     "score.maturity=image": ("scores", "--maturity image"),
     "extract-superpixels.method=slic": ("base", "--method slic"),
 }

@@ -53,8 +53,10 @@ def slow_choice(values, labels, classes, clusters, number):
         / sum(pixels for _, own, _, _, pixels, _ in regions if own == cluster)
         for cluster in range(number)
     ]
-    budget = [math.floor(BUDGET * worth / sum(g)) for worth in g]
-    budget[budget.index(min(budget))] += BUDGET - sum(budget)
+    share = [BUDGET * worth / sum(g) for worth in g]
+    budget = [math.floor(part) for part in share]
+    for cluster in sorted(range(number), key=lambda c: budget[c] - share[c])[: BUDGET - sum(budget)]:
+        budget[cluster] += 1
     chosen = set()
     for image in sorted(labels):
         own = [region for region in regions if region[0] == image]
