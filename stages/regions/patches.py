@@ -1,8 +1,8 @@
 """Regions as small square images, the input of a feature network (madbal.md 3).
 
 A patch is the region's tight box in which every pixel outside the region has the region's mean colour, resized to a
-square by a bicubic kernel, separably, from pixel centres, without antialiasing and ignoring the box's aspect ratio; taps
-beyond the box read its border. The kernel is Keys' (a = -0.5) or OpenCV's (a = -0.75).
+square by a bicubic kernel, separably, from pixel centres, without antialiasing and ignoring the box's aspect ratio;
+taps beyond the box read its border. The kernel is Keys' (a = -0.5) or OpenCV's (a = -0.75).
 
 Nothing is resized box by box. The kernel's weights sum to 1, so the sum over the taps is
 
@@ -100,9 +100,7 @@ def packed_pixels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return packed.ravel()
 
 
-def taps(
-    first: np.ndarray, last: np.ndarray, side: int, bicubic: Bicubic = "keys"
-) -> tuple[np.ndarray, np.ndarray]:
+def taps(first: np.ndarray, last: np.ndarray, side: int, bicubic: Bicubic = "keys") -> tuple[np.ndarray, np.ndarray]:
     """The pixels that each of ``side`` cells reads along an axis of boxes ``first`` .. ``last``, (K,) int, inclusive.
 
     Returns pixels (K,side,4) i64, inside the box, and weights (K,side,4) f32.

@@ -1,4 +1,4 @@
-"""The recipes of PixelPick and MADBAL have the settings of the published rows, dataset by dataset (specs 2.2, 3, 4.5)."""
+"""The recipes of PixelPick and MADBAL have the settings of the published rows (specs 2.2 and 3, 4.5)."""
 
 import pytest
 

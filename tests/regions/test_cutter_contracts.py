@@ -175,8 +175,8 @@ def test_a_plugin_that_reads_masks_is_an_oracle_and_needs_them(plugged, dataset)
 def test_what_is_no_map_of_labels_is_refused(plugged, dataset, workers):
     plugged(BROKEN)
     told = (
-        r"^a: Cutter 'broken' returned float64 \(20, 30, 3\) for an image of shape \(20, 30\)\. Return an integer array "
-        r"of that shape\.$"
+        r"^a: Cutter 'broken' returned float64 \(20, 30, 3\) for an image of shape \(20, 30\)\. Return an integer "
+        r"array of that shape\.$"
     )
     with pytest.raises(BadInput, match=told):
         run(dataset, method="broken", workers=workers)

@@ -103,14 +103,16 @@ def test_overshoot_is_cut_off():
 
 
 def opencv_patches(image, labels, side):
-    """The public code's patches: boxes filled in float64, normalised colours or not, resized by OpenCV, never clipped."""
+    """The public code's patches: boxes filled in float64, resized by OpenCV, never clipped."""
     cv2 = pytest.importorskip("cv2")
     found = []
     for region in range(labels.max() + 1):
         y, x = np.where(labels == region)
         box = np.ones((np.ptp(y) + 1, np.ptp(x) + 1, 3)) * image[y, x].mean(0) / 255
         box[y - y.min(), x - x.min()] = image[y, x] / 255
-        found.append(box if box.shape[:2] == (side, side) else cv2.resize(box, (side, side), interpolation=cv2.INTER_CUBIC))
+        found.append(
+            box if box.shape[:2] == (side, side) else cv2.resize(box, (side, side), interpolation=cv2.INTER_CUBIC)
+        )
     return np.array(found).transpose(0, 3, 1, 2)
 
 
@@ -119,7 +121,10 @@ def test_the_published_patches_are_those_of_opencv():
     image = draw.integers(0, 256, (40, 56, 3)).astype(np.uint8)
     coarse = draw.integers(0, 12, (8, 8))
     labels = np.unique(coarse, return_inverse=True)[1].reshape(8, 8).astype(np.int32).repeat(5, 0).repeat(7, 1)
-    labels[:5, :5], labels[:16, 40:] = labels.max() + 1, labels.max() + 2  # smaller than the patch, and exactly its size
+    labels[:5, :5], labels[:16, 40:] = (
+        labels.max() + 1,
+        labels.max() + 2,
+    )  # smaller than the patch, and exactly its size
     expected = opencv_patches(image, labels, 16)
     table = region_table(labels, labels.max() + 1)
     found = cut_patches(image, labels, table, 16, "opencv")

@@ -62,9 +62,7 @@ def test_without_one_all_rounds_have_the_same(world):
 @pytest.mark.parametrize("budget, warns", [(4, True), (9, False)])
 def test_a_budget_below_the_number_of_clusters_warns(budget, warns, capsys, monkeypatch):
     monkeypatch.setattr("stages.selecting.rules.clusters.cluster_scores", lambda kind, tables: np.ones(9))
-    pool = Candidates(
-        unit="region", scores=np.ones(9), image=np.zeros(9, int), total=9, lazy={"tables": lambda: None}
-    )
+    pool = Candidates(unit="region", scores=np.ones(9), image=np.zeros(9, int), total=9, lazy={"tables": lambda: None})
     found = describe(pool, budget, ClustersSettings())
     assert sum(found["cluster_budget"]) == budget
     assert max(found["cluster_budget"]) == 1  # remainder reference: 4 to the first cluster

@@ -43,8 +43,8 @@ def describe(pool: Candidates, budget: int, settings: ClustersSettings) -> dict[
     scores, budgets = shares(pool, budget, settings)
     if budget < len(scores):
         say(
-            f"Warning: the budget of {budget} is below the {len(scores)} clusters, so some get no query. Raise --budget "
-            "or make fewer clusters."
+            f"Warning: the budget of {budget} is below the {len(scores)} clusters, so some get no query. Raise "
+            "--budget or make fewer clusters."
         )
     return {"cluster_score": scores.tolist(), "cluster_budget": budgets.tolist()}
 
