@@ -18,7 +18,9 @@ SPANS = {  # epochs, batch, validate_every and patience of phase I; epochs, batc
     "madbal": (MNV2, (149, 10, 3, 15), (30, 12, 3)),
     "madbal-reference": (MNV2, (149, 10, 3, 16), (30, 12, 3)),
     "madbal-resnet50": (V3, (149, 6, 2, 15), (30, 10, 3)),
+    "madbal-resnet50-reference": (V3, (149, 6, 2, 16), (30, 10, 3)),
     "madbal-mobilenetv3": (LRASPP, (99, 10, 3, 25), (35, 16, 2)),
+    "madbal-mobilenetv3-reference": (LRASPP, (99, 10, 3, 26), (35, 16, 2)),
 }
 
 
@@ -32,7 +34,7 @@ def assert_has(found, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("recipe, network", [("pixelpick", MNV2), ("pixelpick-fpn", FPN), ("full-fpn", FPN)])
+@pytest.mark.parametrize("recipe, network", [("pixelpick", MNV2), ("pixelpick-fpn", FPN), ("pixelpick-fpn-reference", FPN), ("full-fpn", FPN)])
 def test_pixelpick(recipe, network):
     assert_has(settings_of(recipe, "camvid", "model"), network | ADAM | {"schedule": "milestones", "crop": [360, 480]})
     assert_has(settings_of(recipe, "cityscapes", "model"), network | ADAM | {"schedule": "poly", "crop": [256, 512]})

@@ -52,6 +52,7 @@ OTHER_RECIPES = {
     "adaptive-superpixel-merged-once-reference": 3,
     "multi-class-query-argmax-reference": 1,
     "full-xception65": 1,
+    "madbal-full": 1,
 }
 CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
 # rounds, the seed set's among them, and whether images come from a classifier
