@@ -16,10 +16,12 @@ class TensorFlowDrawn(Drawn):
             f"{name}/weights", (kernel, kernel, x.shape[1], outputs), (2 / x.shape[1] / kernel**2) ** 0.5
         )
         shift = self.tensor(f"{name}/biases", (outputs,), 0.1) if bias else None
+        self.dilations[f"{name}/weights"] = dilation
         return F.conv2d(x, weight.permute(3, 2, 0, 1), shift, stride, dilation * (kernel // 2), dilation)
 
     def depthwise(self, x, name, stride=1, dilation=1):
         weight = self.tensor(f"{name}/depthwise_weights", (3, 3, x.shape[1], 1), 0.5)
+        self.dilations[f"{name}/depthwise_weights"] = dilation
         return F.conv2d(x, weight.permute(2, 3, 0, 1), None, stride, dilation, dilation, groups=x.shape[1])
 
     def norm(self, x, name, eps):
