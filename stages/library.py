@@ -119,6 +119,22 @@ def train(
     return run_stage("train", output, files, settings, recipe, profile, plugins, force)
 
 
+def import_model(
+    dataset: File,
+    weights: File,
+    output: File,
+    *,
+    recipe: File | None = None,
+    profile: File | None = None,
+    plugins: Iterable[File] = (),
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Turn ``weights`` that other code wrote into a model for the classes of ``dataset``."""
+    files: dict[str, Any] = {"dataset": dataset, "weights": weights}
+    return run_stage("import-model", output, files, settings, recipe, profile, plugins, force)
+
+
 def score(
     dataset: File,
     output: File,

@@ -15,6 +15,7 @@ from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
+from stages.settings.import_model import ImportModelSettings
 from stages.settings.predict import PredictSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -44,7 +45,8 @@ class Stage:
     """A command that reads artifacts and writes one.
 
     writes: the kind of artifact, or file. ending: of its file. torchrun: whether several processes may run it.
-    plannable: whether a plan can have it as a step. device: whether it runs a network.
+    plannable: whether a plan can have it as a step. settings_of: another stage, whose settings in recipes and profiles
+    are also for this one, as far as it has them.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stage:
     details: str = ""
     torchrun: bool = False
     plannable: bool = True
+    settings_of: str = ""
 
     @property
     def module(self) -> str:
@@ -156,6 +159,30 @@ STAGES: dict[str, Stage] = {
             output_help="Output file (.safetensors).",
             details="After a stop, training resumes where it left off and, on a CPU, produces the same bytes.",
             torchrun=True,
+        ),
+        Stage(
+            "import-model",
+            "Turn weights that other code wrote into a model.",
+            (
+                DATASET,
+                Input(
+                    "weights",
+                    "file",
+                    "Weights of other code: .pth, .pt, .bin, .safetensors, .npz or a TensorFlow .index.",
+                    required=True,
+                    positional=True,
+                ),
+            ),
+            "model",
+            ImportModelSettings,
+            "dataset, a file of weights",
+            "a model from the [published code](docs/how-to/published-models.md) of the methods, torchvision or timm",
+            ending=".safetensors",
+            output_help="Output file (.safetensors).",
+            details="Runs no code from the file, and prints which tensors of the network are missing, unexpected or of "
+            "another shape.",
+            plannable=False,
+            settings_of="train",
         ),
         Stage(
             "score",

@@ -34,6 +34,11 @@ HOLDS = (
     Attribute("best_epoch", int, optional=True),
 )
 
+FOREIGN = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz", ".index")
+"""Endings of files in which other code stores weights."""
+
+IMPORT = "Import its weights first: alseg import-model DATASET {} -o model.safetensors."
+
 
 def read_model_header(path: Path) -> Header:
     """The header of a model file, read without torch; BadInput if the file is not a model, damaged or too new."""
@@ -43,9 +48,11 @@ def read_model_header(path: Path) -> Header:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
+        if path.suffix in FOREIGN:
+            raise BadInput(f"{path} is not an alseg model. {IMPORT.format(path)}") from error
         raise BadInput(f"{path} is not a readable safetensors file (truncated or damaged). Train it again.") from error
     if "alseg" not in metadata:
-        raise BadInput(f"{path} is a safetensors file but not an alseg model. Pass one written by `alseg train`.")
+        raise BadInput(f"{path} is a safetensors file but not an alseg model. {IMPORT.format(path)}")
     try:
         values = json.loads(metadata["alseg"])
         if metadata.get("header_sha256") != digest_of(values):
@@ -117,7 +124,9 @@ class Model:
     def require_checkpoint(self, checkpoint: str) -> None:
         """BadInput if the file has no such weights."""
         if checkpoint not in self.checkpoints():
-            raise BadInput(f"{self.path} has no {checkpoint} weights: it was trained without validation. Use last.")
+            raise BadInput(
+                f"{self.path} has no {checkpoint} weights, which only training with validation writes. Use last."
+            )
 
     def weights(self, checkpoint: str) -> "dict[str, torch.Tensor]":
         """The state dict of ``checkpoint`` (last or best) on the CPU; BadInput when absent or damaged."""

@@ -4,12 +4,13 @@ from torch import nn
 
 from stages.networks.inner import InnerNetwork
 from stages.networks.support import add_support
+from stages.networks.wiring import rewire
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import ARCHITECTURES
-from stages.settings.network import NetworkSettings, SupportableSettings, SupportHeadSettings
+from stages.settings.network import BuiltNetworkSettings, DilatedSettings, SupportableSettings, SupportHeadSettings
 
 
-def build_network(settings: NetworkSettings, num_classes: int, support: bool = False) -> nn.Module:
+def build_network(settings: BuiltNetworkSettings, num_classes: int, support: bool = False) -> nn.Module:
     """The network of ``settings`` with random weights, in training mode, on torch's default device.
 
     Maps float images (B, 3, H, W) to logits (B, ``num_classes``, H, W), or (B, ``num_classes``, 1, 1) if the
@@ -35,6 +36,8 @@ def build_network(settings: NetworkSettings, num_classes: int, support: bool = F
     network = part(settings, num_classes)
     if not isinstance(getattr(network, "backbone", None), nn.Module):
         raise BadInput(f"Architecture {part.name}: its network has no submodule 'backbone'. Add one to the plug-in.")
+    if isinstance(settings.of_architecture, DilatedSettings):
+        rewire(network.backbone, settings.backbone, settings.of_architecture)
     if support:
         assert isinstance(network, InnerNetwork)
         assert isinstance(settings.of_architecture, SupportableSettings)

@@ -37,9 +37,9 @@ class DeepLabV2(ResizingNetwork):
 
     As published, the max-pool of a ResNet rounds its size up: 320 pixels become 41 features and 256 become 33;
     a backbone without such a pool has one feature per ``output_stride`` pixels. The rest of the ResNet is timm's, with
-    the published number of parameters. The reference reduces the size in the first 1x1 convolution of a block; timm
-    does so in the 3x3, and the 3x3 of the first dilated block of a stage has the dilation of the stage before, as in
-    the training of timm's and torchvision's ImageNet weights.
+    the published number of parameters. The reference reduces the size in the first 1x1 convolution of a block
+    (``stride_first``) and dilates a stage from its first block on (``dilate_from`` first-block); timm does neither, as
+    in the training of timm's and torchvision's ImageNet weights.
 
     Raises:
         BadInput: the backbone is unknown or cannot be dilated to the output stride.

@@ -31,12 +31,14 @@ class ImagePooling(nn.Module):
 class PyramidPooling(nn.Module):
     """Parallel views of the deep features at several dilations and as a whole: (B, K, h, w) to (B, width, h, w)."""
 
-    def __init__(self, inputs: int, width: int, rates: tuple[int, ...], dropout: float, separable: bool):
+    def __init__(
+        self, inputs: int, width: int, rates: tuple[int, ...], dropout: float, separable: bool, separable_norm: bool
+    ):
         super().__init__()
         self.branches = nn.ModuleList(
             [
                 conv_bn_relu(inputs, width, 1),
-                *(conv_bn_relu(inputs, width, 3, rate, separable) for rate in rates),
+                *(conv_bn_relu(inputs, width, 3, rate, separable, separable_norm) for rate in rates),
                 ImagePooling(inputs, width),
             ]
         )
@@ -54,8 +56,9 @@ class DeepLabV3Plus(InnerNetwork):
     the backbone, all others the head; ``classifier`` maps the features of the decoder to logits and may be replaced.
     It is linear without a ``temperature``, and compares directions with one.
 
-    One difference from the reference: on MobileNetV2 at output stride 16, timm dilates the second and third block of
-    the 160-channel stage by 2, and the reference does not; parameters and sizes are the same.
+    Its MobileNetV2 at output stride 16 dilates only the stage after the 160-channel one (``dilate_from`` next-stage)
+    and pads before the expansion (``pad_first``); by default the network has timm's wiring, with the same parameters.
+    ``shallow_tap`` names the backbone module at stride 4 that the decoder reads.
 
     In training mode a batch of one image raises ValueError, because the BatchNorm of the pooling branch needs at least
     two values per channel; with that BatchNorm in eval mode one image works.
@@ -76,14 +79,18 @@ class DeepLabV3Plus(InnerNetwork):
         head_width: int,
         low_level_width: int,
         separable: bool,
+        separable_norm: bool,
+        shallow_tap: str | None,
         temperature: float | None,
         align_corners: bool,
     ):
         super().__init__(backbone, num_classes, output_stride)
         self.head_width, self.low_level_width, self.separable = head_width, low_level_width, separable
+        self.separable_norm = separable_norm
         self.decoder_dropouts, self.align_corners = decoder_dropouts, align_corners
         self.backbone, (shallow, deep), _ = build_backbone(backbone, output_stride)
-        self.pyramid = PyramidPooling(deep, head_width, aspp_rates, aspp_dropout, separable)
+        shallow = self.tap_shallow(shallow_tap, 4, shallow)
+        self.pyramid = PyramidPooling(deep, head_width, aspp_rates, aspp_dropout, separable, separable_norm)
         self.low_level = conv_bn_relu(shallow, low_level_width, 1)
         self.decoder = self.new_decoder()
         self.classifier = (
@@ -112,10 +119,11 @@ class DeepLabV3Plus(InnerNetwork):
     def new_decoder(self) -> nn.Sequential:
         """(B, head_width + low_level_width, h, w), pyramid beside low-level branch, to (B, head_width, h, w)."""
         width = self.head_width
+        kind = {"separable": self.separable, "separable_norm": self.separable_norm}
         return nn.Sequential(
-            conv_bn_relu(width + self.low_level_width, width, 3, separable=self.separable),
+            conv_bn_relu(width + self.low_level_width, width, 3, **kind),
             nn.Dropout(self.decoder_dropouts[0]),
-            conv_bn_relu(width, width, 3, separable=self.separable),
+            conv_bn_relu(width, width, 3, **kind),
             nn.Dropout(self.decoder_dropouts[1]),
         )
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from stages.networks.layers import ResizingNetwork
-from stages.networks.side_taps import run_with_taps
+from stages.networks.side_taps import find_shallow_tap, run_with_taps
 
 
 class Inner(NamedTuple):
@@ -53,11 +53,19 @@ class InnerNetwork(ResizingNetwork):
         self.backbone_name, self.output_stride = backbone_name, output_stride
         self.num_classes = num_classes
         self.side_taps: tuple[str, ...] = ()
+        self.shallow_tap: str | None = None
         self.support = None
+
+    def tap_shallow(self, name: str | None, stride: int, channels: int) -> int:
+        """Read the shallow features from the backbone module ``name``, if any; returns their channels."""
+        if name is None:
+            return channels
+        self.shallow_tap, channels = find_shallow_tap(self.backbone_name, self.output_stride, name, stride)
+        return channels
 
     def inner(self, images: Tensor) -> Inner:
         """(B, 3, H, W) to the inputs of ``segment`` and ``support``."""
-        maps, sides = run_with_taps(self.backbone, images, self.side_taps)
+        maps, sides = run_with_taps(self.backbone, images, self.side_taps, self.shallow_tap)
         return Inner(sides, *self.head_inputs(maps))
 
     def coarse(self, images: Tensor) -> Tensor:

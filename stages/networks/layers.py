@@ -10,16 +10,26 @@ from torch.nn import functional
 from stages.pixels.maps import raised
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, separable: bool = False) -> nn.Sequential:
+def conv_bn_relu(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    dilation: int = 1,
+    separable: bool = False,
+    separable_norm: bool = False,
+) -> nn.Sequential:
     """A size-preserving convolution without bias, BatchNorm and ReLU.
 
     ``separable`` splits a kernel larger than one into a depthwise convolution followed directly by a pointwise one
-    (spec multi_class_query.md 8).
+    (spec multi_class_query.md 8), or, with ``separable_norm``, with a BatchNorm and ReLU between them (spec
+    adaptive_superpixel.md, network).
     """
     padding = dilation * (kernel // 2)
     if separable and kernel > 1:
+        between = [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)] if separable_norm else []
         convolutions = [
             nn.Conv2d(inputs, inputs, kernel, padding=padding, dilation=dilation, groups=inputs, bias=False),
+            *between,
             nn.Conv2d(inputs, outputs, 1, bias=False),
         ]
     else:

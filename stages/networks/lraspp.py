@@ -31,18 +31,21 @@ class LRASPP(InnerNetwork):
     the backbone; ``classifier`` is torchvision's head with its own initialisation. There is no BatchNorm after its
     pooling, so the head can train on a batch of one image.
 
-    Two differences from torchvision on MobileNetV3-Large, with the same parameters and sizes: the shallow features are
-    the output of the whole 40-channel stage, not of its first block, and timm does not dilate the first block of the
-    160-channel stage.
+    On MobileNetV3-Large, torchvision takes the shallow features from the first block of the 40-channel stage
+    (``shallow_tap`` blocks.2.0) and dilates the 160-channel stage from its first block on (``dilate_from``
+    first-block); by default they are the output of the whole stage, and timm dilates from the second block on.
 
     Raises:
         BadInput: the backbone is unknown, has no feature map at stride 8, or cannot be dilated to the output stride.
     """
 
-    def __init__(self, backbone: str, num_classes: int, output_stride: int, align_corners: bool):
+    def __init__(
+        self, backbone: str, num_classes: int, output_stride: int, align_corners: bool, shallow_tap: str | None = None
+    ):
         super().__init__(backbone, num_classes, output_stride)
         self.align_corners = align_corners
         self.backbone, (self.low, self.high), _ = build_backbone(backbone, output_stride, finest=LOW_STRIDE)
+        self.low = self.tap_shallow(shallow_tap, LOW_STRIDE, self.low)
         self.classifier = self.new_head(num_classes)
 
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -33,23 +33,47 @@ class SideTaps(NamedTuple):
 
 
 def run_with_taps(
-    backbone: nn.Module, images: Tensor, modules: Iterable[str]
+    backbone: nn.Module, images: Tensor, modules: Iterable[str], shallow: str | None = None
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """The feature maps that ``backbone`` returns, and the outputs of the named ``modules`` within it in their order.
 
-    The hooks are removed after the call: nothing keeps a tensor, and copies of the network have no hooks. A layer that
-    changes a module's output in place changes it here too. Do not use on one network in several threads at once.
+    The output of the module ``shallow`` replaces the first map. The hooks are removed after the call: nothing keeps a
+    tensor, and copies of the network have no hooks. A layer that changes a module's output in place changes it here
+    too, except that of ``shallow``. Do not use on one network in several threads at once.
     """
     found: dict[str, Tensor] = {}
+    first: dict[str, Tensor] = {}
     handles = []
     try:
         for name in modules:
             handles.append(backbone.get_submodule(name).register_forward_hook(_keeper(found, name)))
+        if shallow is not None:
+            handles.append(backbone.get_submodule(shallow).register_forward_hook(_keeper(first, shallow, copy=True)))
         maps = backbone(images)
     finally:
         for handle in handles:
             handle.remove()
+    if shallow is not None:
+        maps = [first[shallow], *maps[1:]]
     return maps, tuple(found[name] for name in modules)
+
+
+def find_shallow_tap(backbone: str, output_stride: int, name: str, stride: int) -> tuple[str, int]:
+    """The module ``name`` of the timm model ``backbone``, as a backbone calls it, and its channels.
+
+    Raises:
+        BadInput: there is no such module, or its output is not at ``stride``.
+    """
+    shapes = _map_shapes(weightless_backbone(backbone, output_stride))
+    spellings = {plain_module_name(each): each for each in shapes}
+    module = name if name in shapes else spellings.get(plain_module_name(name))
+    if module is None or shapes[module][1] != stride:
+        fitting = {each: shape for each, shape in shapes.items() if shape[1] == stride}
+        raise BadInput(
+            f"Backbone {backbone} has no feature map at stride {stride} called {name}. Pass a module with "
+            f"--shallow-tap, out of {_candidates(fitting)}."
+        )
+    return module, shapes[module][0]
 
 
 def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = ()) -> SideTaps:
@@ -92,9 +116,9 @@ def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = (
     return SideTaps(modules, channels, strides)
 
 
-def _keeper(found: dict[str, Tensor], name: str) -> Any:
+def _keeper(found: dict[str, Tensor], name: str, copy: bool = False) -> Any:
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        found[name] = output
+        found[name] = output.clone() if copy else output
 
     return keep
 

@@ -1,27 +1,22 @@
 """First weights for a backbone, from a file or downloaded, and the input statistics they expect."""
 
-import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
 
+from stages.networks.foreign.files import read_tensors
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.networks.smp_adapter import SmpNetwork
 from stages.runtime.errors import BadInput
 
 NEEDED_SHARE = 0.95
 """Share of the backbone's tensors that a file must contain by name and shape."""
-
-NESTINGS = ("model", "model_state_dict", "state_dict")
-"""Keys under which training scripts store the tensors of a network."""
 
 WRAPPERS = ("module.", "encoder.", "encoder_q.", "backbone.", "model.")
 """Prefixes that wrappers add to the names of a backbone; MoCo files (pixelpick.md 3.2) have ``encoder_q.``."""
@@ -71,7 +66,7 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
         digest = None
     else:
         source = weights
-        tensors, digest = _read(Path(weights))
+        tensors, digest = read_tensors(Path(weights), "Weights", WEIGHTS_REMEDY)
     needed: tuple[str, ...] = getattr(network, "needed_tensors", ())
     matched, total = _fill(backbone, tensors, source, backbone_name, needed)
     return WeightsReport(source, matched, total, digest)
@@ -117,32 +112,6 @@ def _download(backbone_name: str, from_smp: bool) -> tuple[str, Mapping[str, Ten
         raise BadInput(f"Cannot download ImageNet weights for {backbone_name}: {reason}. {WEIGHTS_REMEDY}") from error
 
 
-def _read(path: Path) -> tuple[Mapping[str, Tensor], str]:
-    """The tensors of a file by name, and the SHA-256 of the bytes that they were read from."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"Weights {str(path)!r} cannot be read: {error.strerror}. {WEIGHTS_REMEDY}") from error
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load(data)
-        else:
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes can make the readers fail in any way
-        raise BadInput(
-            f"Weights {str(path)!r} were not loaded: the file is damaged or contains more than plain tensors. "
-            f"{WEIGHTS_REMEDY}"
-        ) from error
-    # Each key is looked up once, so the loop also ends for a file nested in itself.
-    for key in NESTINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        raise BadInput(f"Weights {str(path)!r} contain no tensors by name. {WEIGHTS_REMEDY}")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    return tensors, hashlib.sha256(data).hexdigest()
-
-
 def plain_tensor_name(name: str) -> str:
     """A tensor's name without wrappers, the same whether timm nests a module or flattens it for feature maps.
 
@@ -185,13 +154,13 @@ def _fill(
         ]
         raise BadInput(
             f"Weights {source!r} fit only {matched / len(counted):.1%} of the backbone {backbone_name} "
-            f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed). Missing: {_first(missing)}; "
-            f"of another shape: {_first(unlike)}. Pass weights of this backbone, or --weights none."
+            f"({matched} of {len(counted)} tensors; {NEEDED_SHARE:.0%} are needed). Missing: {first_named(missing)}; "
+            f"of another shape: {first_named(unlike)}. Pass weights of this backbone, or --weights none."
         )
     if lacking := [name for name in needed if name not in fitting]:
         raise BadInput(
             f"Weights {source!r} lack the pretrained head of the backbone {backbone_name}, or have a different one "
-            f"({_first(lacking)}). Pass weights that have it, or leave out --reference-head."
+            f"({first_named(lacking)}). Pass weights that have it, or leave out --reference-head."
         )
     with torch.no_grad():
         for name, tensor in fitting.items():
@@ -199,6 +168,7 @@ def _fill(
     return matched, len(counted)
 
 
-def _first(names: list[str], shown: int = 3) -> str:
+def first_named(names: list[str], shown: int = 3) -> str:
+    """The first few of ``names``, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more if names else "none"

@@ -10,7 +10,7 @@ from stages.recipes.profile import Profile, load_profile
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.registry import STAGES
 from stages.runtime.errors import BadInput
-from stages.settings.base import StageSettings
+from stages.settings.base import StageSettings, fields_of
 
 Layer = tuple[str, Mapping[str, Any]]
 """Source, and flat settings; later layers take precedence."""
@@ -38,11 +38,16 @@ def resolve(
     ``given`` must. Raises BadInput with all faults.
     """
     layers: list[Layer] = [] if dataset is None else [("dataset", dataset_defaults(dataset).get(stage, {}))]
-    if recipe is None and profile is not None:
-        found = load_profile(profile)
-        layers.append((f"profile {found.name}", found.settings.get(stage, {})))
-    elif recipe is not None:
-        layers += stage_layers(load_recipe(recipe), load_profile(profile), stage)
+    for each in filter(None, (STAGES[stage].settings_of, stage)):
+        if recipe is None and profile is not None:
+            found = load_profile(profile)
+            layers.append((f"profile {found.name}", found.settings.get(each, {})))
+        elif recipe is not None:
+            layers += stage_layers(load_recipe(recipe), load_profile(profile), each)
+    if STAGES[stage].settings_of:
+        model = STAGES[stage].settings
+        assert model is not None
+        layers = [(name, {key: value[key] for key in value.keys() & fields_of(model).keys()}) for name, value in layers]
     return combined(stage, layers, [(source, given)])
 
 

@@ -164,6 +164,11 @@ class Settings(BaseModel):
         offered = {name: value for name, value in self._given.items() if name not in self._explicit}
         return type(self).load(explicit, source, offered, **known)
 
+    def offered(self, values: Mapping[str, Any], source: str = "") -> Self:
+        """The same settings with ``values`` where they were not set explicitly; BadInput for faults in ``source``."""
+        explicit = {name: value for name, value in self._given.items() if name in self._explicit}
+        return type(self).load(explicit, source, self._given | dict(values))
+
     def leaves(self) -> Iterator[tuple[str, FieldInfo, Any]]:
         """Flat name, field and value of each setting that applies."""
         groups = type(self).groups()

@@ -20,6 +20,29 @@ class DilatedSettings(PartSettings):
         16, description="Input size divided by the size of the coarsest feature map."
     )
     align_corners: bool = Field(True, description="Align the corner pixels in bilinear resizing.")
+    dilate_from: Literal["first-block", "second-block", "next-stage"] = Field(
+        "second-block",
+        description="Where dilation starts in a backbone stage that lost its stride: at its first or second block, or "
+        "only in the next stage.",
+    )
+    stride_first: bool = Field(
+        False, description="Reduce the size in the first 1x1 convolution of a bottleneck instead of in its 3x3."
+    )
+    pad_first: bool = Field(
+        False,
+        description="Pad inverted residual blocks before their expansion instead of before the depthwise convolution.",
+    )
+
+
+class ShallowTapSettings(PartSettings):
+    """Settings of heads that also read shallow features."""
+
+    shallow_tap: str | None = Field(
+        None,
+        min_length=1,
+        description="Backbone module whose output is the shallow features, such as blocks.2.0; none: the backbone's "
+        "feature map of that stride.",
+    )
 
 
 class SupportHeadSettings(Settings):
@@ -41,8 +64,8 @@ class SupportableSettings(PartSettings):
     support: SupportHeadSettings | None = group(objective="support")
 
 
-class NetworkSettings(Settings):
-    """Which network to build and which weights its backbone starts from.
+class BuiltNetworkSettings(Settings):
+    """Which network to build.
 
     The defaults are the DeepLabV3+ with MobileNetV2 of PixelPick (spec pixelpick.md 3.1). Backbones are checked when
     the network is built, by ``stages.networks.build.build_network``, so that reading settings does not import torch.
@@ -56,17 +79,22 @@ class NetworkSettings(Settings):
         "default tag), or for architectures of segmentation-models-pytorch one of its encoders, such as resnet34 or "
         "tu-<timm name>.",
     )
+    of_architecture: PartSettings | None = part_group("architecture")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a model file records of the network: all settings by flat name, without the initial weights."""
+        return {name: value for name, value in self.flat().items() if name != "weights"}
+
+
+class NetworkSettings(BuiltNetworkSettings):
+    """Which network to build and which weights its backbone starts from."""
+
     weights: str = Field(
         "imagenet",
         min_length=1,
         description="Initial weights of the backbone: imagenet (downloaded; those of the backbone's tag), none "
         "(random), or a .safetensors, .pth, .pt or .bin file.",
     )
-    of_architecture: PartSettings | None = part_group("architecture")
-
-    def recorded(self) -> dict[str, Any]:
-        """What a model file records of the network: all settings by flat name, without the initial weights."""
-        return {name: value for name, value in self.flat().items() if name != "weights"}
 
 
 def recorded_network(values: Mapping[str, Any], source: str = "") -> NetworkSettings:

@@ -220,7 +220,7 @@ def test_nothing_left_to_query(unit, budget, place, preloaded, refused):
 def test_a_model_without_best_weights(place, preloaded, refused):
     words = [*TRAIN, "--validation-split", "none", "--epochs", "1", "-o", "n.safetensors"]
     preloaded.run(*words, cwd=place).expect(0, out="No validation: split 'none' has no ground truth")
-    says = "n.safetensors has no best weights: it was trained without validation. Use last."
+    says = "n.safetensors has no best weights, which only training with validation writes. Use last."
     refused("score", "d.h5", "--model", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says=says)
     refused("evaluate", "d.h5", "n.safetensors", "--checkpoint", "best", "-o", "x.h5", says=says)
 

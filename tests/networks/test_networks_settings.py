@@ -26,6 +26,13 @@ FLAT = {  # what model files recorded before settings were those of one architec
     "lossiness_width": 64,
     "reference_head": False,
 }
+WIRING = {  # newer settings, whose defaults are what older networks had
+    "dilate_from": "second-block",
+    "stride_first": False,
+    "pad_first": False,
+    "shallow_tap": None,
+    "separable_norm": False,
+}
 
 
 def test_every_field_explains_itself():
@@ -36,7 +43,7 @@ def test_every_field_explains_itself():
 
 
 def test_all_names_from_before_are_there():
-    assert fields_of(NetworkSettings).keys() == {*FLAT, "weights"}
+    assert fields_of(NetworkSettings).keys() == {*FLAT, *WIRING, "weights"}
 
 
 def test_settings_are_frozen():
@@ -91,10 +98,9 @@ def test_what_a_model_file_records_makes_the_same_network():
 
 def test_older_model_files_record_settings_that_do_not_apply():
     settings = recorded_network(FLAT)
-    assert settings.recorded() == {
-        name: FLAT[name]
-        for name in ("architecture", "backbone", "output_stride", "align_corners", "side_taps", "lossiness_width")
-    }
+    kept = ("architecture", "backbone", "output_stride", "align_corners", "side_taps", "lossiness_width")
+    newer = {name: value for name, value in WIRING.items() if name != "separable_norm"}
+    assert settings.recorded() == {name: FLAT[name] for name in kept} | newer
     assert recorded_network(FLAT | {"architecture": "LRASPP"}) == settings
 
 

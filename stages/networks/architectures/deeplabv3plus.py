@@ -6,7 +6,14 @@ from pydantic import Field
 
 from stages.networks.architectures import architecture
 from stages.settings.base import Settings, group
-from stages.settings.network import DilatedSettings, Dropout, NetworkSettings, Rate, SupportableSettings
+from stages.settings.network import (
+    DilatedSettings,
+    Dropout,
+    NetworkSettings,
+    Rate,
+    ShallowTapSettings,
+    SupportableSettings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +23,13 @@ class CosineSettings(Settings):
     temperature: float = Field(0.1, gt=0, description="Divisor of the cosines.")
 
 
-class DeepLabV3PlusSettings(DilatedSettings, SupportableSettings):
+class SeparableSettings(Settings):
+    separable_norm: bool = Field(
+        False, description="Also normalise and activate between the two convolutions of a separable one."
+    )
+
+
+class DeepLabV3PlusSettings(DilatedSettings, ShallowTapSettings, SupportableSettings):
     aspp_rates: tuple[Rate, ...] = Field(
         (6, 12, 18), min_length=1, description="Dilation of each 3x3 branch of the pyramid pooling."
     )
@@ -29,6 +42,7 @@ class DeepLabV3PlusSettings(DilatedSettings, SupportableSettings):
     separable: bool = Field(
         False, description="Split each 3x3 convolution of the head into a depthwise and a pointwise one."
     )
+    separated: SeparableSettings | None = group(separable="True")
     classifier: Literal["linear", "cosine"] = Field(
         "linear", description="Last layer: linear, or cosines of features and class vectors over temperature."
     )
@@ -52,6 +66,8 @@ def deeplabv3plus(settings: NetworkSettings, outputs: int) -> "nn.Module":
         head_width=own.head_width,
         low_level_width=own.low_level_width,
         separable=own.separable,
+        separable_norm=own.separated is not None and own.separated.separable_norm,
+        shallow_tap=own.shallow_tap,
         temperature=None if own.cosine is None else own.cosine.temperature,
         align_corners=own.align_corners,
     )

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from stages.networks.architectures import architecture
-from stages.settings.network import DilatedSettings, NetworkSettings, SupportableSettings
+from stages.settings.network import DilatedSettings, NetworkSettings, ShallowTapSettings, SupportableSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class LRASPPSettings(DilatedSettings, SupportableSettings):
+class LRASPPSettings(DilatedSettings, ShallowTapSettings, SupportableSettings):
     pass
 
 
@@ -20,4 +20,4 @@ def lraspp(settings: NetworkSettings, outputs: int) -> "nn.Module":
 
     own = settings.of_architecture
     assert isinstance(own, LRASPPSettings)
-    return LRASPP(settings.backbone, outputs, own.output_stride, own.align_corners)
+    return LRASPP(settings.backbone, outputs, own.output_stride, own.align_corners, own.shallow_tap)

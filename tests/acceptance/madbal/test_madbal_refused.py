@@ -124,7 +124,7 @@ NO_HEADS = (
         ),
         (
             "support without the best weights",
-            r"m\.safetensors has no best weights: it was trained without validation\. Use last\.$",
+            r"m\.safetensors has no best weights, which only training with validation writes\. Use last\.$",
         ),
         (
             "the same regions without superpixels",
