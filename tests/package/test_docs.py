@@ -222,11 +222,12 @@ def test_the_first_run_runs(tmp_path):
 
 
 def test_datasets_profiles_and_recipes_on_the_pages_are_valid(tmp_path):
-    dataset, profile = blocks((ROOT / "docs" / "how-to" / "own-data.md").read_text(), "toml")
+    dataset, archives, profile = blocks((ROOT / "docs" / "how-to" / "own-data.md").read_text(), "toml")
     (recipe,) = blocks((ROOT / "docs" / "how-to" / "makefiles-and-clusters.md").read_text(), "toml")
-    for name, text in (("mine", dataset), ("profile", profile), ("recipe", recipe)):
+    for name, text in (("mine", dataset + archives.replace("...", "0" * 64)), ("profile", profile), ("recipe", recipe)):
         (tmp_path / f"{name}.toml").write_text(text)
     assert load_description(str(tmp_path / "mine.toml")).class_names == ["road", "car"]
+    assert load_description(str(tmp_path / "mine.toml")).archives[0].name == "mine.tar.gz"
     assert load_profile(str(tmp_path / "profile.toml")).rounds == 5
     assert load_recipe(str(tmp_path / "recipe.toml")).settings["score"]["measure"] == "entropy"
 
