@@ -74,11 +74,12 @@ def inspect(
         str | None, typer.Option(help="Image to draw (--png). [default: the first; for whole images a sheet of many]")
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Draw an overlay of one image, or a model's prediction.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Other queries to compare these queries with.")] = None,
 ) -> None:
     """Show the contents and provenance of an artifact, or draw it with --png."""
     from stages.reporting import inspection
 
-    inspection.run(file, json, dataset, image, png)
+    inspection.run(file, json, dataset, image, png, against)
 
 
 @app.command("verify")

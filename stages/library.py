@@ -75,14 +75,15 @@ def extract_superpixels(
     *,
     superpixels: File | None = None,
     model: File | None = None,
+    labels: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Cut images into regions, or merge the regions ``superpixels`` by the predictions of ``model``."""
-    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model}
+    """Cut images into regions, merge the regions ``superpixels`` by the predictions of ``model``, or read them."""
+    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model, "labels": labels}
     return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force)
 
 
@@ -183,6 +184,28 @@ def select(
         "clusters": clusters,
     }
     return run_stage("select", output, files, settings, recipe, profile, plugins, force)
+
+
+def import_queries(
+    dataset: File,
+    selection: File,
+    output: File,
+    *,
+    annotations: File | None = None,
+    superpixels: File | None = None,
+    order: File | None = None,
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Take what another program selected, in the file or folder ``selection``, as the next queries."""
+    files: dict[str, Any] = {
+        "dataset": dataset,
+        "selection": selection,
+        "annotations": annotations,
+        "superpixels": superpixels,
+        "order": order,
+    }
+    return run_stage("import-queries", output, files, settings, force=force)
 
 
 def annotate_simulate(

@@ -16,6 +16,7 @@ from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
 from stages.settings.import_model import ImportModelSettings
+from stages.settings.import_queries import ImportQueriesSettings
 from stages.settings.predict import PredictSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -118,6 +119,7 @@ STAGES: dict[str, Stage] = {
                 DATASET,
                 Input("superpixels", "superpixels", "Base regions to merge (adaptive)."),
                 Input("model", "model", "Model whose predictions decide what to merge (adaptive)."),
+                Input("labels", "folder", "Folder with the region map of each image, pickled (imported)."),
             ),
             "superpixels",
             ExtractSettings,
@@ -217,6 +219,28 @@ STAGES: dict[str, Stage] = {
             "queries of pixels, regions or images by any registered rule, in rank order",
         ),
         Stage(
+            "import-queries",
+            "Take what another program selected as the next queries.",
+            (
+                DATASET,
+                Input(
+                    "selection",
+                    "answers",
+                    "Pickle, NumPy or text file, or folder of pickles, that names pixels, regions or images.",
+                    required=True,
+                    positional=True,
+                ),
+                LEDGER,
+                REGIONS,
+                Input("order", "file", "Text file with the images in the order of the other program, if not sorted."),
+            ),
+            "queries",
+            ImportQueriesSettings,
+            "dataset, selection; ledger so far, superpixels",
+            "queries that [other programs](docs/how-to/other-tools.md#published-selections) selected, in their order",
+            plannable=False,
+        ),
+        Stage(
             "annotate-simulate",
             "Answer queries from the ground truth, as an annotator would, and count the cost.",
             (DATASET, QUERIES, LEDGER, REGIONS),
@@ -253,7 +277,8 @@ STAGES: dict[str, Stage] = {
             "dataset, queries; superpixels, ledger",
             "queries, open or answered, as CSV, JSON, COCO masks, indexed PNG or names of images",
             output_help="Output, by its ending: .csv, .json, .coco.json, or none for a folder of PNG; for queries of "
-            "images also .npy and .txt.",
+            "images also .npy and .txt; for other programs .points.pkl, .points.npy, .regions.pkl, "
+            ".stride-NUMBER.pkl and .ranked.pkl.",
             details="In a table, the column class takes a class name, void or skip, several classes separated by "
             "semicolons. Shapes get the name of their class.",
             plannable=False,
@@ -267,7 +292,8 @@ STAGES: dict[str, Stage] = {
                 Input(
                     "answers",
                     "answers",
-                    "A table (.csv, .json), a COCO file, a PNG mask or a folder of PNG masks.",
+                    "A table (.csv, .json), a COCO file, a PNG mask, a folder of PNG masks, or a record of answered "
+                    "points (.pkl).",
                     required=True,
                     positional=True,
                 ),

@@ -184,11 +184,11 @@ def publish_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> bool:
 
 
 def bytes_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of the PNG and text files below a folder."""
+    """SHA-256 of a file, or of the names and contents of the PNG, text and pickle files below a folder."""
     if not path.is_dir():
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.suffix in (".png", ".txt") and file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.suffix in (".png", ".txt", ".pkl") and file.is_file())
     told = "".join(f"{file.relative_to(path)}\0{bytes_digest(file)}\n" for file in files)
     return hashlib.sha256(told.encode()).hexdigest()
 

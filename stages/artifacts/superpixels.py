@@ -5,7 +5,9 @@
 of a region, its row here, is `first_region[image] + label`. `/images/{id,height,width,first_region,num_regions}` (N,).
 `/adjacency/{offsets,neighbours}`: CSR over the R regions, neighbours as global indices, 4-neighbourhood of pixels.
 Merged regions (method adaptive) also have `/regions/root` (R,), the base region that each grew from, and
-`/base/region` (base R,), the merged region of each base region. Attributes: method, split, oracle_privilege.
+`/base/region` (base R,), the merged region of each base region. Regions of other programs (method imported) also have
+`/regions/source` (R,), the number that each has there, ascending within an image. Attributes: method, split,
+oracle_privilege.
 """
 
 from functools import cached_property
@@ -45,6 +47,7 @@ class Superpixels(Artifact):
         Array("adjacency/neighbours", ("i",), ("E",), low=0, below="R"),
         Array("adjacency/offsets", ("i",), ("R+1",), offsets="E"),
         Array("regions/root", ("i",), ("R",), low=0, below="B", optional=True),
+        Array("regions/source", ("i",), ("R",), low=0, optional=True),
         Array("base/region", ("i",), ("B",), low=-1, below="R", optional=True),
     )
 
@@ -75,6 +78,11 @@ class Superpixels(Artifact):
     def region_sizes(self) -> np.ndarray:
         """(R,) i32 pixels per region."""
         return self.read("regions/size")
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """(R,) i32 number of each region in its image: that of the program it was imported from, or our own."""
+        return self.read("regions/source" if "regions/source" in self else "regions/label")
 
     @cached_property
     def first_regions(self) -> np.ndarray:

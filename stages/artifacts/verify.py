@@ -104,7 +104,8 @@ def freshness(path: Path) -> tuple[list[str], list[str]]:
     faults, notes = [], []
     for role, ref in read_any_header(path).inputs.items():
         source = ref.path(path)
-        if not (source.is_file() or (role == "answers" and source.is_dir())):  # dataset folders are too large to read
+        small = role in ("answers", "selection", "labels") and source.is_dir()  # folders of datasets are too large
+        if not (source.is_file() or small):
             notes.append(f"{role} {ref.file} is missing, so it cannot be compared")
             continue
         try:

@@ -1,6 +1,7 @@
 """The stage `export-queries`: write queries, open or answered, for people and other tools."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from stages.answering.exchange.coco import coco_document
 from stages.answering.exchange.indexed_png import png_files
 from stages.answering.exchange.outlines import Outlines, answers_of, outlines
 from stages.answering.exchange.painted import require_paintable
+from stages.answering.exchange.published import (
+    points_masks,
+    points_record,
+    regions_numbered,
+    regions_ranked,
+    regions_record,
+)
 from stages.answering.exchange.tables import to_csv, to_json
 from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
@@ -24,7 +32,11 @@ from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 
 COCO = ".coco.json"
-ENDINGS = f".csv, .json, {COCO}, .npy, .txt, or none for a folder of PNG"
+ENDINGS = (
+    f".csv, .json, {COCO}, .npy, .txt, none for a folder of PNG, or for other programs .points.pkl, .points.npy, "
+    ".regions.pkl, .stride-NUMBER.pkl or .ranked.pkl"
+)
+STRIDE = re.compile(r".+\.stride-([1-9]\d{0,8})\.pkl")
 
 
 def run(
@@ -38,8 +50,9 @@ def run(
     """Writes the queries in the format of the ending of ``output``; without an ending, as a folder of PNG.
 
     .csv and .json: tables, one row per query; .coco.json: a shape per query; .npy and .txt: the ids of the queried
-    images in rank order. Answers in the ledger ``annotations`` are filled in. ``images`` is a folder to write the
-    queried images to. Raises BadInput instead of replacing a file, because it may already contain answers.
+    images in rank order; for the other endings see `published.py`. Answers in the ledger ``annotations`` are filled in.
+    ``images`` is a folder to write the queried images to. Raises BadInput instead of replacing a file, because it may
+    already contain answers.
     """
     if not output.name:
         raise BadInput(f"{str(output)!r} is not a file name. Use one that ends in {ENDINGS}.")
@@ -70,6 +83,17 @@ def content(output: Path, questions: Questions, answers: dict[int, Answer], ledg
         description = f"alseg: round {queries.round}, {len(queries)} queries for {queries.answer}"
         drawn = ((f"{image}.png", found) for image, found in drawn_outlines(questions, answers, ledger))
         return coco_document(questions.classes, description, drawn)
+    if found := STRIDE.fullmatch(output.name):
+        return regions_numbered(questions, int(found[1]))
+    match "".join(output.suffixes[-2:]):
+        case ".points.pkl":
+            return points_record(questions, answers)
+        case ".points.npy":
+            return points_masks(questions)
+        case ".regions.pkl":
+            return regions_record(questions)
+        case ".ranked.pkl":
+            return regions_ranked(questions)
     match output.suffix:
         case ".csv":
             return to_csv(questions, answers)

@@ -11,12 +11,14 @@ from stages.artifacts.hdf5 import Writer, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model, require_same_classes
-from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.publish import bytes_digest
+from stages.artifacts.request import Request, produce, refer, reference
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
-from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
+from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, graph_of, merge_image
 from stages.regions.cutters import CountSettings
+from stages.regions.imported import IMPORTED, map_paths, read_map
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS, MEASURES
@@ -37,13 +39,15 @@ def run(
     settings: ExtractSettings,
     superpixels: Path | None = None,
     model: Path | None = None,
+    labels: Path | None = None,
     force: bool = False,
 ) -> Path:
     """Publishes the regions of each image of the split.
 
     Method adaptive merges the regions of ``superpixels`` by the predictions of ``model``; no other method takes these
-    two. Raises BadInput if they are missing or do not fit, for regions that were merged before, for cutters that read
-    masks in a split without masks, and for images that the cutter cannot cut.
+    two. Method imported reads the folder ``labels`` (`stages.regions.imported`). Raises BadInput if they are missing or
+    do not fit, for regions that were merged before, for cutters that read masks in a split without masks, and for
+    images that the cutter cannot cut.
     """
     if launched_processes() > 1:
         raise BadInput("extract-superpixels starts its own processes (--workers). Run it without torchrun.")
@@ -54,6 +58,8 @@ def run(
         )
     if not adaptive and (superpixels is not None or model is not None):
         raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Omit them.")
+    if (settings.method == IMPORTED) != (labels is not None):
+        raise BadInput(f"--labels and --method {IMPORTED} require each other. Pass both, or neither.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         inputs: dict[str, Any] = {"dataset": data}
@@ -68,13 +74,16 @@ def run(
                 f"{dataset} has no masks in split {settings.split!r}, but method {settings.method} cuts them. Choose "
                 "another --method or --split."
             )
-        request = Request("extract-superpixels", "superpixels", output, settings, refer(output, inputs))
-        return produce(request, lambda: build(request, ids, settings, **inputs), force)
+        references = refer(output, inputs)
+        if labels is not None:
+            references["labels"] = reference(output, labels, bytes_digest(labels))
+        request = Request("extract-superpixels", "superpixels", output, settings, references)
+        return produce(request, lambda: build(request, ids, settings, labels=labels, **inputs), force)
 
 
 def reads_masks(settings: ExtractSettings) -> bool:
     """Whether the regions are cut from the ground truth."""
-    return settings.merge is None and CUTTERS[settings.method].facts["reads"] == "mask"
+    return settings.merge is None and settings.method != IMPORTED and CUTTERS[settings.method].facts["reads"] == "mask"
 
 
 def require_measure(name: str) -> None:
@@ -102,12 +111,15 @@ def build(
     dataset: Dataset,
     superpixels: Superpixels | None = None,
     model: Model | None = None,
+    labels: Path | None = None,
 ) -> str:
     workers = settings.workers or core_count()
 
     def work(missing: Sequence[str]) -> Iterator[Found]:
         if settings.merge is not None and superpixels is not None and model is not None:
             return merge_images(dataset, superpixels, model, settings.merge, settings.seed, workers, missing)
+        if labels is not None:
+            return import_images(dataset, settings, labels, missing)
         return cut_images(dataset, settings, workers, missing)
 
     def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
@@ -134,6 +146,8 @@ def build(
         writer.array("images/num_regions", numbers.astype(np.int32))
         writer.array("regions/image", np.repeat(np.arange(len(ids), dtype=np.int32), numbers))
         writer.array("regions/label", (np.arange(numbers.sum()) - np.repeat(first, numbers)).astype(np.int32))
+        if labels is not None:
+            writer.array("regions/source", parts.column("source").astype(np.int32))
         for name in TABLE:
             writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
         degree = parts.column("degree")
@@ -200,6 +214,16 @@ def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequ
     tasks = (CutTask(image, read(image, grids[image]), settings.method, split_parts, own) for image in ids)
     for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
+
+
+def import_images(data: Dataset, settings: ExtractSettings, folder: Path, ids: Sequence[str]) -> Iterator[Found]:
+    """The regions of the images ``ids`` as another program numbered them."""
+    paths, grids = map_paths(folder, data.ids(settings.split)), cut_grids(data, ids, settings)
+    if existing(settings.cut).split_parts:
+        raise BadInput("Imported regions keep their numbers. Omit --split-parts.")
+    for image in ids:
+        labels, source = read_map(paths[image], grids[image])
+        yield {"labels": labels, "graph": graph_of(labels), "source": source}
 
 
 def merge_images(

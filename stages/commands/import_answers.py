@@ -8,6 +8,7 @@ from stages.answering.answer import name_fault
 from stages.answering.exchange.coco import read_coco
 from stages.answering.exchange.indexed_png import read_png
 from stages.answering.exchange.painted import Imported, Painting, painted_answers
+from stages.answering.exchange.published import PICKLE, answered_rows
 from stages.answering.exchange.tables import csv_rows, json_rows, read_table_answers, require_table
 from stages.answering.questions import Questions
 from stages.answering.rows import ledger_rows, publish_answers
@@ -36,10 +37,10 @@ def run(
 ) -> Path:
     """Publishes the ledger ``annotations`` with the answers to ``queries`` in ``answers`` appended.
 
-    ``answers`` is a table (CSV, or JSON as `export-queries` writes it), a COCO document, a PNG mask or a folder of
-    masks. Unanswered queries stay open: they label nothing, cost nothing, and may be queried again. Raises BadInput
-    that lists everything unknown, answered twice or out of place, and for settings that do not apply to the kind of
-    answer queried.
+    ``answers`` is a table (CSV, or JSON as `export-queries` writes it), a COCO document, a PNG mask, a folder of masks
+    or a pickled record of answered points. Unanswered queries stay open: they label nothing, cost nothing, and may be
+    queried again. Raises BadInput that lists everything unknown, answered twice or out of place, and for settings that
+    do not apply to the kind of answer queried.
     """
     with Dataset(dataset) as data, Queries(queries) as queried:
         settings = settings.settled(str(queries), answer=queried.answer)
@@ -69,11 +70,14 @@ def read_imported(path: Path, questions: Questions, settings: ImportSettings) ->
         painted = read_png(path, data.classes, data.palette, data.ignored, data.sizes)
         return read_painted(path, painted, questions, settings), [settings.annotator]
     content = path.read_bytes()
-    document = parsed(path, content)
+    document = None if path.suffix == PICKLE else parsed(path, content)
     if document is not None and "annotations" in document:
         painted = read_coco(path, document, data.classes, data.sizes)
         return read_painted(path, painted, questions, settings), [settings.annotator]
-    rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
+    if path.suffix == PICKLE:
+        rows = answered_rows(path, questions)
+    else:
+        rows = csv_rows(path, content, questions) if document is None else json_rows(path, document, questions)
     require_table(questions)
     found = read_table_answers(path, rows, questions, settings.annotator, existing(settings.click).seconds_per_click)
     new, people = ledger_rows(questions, found, {query: answer.seconds for query, answer in found.items()})

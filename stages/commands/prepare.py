@@ -15,6 +15,7 @@ from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.datasets.archives import fetch_archives
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
@@ -39,18 +40,30 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
     Raises BadInput with all faults of the description, the file layout and the files.
     """
     described = load_description(description)
+    if settings.download:
+        require_downloadable(described)
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
     else:
         if root is None:
             raise BadInput(f"{described.name} is read from files. Pass the folder that contains them with --root.")
+        if settings.download:
+            fetch_archives(described.archives, root)
         samples, faults = find_samples(described, root)
         if faults:
             raise BadInput(faults + file_faults(samples, described, settings))
         source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
     request = Request("prepare", "dataset", output, settings, {"source": source})
     return produce(request, lambda: build(request, described, samples, settings), force)
+
+
+def require_downloadable(description: DatasetDescription) -> None:
+    """BadInput, with what to do instead, unless ``description`` lists archives."""
+    if description.by_hand is not None:
+        raise BadInput(f"{description.name} cannot be downloaded automatically. {description.by_hand}")
+    if not description.archives:
+        raise BadInput(f"The description of {description.name} lists no archives. Omit --download.")
 
 
 def generated_samples(description: DatasetDescription) -> list[Sample]:

@@ -13,6 +13,7 @@ from stages.datasets.description import DatasetDescription, mask_values
 from stages.datasets.files import Sample
 from stages.datasets.image_files import LOSSY_FORMATS, image_file
 from stages.datasets.image_labels import NO_LABEL
+from stages.datasets.matlab import MATLAB, read_matlab_mask
 from stages.pixels.resize import resize_image
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
@@ -123,6 +124,10 @@ def read_mask(path: Path, encoding: Encoding) -> np.ndarray:
 
     Raises BadInput for a file that is unreadable, damaged or does not match ``encoding``.
     """
+    if path.suffix.lower() == MATLAB:
+        if encoding != "index":
+            raise BadInput(f'{path} contains class numbers, not colours. Set masks.encoding = "index".')
+        return read_matlab_mask(path)
     image, rawmode = _open(path, deep=encoding == "index")
     if image.format in LOSSY_FORMATS:
         raise BadInput(f"{path} is a JPEG, whose compression changes class values. Store masks as PNG.")

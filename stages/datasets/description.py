@@ -8,8 +8,20 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from stages.datasets.archives import Archive
 from stages.datasets.division import Division
-from stages.datasets.fields import Color, Count, Deviation, Fraction, MaskValue, Pattern, RelativePath, Table
+from stages.datasets.fields import (
+    Color,
+    Count,
+    Deviation,
+    Fraction,
+    MaskValue,
+    Pattern,
+    Patterns,
+    RelativePath,
+    RelativePaths,
+    Table,
+)
 from stages.datasets.image_labels import ImageLabels
 from stages.datasets.listed import FileTable, read_file_table
 from stages.datasets.patterns import field_names
@@ -55,17 +67,24 @@ class Layout(Table):
     """Where the files of a split lie, relative to the root.
 
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
-    whose fields are the same, and so is its polygon file: the outlines people drew, as JSON in the form of Cityscapes
-    (see ``stages.datasets.decode.read_polygons``). A split without any of these polygon files has no vertices.
+    whose fields are the same, of several patterns the first that has one, and so is its polygon file: the outlines
+    people drew, as JSON in the form of Cityscapes (see ``stages.datasets.decode.read_polygons``). A split without any
+    of these polygon files has no vertices.
     """
 
     images: Pattern
-    masks: Pattern | None = None
+    masks: Patterns | None = None
     polygons: Pattern | None = None
+
+    @property
+    def mask_patterns(self) -> tuple[str, ...]:
+        return (self.masks,) if isinstance(self.masks, str) else self.masks or ()
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        for key, pattern in (("masks", self.masks), ("polygons", self.polygons)):
+        if len({frozenset(field_names(each)) for each in self.mask_patterns}) > 1:
+            raise ValueError("the masks patterns differ in their fields. Use the same fields in each.")
+        for key, pattern in (*(("masks", each) for each in self.mask_patterns), ("polygons", self.polygons)):
             unknown = set(field_names(pattern or "")) - set(field_names(self.images))
             if unknown:
                 names = ", ".join(f"{{{name}}}" for name in sorted(unknown))
@@ -76,14 +95,28 @@ class Layout(Table):
 
 
 class Split(Layout):
-    """The files of one split: ``list`` chooses some of them, ``layouts`` are other places where they may lie."""
+    """The files of one split; ``layouts`` are other places where they may lie.
 
-    list_file: RelativePath | None = Field(None, alias="list")
+    ``list`` names files with ids to use, ``without`` one with ids of these not to use.
+    """
+
+    list_files: RelativePaths | None = Field(None, alias="list")
+    without: RelativePath | None = None
     layouts: tuple[Layout, ...] = ()
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        return (self.list_files,) if isinstance(self.list_files, str) else self.list_files or ()
+
+    @model_validator(mode="after")
+    def _check_lists(self) -> Self:
+        if self.without is not None and not self.lists:
+            raise ValueError("without removes ids from list. Set list, or remove it.")
+        return self
 
     def in_layout(self, layout: Layout) -> "Split":
         """The same split in one of its layouts."""
-        return Split(images=layout.images, masks=layout.masks, polygons=layout.polygons, list=self.list_file)
+        return self.model_copy(update=dict(layout), deep=False)
 
 
 class Generator(Table):
@@ -116,6 +149,10 @@ class DatasetDescription(Table):
     generator: Generator | None = None
     image_labels: ImageLabels | None = None
     division: Division | None = None
+    archives: tuple[Archive, ...] = ()
+    """What `prepare --download` fetches."""
+    by_hand: str | None = Field(None, min_length=1)
+    """What to do by hand instead, in one sentence, if the files cannot be fetched."""
     defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
     _folder: Path = PrivateAttr(Path())
     """Settings per stage that suit the dataset, such as the split to evaluate; recipes and options override them."""
@@ -156,7 +193,10 @@ class DatasetDescription(Table):
                     del table[key]
         for split in values["splits"].values():
             del split["layouts"]  # where else the same files may lie changes nothing either
-        del values["defaults"]  # they suit the dataset, but change nothing in it
+            if split["without"] is None:
+                del split["without"]
+        for key in ("defaults", "archives", "by_hand"):  # they change nothing in the dataset
+            del values[key]
         return values
 
     @property

@@ -1,9 +1,10 @@
 """The types of values in a dataset description."""
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from stages.datasets.patterns import field_names, fill
 
@@ -26,6 +27,19 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _one_or_more(check: Callable[[str], str]) -> Callable[[Any], str | tuple[str, ...]]:
+    """A validator of one string, or of a list of at least one, each of which ``check`` accepts."""
+
+    def validate(value: Any) -> str | tuple[str, ...]:
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple) or not listed or not all(isinstance(each, str) for each in listed):
+            raise ValueError(f"{value!r} is neither a path nor a list of paths. Write one of them.")
+        checked = tuple(map(check, listed))
+        return checked[0] if isinstance(value, str) else checked
+
+    return validate
+
+
 Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
 Color = tuple[Byte, Byte, Byte]
 MaskValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
@@ -34,6 +48,8 @@ Deviation = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Patterns = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_pattern))]
+RelativePaths = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_relative))]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 

@@ -105,12 +105,12 @@ def _find_split(name: str, split: Split, root: Path) -> tuple[list[Sample], list
         wanted = ", ".join(fill(layout.images, {}) for layout in (split, *split.layouts))
         return [], [f"Split {name}: nothing matches {wanted} under {root}. Check --root and splits.{name}.images."]
     faults: list[str] = []
-    if split.list_file is not None:
-        listed, faults = _read_list(root / split.list_file, split.images, images)
+    if split.lists:
+        listed, faults = _read_lists(split, images, root)
         images = [image for image in images if image.fields["id"] in listed]
     masks: list[Path | None] = [None] * len(images)
-    if split.masks is not None:
-        masks, wrong = _pair_masks(name, split, split.masks, images, root)
+    if split.mask_patterns:
+        masks, wrong = _pair_masks(name, split, images, root)
         faults += wrong
     polygons: list[Path | None] = [None] * len(images)
     if split.polygons is not None:
@@ -131,7 +131,22 @@ def _present(split: Split, root: Path) -> tuple[Split, list[Match]]:
     return split, []
 
 
-def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str], list[str]]:
+def _read_lists(split: Split, images: list[Match], root: Path) -> tuple[set[str], list[str]]:
+    """The ids in the list files of ``split`` without those that it leaves out, and a fault for each unusable one."""
+    removed, faults = (set(), []) if split.without is None else _read_list(root / split.without)
+    known, ids = {image.fields["id"] for image in images}, set()
+    for file in split.lists:
+        listed, wrong = _read_list(root / file)
+        ids |= listed
+        faults += [
+            f"{root / file} lists {id!r}, but {fill(split.images, {'id': id})} does not exist. Add the file or remove "
+            "the id."
+            for id in sorted(listed - known - removed)
+        ] + wrong
+    return ids - removed, faults
+
+
+def _read_list(path: Path) -> tuple[set[str], list[str]]:
     """The ids in the list file ``path``, one per line, and a fault for each that cannot be used."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -140,27 +155,26 @@ def _read_list(path: Path, pattern: str, images: list[Match]) -> tuple[set[str],
     listed = Counter(line.strip() for line in lines if line.strip())
     if not listed:
         return set(), [f"The list {path} is empty. Write one id per line."]
-    known = {image.fields["id"] for image in images}
-    faults = [
-        f"{path} lists {id!r}, but {fill(pattern, {'id': id})} does not exist. Add the file or remove the id."
-        for id in listed
-        if id not in known
+    return set(listed), [
+        f"{path} lists {id!r} {times} times. List it once." for id, times in listed.items() if times > 1
     ]
-    faults += [f"{path} lists {id!r} {times} times. List it once." for id, times in listed.items() if times > 1]
-    return set(listed), faults
 
 
-def _pair_masks(
-    name: str, split: Split, pattern: str, images: list[Match], root: Path
-) -> tuple[list[Path | None], list[str]]:
+def _pair_masks(name: str, split: Split, images: list[Match], root: Path) -> tuple[list[Path | None], list[str]]:
     """The mask of each image, and a fault for each image or mask without a partner."""
-    files = find_matches(root, pattern)
-    if not files:
+    patterns = split.mask_patterns
+    found = [find_matches(root, pattern) for pattern in patterns]
+    if not any(found):
+        wanted = " or ".join(fill(pattern, {}) for pattern in patterns)
         return [None] * len(images), [
-            f"Split {name} has no masks at all: nothing matches {fill(pattern, {})} under {root}. "
+            f"Split {name} has no masks at all: nothing matches {wanted} under {root}. "
             f"Correct splits.{name}.masks, or remove it for a pool without masks."
         ]
-    return _pair(split, pattern, images, files, root, "mask", "Add the mask or remove the image")
+    files, taken = list(found[0]), {match.fields["id"] for match in found[0]}
+    for later in found[1:]:  # an image has the mask of the first pattern that gives it one
+        files += [match for match in later if match.fields["id"] not in taken]
+        taken |= {match.fields["id"] for match in later}
+    return _pair(split, patterns, images, files, root, "mask", "Add the mask or remove the image")
 
 
 def _pair_polygons(
@@ -172,23 +186,29 @@ def _pair_polygons(
     """
     files = find_matches(root, pattern)
     shared = field_names(pattern)
-    if split.list_file is not None:  # polygon files of other splits are not those of this one
+    if split.lists:  # polygon files of other splits are not those of this one
         known = {_key(image, shared) for image in images}
         files = [match for match in files if _key(match, shared) in known]
     if not files:
         return [None] * len(images), []
     remedy = f"Add it, or remove splits.{name}.polygons from the description to use none"
-    return _pair(split, pattern, images, files, root, "polygon file", remedy)
+    return _pair(split, (pattern,), images, files, root, "polygon file", remedy)
 
 
 def _pair(
-    split: Split, pattern: str, images: list[Match], files: list[Match], root: Path, noun: str, remedy: str
+    split: Split,
+    patterns: tuple[str, ...],
+    images: list[Match],
+    files: list[Match],
+    root: Path,
+    noun: str,
+    remedy: str,
 ) -> tuple[list[Path | None], list[str]]:
-    """The one of ``files`` (found by ``pattern``, a ``noun`` each) that has the fields of each image, and the faults.
+    """The one of ``files`` (found by ``patterns``, a ``noun`` each) that has the fields of each image, and the faults.
 
     ``remedy`` is what to do about an image that has no file.
     """
-    shared = field_names(pattern)
+    shared = field_names(patterns[0])
     partners: dict[tuple[str, ...], list[Path]] = {}
     for match in files:
         partners.setdefault(_key(match, shared), []).append(match.path)
@@ -196,17 +216,18 @@ def _pair(
     for image in images:
         found = partners.get(_key(image, shared), [])
         if not found:
-            faults.append(f"The image {image.path} has no {noun} {root / fill(pattern, image.fields)}. {remedy}.")
+            wanted = " or ".join(str(root / fill(pattern, image.fields)) for pattern in patterns)
+            faults.append(f"The image {image.path} has no {noun} {wanted}. {remedy}.")
         if len(found) > 1:
             rivals = ", ".join(map(str, found))
             faults.append(f"The image {image.path} has {len(found)} {noun}s ({rivals}). Keep one.")
-    if split.list_file is None:  # with a list, further files belong to images of other splits
+    if not split.lists:  # with a list, further files belong to images of other splits
         known = {_key(image, shared) for image in images}
         for rest, paths in partners.items():
             if rest not in known:
-                wanted = root / fill(split.images, dict(zip(shared, rest, strict=True)))
+                lacking = root / fill(split.images, dict(zip(shared, rest, strict=True)))
                 faults += [
-                    f"The {noun} {path} has no image {wanted}. Add the image or remove the {noun}." for path in paths
+                    f"The {noun} {path} has no image {lacking}. Add the image or remove the {noun}." for path in paths
                 ]
     return [partners.get(_key(image, shared), [None])[0] for image in images], faults
 

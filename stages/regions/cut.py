@@ -65,8 +65,13 @@ def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
         labels = cut(task.pixels, task.method, task.split_parts, **task.own)
     except BadInput as error:
         raise BadInput([f"{task.image}: {fault}" for fault in error.faults]) from error
+    return labels, graph_of(labels)
+
+
+def graph_of(labels: np.ndarray) -> RegionGraph:
+    """The graph of the regions 0..K-1 in labels (H,W) i32."""
     count = int(labels.max(initial=-1)) + 1
-    return labels, RegionGraph(region_table(labels, count), *adjacency(labels, count))
+    return RegionGraph(region_table(labels, count), *adjacency(labels, count))
 
 
 @dataclass(frozen=True)

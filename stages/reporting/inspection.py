@@ -13,6 +13,7 @@ from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.request import publish_extra
+from stages.reporting.agreement import compared
 from stages.reporting.diagnostics import against_truth, kind_specific
 from stages.runtime.console import say
 
@@ -25,7 +26,9 @@ SHARES = (
 MOST_ARRAYS = 200  # per group; larger groups give the range of evenly spaced members
 
 
-def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png: Path | None) -> None:
+def run(
+    file: Path, as_json: bool, dataset: Path | None, image: str | None, png: Path | None, against: Path | None = None
+) -> None:
     """Prints a description, or draws the artifact for one image."""
     artifact = open_any(file)
     data = None if dataset is None else Dataset(dataset)
@@ -36,6 +39,8 @@ def run(file: Path, as_json: bool, dataset: Path | None, image: str | None, png:
         say(f"wrote {png}")
         return
     description = describe(artifact, data)
+    if against is not None:
+        description |= compared(artifact, open_any(against))
     if as_json:
         print(json.dumps(description, indent=1), flush=True)
     else:
@@ -135,6 +140,11 @@ def print_description(description: dict[str, Any]) -> None:
     for title in ("rounds", "clusters"):
         if description.get(title):
             console.print(rows_table(description[title]))
+    if "against" in description:
+        table = Table("compared with", "", box=None, pad_edge=False)
+        for name, value in description["against"].items():
+            table.add_row(name.replace("_", " "), f"{value:.1%}" if name == "share" else short_json(value))
+        console.print(table)
     if "against_truth" in description:
         table = Table("against the ground truth", "", box=None, pad_edge=False)
         for name, value in description["against_truth"].items():

@@ -25,6 +25,12 @@ class PrepareSettings(StageSettings):
         False,
         description="Detect changed files by reading all of them, instead of by size, times and inode.",
     )
+    download: bool = Field(
+        False,
+        description="Download the archives that the description lists, and unpack them into --root, if they are not "
+        "there yet.",
+        json_schema_extra=EXECUTION,
+    )
     workers: int = Field(0, ge=0, description="Decoding threads; 0: one per core.", json_schema_extra=EXECUTION)
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ def test_a_short_description_gets_its_defaults(tmp_path: Path) -> None:
     assert description.palette.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert (description.masks.encoding, description.masks.ignore) == ("index", ())
     assert description.mean is None
-    assert description.splits["train"].list_file is None
+    assert description.splits["train"].lists == ()
 
 
 @pytest.mark.parametrize(

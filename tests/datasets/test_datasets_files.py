@@ -122,3 +122,35 @@ def test_camvid_has_its_367_101_and_233_images() -> None:
     assert faults == []
     assert [sum(sample.split == split for sample in samples) for split in ("train", "val", "test")] == [367, 101, 233]
     assert all(sample.mask is not None for sample in samples)
+
+
+def test_the_augmented_set_has_the_ids_of_three_lists_without_those_of_val_and_prefers_masks_of_voc(
+    tmp_path: Path,
+) -> None:
+    for id in "abcdefg":
+        touch(tmp_path, f"JPEGImages/{id}.jpg")
+    touch(tmp_path, *(f"SegmentationClass/{id}.png" for id in "abg"), *(f"SBD/cls/{id}.mat" for id in "bcdg"))
+    lists = {
+        "ImageSets/Segmentation/train": "ab", "ImageSets/Segmentation/val": "g", "SBD/train": "bc", "SBD/val": "dg"
+    }  # fmt: skip
+    for name, ids in lists.items():
+        path = tmp_path / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(ids))
+    samples, faults = find_samples(load_description("voc2012-aug"), tmp_path)
+    assert faults == []
+    found = [
+        (sample.split, sample.id, sample.mask and sample.mask.relative_to(tmp_path).as_posix()) for sample in samples
+    ]
+    assert found == [
+        ("train", "a", "SegmentationClass/a.png"), ("train", "b", "SegmentationClass/b.png"),
+        ("train", "c", "SBD/cls/c.mat"), ("train", "d", "SBD/cls/d.mat"), ("val", "g", "SegmentationClass/g.png"),
+    ]  # fmt: skip
+    (tmp_path / "SBD/cls/d.mat").unlink()
+    (tmp_path / "SBD/train.txt").write_text("b\nc\nmissing\n")
+    assert find_samples(load_description("voc2012-aug"), tmp_path)[1] == [
+        f"{tmp_path}/SBD/train.txt lists 'missing', but JPEGImages/missing.jpg does not exist. Add the file or remove "
+        "the id.",
+        f"The image {tmp_path}/JPEGImages/d.jpg has no mask {tmp_path}/SegmentationClass/d.png or "
+        f"{tmp_path}/SBD/cls/d.mat. Add the mask or remove the image.",
+    ]

@@ -134,7 +134,7 @@ def test_without_any_polygon_file_nothing_changes(root: Path, tmp_path: Path) ->
 def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     """Of a description without polygons, image labels and division: by the keys it had before there were any.
 
-    Default settings and other layouts are not part of it: they change nothing in the prepared dataset.
+    Default settings, other layouts and archives are not part of it: they change nothing in the prepared dataset.
     """
     from stages.artifacts.header import digest_of
 
@@ -143,10 +143,12 @@ def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     for split in values["splits"].values():
         assert split.pop("polygons") is None
         assert split.pop("layouts") == []
+        assert split.pop("without") is None
         assert set(split) == {"images", "masks", "list"}
     assert values.pop("defaults") == {}
     assert values.pop("image_labels") is values.pop("division") is values["masks"].pop("binarise") is None
-    assert values.pop("files") is None
+    assert values.pop("files") is values.pop("by_hand") is None
+    assert len(values.pop("archives")) == 1
     assert values["masks"].pop("resize_images") is False
     assert set(values["masks"]) == {"encoding", "ignore"}
     assert prepare.source_digest(description, []) == digest_of([values])

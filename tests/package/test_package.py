@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "prepare", "extract-superpixels", "cluster-regions", "train", "import-model", "score", "select",
-    "annotate-simulate", "annotate", "export-queries", "import-answers", "evaluate", "predict", "inspect", "verify",
-    "init", "next", "status", "plan", "compare", "report",
+    "annotate-simulate", "annotate", "export-queries", "import-answers", "import-queries", "evaluate", "predict",
+    "inspect", "verify", "init", "next", "status", "plan", "compare", "report",
 ]  # fmt: skip
 
 
