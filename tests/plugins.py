@@ -1,10 +1,11 @@
 """Plug-in files in tests: loaded, and forgotten again."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from programs import Preloaded
 
 from stages.runtime.parts import PLUGINS, REGISTRIES, load_plugin
 
@@ -30,16 +31,11 @@ def forget(path: Path) -> None:
             del registry.found[name]
 
 
-def train_again(plugin: Path, dataset: Path, ledger: Path, output: Path, **settings: object) -> str:
+def train_again(
+    preloaded: Preloaded, plugin: Path, dataset: Path, ledger: Path, output: Path, **settings: object
+) -> str:
     """What `train` says in a new process that loads the plug-in."""
-    code = f"""
-from pathlib import Path
-from stages.runtime.parts import load_plugin
-load_plugin({str(plugin)!r})
-from stages.commands import train
-from stages.settings.train import TrainSettings
-train.run(Path({str(dataset)!r}), Path({str(ledger)!r}), Path({str(output)!r}), TrainSettings(**{settings!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words = ("train", dataset, ledger, "--plugin", plugin, *options, "-o", output)
+    done = preloaded.run(*words, cwd=output.parent).expect(0)
+    return done.out + done.err

@@ -95,7 +95,7 @@ def section_faults(section: dict[str, Values], where: str, name: str = "") -> li
         if known is None:
             faults.append(f"{where}.{stage}: there is no such stage; choose one of {', '.join(STAGES)}.")
             continue
-        names = fields_of(known)
+        names = fields_of(known) if values else {}
         faults += [f"{where}.{name or stage}: {unknown_setting(key, names)}" for key in values if key not in names]
     return faults
 

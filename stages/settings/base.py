@@ -8,6 +8,7 @@ recipes, options, headers and keyword arguments, all names are flat.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -124,11 +125,13 @@ class Settings(BaseModel):
         return arranged
 
     @classmethod
+    @cache
     def groups(cls) -> dict[str, Group]:
         """The nested models by field name."""
         return {name: found for name, field in cls.model_fields.items() if (found := as_group(cls, field)) is not None}
 
     @classmethod
+    @cache
     def own_fields(cls) -> dict[str, FieldInfo]:
         """The fields that are settings, without groups."""
         return {name: field for name, field in cls.model_fields.items() if as_group(cls, field) is None}

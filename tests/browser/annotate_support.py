@@ -1,22 +1,21 @@
-"""A server of `alseg annotate` as a real process, a plain client for it, and a browser driven by keys."""
+"""A server of `alseg annotate` as a process, a plain client for it, and a browser driven by keys."""
 
 import base64
 import contextlib
 import http.client
 import io
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from PIL import Image
+from programs import Piped, Server
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
@@ -24,8 +23,6 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 PATIENCE = 120
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -59,7 +56,7 @@ KEYS = "1234567890qwertyuiop"  # of the first classes, less those of commands, o
 class Served:
     """A running server: its process and the address it printed."""
 
-    process: subprocess.Popen
+    process: Piped
     address: str
     told: str  # what it said before
 
@@ -91,16 +88,14 @@ def answers_in(journal: Path) -> list[dict]:
     return [line for line in lines if "query" in line]
 
 
-def launch(*words: object, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "alseg_cli", "annotate", *map(str, words)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@cache
+def forks() -> Server:
+    """Forks commands; it ends with this process, which then closes its standard input."""
+    return Server()
+
+
+def launch(*words: object, cwd: Path) -> Piped:
+    return Piped(forks(), ("annotate", *words), cwd)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotate_support import ENVIRONMENT, PATIENCE, ROOT, Browser
+from annotate_support import Browser
 from PIL import Image
+from programs import ENVIRONMENT, PATIENCE, ROOT
 
 from stages.artifacts.annotations import Annotations
 from stages.datasets.scenes import generate_scene

@@ -1,16 +1,6 @@
-"""What the tests of the commands share: running, killing, comparing.
-
-`run` and `start` are real processes; `Preloaded` forks one that has imported everything and calls the same `main`.
-"""
+"""What the tests of the commands share: the commands of their worlds, and comparing what they made."""
 
 import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +10,6 @@ from safetensors.numpy import load_file
 
 from stages.artifacts.hdf5 import walk
 from stages.artifacts.opening import read_any_header
-
-ROOT = Path(__file__).parents[2]
-SHARD_IMAGES = 2
-# `python -m alseg_cli`, but with shards so small that a tiny dataset has several
-ALSEG = [
-    sys.executable,
-    "-c",
-    "from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score\n"
-    "for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):\n"
-    f"    stage.SHARD_IMAGES = {SHARD_IMAGES}\n"
-    "from alseg_cli.app import main; main()",
-]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-PATIENCE = 300
 
 SCENES = """
 name = "{name}"
@@ -164,166 +140,6 @@ SETS_CHAIN = {
         ("c2.history.csv", "c2.curve.png"),
     ),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended: exit code (negative: the signal), standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    def expect(self, code: int, out: str = "", err: str = "") -> "Done":
-        """Fails the test unless the command ended this way, and without a traceback."""
-        told = f"exit {self.code}\n{self.out}\n{self.err}"
-        assert self.code == code, told
-        assert out in self.out, told
-        assert err in self.err, told
-        assert "Traceback" not in self.out + self.err, told
-        return self
-
-
-def start(*words: object, cwd: Path, program: list[str] = ALSEG) -> subprocess.Popen:
-    """A real `alseg` process in a group of its own."""
-    return subprocess.Popen(
-        [*program, *map(str, words)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> Done:
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return Done(process.returncode, out, err)
-
-
-def run(*words: object, cwd: Path, **how: object) -> Done:
-    """Runs a real `alseg` process to its end."""
-    return finish(start(*words, cwd=cwd, **how))
-
-
-class Server:
-    """A running `fork_server.py`."""
-
-    def __init__(self, *imports: str) -> None:
-        program = Path(__file__).with_name("fork_server.py")
-        self.process = subprocess.Popen(
-            [sys.executable, program, str(SHARD_IMAGES), str(PATIENCE), *imports],
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def ask(self, job: dict[str, object]) -> int:
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(PATIENCE)
-
-
-WITHOUT_TORCH = (
-    "prepare", "extract-superpixels", "select", "annotate-simulate", "export-queries", "import-answers", "plan",
-)  # fmt: skip
-
-
-class Preloaded:
-    """Runs commands in forks of processes that have imported everything; one of them no torch, which forks faster."""
-
-    def __init__(self) -> None:
-        self.heavy, self.light = Server("torch"), Server()
-        self.logs = tempfile.TemporaryDirectory(prefix="alseg-commands-")
-        self.number = 0
-
-    def start(
-        self,
-        *words: object,
-        cwd: Path,
-        signal_at: tuple[int, int] | None = None,
-        stop_after: int | None = None,
-        unchecked: bool = False,
-    ) -> "Forked":
-        """A forked `alseg` command.
-
-        ``signal_at`` (n, signal): the signal comes just before the n-th change of a file or folder (1: the
-        output's folder is made, 2: its lock is opened, 3: locked). ``stop_after``:
-        SIGTERM comes after so many training steps. ``unchecked``: the command never asks how much room the disk has,
-        as if another process took the room after the question.
-        """
-        self.number += 1
-        out, err = (Path(self.logs.name) / f"{self.number}.{name}" for name in ("out", "err"))
-        job = {"words": [str(word) for word in words], "cwd": str(cwd), "out": str(out), "err": str(err)}
-        job |= {"signal_at": signal_at, "stop_after": stop_after, "unchecked": unchecked}
-        light = words[0] in WITHOUT_TORCH and "--model" not in words
-        server = self.light if light else self.heavy
-        return Forked(server, server.ask(job), out, err)
-
-    def run(self, *words: object, cwd: Path, **how: object) -> Done:
-        return self.start(*words, cwd=cwd, **how).finish()
-
-    def close(self) -> None:
-        self.heavy.close()
-        self.light.close()
-        self.logs.cleanup()
-
-
-@dataclass(frozen=True)
-class Forked:
-    """A command under way in a fork."""
-
-    server: Server
-    pid: int
-    out: Path
-    err: Path
-
-    def send(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def sleeps(self) -> bool:
-        """Whether SIGSTOP has reached it."""
-        state = subprocess.run(["ps", "-o", "stat=", "-p", str(self.pid)], capture_output=True, text=True, check=True)
-        return state.stdout.startswith("T")
-
-    def finish(self) -> Done:
-        code = self.server.ask({"wait": self.pid})
-        return Done(code, self.out.read_text(), self.err.read_text())
-
-
-def at_work(folder: Path) -> dict[int, str]:
-    """The processes whose working folder is ``folder`` (commands and all that they started) and their command lines."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder:
-                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
-        except OSError:  # it has just ended, or is not ours
-            continue
-    return found
-
-
-def workers_at_work(folder: Path) -> list[int]:
-    return [number for number, words in at_work(folder).items() if "spawn_main" in words]
-
-
-def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.005)
 
 
 def remove(folder: Path, step: Step) -> None:

@@ -1,7 +1,12 @@
-"""A tiny world built by the commands, and a server that runs commands without the cost of imports."""
+"""Tiny worlds built by the commands, copies of them for each test, and what tests do to them."""
 
+import json
 import shutil
+import socketserver
 import subprocess
+import sys
+import tempfile
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -9,16 +14,39 @@ import pytest
 
 pytest.register_assert_rewrite("commands_support", "damage_support")
 
-from commands_support import CHAIN, REGION_CHAIN, SETS_CHAIN, TRAIN, Preloaded, write_scenes  # noqa: E402
+from commands_support import CHAIN, REGION_CHAIN, SETS_CHAIN, TRAIN, write_scenes  # noqa: E402
 from damage_support import refuse  # noqa: E402
 
+# What `program` runs: passes its words on to the test and prints what comes back.
+CLIENT = """
+import json, os, socket, sys
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[1])
+link.sendall((json.dumps([os.getcwd(), *sys.argv[2:]]) + "\\n").encode())
+code, out, err = json.loads(link.makefile().readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
 
-@pytest.fixture(scope="session")
-def preloaded():
-    """Runs commands in forks of one process that has imported everything: the same code, ten times faster."""
-    server = Preloaded()
-    yield server
-    server.close()
+
+@pytest.fixture
+def program(preloaded):
+    """A program for make that is `alseg` in a fork of one process that has imported everything."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self):
+            folder, *words = json.loads(self.rfile.readline())
+            done = preloaded.run(*words, cwd=Path(folder))
+            self.wfile.write((json.dumps([done.code, done.out, done.err]) + "\n").encode())
+
+    with tempfile.TemporaryDirectory(prefix="alseg-make-") as folder:  # a socket's path must be short
+        client, door = Path(folder, "client.py"), Path(folder, "door")
+        client.write_text(CLIENT)
+        with socketserver.UnixStreamServer(str(door), Answer) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"{sys.executable} -S {client} {door}"
+            server.shutdown()
 
 
 @pytest.fixture(scope="session")

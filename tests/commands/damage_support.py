@@ -6,7 +6,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from commands_support import Done, Preloaded, arrays, listing
+from commands_support import arrays, listing
+from programs import Done, Preloaded
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 

@@ -10,16 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from commands_support import (
-    COSINE,
-    SETS_CHAIN,
-    TRAIN,
-    assert_same,
-    assert_undisturbed,
-    listing,
-    remove,
-    rewrite,
-)
+from commands_support import COSINE, SETS_CHAIN, TRAIN, assert_same, assert_undisturbed, listing, remove, rewrite
 from damage_support import refuse
 
 from stages.artifacts.annotations import Annotations
@@ -137,7 +128,8 @@ def test_results_do_not_depend_on_the_batch(stage, batch, sets_place, sets_world
 @pytest.mark.slow
 def test_training_does_not_depend_on_the_number_of_workers(sets_place, sets_world, preloaded):
     step = SETS_CHAIN["train"]
-    preloaded.run(*step.words, "--workers", 2, "--force", cwd=sets_place).expect(0, out="wrote")
+    done = preloaded.run(*step.words, "--workers", 2, "--force", cwd=sets_place, forked_workers=True)
+    done.expect(0, out="wrote")
     assert_undisturbed(sets_place, sets_world, step)
 
 

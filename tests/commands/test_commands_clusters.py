@@ -10,23 +10,9 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from commands_support import (
-    Step,
-    assert_same,
-    assert_undisturbed,
-    at_work,
-    digest,
-    finish,
-    listing,
-    remove,
-    rewrite,
-    run,
-    start,
-    wait_until,
-    workers_at_work,
-    write_scenes,
-)
+from commands_support import Step, assert_same, assert_undisturbed, digest, listing, remove, rewrite, write_scenes
 from damage_support import put, refuse
+from programs import at_work, finish, start, wait_until, workers_at_work
 
 from stages.artifacts.clusters import Clusters
 
@@ -90,9 +76,9 @@ def write_weights(path, seed):
     safetensors.torch.save_file(timm.create_model(ENCODER).state_dict(), path)
 
 
-def test_a_real_process_with_workers_gives_the_same(cluster_place, cluster_world):
+def test_two_workers_give_the_same(cluster_place, cluster_world, preloaded):
     remove(cluster_place, CLUSTER)
-    done = run(*CLUSTER.words, "--workers", "2", cwd=cluster_place)
+    done = preloaded.run(*CLUSTER.words, "--workers", "2", cwd=cluster_place)
     done.expect(0, out="regions of 6 images in 4 clusters of ")
     assert "mean squared distance" in done.out
     assert_undisturbed(cluster_place, cluster_world, CLUSTER)
@@ -208,14 +194,14 @@ def test_sigterm_saves_and_the_same_command_goes_on(cluster_place, cluster_world
 def test_after_kills_of_real_processes_no_worker_is_left(cluster_place, cluster_world, preloaded):
     remove(cluster_place, CLUSTER)
     draw = random.Random("kills of workers")
-    for _ in range(3):
+    for _ in range(2):
         process = start(*CLUSTER.words, "--workers", "2", cwd=cluster_place)
         wait_until(lambda: workers_at_work(cluster_place) or process.poll() is not None, "workers")  # noqa: B023
         time.sleep(draw.uniform(0, 0.5))
         process.kill()
         assert finish(process).code in (0, -signal.SIGKILL)
         wait_until(lambda: not at_work(cluster_place), "the end of the workers")
-    preloaded.run(*CLUSTER.words, "--workers", "2", cwd=cluster_place).expect(0)
+    preloaded.run(*CLUSTER.words, cwd=cluster_place).expect(0)
     assert_undisturbed(cluster_place, cluster_world, CLUSTER)
 
 

@@ -4,25 +4,14 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands_support import (
-    NETWORK,
-    Step,
-    assert_undisturbed,
-    digest,
-    finish,
-    listing,
-    remove,
-    run,
-    start,
-    wait_until,
-)
+from commands_support import NETWORK, Step, assert_undisturbed, digest, listing, remove
 from damage_support import refuse
+from programs import wait_until
 from test_commands_plan import make
 
 from stages.artifacts.annotations import Annotations
@@ -241,45 +230,44 @@ def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(apart, image_plac
 
 
 @pytest.mark.slow
-def test_a_real_process_killed_after_a_checkpoint_goes_on_from_it(image_place, image_world):
+def test_a_process_killed_after_a_checkpoint_goes_on_from_it(image_place, image_world, preloaded):
     step = CHAIN["train"]
     remove(image_place, step)
-    process = start(*step.words, cwd=image_place)
+    process = preloaded.start(*step.words, cwd=image_place)
     wait_until(lambda: any((image_place / "im.safetensors.work").glob("step*.pt")), "a checkpoint")
-    process.kill()
-    assert finish(process).code == -signal.SIGKILL
+    process.send(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL
     assert not (image_place / step.output).exists()
-    run(*step.words, cwd=image_place).expect(0, out="wrote")
+    preloaded.run(*step.words, cwd=image_place).expect(0, out="wrote")
     assert_undisturbed(image_place, image_world, step)
 
 
 @pytest.mark.slow
-def test_after_a_kill_of_a_real_process_the_rerun_gives_the_same(image_place, image_world):
+def test_after_kills_at_random_moments_the_rerun_gives_the_same(image_place, image_world, preloaded):
     name = "pseudo-label"
     step = CHAIN[name]
     remove(image_place, step)
     began = time.monotonic()
-    run(*step.words, cwd=image_place).expect(0, out="wrote")
+    preloaded.run(*step.words, cwd=image_place).expect(0, out="wrote")
     duration = time.monotonic() - began
-    draw, code = random.Random(f"kill of {name}"), 0
-    while code != -signal.SIGKILL:
+    draw, kills = random.Random(f"kills of {name}"), 0
+    while kills < 3:
         remove(image_place, step)  # where it was faster than its kill
-        process = start(*step.words, cwd=image_place)
-        try:
-            process.wait(draw.uniform(0.4, 0.9) * duration)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        code = finish(process).code
-    run(*step.words, cwd=image_place).expect(0)
+        process = preloaded.start(*step.words, cwd=image_place)
+        time.sleep(draw.uniform(0, duration))
+        process.send(signal.SIGKILL)
+        kills += process.finish().code == -signal.SIGKILL
+    preloaded.run(*step.words, cwd=image_place).expect(0)
     assert_undisturbed(image_place, image_world, step)
 
 
 @pytest.mark.slow
-def test_another_process_and_another_order_of_options_give_the_same(image_world, tmp_path):
-    """A real process, from nothing but the dataset and the ledger."""
+def test_another_folder_and_another_order_of_options_give_the_same(image_world, tmp_path, preloaded):
+    """From nothing but the dataset and the ledger."""
     for name in ("d.h5", "masks.h5"):
         shutil.copy(image_world / name, tmp_path)
-    run("train", "d.h5", "masks.h5", "-o", "x.safetensors", *LONG, *ADVERSARIAL, cwd=tmp_path).expect(0, out="wrote")
+    words = ("train", "d.h5", "masks.h5", "-o", "x.safetensors", *LONG, *ADVERSARIAL)
+    preloaded.run(*words, cwd=tmp_path).expect(0, out="wrote")
     assert digest(tmp_path / "x.safetensors") == digest(image_world / "im.safetensors")
 
 

@@ -5,7 +5,8 @@ import signal
 
 import numpy as np
 import pytest
-from commands_support import listing, wait_until
+from commands_support import listing
+from programs import wait_until
 
 from stages.artifacts.annotations import Annotations
 

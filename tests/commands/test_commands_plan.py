@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands_support import ENVIRONMENT, PATIENCE, ROOT, Done, finish, start, wait_until
+from programs import ENVIRONMENT, PATIENCE, ROOT, Done, finish, start, wait_until
 
 from stages.artifacts.opening import read_any_header
 
@@ -62,28 +62,28 @@ def planned(world, tmp_path, preloaded) -> Path:
 
 
 @pytest.mark.slow
-def test_make_runs_goes_on_after_a_failure_and_knows_when_nothing_is_left(planned):
-    failed = make("TRAIN=false", cwd=planned)
+def test_make_runs_goes_on_after_a_failure_and_knows_when_nothing_is_left(planned, program):
+    failed = make("TRAIN=false", cwd=planned, program=program)
     assert failed.code != 0
     assert told(failed, "wrote") == ROUNDS[:3]
     assert not (planned / ROUNDS[3]).exists()
 
-    done = make(cwd=planned)
+    done = make(cwd=planned, program=program)
     done.expect(0)
     assert told(done, "wrote") == ROUNDS[3:]
     first = digests(planned)
-    make("-n", cwd=planned).expect(0, out="Nothing to be done")
-    nothing = make(cwd=planned)
+    make("-n", cwd=planned, program=program).expect(0, out="Nothing to be done")
+    nothing = make(cwd=planned, program=program)
     nothing.expect(0, out="Nothing to be done")
     assert told(nothing, "wrote") == told(nothing, "up to date") == []
 
     (planned / "run/round-1/queries.h5").unlink()
-    done = make(cwd=planned)
+    done = make(cwd=planned, program=program)
     done.expect(0)
     assert told(done, "wrote") == ["run/round-1/queries.h5"]
     assert set(told(done, "up to date")) <= set(ROUNDS[7:]), "only what depends on it was asked again"
     assert digests(planned) == first
-    make("-n", cwd=planned).expect(0, out="Nothing to be done")
+    make("-n", cwd=planned, program=program).expect(0, out="Nothing to be done")
 
 
 def test_prefixes_stand_before_the_commands(planned):

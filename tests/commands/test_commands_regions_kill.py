@@ -7,19 +7,8 @@ import signal
 import time
 
 import pytest
-from commands_support import (
-    LONG_REGION_STAGES,
-    REGION_CHAIN,
-    assert_same,
-    assert_undisturbed,
-    at_work,
-    finish,
-    listing,
-    remove,
-    start,
-    wait_until,
-    workers_at_work,
-)
+from commands_support import LONG_REGION_STAGES, REGION_CHAIN, assert_same, assert_undisturbed, listing, remove
+from programs import at_work, finish, start, wait_until, workers_at_work
 
 SEEDS = REGION_CHAIN["extract-superpixels"]
 TWO_WORKERS = ("--workers", "2")

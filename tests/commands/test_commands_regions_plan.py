@@ -1,12 +1,6 @@
 """Planned runs on regions: make runs them, and again only what a lost file takes with it."""
 
-import json
 import shutil
-import socketserver
-import sys
-import tempfile
-import threading
-from pathlib import Path
 
 import pytest
 from test_commands_plan import digests, make, told
@@ -29,37 +23,7 @@ RECIPES = {
         ["scores", "queries", "annotations", "model", "evaluation"],
     ),
 }
-CLIENT = """
-import json, os, socket, sys
-link = socket.socket(socket.AF_UNIX)
-link.connect(sys.argv[1])
-link.sendall((json.dumps([os.getcwd(), *sys.argv[2:]]) + "\\n").encode())
-code, out, err = json.loads(link.makefile().readline())
-sys.stdout.write(out)
-sys.stderr.write(err)
-sys.exit(code)
-"""
-
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-
-
-@pytest.fixture
-def program(preloaded):
-    """A program for make that is `alseg` in a fork of one process that has imported everything."""
-
-    class Answer(socketserver.StreamRequestHandler):
-        def handle(self):
-            folder, *words = json.loads(self.rfile.readline())
-            done = preloaded.run(*words, cwd=Path(folder))
-            self.wfile.write((json.dumps([done.code, done.out, done.err]) + "\n").encode())
-
-    with tempfile.TemporaryDirectory(prefix="alseg-make-") as folder:  # a socket's path must be short
-        client, door = Path(folder, "client.py"), Path(folder, "door")
-        client.write_text(CLIENT)
-        with socketserver.UnixStreamServer(str(door), Answer) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"{sys.executable} -S {client} {door}"
-            server.shutdown()
 
 
 @pytest.mark.slow

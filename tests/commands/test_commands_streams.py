@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from commands_support import ALSEG, CHAIN, ENVIRONMENT, PATIENCE, assert_undisturbed, digest, remove
+from commands_support import CHAIN, assert_undisturbed, digest, remove
+from programs import ALSEG, ENVIRONMENT, PATIENCE
 
 SELECT = CHAIN["select"]
 

@@ -3,7 +3,8 @@
 import signal
 
 import pytest
-from commands_support import CHAIN, assert_undisturbed, remove, wait_until
+from commands_support import CHAIN, assert_undisturbed, remove
+from programs import wait_until
 
 
 @pytest.mark.parametrize("stage", ["train", "score", "select"])

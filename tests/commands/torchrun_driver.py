@@ -1,4 +1,4 @@
-"""The program of a torchrun launch: every stage that several processes may run, one after the other.
+"""The program of a launch: every stage that several processes may run, one after the other.
 
 Arguments: the folder of the inputs, which `make_inputs` writes, and the folder of the outputs.
 """
@@ -50,6 +50,9 @@ TRAININGS = {
     "support": ("pixels", {"objective": "support", "head_lr": 5e-4}),
     "adversarial": ("masks", ADVERSARIAL),
 }
+# The objectives that each number of processes trains, and the one with checkpoints at every step and with none at all
+OBJECTIVES = {1: tuple(TRAININGS), 2: ("labels", "support"), 3: ("class-sets", "adversarial")}
+CHECKPOINTED = {1: {}, 2: {"statistics": "labels"}, 3: {"both": "adversarial"}}
 LEARNING_STATISTICS = TINY | {"batch": BATCH, "epochs": 2, "steps_per_epoch": 3, "crop": (24, 24), "head_lr": 0.01}
 NAMES = [f"i{number:02}" for number in range(16)]
 
@@ -79,10 +82,11 @@ def make_inputs(folder: Path) -> None:
     write_network(folder / "cosine.safetensors", dataset, classifier="cosine")
 
 
-def run_all(inputs: Path, outputs: Path) -> None:
-    """All that is compared between launches of one, two and three processes."""
+def run_all(inputs: Path, outputs: Path, size: int) -> None:
+    """All that is compared between launches of one, two and three processes, by one of ``size``."""
     dataset, model, superpixels = inputs / "d.h5", inputs / "m.safetensors", inputs / "regions.h5"
-    for name, (ledger, own) in TRAININGS.items():
+    for name in (*OBJECTIVES[size], OBJECTIVES[size][0]):  # the first again, which is up to date
+        ledger, own = TRAININGS[name]
         settings = TrainSettings.load(own, offered=COMPARED)
         start = model if name == "support" else None
         train.run(dataset, inputs / f"{ledger}.h5", outputs / f"{name}.safetensors", settings, start)
@@ -97,15 +101,13 @@ def run_all(inputs: Path, outputs: Path) -> None:
     pseudo_label.run(dataset, inputs / "sets.h5", cosine, outputs / "prototypes.h5", named, superpixels)
     trained = inputs / "trained.safetensors"
     evaluate.run(dataset, [trained], outputs / "evaluation.h5", EvaluateSettings.load({"split": "val"}, offered=use))
-    # Checkpoints at every step and none at all, both with statistics of batch normalisation that are learned
-    for name, (ledger, own) in {"statistics": TRAININGS["labels"], "both": TRAININGS["adversarial"]}.items():
+    for name, objective in CHECKPOINTED[size].items():  # with statistics of batch normalisation that are learned
+        ledger, own = TRAININGS[objective]
         for seconds in (0, 1000):
             settings = TrainSettings.load({**own, "checkpoint_seconds": seconds}, offered=LEARNING_STATISTICS)
             output = outputs / f"{name}-{seconds}.safetensors"
             train.run(dataset, inputs / f"{ledger}.h5", output, settings)
         evaluate.run(dataset, [output], outputs / f"{name}.h5", EvaluateSettings.load({"split": "val"}, offered=use))
-    again = TrainSettings.load(TRAININGS["labels"][1], offered=COMPARED)
-    train.run(dataset, inputs / "pixels.h5", outputs / "labels.safetensors", again)
 
 
 if __name__ == "__main__":
@@ -113,5 +115,5 @@ if __name__ == "__main__":
         stage.SHARD_IMAGES = 2
     discriminator.DROPOUT = 0.0
     SupportLearner.train = lambda self: self.network.eval()
-    with joined_ranks("cpu"):
-        run_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    with joined_ranks("cpu") as ranks:
+        run_all(Path(sys.argv[1]), Path(sys.argv[2]), ranks.size)

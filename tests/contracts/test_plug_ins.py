@@ -1,9 +1,6 @@
 """A measure and a rule in a user's file: they run, the artifact records them, and a changed file makes it stale."""
 
 import hashlib
-import os
-import subprocess
-import sys
 
 import pytest
 from worlds import random_masks, write_dataset, write_network
@@ -57,20 +54,6 @@ def tempered(pool, budget, settings, generator):
     noise = generator.gumbel(size=len(pool))
     return np.argsort(-(pool.scores / settings.temperature + noise), kind="stable")[:budget]
 """
-# python -c RUN plug-in stage dataset input output setting=value ...
-RUN = """
-import sys
-from pathlib import Path
-
-from stages.registry import STAGES
-from stages.runtime.parts import load_plugin
-
-plugin, name, dataset, given, output, *settings = sys.argv[1:]
-load_plugin(plugin)
-values = STAGES[name].settings.load(dict(each.split("=") for each in settings))
-inputs = {"score": "model", "select": "scores"}
-STAGES[name].run(Path(dataset), output=Path(output), settings=values, **{inputs[name]: Path(given)})
-"""
 
 
 @pytest.fixture
@@ -79,17 +62,10 @@ def world(tmp_path):
     return tmp_path, dataset, write_network(tmp_path / "m.safetensors", dataset)
 
 
-def run(plugin, *words):
-    """What the stage says, run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, plugin, *map(str, words)],
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(preloaded, tmp_path):
+    """What a stage says, run in a process of its own that loads the plug-in."""
+    return lambda *words: preloaded.run(*words, cwd=tmp_path).expect(0).out
 
 
 def scoring(world, name, text):
@@ -97,10 +73,11 @@ def scoring(world, name, text):
     folder, dataset, model = world
     plugin, scores = folder / f"{name}.py", folder / "s.h5"
     plugin.write_text(text)
-    return plugin, scores, [plugin, "score", dataset, model, scores, f"measure={name}", "committee=2", "device=cpu"]
+    words = ["score", dataset, "--model", model, "--plugin", plugin, "--measure", name, "--committee", "2"]
+    return plugin, scores, [*words, "--device", "cpu", "-o", scores]
 
 
-def test_a_measure(world):
+def test_a_measure(world, run):
     plugin, scores, words = scoring(world, "renyi", MEASURE)
     assert "wrote" in run(*words)
     header = read_any_header(scores)
@@ -111,39 +88,39 @@ def test_a_measure(world):
     assert Scores(scores).map("a").max() > 0
     assert "is up to date" in run(*words)
     plugin.write_text(f"# another version\n{MEASURE}")
-    told = run(*words, "order=3")
+    told = run(*words, "--order", "3")
     assert "setting order 2.0 is now 3.0" in told
     assert f"input plugin renyi changed ({plugin.name})" in told
 
 
-def test_a_measure_of_passes(world):
+def test_a_measure_of_passes(world, run):
     _, scores, words = scoring(world, "spread", PASSES)
     assert "wrote" in run(*words)
     assert "plugin spread" in read_any_header(scores).inputs
     assert Scores(scores).map("a").max() > 0
 
 
-def test_a_rule(world):
+def test_a_rule(world, run):
     folder, dataset, _ = world
     scores = score.run(dataset, folder / "s.h5", ScoreSettings(measure="random"))
     plugin, queries = folder / "tempered.py", folder / "q.h5"
     plugin.write_text(RULE)
-    words = [plugin, "select", dataset, scores, queries, "rule=tempered", "budget=3"]
+    words = ["select", dataset, scores, "--plugin", plugin, "--rule", "tempered", "--budget", "3", "-o", queries]
     assert "6 pixel queries in 2 images" in run(*words)
     header = read_any_header(queries)
     assert header.inputs["plugin tempered"].digest == hashlib.sha256(plugin.read_bytes()).hexdigest()
     assert header.settings["temperature"] == 0.1
     assert "is up to date" in run(*words)
     plugin.write_text(f"{RULE}\n# another version\n")
-    told = run(*words, "temperature=0.5")
+    told = run(*words, "--temperature", "0.5")
     assert "setting temperature 0.1 is now 0.5" in told
     assert "input plugin tempered changed" in told
 
 
-def test_a_plug_in_that_is_loaded_and_not_used_leaves_no_trace(world):
+def test_a_plug_in_that_is_loaded_and_not_used_leaves_no_trace(world, run):
     folder, dataset, _ = world
     scores = score.run(dataset, folder / "s.h5", ScoreSettings(measure="random"))
     plugin, queries = folder / "tempered.py", folder / "q.h5"
     plugin.write_text(RULE)
-    run(plugin, "select", dataset, scores, queries, "rule=top")
+    run("select", dataset, scores, "--plugin", plugin, "--rule", "top", "-o", queries)
     assert set(read_any_header(queries).inputs) == {"dataset", "scores"}

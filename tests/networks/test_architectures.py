@@ -99,14 +99,14 @@ def test_an_architecture_of_a_plug_in_trains_predicts_and_is_recorded(world, tmp
 
 
 @pytest.mark.slow
-def test_a_changed_plug_in_makes_the_model_stale(world, tmp_path):
+def test_a_changed_plug_in_makes_the_model_stale(world, tmp_path, preloaded):
     path, output = tmp_path / "mine.py", tmp_path / "m.safetensors"
     path.write_text(PLUG_IN)
     values = VALUES | {"architecture": "plain"}
-    assert "wrote" in train_again(path, *world, output, **values)
-    assert "is up to date" in train_again(path, *world, output, **values)
+    assert "wrote" in train_again(preloaded, path, *world, output, **values)
+    assert "is up to date" in train_again(preloaded, path, *world, output, **values)
     path.write_text(PLUG_IN + "\n# changed\n")
-    assert "input plugin mine changed" in train_again(path, *world, output, **values)
+    assert "input plugin mine changed" in train_again(preloaded, path, *world, output, **values)
 
 
 def test_a_plug_in_without_a_backbone_is_refused(tmp_path: Path):

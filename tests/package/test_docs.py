@@ -155,37 +155,28 @@ def test_make_targets_exist(page):
 # --- code -------------------------------------------------------------------------------------------------------------
 
 
-def run_script(text, folder):
-    (folder / "page.py").write_text(text)
-    done = subprocess.run([sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def run_commands(preloaded, tmp_path):
+    """Runs calls of the program one after the other, on smaller scenes, and returns what they say."""
+
+    def run(lines):
+        lines = [[*words, *(["--scale", "0.5"] if words[0] == "prepare" else [])] for words in lines]
+        done = [preloaded.run(*words, cwd=tmp_path, shard_images=None).expect(0) for words in lines]
+        return "".join(each.out for each in done)
+
+    return run
 
 
-def run_commands(lines, folder):
-    """Runs calls of the program one after the other in a process of their own."""
-    text = f"""
-from typer.testing import CliRunner
-from alseg_cli.app import app
-
-if __name__ == "__main__":
-    for words in {lines!r}:
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 0, f"{{words}}: {{done.output}} {{done.exception!r}}"
-        print(done.output)
-"""
-    return run_script(text, folder)
-
-
-def test_the_page_of_the_library_runs(tmp_path):
-    code = "\n".join(blocks((ROOT / "docs" / "library.md").read_text(), "python"))
-    out = run_script(code, tmp_path)
+def test_the_page_of_the_library_runs(tmp_path, preloaded):
+    page = tmp_path / "page.py"
+    page.write_text("\n".join(blocks((ROOT / "docs" / "library.md").read_text(), "python")))
+    out = preloaded.run(cwd=tmp_path, program=page, shard_images=None).expect(0).out
     assert "Unknown rule 'best'" in out
     assert "wrote region-annotations.h5" in out
 
 
 @pytest.mark.slow
-def test_the_page_of_plug_ins_runs(tmp_path):
+def test_the_page_of_plug_ins_runs(tmp_path, run_commands):
     text = PLUG_INS.read_text()
     for block in blocks(text, "python"):
         (tmp_path / re.match(r"# (\w+\.py)\n", block)[1]).write_text(block)
@@ -193,12 +184,12 @@ def test_the_page_of_plug_ins_runs(tmp_path):
     assert len(recipe.splitlines()) == 4
     assert "alseg.measures" in tomllib.loads(project)["project"]["entry-points"]
     (tmp_path / "gini.toml").write_text(recipe)
-    run_commands(alseg_commands(PLUG_INS), tmp_path)
+    run_commands(alseg_commands(PLUG_INS))
     assert "--measure" not in (tmp_path / "gini.mk").read_text().replace("--measure random", "")
 
 
 @pytest.mark.slow
-def test_a_measure_is_added_as_developing_says(tmp_path):
+def test_a_measure_is_added_as_developing_says(tmp_path, run_commands):
     (measure,) = blocks(DEVELOPING.read_text(), "python")
     (recipe,) = blocks(DEVELOPING.read_text(), "toml")
     (tmp_path / "my_measure.py").write_text(measure)
@@ -207,15 +198,15 @@ def test_a_measure_is_added_as_developing_says(tmp_path):
     assert later[-1][-1] == "model.safetensors"
     lines = [first, *later[:-1], [*later[-1][:-1], "model-0.safetensors"], *alseg_commands(DEVELOPING)]
     assert len(recipe.splitlines()) == 4
-    assert "wrote mine.h5: gini" in run_commands(lines, tmp_path)
+    assert "wrote mine.h5: gini" in run_commands(lines)
 
 
 @pytest.mark.slow
-def test_the_first_run_runs(tmp_path):
+def test_the_first_run_runs(tmp_path, run_commands):
     """All of it but the runs of the Makefiles, with the trainings cut short."""
     page = ROOT / "docs" / "tutorial" / "first-run.md"
     lines = [[*words, *(["--epochs", "2"] if words[0] == "train" else [])] for words in alseg_commands(page)]
-    out = run_commands([words for words in lines if words[0] not in ("compare", "report")], tmp_path)
+    out = run_commands([words for words in lines if words[0] not in ("compare", "report")])
     for said in re.findall(r"prints `((?:queries|rebuilding)[^`]*)`", page.read_text()):
         assert said in out, said
     assert (tmp_path / "picked.png").read_bytes().startswith(b"\x89PNG")

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 from pages import ROOT, blocks
@@ -33,15 +31,12 @@ def test_every_method_in_the_readme_is_a_recipe():
 
 
 @pytest.mark.slow
-def test_the_round_by_hand_runs_as_written(tmp_path):
+def test_the_round_by_hand_runs_as_written(tmp_path, preloaded):
     """The first shell block that calls alseg, with the training cut short."""
     block = next(block for block in blocks(README, "sh") if "alseg score" in block)
     for line in block.splitlines():
         words = shlex.split(line)[1:]
         if words[0] == "train":
             words += ["--epochs", "2"]
-        result = subprocess.run(
-            [sys.executable, "-m", "alseg_cli", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        preloaded.run(*words, cwd=tmp_path, shard_images=None).expect(0)
     assert (tmp_path / "evaluation.json").is_file()

@@ -70,7 +70,7 @@ def test_what_is_read_grows_with_the_runs_and_not_with_their_pairs(runs, drawn, 
     opened = counted_calls(monkeypatch, Artifact, "__init__")
     loaded = counted_calls(monkeypatch, StageSettings, "load")
     counts = []
-    for number in (5, 10, 20):
+    for number in (4, 8, 16):
         opened.clear()
         loaded.clear()
         write_report(runs[:number], tmp_path / "r.html", None, "last", 1, "evaluation")

@@ -19,7 +19,7 @@ from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.network import NetworkSettings
 from stages.settings.score import ScoreSettings
 
-THREADS = (2, 3, 4)
+THREADS = (2, 3)
 SMP = ("fpn", "pspnet", "unet", "upernet")
 
 

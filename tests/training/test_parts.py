@@ -153,14 +153,14 @@ def test_an_objective_of_a_plug_in_trains_and_is_recorded(world, tmp_path):
     [(LOSS, "mine", {"loss": "smooth"}), (OBJECTIVE, "mine", {"objective": "squared"})],
     ids=["loss", "objective"],
 )
-def test_a_changed_plug_in_makes_the_model_stale(world, tmp_path, text, name, settings):
+def test_a_changed_plug_in_makes_the_model_stale(world, tmp_path, preloaded, text, name, settings):
     path, output = tmp_path / f"{name}.py", tmp_path / "m.safetensors"
     path.write_text(text)
     values = TINY | {"epochs": 1} | settings
-    assert "wrote" in train_again(path, *world, output, **values)
-    assert "is up to date" in train_again(path, *world, output, **values)
+    assert "wrote" in train_again(preloaded, path, *world, output, **values)
+    assert "is up to date" in train_again(preloaded, path, *world, output, **values)
     path.write_text(text + "\n# changed\n")
-    assert f"input plugin {name} changed" in train_again(path, *world, output, **values)
+    assert f"input plugin {name} changed" in train_again(preloaded, path, *world, output, **values)
     assert Model(output).header.inputs[f"plugin {name}"].digest == digest_of(path)
 
 

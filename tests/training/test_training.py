@@ -1,5 +1,7 @@
 """Augmentation, class weights, the loop's skipped step, early stop and resume."""
 
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -253,13 +255,16 @@ def test_every_round_starts_from_the_same_weights(world):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_loader_processes_change_nothing(world):
-    digests = set()
+def test_loader_processes_change_neither_model_nor_history(world):
+    digests, rows = set(), []
     for workers in (0, 2):
         output = world[0] / f"w{workers}.safetensors"
         chosen = TrainSettings(**TINY, epochs=2, workers=workers)
         digests.add(Model(train.run(world[1], world[2], output, chosen)).digest)
+        with output.with_name(f"w{workers}.history.csv").open() as file:
+            rows.append([{**row, "images_per_second": None} for row in csv.DictReader(file)])
     assert len(digests) == 1
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, score, select
 from stages.pixels.void import VOID
+from stages.runtime import processes
 from stages.settings.annotate_simulate import AnnotateSettings
 
 
@@ -164,7 +165,7 @@ def test_check_14_the_ground_truth_changes_no_query(world, tmp_path):
     assert (Annotations(answered).answers.label[-BUDGET:] != old[-BUDGET:]).all()
 
 
-def test_check_14_same_seed_same_queries_for_any_batch_and_workers(world, tmp_path):
+def test_check_14_same_seed_same_queries_for_any_batch_and_workers(world, tmp_path, monkeypatch):
     """Everything of two rounds again, elsewhere and otherwise."""
     dataset = world["dataset"]
     base, clusters = parts(tmp_path, dataset, workers=2)
@@ -172,6 +173,7 @@ def test_check_14_same_seed_same_queries_for_any_batch_and_workers(world, tmp_pa
     made["scores0"], made["queries0"] = asked(tmp_path, dataset, base)
     answers = settings_of("annotations")
     ledger = annotate_simulate.run(dataset, made["queries0"], tmp_path / "ledger0.h5", answers)
+    monkeypatch.setattr(processes, "START_METHOD", "fork")  # saves each loader process the import of torch
     made["model0"], made["support0"] = trained(tmp_path, dataset, ledger, 0, workers=1)
     round_1 = asked(tmp_path, dataset, base, 1, clusters, ledger, made["support0"], batch=3)
     made |= {"ledger0": ledger, "scores1": round_1[0], "queries1": round_1[1]}

@@ -1,34 +1,71 @@
-"""The program behind `commands_support.Preloaded`: imports once, then forks a child per `alseg` command.
+"""The program behind `programs.Preloaded`: imports once, then forks a child per `alseg` command.
 
 Jobs come as lines of JSON on standard input: a command to start, answered by the child's process id, or a child to wait
-for, answered by its exit code. Arguments: images per shard, seconds of patience, and `torch` to import that too.
+for, answered by its exit code. Arguments: seconds of patience, and `torch` to import that too.
 """
 
+import contextlib
 import importlib
+import io
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 
-from alseg_cli.app import main
+from alseg_cli.app import app, main
 from stages.artifacts import publish, shards
 from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
+from stages.registry import STAGES
+from stages.runtime import processes
 
+SHARDED = (cluster_regions, extract_superpixels, prepare, pseudo_label, score)
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
-ROOMS = ("evaluating", "networks", "pseudo_labelling", "regions", "reporting.pictures", "scoring", "training")
+ROOMS = ("answering", "datasets")
+ROOMS_WITH_TORCH = (
+    "evaluating",
+    "networks",
+    "pseudo_labelling",
+    "regions",
+    "reporting.pictures",
+    "scoring",
+    "training",
+)
 LATE = ("matplotlib.pyplot", "sklearn.cluster", "torch._dynamo")  # torch imports the last with the first optimiser
 
 
-def import_with_torch() -> None:
-    """Imports the rooms that use torch, and what they import late: it takes seconds."""
-    for name in LATE:
-        importlib.import_module(name)
-    for room in ROOMS:
+def import_rooms(rooms: Sequence[str]) -> None:
+    for room in rooms:
         package = importlib.import_module(f"stages.{room}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+
+
+def warm_up() -> None:
+    """Asks every stage for its help and for an option that is none: imports and caches that each child would make."""
+    for stage in STAGES:
+        for option in ("--help", "--no-such-option"):
+            silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+            with silent[0], silent[1], contextlib.suppress(SystemExit):
+                app([stage, option])
+
+
+def warm_up_torch() -> None:
+    """Builds and trains the network of the tests by one step, and draws one curve."""
+    import torch
+
+    from stages.networks.build import build_network
+    from stages.reporting.pictures.curves import training_curve
+    from stages.settings.network import NetworkSettings
+
+    small = {"weights": "none", "backbone": "mobilenetv3_small_050", "head_width": 16, "low_level_width": 8}
+    network = build_network(NetworkSettings.load(small), 9).to(memory_format=torch.channels_last)
+    images = torch.zeros(2, 3, 48, 64).contiguous(memory_format=torch.channels_last)
+    network(images).sum().backward()
+    training_curve([{"epoch": 1, "loss": 1.0, "val_miou": 0.5}])
 
 
 def signal_at(point: int, number: int, folder: str) -> None:
@@ -81,9 +118,18 @@ def child(job: dict) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # New ones, since the old ones may take a pipe for a file
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.chdir(job["cwd"])
-    sys.argv = ["alseg", *job["words"]]
+    os.environ.update(job["environment"])
+    sys.argv = [job["program"] or "alseg", *job["words"]]
     del sys.modules["__main__"].__file__  # or every worker process that the command starts would import this program
+    if job["shard_images"]:
+        for stage in SHARDED:
+            stage.SHARD_IMAGES = job["shard_images"]
+    if job["forked_workers"]:
+        processes.START_METHOD = "fork"
     if job["unchecked"]:
         never_ask_for_room()
     if job["signal_at"]:
@@ -92,7 +138,10 @@ def child(job: dict) -> None:
         stop_after(job["stop_after"])
     code = 1
     try:
-        main()
+        if job["program"]:
+            runpy.run_path(job["program"], run_name="__main__")
+        else:
+            main()
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
@@ -126,11 +175,16 @@ def serve(patience: int) -> None:
 
 
 if __name__ == "__main__":
-    for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):
-        stage.SHARD_IMAGES = int(sys.argv[1])
+    os.fsync = lambda descriptor: None  # a kill leaves what was written; only a power cut does not
     import cv2  # noqa: F401
 
-    if "torch" in sys.argv[3:]:
-        import_with_torch()
+    patience, with_torch = int(sys.argv[1]), "torch" in sys.argv[2:]
+    warm_up()
+    import_rooms(ROOMS)
+    if with_torch:
+        for name in LATE:
+            importlib.import_module(name)
+        import_rooms(ROOMS_WITH_TORCH)
+        warm_up_torch()
     print("ready", flush=True)
-    serve(int(sys.argv[2]))
+    serve(patience)
