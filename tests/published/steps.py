@@ -1,0 +1,145 @@
+"""Measures the training steps of a process: operations, arithmetic, memory, time."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages.training.loop import Training
+from tests.reference.costs import GIB, step_key
+
+
+@dataclass
+class StepCost:
+    """One training step as measured on a CPU in float32; bytes in GiB.
+
+    ``flops`` are those of the forward and the backward pass, an addition and a multiplication counted as two.
+    ``operations`` are the calls of torch's kernels, the optimiser's among them. ``saved`` is what the forward pass
+    keeps for the backward pass, ``fixed`` parameters, gradients and the state of the optimisers, ``resident`` by how
+    much the process grew during the step at most.
+    """
+
+    batch: int
+    flops: float = 0.0
+    operations: int = 0
+    saved: float = 0.0
+    fixed: float = 0.0
+    resident: float = 0.0
+    seconds: float = 0.0
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts the calls of kernels."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+class SavedBytes:
+    """The bytes of what is saved for the backward pass, each storage once, parameters left out."""
+
+    def __init__(self, learner: Any):
+        self.known = {
+            parameter.untyped_storage().data_ptr()
+            for module in learner.modules.values()
+            for parameter in module.parameters()
+        }
+        self.storages: dict[int, int] = {}
+        self.most = 0
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # the tensor itself would refer to its own graph
+
+    def end(self) -> None:
+        """The backward pass begins: what was saved until now is all there is."""
+        self.most = max(self.most, sum(self.storages.values()))
+        self.storages = {}
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def growth(cost: StepCost) -> Iterator[None]:
+    """Writes into ``cost`` how much this process grows at most, looking every 5 ms."""
+    before, most, done = resident_bytes(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.005):
+            most = max(most, resident_bytes() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        cost.resident = most / GIB
+
+
+@contextmanager
+def measured_steps() -> Iterator[dict[str, dict[str, Any]]]:
+    """Trainings of one step in this block are measured: key -> `StepCost` as plain values."""
+    found: dict[str, dict[str, Any]] = {}
+    train_epoch, descend = Training.train_epoch, Training.descend
+
+    def measured(self: Training, *arguments: Any) -> None:
+        learner: Any = self.learner
+        saved, cost = SavedBytes(learner), StepCost(self.settings.optimisation.batch)
+        self.saved_bytes = saved  # type: ignore[attr-defined]
+        flops, operations = FlopCounterMode(display=False), OperationCounter()
+        hooks = torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor)
+        began = time.perf_counter()
+        with growth(cost), hooks, operations, flops:
+            train_epoch(self, *arguments)
+        cost.seconds = time.perf_counter() - began
+        cost.flops, cost.operations, cost.saved = float(flops.get_total_flops()), operations.count, saved.most / GIB
+        cost.fixed = fixed_bytes(self) / GIB
+        size = next(iter(learner.dataset.sizes.values()))
+        of_images = self.settings.objective == "image-classes"
+        classes = learner.labels.image_classes if of_images else learner.dataset.classes
+        outputs = len(classes) + self.settings.learn_void
+        found[step_key(self.settings, outputs, size)] = rounded(asdict(cost))
+
+    def watched(self: Training, name: str, loss: torch.Tensor) -> None:
+        self.saved_bytes.end()  # type: ignore[attr-defined]
+        descend(self, name, loss)
+
+    Training.train_epoch, Training.descend = measured, watched  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        Training.train_epoch, Training.descend = train_epoch, descend  # type: ignore[method-assign]
+
+
+def fixed_bytes(training: Training) -> int:
+    """Parameters, gradients, buffers and the state of the optimisers."""
+    total = 0
+    for module in training.learner.modules.values():
+        for tensor in (*module.parameters(), *module.buffers()):
+            total += tensor.nbytes + (0 if getattr(tensor, "grad", None) is None else tensor.nbytes)
+    for optimiser in training.optimisers.values():
+        for state in optimiser.state.values():
+            total += sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
+    return total
+
+
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values.items()}
