@@ -60,7 +60,7 @@ def spread_text(mean: float | None, std: float | None) -> str:
 
 
 def measure_table(table: PublishedTable, folder: Path) -> dict[str, Any]:
-    """``rows`` (see `Measurements`) of what is below ``folder``, and the ``weights`` and ``devices`` of its trainings."""
+    """``rows`` (see `Measurements`) below ``folder``, and the ``weights`` and ``devices`` of its trainings."""
     rows: dict[str, Any] = {}
     weights: set[str] = set()
     devices: set[str] = set()

@@ -120,7 +120,7 @@ def plan_run(
     plugins: list[Path] | None = None,
     shared: Path | None = None,
 ) -> Planned:
-    """The Makefile of ``rounds`` rounds; what is made once for all rounds is in ``shared``, otherwise in ``run``.
+    """The Makefile of ``rounds`` rounds in ``run``; the artifacts of `shared_steps` are in ``shared``, if given.
 
     Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
     """
@@ -151,9 +151,19 @@ def plan_run(
     return Planned(text, len(rules), count)
 
 
+def shared_steps(recipe: Recipe) -> list[Step]:
+    """The steps that are made once from the dataset alone, or from one another, so that several runs can share them."""
+    found: list[Step] = []
+    for step in recipe.steps:
+        sources = {source.partition("@")[0] for source in step.reads.values()}
+        if step.rounds == "once" and sources <= {other.name for other in found}:
+            found.append(step)
+    return found
+
+
 def shared_files(recipe: Recipe) -> dict[str, str]:
-    """The artifacts that are made once for all rounds -> their names in the folder of what runs share."""
-    made = [artifact(step, 0) for step in recipe.steps if step.rounds == "once"]
+    """The artifacts of `shared_steps` -> their names in the folder of what runs share."""
+    made = [artifact(step, 0) for step in shared_steps(recipe)]
     return {target: target.replace("$(RUN)", "$(SHARED)", 1) for target in made}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.artifacts.request import publish_extra
-from stages.recipes.plan import make_path, plan_run, quoted, shared_files
+from stages.recipes.plan import make_path, plan_run, quoted, shared_files, shared_steps
 from stages.recipes.tables import PublishedTable, Row, load_table
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -86,7 +86,7 @@ def table_runs(
     found = []
     for row in rows:
         plan = table.plan(row, overrides)
-        once = [(step.name, step.reads, plan.settings(step)) for step in plan.recipe.steps if step.rounds == "once"]
+        once = [(step.name, step.reads, plan.settings(step)) for step in shared_steps(plan.recipe)]
         key = repr([(step, sorted(reads.items()), settings.result_settings()) for step, reads, settings in once])
         shared = alike.setdefault(key, folder / f"shared-{len(alike)}") if once else None
         makes = tuple(shared_files(plan.recipe).values())
@@ -96,9 +96,10 @@ def table_runs(
 
 
 def makefile_of(table: PublishedTable, run: TableRun, dataset: Path, overrides: Sequence[str]) -> str:
-    """The Makefile of one run. All steps but those made once have its seed."""
+    """The Makefile of one run. All steps but those it shares have its seed."""
     plan = table.plan(run.row, overrides)
-    names = dict.fromkeys(step.name for step in plan.recipe.steps if step.rounds != "once")
+    alike = [step.name for step in shared_steps(plan.recipe)]
+    names = dict.fromkeys(step.name for step in plan.recipe.steps if step.name not in alike)
     seeded = [f"{name}.seed={run.seed}" for name in names] if run.seed else []
     rounds = table.rounds_of(run.row, plan)
     settings = [*run.row.set, *overrides, *seeded]

@@ -30,7 +30,7 @@ def write_root(name: str, root: Path) -> Path:
         assert files.masks is not None
         count = COUNTS[split] if dataset.division is None else DIVIDED
         ids = []
-        for number, size in zip(range(count), cycle(SIZES[name])):  # noqa: B905
+        for number, size in zip(range(count), cycle(SIZES[name])):
             group = dataset.image_classes[number % 4] if "scene" in field_names(files.images) else "aachen"
             ids.append(f"{group}{number // 4:02d}" if group != "aachen" else f"aachen_{split}_{number:06d}")
             places = {"id": ids[-1], "city": group, "scene": group}

@@ -22,7 +22,8 @@ class StepCost:
     """One training step as measured on a CPU in float32; bytes in GiB.
 
     ``flops`` are those of the forward and the backward pass, an addition and a multiplication counted as two.
-    ``operations`` are the calls of torch's kernels, the optimiser's among them. ``saved`` is what the forward pass
+    ``operations`` are the calls of torch's kernels, without those that load the batch and the optimiser's, which a GPU
+    joins into a few. ``saved`` is what the forward pass
     keeps for the backward pass, ``fixed`` parameters, gradients and the state of the optimisers, ``resident`` by how
     much the process grew during the step at most.
     """
@@ -37,13 +38,30 @@ class StepCost:
 
 
 class OperationCounter(TorchDispatchMode):
-    """Counts the calls of kernels."""
+    """Counts the calls of kernels unless ``paused``; views are none."""
 
     count = 0
+    paused = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
+        self.count += not (self.paused or getattr(func, "is_view", False))
         return func(*args, **(kwargs or {}))
+
+    def pause(self, *arguments: Any) -> None:
+        self.paused += 1
+
+    def resume(self, *arguments: Any) -> None:
+        self.paused -= 1
+
+    def outside(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """``batches``, loaded without being counted."""
+        while True:
+            self.pause()
+            batch = next(batches, None)
+            self.resume()
+            if batch is None:
+                return
+            yield batch
 
 
 class SavedBytes:
@@ -100,15 +118,19 @@ def measured_steps() -> Iterator[dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, Any]] = {}
     train_epoch, descend = Training.train_epoch, Training.descend
 
-    def measured(self: Training, *arguments: Any) -> None:
+    def measured(self: Training, batches: Iterator[Any], *arguments: Any) -> None:
         learner: Any = self.learner
         saved, cost = SavedBytes(learner), StepCost(self.settings.optimisation.batch)
         self.saved_bytes = saved  # type: ignore[attr-defined]
         flops, operations = FlopCounterMode(display=False), OperationCounter()
         hooks = torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor)
+        before = [optimiser.register_step_pre_hook(operations.pause) for optimiser in self.optimisers.values()]
+        after = [optimiser.register_step_post_hook(operations.resume) for optimiser in self.optimisers.values()]
         began = time.perf_counter()
         with growth(cost), hooks, operations, flops:
-            train_epoch(self, *arguments)
+            train_epoch(self, operations.outside(batches), *arguments)
+        for handle in (*before, *after):
+            handle.remove()
         cost.seconds = time.perf_counter() - began
         cost.flops, cost.operations, cost.saved = float(flops.get_total_flops()), operations.count, saved.most / GIB
         cost.fixed = fixed_bytes(self) / GIB
@@ -116,7 +138,7 @@ def measured_steps() -> Iterator[dict[str, dict[str, Any]]]:
         of_images = self.settings.objective == "image-classes"
         classes = learner.labels.image_classes if of_images else learner.dataset.classes
         outputs = len(classes) + self.settings.learn_void
-        found[step_key(self.settings, outputs, size)] = rounded(asdict(cost))
+        found.setdefault(step_key(self.settings, outputs, size), rounded(asdict(cost)))
 
     def watched(self: Training, name: str, loss: torch.Tensor) -> None:
         self.saved_bytes.end()  # type: ignore[attr-defined]

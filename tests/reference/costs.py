@@ -63,13 +63,18 @@ def key_of(table: PublishedTable, plan: Plan, step: Step) -> str:
     return step_key(settings, len(classes) + settings.learn_void, table.images.size)
 
 
+def trainings_of(plan: Plan) -> list[Step]:
+    """The steps that train a network."""
+    return [step for step in plan.recipe.steps if isinstance(plan.settings(step), TrainSettings)]
+
+
 def estimate(table: PublishedTable, row: Row, measured: dict[str, Any]) -> Estimate | None:
     """Of one run of ``row``; None if one of its training steps has not been measured."""
     plan = table.plan(row)
     rounds = table.rounds_of(row, plan)
     if rounds is None:
         rounds = rounds_of_budget(plan, Pool(table.images.train)) if plan.recipe.rounds == "budget" else 1  # type: ignore[arg-type]
-    trainings = [step for step in plan.recipe.steps if isinstance(plan.settings(step), TrainSettings)]
+    trainings = trainings_of(plan)
     if any(key_of(table, plan, step) not in measured for step in trainings):
         return None
     steps, seconds, memory = 0, 0.0, 0.0

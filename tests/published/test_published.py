@@ -1,0 +1,41 @@
+"""Every row of the published tables runs end to end on generated images of its own size, cut short."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.published.__main__ import read_record
+from tests.published.running import run_case
+from tests.published.short import Case, cases
+
+CASES = cases()
+PATIENCE = 1800  # seconds
+MARGIN = 1.1
+ROWS = read_record()["rows"]
+
+pytestmark = [pytest.mark.published, pytest.mark.timeout(PATIENCE)]
+
+
+def available() -> float:
+    """GiB of memory that a process can still take."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    assert found is not None
+    return int(found[1]) / 2**20
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_published_row_runs_at_its_own_size(case: Case, tmp_path: Path) -> None:
+    needed = MARGIN * ROWS.get(case.name, {}).get("peak", 0.0)
+    if needed > available():
+        reason = f"needs {needed:.1f} GiB of memory, {available():.1f} are free"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        found = run_case(case.name, tmp_path / "case", PATIENCE)
+    finally:
+        shutil.rmtree(tmp_path / "case", ignore_errors=True)  # up to a gigabyte of images
+    print(f"{case.name}: {found['seconds']} s, {found['peak']} GiB")
