@@ -80,11 +80,12 @@ def read_plan(
 
 @dataclass(frozen=True)
 class Planned:
-    """The Makefile of a run, its number of rules and of rounds."""
+    """The Makefile of a run, its number of rules and of rounds, and what the user should know of it, if anything."""
 
     text: str
     rules: int
     rounds: int
+    note: str
 
 
 def write_plan(
@@ -102,6 +103,8 @@ def write_plan(
     Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
     """
     made = plan_run(recipe_name, dataset, run, profile, rounds, overrides, plugins)
+    if made.note:
+        say(made.note)
     if output is None:
         print(made.text, end="", flush=True)
         return
@@ -138,17 +141,15 @@ def plan_run(
             raise BadInput(faults)
         given = rounds or rounds_of(recipe, found.profile)
         count = rounds_of_budget(found, data) if given == "budget" else given
-        if found.profile.dataset not in ("", data.attributes["name"]):
-            say(
-                f"note: profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
-            )
+        fits = found.profile.dataset in ("", data.attributes["name"])
+        note = f"profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
     common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
     common += [["--plugin", str(plugin)] for plugin in plugins or []]
     rules = build_rules(found, count, common)
     if shared is not None:
         rules = [in_shared_folder(rule, shared_files(recipe)) for rule in rules]
     text = render(found, rules, dataset, run or Path("runs") / recipe.name, count, shared)
-    return Planned(text, len(rules), count)
+    return Planned(text, len(rules), count, "" if fits else f"note: {note}")
 
 
 def shared_steps(recipe: Recipe) -> list[Step]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.artifacts.request import publish_extra
-from stages.recipes.plan import make_path, plan_run, quoted, shared_files, shared_steps
+from stages.recipes.plan import Planned, make_path, plan_run, quoted, shared_files, shared_steps
 from stages.recipes.tables import PublishedTable, Row, load_table
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -64,9 +64,12 @@ def write_table(
     runs = table_runs(table, chosen, where, seeds, overrides)
     texts: dict[Path, str] = {}
     faults: list[str] = []
+    notes: dict[str, None] = {}
     for run in runs:
         try:
-            texts[run.makefile] = makefile_of(table, run, dataset, overrides)
+            planned = plan_one(table, run, dataset, overrides)
+            texts[run.makefile] = planned.text
+            notes[planned.note] = None
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
@@ -74,6 +77,8 @@ def write_table(
     texts[output or where / "Makefile"] = render_table(table, name, runs, where, dataset, overrides)
     for path, text in texts.items():
         publish_extra(path, os.fsencode(text))
+    for note in filter(None, notes):
+        say(note)
     last = shlex.quote(str(output or where / "Makefile"))
     say(f"wrote {last}: {len(runs)} runs of {len(chosen)} rows; run it with `make -f {last}`")
 
@@ -95,7 +100,7 @@ def table_runs(
     return found
 
 
-def makefile_of(table: PublishedTable, run: TableRun, dataset: Path, overrides: Sequence[str]) -> str:
+def plan_one(table: PublishedTable, run: TableRun, dataset: Path, overrides: Sequence[str]) -> Planned:
     """The Makefile of one run. All steps but those it shares have its seed."""
     plan = table.plan(run.row, overrides)
     alike = [step.name for step in shared_steps(plan.recipe)]
@@ -103,7 +108,7 @@ def makefile_of(table: PublishedTable, run: TableRun, dataset: Path, overrides: 
     seeded = [f"{name}.seed={run.seed}" for name in names] if run.seed else []
     rounds = table.rounds_of(run.row, plan)
     settings = [*run.row.set, *overrides, *seeded]
-    return plan_run(run.row.recipe, dataset, run.folder, table.profile, rounds, settings, shared=run.shared).text
+    return plan_run(run.row.recipe, dataset, run.folder, table.profile, rounds, settings, shared=run.shared)
 
 
 def render_table(

@@ -8,13 +8,14 @@ from typing import Any
 from stages.recipes.measured_tables import spread_text
 from stages.recipes.tables import PublishedTable, Row, load_table, table_names
 from tests.reference.costs import Estimate, estimate, measured_steps
-from tests.reference.markdown import code, page, table
+from tests.reference.markdown import code, line, page, table
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "reproduce"
 
-INTRODUCTION = """Every table and curve of the publications that can be run here, row by row: what to run, what it takes,
-the published numbers and ours. The column *ours* is empty where nothing has been measured at the published scale; so
-far that is everywhere, since no GPU was at hand. Measurements at reduced scale are under [results](README.md#results).
+INTRODUCTION = """Every table and curve of the publications that can be run here, row by row: what to run, what it
+takes, the published numbers and ours. The column *ours* is empty where nothing has been measured at the published
+scale; so far that is everywhere, since no GPU was at hand. Measurements at reduced scale are under
+[results](README.md#results).
 
 ```sh
 alseg reproduce                                           # list the tables
@@ -120,12 +121,12 @@ def result_lines(found: PublishedTable, row: Row, own: dict[str, Any]) -> list[s
     labels, mine = found.labels_of(row), own.get("rows", {}).get(row.name)
     if not row.mean and mine is None:
         through = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
-        return [f"| {row.name} | {through} | | |"]
+        return [line((row.name, through, "", ""))]
     lines = []
     for place, (label, published) in enumerate(zip(labels, found.published(row), strict=True)):
         ours = mine[place] if mine else None
-        cells = (row.name if place == 0 else "", label, spread_text(*published))
-        lines.append("| " + " | ".join([*cells, "" if ours is None else our_text(ours)]) + " |")
+        cells = [row.name if place == 0 else "", label, spread_text(*published), "" if ours is None else our_text(ours)]
+        lines.append(line(cells))
     return lines
 
 
