@@ -2,7 +2,7 @@
 #   make demo     PixelPick against random pixels on built-in scenes, with plots and a report
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
-#   make docs     docs/reference and the table of commands in README.md, generated from the code
+#   make docs     docs/reference, docs/reproduce.md and the table of commands in README.md, generated from the code
 #   make bench    speed and memory, written to docs/benchmarks.md
 #   make test-published   every row of the published tables at its own image size, cut short
 #   make estimate         measure the training steps of rows that have no estimate yet (docs/reproduce.md)

@@ -1,4 +1,4 @@
-"""Runs a row cut short in a process of its own: ``python -m tests.published.running ROW FOLDER``."""
+"""Runs a row cut short in a process of its own: ``python -m tests.published.running ROW FOLDER [steps]``."""
 
 import json
 import resource
@@ -15,13 +15,13 @@ from tests.published.short import Case, cases
 ROOT = Path(__file__).parents[2]
 
 
-def run_case(name: str, folder: Path, timeout: float | None = None) -> dict[str, Any]:
+def run_case(name: str, folder: Path, timeout: float | None = None, only_steps: bool = False) -> dict[str, Any]:
     """Runs the row ``name`` below ``folder`` in another process: seconds, peak GiB, seconds per stage, its steps.
 
-    RuntimeError with the end of its output if it fails.
+    ``only_steps``: no more than its trainings take. RuntimeError with the end of its output if it fails.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "tests.published.running", name, str(folder)],
+        [sys.executable, "-m", "tests.published.running", name, str(folder), *(["steps"] if only_steps else [])],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -38,7 +38,7 @@ def prepared(case: Case, folder: Path, invoke: Any) -> Path:
     return dataset
 
 
-def run_here(case: Case, folder: Path) -> dict[str, Any]:
+def run_here(case: Case, folder: Path, only_steps: bool) -> dict[str, Any]:
     """Prepares generated images and runs the commands of the row, one after another, in this process."""
     from typer.testing import CliRunner
 
@@ -59,12 +59,12 @@ def run_here(case: Case, folder: Path) -> dict[str, Any]:
     if case.size not in sizes:
         raise SystemExit(f"{case.name}: the table says {case.size}, the prepared images are {sorted(sizes)}")
     with measured_steps() as steps:
-        for rule in case.rules():
+        for rule in case.training_rules() if only_steps else case.rules():
             started = time.perf_counter()
             invoke(command_words(rule.words, {"$(DATASET)": str(dataset), "$@": rule.target}, folder / "run"))
             name = rule.words[0]
             stages[name] = round(stages.get(name, 0.0) + time.perf_counter() - started, 2)
-    if not sorted((folder / "run").glob(f"**/{case.row.evaluation}.h5")):
+    if not only_steps and not sorted((folder / "run").glob(f"**/{case.row.evaluation}.h5")):
         raise SystemExit(f"{case.name}: nothing was evaluated")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     seconds = round(time.perf_counter() - began, 1)
@@ -78,4 +78,4 @@ def command_words(words: list[str], names: Mapping[str, str], run: Path) -> list
 if __name__ == "__main__":
     name, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(run_here(cases()[name], folder)))
+    (folder / "result.json").write_text(json.dumps(run_here(cases()[name], folder, "steps" in sys.argv[3:])))

@@ -8,10 +8,12 @@ from stages.recipes.recipe import Step
 from stages.recipes.tables import PublishedTable, Row, load_table, table_names
 
 ROUNDS = 2
+NO_SPLIT = "unwatched"  # no dataset has it
 REGIONS = "40"  # per round, in all images
 TRAINING = {"epochs": "1", "steps-per-epoch": "1", "batch": "2", "device": "cpu"}
 SELF_TRAINING = {"self-training-from": "0", "gate": "0.01"}
 BUDGET_OF_IMAGES = {"ratio": "0.25", "seed-share": "0.5"}
+VIEWS = "0.5,1"  # of pseudo-labels at several scales
 LITTLE_ALIKE = "0.002"  # a model of one step predicts alike nearly everywhere, and one region would be left
 
 
@@ -41,7 +43,21 @@ class Case:
 
     def rules(self) -> list[Rule]:
         """The commands of the row, cut short."""
-        plan = self.table.plan(self.row, self.overrides())
+        return self.commands(self.overrides())
+
+    def training_rules(self) -> list[Rule]:
+        """The commands that the first training with each step's name takes, without validation."""
+        plan = self.table.plan(self.row)
+        names = [step.name for step in plan.recipe.steps if step.stage == "train"]
+        unwatched = [f"{name}.validation-split={NO_SPLIT}" for name in names]
+        rules = self.commands([*self.overrides(), *unwatched])
+        wanted = {next(rule.target for rule in rules if rule.target.endswith(f"/{name}.safetensors")) for name in names}
+        for rule in reversed(rules):
+            wanted |= set(rule.needs) if rule.target in wanted else set()
+        return [rule for rule in rules if rule.target in wanted]
+
+    def commands(self, overrides: list[str]) -> list[Rule]:
+        plan = self.table.plan(self.row, overrides)
         rounds = self.table.rounds_of(self.row, plan)
         common = [["--recipe", self.row.recipe], ["--profile", self.table.profile]]
         return build_rules(plan, ROUNDS if rounds is None else min(ROUNDS, rounds), common)
@@ -61,6 +77,8 @@ def shortened(plan: Plan, step: Step) -> dict[str, str]:
     if step.stage == "select":
         found |= {name: value for name, value in BUDGET_OF_IMAGES.items() if values.get(name.replace("-", "_"))}
         found |= {"budget": REGIONS} if whole_regions(plan, values) else {}
+    if step.stage == "pseudo-label" and len(values["scales"]) > 1:
+        found["scales"] = VIEWS
     if values.get("click_budget") is not None:
         found["click-budget"] = REGIONS
     return found

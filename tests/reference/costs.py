@@ -10,7 +10,7 @@ from stages.artifacts.header import canonical
 from stages.datasets.description import load_description
 from stages.recipes.plan import Plan, Rule, build_rules, rounds_of_budget, takes_place
 from stages.recipes.recipe import Step
-from stages.recipes.tables import PublishedTable, Row
+from stages.recipes.tables import Images, PublishedTable, Row
 from stages.settings.train import TrainSettings
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results" / "published-steps.json"
@@ -33,12 +33,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pool:
-    """Stands for a dataset of which only the number of training images matters."""
+    """Stands for a dataset of which only the numbers of images matter."""
 
-    images: int
+    images: Images
 
     def ids(self, split: str) -> range:
-        return range(self.images)
+        return range(getattr(self.images, split))
 
 
 def measured_steps() -> dict[str, Any]:
@@ -73,7 +73,7 @@ def estimate(table: PublishedTable, row: Row, measured: dict[str, Any]) -> Estim
     plan = table.plan(row)
     rounds = table.rounds_of(row, plan)
     if rounds is None:
-        rounds = rounds_of_budget(plan, Pool(table.images.train)) if plan.recipe.rounds == "budget" else 1  # type: ignore[arg-type]
+        rounds = rounds_of_budget(plan, Pool(table.images)) if plan.recipe.rounds == "budget" else 1  # type: ignore[arg-type]
     trainings = trainings_of(plan)
     if any(key_of(table, plan, step) not in measured for step in trainings):
         return None
