@@ -27,6 +27,7 @@ def main() -> None:
     every = cases()
     if unknown := [name for name in arguments.rows if name not in every]:
         parser.error(f"there is no row {', '.join(unknown)}; see --whole --list")
+    failed: list[str] = []
     for name in arguments.rows or every:
         record = read_record()
         if not (arguments.rows or arguments.whole or lacks_steps(every[name], record)):
@@ -34,13 +35,19 @@ def main() -> None:
         if arguments.list:
             print(name)
             continue
-        with tempfile.TemporaryDirectory(prefix="alseg-published-") as folder:
-            found = run_case(name, Path(folder), only_steps=not arguments.whole)
+        try:
+            with tempfile.TemporaryDirectory(prefix="alseg-published-") as folder:
+                found = run_case(name, Path(folder), only_steps=not arguments.whole)
+        except RuntimeError as error:
+            failed.append(name)
+            print(error, file=sys.stderr, flush=True)
+            continue
         print(f"{name}: {found['seconds']} s, {found['peak']} GiB", file=sys.stderr, flush=True)
         record = read_record()  # of another process that measured meanwhile
         record["steps"] |= found.pop("steps")
         record["rows"] |= {name: found} if arguments.whole else {}
         write_record(record, every)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
 def keys_of(case: Case) -> set[str]:

@@ -77,7 +77,7 @@ def shortened(plan: Plan, step: Step) -> dict[str, str]:
     if step.stage == "select":
         found |= {name: value for name, value in BUDGET_OF_IMAGES.items() if values.get(name.replace("-", "_"))}
         found |= {"budget": REGIONS} if whole_regions(plan, values) else {}
-    if step.stage == "pseudo-label" and len(values["scales"]) > 1:
+    if step.stage == "pseudo-label" and len(values.get("scales", ())) > 1:
         found["scales"] = VIEWS
     if values.get("click_budget") is not None:
         found["click-budget"] = REGIONS
