@@ -11,7 +11,7 @@ from stages.datasets.description import DatasetDescription, load_description, ma
 from stages.datasets.patterns import field_names, fill
 from stages.recipes.tables import PublishedTable
 
-COUNTS = {"train": 4, "val": 2, "test": 2}
+COUNTS = {"train": 4, "val": 2, "test": 2}  # 8 images
 DIVIDED = 16  # images of a dataset that is divided when it is prepared
 BLOCKS = 8  # classes change at an 8th of each side
 SIZES = {  # height, width; taken in turns
