@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,25 @@ class StepCost:
     fixed: float = 0.0
     resident: float = 0.0
     seconds: float = 0.0
+
+
+def convolution_backward_flops(
+    grad: Any, image: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int, wanted: Any, out_val: Any = None,
+) -> int:  # fmt: skip
+    """Those of a backward pass from shapes: as many for each wanted gradient as for the forward pass.
+
+    torch's own formula takes the gradient of a grouped convolution's weights for that of a dense one.
+    """
+    places = image if transposed else grad
+    forward = 2 * prod(weight) * places[0] * prod(places[2:])
+    return forward * sum(map(bool, wanted[:2]))
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts floating-point operations, grouped convolutions rightly."""
+    own = {torch.ops.aten.convolution_backward: convolution_backward_flops}
+    return FlopCounterMode(display=False, custom_mapping=own)
 
 
 class OperationCounter(TorchDispatchMode):
@@ -122,7 +142,7 @@ def measured_steps() -> Iterator[dict[str, dict[str, Any]]]:
         learner: Any = self.learner
         saved, cost = SavedBytes(learner), StepCost(self.settings.optimisation.batch)
         self.saved_bytes = saved  # type: ignore[attr-defined]
-        flops, operations = FlopCounterMode(display=False), OperationCounter()
+        flops, operations = flop_counter(), OperationCounter()
         hooks = torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor)
         before = [optimiser.register_step_pre_hook(operations.pause) for optimiser in self.optimisers.values()]
         after = [optimiser.register_step_post_hook(operations.resume) for optimiser in self.optimisers.values()]

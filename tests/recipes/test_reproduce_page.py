@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from stages.recipes.tables import PublishedTable, load_table, table_names
+from tests.published.steps import flop_counter
 from tests.reference import reproduce
 from tests.reference.costs import SUSTAINED_FLOPS, estimate, key_of, measured_steps, seconds_per_step, trainings_of
 
@@ -38,6 +40,16 @@ def test_a_step_takes_the_longest_of_arithmetic_traffic_and_kernels():
     # 1 GiB in float32 for 2 images is 1 GiB in bfloat16 for 4; five times that at 2.01 TB/s
     assert seconds_per_step(cost(saved=1.0), 4) == pytest.approx(5 * 2**30 / 2.01e12)
     assert seconds_per_step(cost(operations=1000, saved=1.0), 4) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("groups, inner", [(1, 8), (8, 1)])
+def test_arithmetic_of_dense_and_depthwise_convolutions(groups, inner):
+    """2 x 2 images x 10 x 10 places x 8 outputs x 9 x inputs forward, and again for each of the two gradients."""
+    layer = torch.nn.Conv2d(8, 8, 3, padding=1, groups=groups, bias=False)
+    images = torch.zeros(2, 8, 10, 10, requires_grad=True)
+    with flop_counter() as counter:
+        layer(images).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 2 * 100 * 8 * 9 * inner
 
 
 def test_hours_and_memory_of_a_run():
