@@ -21,7 +21,6 @@ SIZED = {
     ),
     "cluster-regions": ("encoder",),
     "score": ("unit", "lossiness", "input_scale", "grid_scale"),
-    "select": ("answer", "image_answer"),
     "pseudo-label": ("method", "input_scale", "scales", "flip"),
     "evaluate": ("at", "view", "scales", "flip"),
 }
@@ -39,8 +38,10 @@ def work_of(case: Case) -> Work:
         if isinstance(settings, TrainSettings):
             return f"train {key_of(case.table, plan, step)}"
         values = settings.flat()
+        if values.get("measure") == "random":
+            return f"{step.stage} random"
         sized = {name: values[name] for name in SIZED.get(step.stage, ()) if name in values}
-        return f"{step.stage} {'model' in step.reads} {canonical(sized)}"
+        return f"{step.stage} {canonical(sized)}"
 
     return frozenset({case.table.prepare, *map(told, plan.recipe.steps)})
 
