@@ -40,7 +40,7 @@ class StepCost:
 
 def convolution_backward_flops(
     grad: Any, image: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
-    output_padding: Any, groups: int, wanted: Any, out_val: Any = None,
+    output_padding: Any, groups: int, wanted: Any, out_shape: Any = None,
 ) -> int:  # fmt: skip
     """Those of a backward pass from shapes: as many for each wanted gradient as for the forward pass.
 
