@@ -2,8 +2,10 @@
 #   make demo     PixelPick against random pixels on built-in scenes, with plots and a report
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
-#   make docs     docs/reference and the table of commands in README.md, generated from the code
+#   make docs     docs/reference, docs/reproduce.md and the table of commands in README.md, generated from the code
 #   make bench    speed and memory, written to docs/benchmarks.md
+#   make test-published   every row of the published tables at its own image size, cut short
+#   make estimate         measure the training steps of rows that have no estimate yet (docs/reproduce.md)
 #   make soak     whole runs disturbed for 30 minutes, written to docs/reliability.md
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ RECIPES := pixelpick random-pixels full
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check docs bench soak clean
+.PHONY: demo test test-published check docs bench estimate soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -57,17 +59,25 @@ demo-%: $(DEMO)/scenes.h5
 test: $(READY)
 	$(PYTEST)
 
+# Rows of 2-megapixel images take up to 12 GiB each, so one at a time
+test-published: $(READY)
+	$(BIN)/python -m pytest -q -m published tests/published
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not published"
 
 docs: $(READY)
 	$(BIN)/python -m tests.reference
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+estimate: $(READY)
+	$(BIN)/python -m tests.published
+	$(BIN)/python -m tests.reference
 
 soak: $(READY)
 	$(BIN)/python -m tests.soak

@@ -185,6 +185,44 @@ def plan(
     write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin)
 
 
+@app.command("reproduce")
+def reproduce(
+    table: Annotated[
+        str | None, typer.Argument(help="Name of a shipped table or path of a TOML file. [default: list them]")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="Dataset written by `prepare`, to plan the runs. [default: show the table]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Makefile of all runs. [default: RUNS/Makefile]")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs. [default: runs/TABLE]")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Plan this row only; may be repeated.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs per row. [default: as published]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Override a setting in all rows, such as train.weights=FILE.", metavar="STAGE.NAME=VALUE"
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write what was measured in the runs as JSON.")] = None,
+) -> None:
+    """Plan the runs of a published table, or show its numbers beside what was measured."""
+    if table is None:
+        from stages.recipes.measured_tables import list_tables
+
+        list_tables()
+    elif dataset is None:
+        from stages.recipes.measured_tables import show_table
+
+        show_table(table, runs, json)
+    else:
+        from stages.recipes.reproduce import write_table
+
+        write_table(table, dataset, output, runs, row or [], seeds, set_ or [])
+
+
 @app.command("compare")
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],

@@ -78,6 +78,16 @@ def read_plan(
     return Plan(found, load_profile(profile), parse_overrides(found, overrides), defaults or {})
 
 
+@dataclass(frozen=True)
+class Planned:
+    """The Makefile of a run, its number of rules and of rounds, and what the user should know of it, if anything."""
+
+    text: str
+    rules: int
+    rounds: int
+    note: str
+
+
 def write_plan(
     recipe_name: str,
     dataset: Path,
@@ -89,6 +99,31 @@ def write_plan(
     plugins: list[Path] | None = None,
 ) -> None:
     """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset.
+
+    Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
+    """
+    made = plan_run(recipe_name, dataset, run, profile, rounds, overrides, plugins)
+    if made.note:
+        say(made.note)
+    if output is None:
+        print(made.text, end="", flush=True)
+        return
+    publish_extra(output, os.fsencode(made.text))
+    said = f"wrote {output}: {made.rules} rules, {made.rounds} rounds"
+    say(f"{said}; run it with `make -f {shlex.quote(str(output))}`")
+
+
+def plan_run(
+    recipe_name: str,
+    dataset: Path,
+    run: Path | None,
+    profile: str | None,
+    rounds: int | None,
+    overrides: Sequence[str],
+    plugins: list[Path] | None = None,
+    shared: Path | None = None,
+) -> Planned:
+    """The Makefile of ``rounds`` rounds in ``run``; the artifacts of `shared_steps` are in ``shared``, if given.
 
     Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
     """
@@ -106,19 +141,37 @@ def write_plan(
             raise BadInput(faults)
         given = rounds or rounds_of(recipe, found.profile)
         count = rounds_of_budget(found, data) if given == "budget" else given
-        if found.profile.dataset not in ("", data.attributes["name"]):
-            say(
-                f"note: profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
-            )
+        fits = found.profile.dataset in ("", data.attributes["name"])
+        note = f"profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
     common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
     common += [["--plugin", str(plugin)] for plugin in plugins or []]
     rules = build_rules(found, count, common)
-    text = render(found, rules, dataset, run or Path("runs") / recipe.name, count)
-    if output is None:
-        print(text, end="", flush=True)
-        return
-    publish_extra(output, os.fsencode(text))
-    say(f"wrote {output}: {len(rules)} rules, {count} rounds; run it with `make -f {shlex.quote(str(output))}`")
+    if shared is not None:
+        rules = [in_shared_folder(rule, shared_files(recipe)) for rule in rules]
+    text = render(found, rules, dataset, run or Path("runs") / recipe.name, count, shared)
+    return Planned(text, len(rules), count, "" if fits else f"note: {note}")
+
+
+def shared_steps(recipe: Recipe) -> list[Step]:
+    """The steps that are made once from the dataset alone, or from one another, so that several runs can share them."""
+    found: list[Step] = []
+    for step in recipe.steps:
+        sources = {source.partition("@")[0] for source in step.reads.values()}
+        if step.rounds == "once" and sources <= {other.name for other in found}:
+            found.append(step)
+    return found
+
+
+def shared_files(recipe: Recipe) -> dict[str, str]:
+    """The artifacts of `shared_steps` -> their names in the folder of what runs share."""
+    made = [artifact(step, 0) for step in shared_steps(recipe)]
+    return {target: target.replace("$(RUN)", "$(SHARED)", 1) for target in made}
+
+
+def in_shared_folder(rule: Rule, moved: Mapping[str, str]) -> Rule:
+    needs = [moved.get(need, need) for need in rule.needs]
+    parts = [[moved.get(word, word) for word in part] for part in rule.parts]
+    return replace(rule, target=moved.get(rule.target, rule.target), needs=needs, parts=parts)
 
 
 def rounds_of_budget(plan: Plan, data: Dataset) -> int:
@@ -284,7 +337,7 @@ def quoted(word: str) -> str:
     return shlex.quote(word).replace("$", "$$")
 
 
-def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int) -> str:
+def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int, shared: Path | None = None) -> str:
     """The Makefile's text."""
     on = f", profile {plan.profile.name}" if plan.profile.name else ""
     ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
@@ -298,6 +351,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int)
         "",
         f"DATASET ?= {make_path(dataset)}",
         f"RUN ?= {make_path(run)}",
+        *([] if shared is None else [f"SHARED ?= {make_path(shared)}"]),
         "ALSEG ?= alseg",
         "LAUNCH ?=",
         "TRAIN ?= $(ALSEG)",

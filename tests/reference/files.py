@@ -6,6 +6,7 @@ from tests.reference.artifacts import artifacts_page
 from tests.reference.commands import commands_page, readme_table
 from tests.reference.parts import parts_page
 from tests.reference.recipes import recipes_page
+from tests.reference.reproduce import reproduce_page
 from tests.reference.settings import settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ def wanted(root: Path) -> dict[Path, str]:
     """Every generated file below the repository ``root``, and its current text."""
     readme = root / "README.md"
     pages = {root / "docs" / "reference" / f"{name}.md": f"{NOTE}\n\n{page()}" for name, page in PAGES.items()}
+    pages[root / "docs" / "reproduce.md"] = f"{NOTE}\n\n{reproduce_page()}"
     return {**pages, readme: with_table(readme.read_text(encoding="utf-8"))}
 
 

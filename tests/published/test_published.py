@@ -1,0 +1,46 @@
+"""Published rows run end to end on generated images of their own size, cut short.
+
+A row whose steps are among those of another one, such as random regions beside uncertain ones, is left to that row:
+`tests/recipes` runs every recipe on small images.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.published.__main__ import read_record
+from tests.published.cover import representatives
+from tests.published.running import run_case
+from tests.published.short import Case, cases
+
+CASES = {name: case for name, case in cases().items() if name in representatives(cases().values())}
+PATIENCE = 1800  # seconds
+MARGIN = 1.1
+ROWS = read_record()["rows"]
+
+pytestmark = [pytest.mark.published, pytest.mark.timeout(PATIENCE)]
+
+
+def available() -> float:
+    """GiB of memory that a process can still take."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    assert found is not None
+    return int(found[1]) / 2**20
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_published_row_runs_at_its_own_size(case: Case, tmp_path: Path) -> None:
+    needed = MARGIN * ROWS.get(case.name, {}).get("peak", 0.0)
+    if needed > available():
+        reason = f"needs {needed:.1f} GiB of memory, {available():.1f} are free"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        found = run_case(case.name, tmp_path / "case", PATIENCE)
+    finally:
+        shutil.rmtree(tmp_path / "case", ignore_errors=True)  # up to a gigabyte of images
+    print(f"{case.name}: {found['seconds']} s, {found['peak']} GiB")
