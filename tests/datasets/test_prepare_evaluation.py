@@ -9,6 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.verify import content_faults
 from stages.commands import prepare
 from stages.pixels.resize import resize_image
+from stages.reporting import inspection
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 
@@ -55,6 +56,7 @@ def test_splits_outside_the_pool_are_kept_at_the_size_to_evaluate_at(place, tmp_
         assert (data.evaluation_image("v") == resize_image(file, 4, 6)).all()
         assert [name for name, _ in data.arrays("evaluation_masks")] == ["v"]  # no mask of the pool
         assert data.is_resized
+        assert inspection.describe(data)["arrays"]["evaluation_masks/<id>"]["shape"] == [4, 6]
         assert content_faults(data) == []
 
 
