@@ -3,6 +3,8 @@
 `/images/<id>` (H,W,3) u8. `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a
 split with polygon files: the pixels with the vertices of all polygons that people drew inside the image, repeated if
 vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
+If they were kept, for images outside the pool: `/evaluation_images/<id>` and `/evaluation_masks/<id>`, like images and
+masks but at the size to evaluate at, and `/index/{evaluation_height,evaluation_width}`, 0 for the other images.
 Attributes: name, classes, palette, ignore_index, mean, std, licence; if there are any, image_classes (names of the
 classes of whole images) and ignored (JSON: the values or colours other than 255 that the mask files have for void).
 """
@@ -15,7 +17,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import require_sides
-from stages.artifacts.structure import Array, Attribute
+from stages.artifacts.structure import Array, Attribute, Extents
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
 from stages.runtime.errors import BadInput
 
@@ -39,6 +41,10 @@ class Dataset(Artifact):
         Array("images/*", ("u1",), ("H", "W", 3)),
         Array("masks/*", ("u1",), ("H", "W"), below="C", void=True),
         Array("polygons/*", ("i",), ("V", 2)),
+        Array("index/evaluation_height", ("i",), ("N",), low=0, optional=True),
+        Array("index/evaluation_width", ("i",), ("N",), low=0, optional=True),
+        Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", 3)),
+        Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
     )
 
     def __init__(self, path: Path | str):
@@ -53,6 +59,22 @@ class Dataset(Artifact):
         self.sizes = {
             image: (int(height), int(width)) for image, height, width in zip(self.all_ids, heights, widths, strict=True)
         }
+
+        self.evaluation_sizes = self.read_evaluation_sizes()
+
+    def read_evaluation_sizes(self) -> dict[str, Size]:
+        """(height, width) of each image that is also kept at a size to evaluate at."""
+        if "index/evaluation_height" not in self:
+            return {}
+        heights, widths = self.read("index/evaluation_height"), self.read("index/evaluation_width")
+        if ((heights > 0) != (widths > 0)).any():
+            raise self.invalid("index/evaluation_height", "and index/evaluation_width do not name the same images")
+        sides = zip(self.all_ids, heights.tolist(), widths.tolist(), strict=True)
+        return {image: (height, width) for image, height, width in sides if height}
+
+    def image_extents(self, image: str) -> Extents:
+        height, width = self.evaluation_sizes.get(image, (0, 0))
+        return super().image_extents(image) | {"evaluation_H": height, "evaluation_W": width}
 
     def require_colours(self) -> None:
         """BadInput unless each class has a colour."""
@@ -121,6 +143,22 @@ class Dataset(Artifact):
             )
         mask = self.read(f"masks/{image}")
         return mask if grid is None else map_on_grid(mask, grid)
+
+    @property
+    def is_resized(self) -> bool:
+        """Whether `prepare` was told to resize the images."""
+        given = self.header.settings
+        return (
+            given.get("scale") not in (None, 1) or given.get("long_side") is not None or given.get("size") is not None
+        )
+
+    def evaluation_image(self, image: str) -> np.ndarray:
+        """(H',W',3) u8 RGB at the size to evaluate at."""
+        return self.read(f"evaluation_images/{image}")
+
+    def evaluation_mask(self, image: str) -> np.ndarray:
+        """(H',W') u8 ground truth at the size to evaluate at, 255 = void."""
+        return self.read(f"evaluation_masks/{image}")
 
     def vertices(self, image: str, grid: Size | None = None) -> np.ndarray | None:
         """(V,2) i32 (y,x) vertices of the image's polygons, on ``grid`` if given.

@@ -2,8 +2,8 @@
 
 `/models/{file,digest,checkpoint,epoch}` (M,). `/confusion` (M,C,C) i64 with rows = truth. `/iou` (M,C), `/miou` (M,)
 and `/pixel_accuracy` (M,). `/cost/{answers,asked_images,labelled_pixels,clicks,seconds}` (M,). Undefined values are
-NaN. Attributes: classes, split, and oracle_privilege if masks that nobody would have chose the weights. A JSON file of
-the same name contains the same for people; alseg does not read it.
+NaN. Attributes: classes, split, image_sizes (of the smallest and the largest image), and oracle_privilege if masks that
+nobody would have chose the weights. A JSON file of the same name contains the same for people; alseg does not read it.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ class Evaluation(Artifact):
     holds = (
         Attribute("classes", list, extent="C"),
         Attribute("split"),
+        Attribute("image_sizes", optional=True),
         *(Array(f"models/{name}", ("S",), ("M",)) for name in ("file", "digest", "checkpoint")),
         Array("models/epoch", ("i",), ("M",), low=0),
         Array("confusion", ("i",), ("M", "C", "C"), low=0),

@@ -15,6 +15,7 @@ from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
+from stages.evaluating.views import EvaluationView
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
@@ -34,11 +35,8 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
     Raises BadInput for a split without masks, for a model of other classes, and for a model that is passed twice.
     """
     with Dataset(dataset) as data:
-        ids = data.ids(settings.split)
-        if not data.has_masks(settings.split):
-            raise BadInput(f"{dataset} has no masks in split {settings.split!r}. Choose another --split.")
-        if settings.choose_on is not None and not data.has_masks(settings.choose_on):
-            raise BadInput(f"{dataset} has no masks in split {settings.choose_on!r}. Choose another --choose-on.")
+        view = open_view(data, settings.split, "--split", settings)
+        choosing = None if settings.choose_on is None else open_view(data, settings.choose_on, "--choose-on", settings)
         opened = [Model(path) for path in models]
         if len({model.digest for model in opened}) < len(opened):
             raise BadInput("Two of the models are the same. Pass each model once.")
@@ -50,7 +48,14 @@ def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateS
         from stages.runtime.devices import choose_device
 
         with joined_ranks(choose_device(settings.use.device).type) as ranks:
-            return produce(request, lambda: build(request, data, ids, opened, settings, ranks), force, ranks)
+            return produce(request, lambda: build(request, view, choosing, opened, settings, ranks), force, ranks)
+
+
+def open_view(data: Dataset, split: str, option: str, settings: EvaluateSettings) -> EvaluationView:
+    """What is evaluated of ``split``, which ``option`` names; BadInput if it has no masks, or none of that size."""
+    if data.ids(split) and not data.has_masks(split):
+        raise BadInput(f"{data.path} has no masks in split {split!r}. Choose another {option}.")
+    return EvaluationView(data, split, settings.at, settings.crop)
 
 
 # Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
@@ -69,8 +74,8 @@ class Entry:
 
 def build(
     request: Request,
-    data: Dataset,
-    ids: list[str],
+    view: EvaluationView,
+    choosing: EvaluationView | None,
     models: Sequence[Model],
     settings: EvaluateSettings,
     ranks: Ranks,
@@ -80,16 +85,16 @@ def build(
         intersection_over_union,
         mean_accuracy,
         mean_iou,
-        mean_iou_all,
         mean_iou_present,
         pixel_accuracy,
     )
 
+    data, ids = view.data, view.ids
     how = settings.flip, settings.scales, settings.use, ranks
     weights, chosen = all_checkpoints(models, settings.checkpoint), None
-    if settings.choose_on is not None:
-        candidates = evaluate_models(data, data.ids(settings.choose_on), weights, *how)
-        found = [mean_iou(entry.confusion) for entry in candidates]
+    if choosing is not None:
+        candidates = evaluate_models(choosing, weights, *how)
+        found = [mean_iou(entry.confusion, settings.undefined) for entry in candidates]
         best = first_best(found)
         chosen = {
             "split": settings.choose_on,
@@ -100,14 +105,14 @@ def build(
             ],
         }
         weights = [weights[best]]
-    entries = evaluate_models(data, ids, weights, *how)
+    entries = evaluate_models(view, weights, *how)
     if not ranks.is_main:
         return ""
     privileges = evaluation_privileges(data, entries, settings)
     if privileges:
         say(f"Oracle privilege: {'; '.join(privileges)}. The evaluation records it.")
     iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
-    miou = np.array([mean_iou(entry.confusion) for entry in entries])
+    miou = np.array([mean_iou(entry.confusion, settings.undefined) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
 
     def fill(writer: Writer) -> Header:
@@ -123,13 +128,15 @@ def build(
             values = [entry.model.header.counts[name] for entry in entries]
             writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
         counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
-        attributes = {"classes": data.classes, "split": settings.split} | recorded_privilege(privileges)
-        return request.header(attributes, counts)
+        attributes = {"classes": data.classes, "split": settings.split, "image_sizes": view.size_range}
+        return request.header(attributes | recorded_privilege(privileges), counts)
 
     content = build_in_memory(fill)
     report = {
         "split": settings.split,
         "images": len(ids),
+        "image_sizes": view.size_range,
+        "undefined": settings.undefined,
         "classes": data.classes,
         "dataset": str(data.path),
         **({} if chosen is None else {"chosen_on": chosen}),
@@ -142,7 +149,7 @@ def build(
                 "epoch": entry.epoch,
                 "miou": defined(miou[row]),
                 "miou_present": defined(mean_iou_present(entry.confusion)),
-                "miou_all": defined(mean_iou_all(entry.confusion)),
+                "miou_all": defined(mean_iou(entry.confusion, "zero")),
                 "pixel_accuracy": defined(accuracy[row]),
                 "mean_accuracy": defined(mean_accuracy(entry.confusion)),
                 "frequency_weighted_iou": defined(frequency_weighted_iou(entry.confusion)),
@@ -156,7 +163,7 @@ def build(
     text = (json.dumps(report, indent=1) + "\n").encode()
     publish_together({request.path_beside(".json"): text, request.output: content})
     shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
-    return f"mIoU on {settings.split} ({len(ids)} images): {shown}"
+    return f"mIoU on {settings.split} ({len(ids)} images of {view.size_range}): {shown}"
 
 
 def evaluation_privileges(data: Dataset, entries: Sequence[Entry], settings: EvaluateSettings) -> list[str]:
@@ -186,15 +193,14 @@ def first_best(found: Sequence[float]) -> int:
 
 
 def evaluate_models(
-    data: Dataset,
-    ids: list[str],
+    view: EvaluationView,
     wanted: Sequence[tuple[Model, str]],
     flip: bool,
     scales: tuple[float, ...],
     use: NetworkUse,
     ranks: Ranks,
 ) -> list[Entry]:
-    """One pass over ``ids`` per set of weights, each process over its share of them.
+    """One pass over the images of ``view`` per set of weights, each process over its share of them.
 
     If the best epoch is also the last, it is run only once.
     """
@@ -202,6 +208,7 @@ def evaluate_models(
     from stages.runtime.devices import choose_device
 
     device = choose_device(use.device)
+    ids = view.ids
     entries: list[Entry] = []
     with Progress("evaluating", len(wanted) * len(ids)) as bar:
         for model, checkpoint in wanted:
@@ -211,15 +218,15 @@ def evaluate_models(
                 bar.advance(len(ids))
                 continue
             predictor = load_predictor(model, checkpoint, device, use.precision)
-            mine = by_size(ids[ranks.rank :: ranks.size], data.sizes)
-            confusion = ranks.sum(evaluate_one(predictor, data, mine, flip, scales, use.batch, bar)).cpu().numpy()
+            mine = by_size(ids[ranks.rank :: ranks.size], view.sizes)
+            confusion = ranks.sum(evaluate_one(predictor, view, mine, flip, scales, use.batch, bar)).cpu().numpy()
             entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
     return entries
 
 
 def evaluate_one(
     predictor: "Predictor",
-    data: Dataset,
+    view: EvaluationView,
     ids: list[str],
     flip: bool,
     scales: tuple[float, ...],
@@ -232,10 +239,10 @@ def evaluate_one(
     from stages.evaluating.confusion import confusion_matrix
     from stages.networks.predictor import image_batches
 
-    classes = len(data.classes)
+    classes = len(view.data.classes)
     total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
     plain = not flip and scales == (1.0,)
-    for batch in image_batches(data, ids, size, masks=True):
+    for batch in image_batches(view, ids, size, masks=True):
         assert batch.masks is not None
         scores = predictor.logits(batch.images) if plain else predictor.probabilities(batch.images, flip, scales)
         predicted = scores[:, :classes].argmax(1)  # without the output for void

@@ -253,9 +253,7 @@ def merge_tasks(
     from stages.regions.reductions import region_means
     from stages.scoring.measuring import plain_measure
 
-    predictor = load_image_predictor(
-        model, settings.checkpoint, settings.use, settings.input_scale, data, settings.predictions
-    )
+    predictor = load_image_predictor(model, settings.checkpoint, settings.use, settings, data)
     measure = plain_measure(settings.measure)
     for image, logits in predictor.of_images(data, ids, settings.use.batch):
         count, size = base.number(image), base.sizes[image]

@@ -1,6 +1,7 @@
 """The stage `prepare`: check a dataset and pack it into one HDF5 file."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -22,12 +23,12 @@ from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.scenes import generate_scene, scene_id
-from stages.pixels.grids import Size
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
 
 SHARD_IMAGES = 64
 GREY_LEVELS = np.arange(256) / 255
@@ -42,6 +43,11 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
     described = load_description(description)
     if settings.download:
         require_downloadable(described)
+    if settings.evaluation_scale is not None and described.division is not None:
+        raise BadInput(
+            f"{described.name} is divided into splits after its images are read, so none can be kept at an evaluation "
+            "size. Remove --evaluation-scale."
+        )
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
@@ -106,7 +112,7 @@ def file_faults(samples: Sequence[Sample], description: DatasetDescription, sett
 def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
     """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
     lookup = class_lookup(description)
-    generator = description.generator
+    generator, queried = description.generator, pool_split(description)
 
     def load(sample: Sample) -> LoadedSample | list[str]:
         if generator is not None:
@@ -115,25 +121,41 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
             found: LoadedSample | list[str] = LoadedSample(image, mask)
         else:
             found = load_sample(sample, lookup, description.masks.resize_images)
-        return (
-            found
-            if isinstance(found, list)
-            else labelled(sample, resized(found, settings.scale, settings.long_side, settings.size), description)
-        )
+        if isinstance(found, list):
+            return found
+        stored = labelled(sample, resized(found, settings), description)
+        if isinstance(stored, list) or sample.split == queried:
+            return stored
+        return replace(stored, evaluated=evaluated(found, settings))
 
     with ThreadPoolExecutor(settings.workers or None) as pool:
         yield from zip(samples, pool.map(load, samples), strict=True)
 
 
-def resized(sample: LoadedSample, scale: float | None, long_side: int | None, exact: Size | None) -> LoadedSample:
+def pool_split(description: DatasetDescription) -> str:
+    """The split that is queried, of which no other stage than `annotate-simulate` may have masks."""
+    fields = ScoreSettings.model_fields
+    return str(description.defaults.get("score", {}).get("split", fields["split"].default))
+
+
+def evaluated(sample: LoadedSample, settings: PrepareSettings) -> tuple[np.ndarray, np.ndarray] | None:
+    """Image and mask of ``sample`` at the evaluation size; None if there is no such size or no mask."""
+    if settings.evaluation_scale is None or sample.mask is None:
+        return None
+    height, width = sample.image.shape[:2]
+    size = target_size(height, width, settings.evaluation_scale)
+    return resize_image(sample.image, *size, settings.filter), resize_mask(sample.mask, *size)
+
+
+def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
     """``sample`` at the size to store, with its vertices in pixels of that size; see `target_size`."""
     height, width = sample.image.shape[:2]
-    size = target_size(height, width, scale, long_side, exact)
+    size = target_size(height, width, settings.scale, settings.long_side, settings.size)
     vertices = None if sample.vertices is None else place_vertices(sample.vertices, (height, width), size)
     if size == (height, width):
-        return replace(sample, vertices=vertices)
+        return replace(sample, vertices=vertices, file_size=size)
     mask = None if sample.mask is None else resize_mask(sample.mask, *size)
-    return LoadedSample(resize_image(sample.image, *size), mask, vertices)
+    return LoadedSample(resize_image(sample.image, *size, settings.filter), mask, vertices, file_size=(height, width))
 
 
 def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
@@ -151,7 +173,7 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
 
 def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
     places = {sample.id: place for place, sample in enumerate(samples)}
-    announced = False
+    announced, queried = False, pool_split(description)
 
     def fill(writer: Writer, part: Sequence[Sample]) -> dict[str, Any]:
         nonlocal announced
@@ -162,14 +184,21 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 continue
             if not announced:
                 announced = True
-                announce(request, loaded, len(samples))
+                held_out = 0 if settings.evaluation_scale is None else sum(each.split != queried for each in samples)
+                announce(request, loaded, len(samples), held_out, settings.evaluation_scale or 0)
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
             if loaded.vertices is not None:
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]
-            table.append(asdict(ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))))
+            row = ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))
+            if loaded.evaluated is not None:
+                image, mask = loaded.evaluated
+                writer.array(f"evaluation_images/{sample.id}", image, compress=False)
+                writer.array(f"evaluation_masks/{sample.id}", mask)
+                row = replace(row, evaluation_height=mask.shape[0], evaluation_width=mask.shape[1])
+            table.append(asdict(row))
         if faults:  # check the rest too, to report all faults at once
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table}
@@ -187,6 +216,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         writer.array("index/height", np.array([row.height for row in rows], dtype=np.int32))
         writer.array("index/width", np.array([row.width for row in rows], dtype=np.int32))
         writer.array("index/label", np.array([row.label for row in rows], dtype=np.int32))
+        if settings.evaluation_scale is not None:
+            for name in ("evaluation_height", "evaluation_width"):
+                writer.array(f"index/{name}", np.array([getattr(row, name) for row in rows], dtype=np.int32))
         splits = [row.split for row in rows]
         mean, deviation = statistics(shard_rows, "train" if "train" in splits else splits[0])
         attributes = {
@@ -223,6 +255,8 @@ class ImageRow:
     label: int
     sums: list[float]
     squares: list[float]
+    evaluation_height: int = 0
+    evaluation_width: int = 0
 
 
 def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
@@ -257,9 +291,14 @@ def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.
     return mean, np.sqrt(np.maximum(np.sum(list(squares), 0) / pixels - mean**2, 1e-12))
 
 
-def announce(request: Request, first: LoadedSample, count: int) -> None:
-    """Prints the expected size of the file; StageFailed if it does not fit on the disk."""
+def announce(request: Request, first: LoadedSample, count: int, held_out: int, scale: float) -> None:
+    """Prints the expected size of the file; StageFailed if it does not fit on the disk.
+
+    ``held_out`` images are stored a second time, resized by ``scale``.
+    """
     # the shards and the joined file exist on disk at the same time
-    size = int((first.image.nbytes + (0 if first.mask is None else first.mask.nbytes // 8)) * count)
+    bytes_per_pixel = 3 if first.mask is None else 3 + 1 / 8
+    pixels = first.image.nbytes / 3 * count + math.prod(first.file_size) * scale**2 * held_out
+    size = int(bytes_per_pixel * pixels)
     say(f"{request.output} will take about {size / 1e6:.0f} MB")
     require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

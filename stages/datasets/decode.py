@@ -45,12 +45,16 @@ class LoadedSample:
 
     ``vertices`` (V, 2) (y, x), if there is a polygon file: f64 as in the file, anywhere; i32 and inside the image once
     they are placed in it (``stages.pixels.resize.place_vertices``). ``label``: the class of the whole image, -1 = none.
+    ``file_size``: height and width in the file, once it was resized. ``evaluated``: image and mask at the evaluation
+    size, if they are kept.
     """
 
     image: np.ndarray
     mask: np.ndarray | None
     vertices: np.ndarray | None = None
     label: int = NO_LABEL
+    file_size: tuple[int, int] = (0, 0)
+    evaluated: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class PolygonObject(BaseModel):

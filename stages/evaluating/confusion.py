@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.settings.common import Undefined
+
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """(C,C) i64, rows = truth, on the tensors' device. Pixels with a truth outside 0..C-1 (void) do not count."""
@@ -23,10 +25,19 @@ def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
-def mean_iou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes with a non-empty union; NaN without any."""
+def mean_iou(confusion: np.ndarray, undefined: Undefined = "skip") -> float:
+    """Mean IoU over the classes; NaN without pixels.
+
+    A class in neither truth nor prediction has no IoU: ``undefined`` skips it, or counts it as 0 (madbal.md 9, and the
+    original semi-supervised code, als4gan.md 5). With one, each class outside the truth counts as 1, also if it is
+    predicted (the public code of multi_class_query.md 10).
+    """
     iou = intersection_over_union(confusion)
-    return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+    if np.isnan(iou).all():
+        return float("nan")
+    if undefined == "one":
+        iou[confusion.sum(1) == 0] = 1
+    return float(np.nanmean(iou) if undefined == "skip" else np.nansum(iou) / len(iou))
 
 
 def mean_iou_present(confusion: np.ndarray) -> float:
@@ -36,15 +47,6 @@ def mean_iou_present(confusion: np.ndarray) -> float:
     """
     present = confusion.sum(1) > 0
     return float(intersection_over_union(confusion)[present].mean()) if present.any() else float("nan")
-
-
-def mean_iou_all(confusion: np.ndarray) -> float:
-    """Sum of the IoU divided by the number of all classes; one in neither truth nor prediction counts as 0.
-
-    What the original semi-supervised code reports (als4gan.md 5); comparable only over the same classes. NaN without
-    pixels.
-    """
-    return float(np.nansum(intersection_over_union(confusion)) / len(confusion)) if confusion.sum() else float("nan")
 
 
 def mean_accuracy(confusion: np.ndarray) -> float:

@@ -27,7 +27,7 @@ from stages.networks.predictor import ImageBatch, Predictor, image_batches, load
 from stages.runtime.console import say
 from stages.runtime.devices import choose_device
 from stages.runtime.errors import BadInput
-from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.common import Checkpoint, NetworkUse, PredictionSettings
 
 
 @dataclass
@@ -87,23 +87,25 @@ def array_digest(values: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class ImagePredictor:
-    """A network's predictions of whole images resized by ``scale``, computed or read from what is kept."""
+    """A network's predictions of whole images, resized by ``scale`` with ``filter``: computed, or read if kept."""
 
     predictor: Predictor
     scale: float
+    filter: str
     kept: KeptPredictions | None
 
     def logits(self, batch: ImageBatch) -> Tensor:
         """(B,C,h,w) f32 logits of the images of ``batch``."""
         if self.kept is None:
-            return self.predictor.scaled_logits(batch.images, self.scale)
+            return self.predictor.scaled_logits(batch.images, self.scale, self.filter)
         found = [self.kept.read(image) for image in batch.ids]
         coarse = [logits for logits in found if logits is not None]
         if len(coarse) == len(found):
             # in the layout of what a network returns, on which the last bits of resizing depend
             stacked = torch.stack(coarse).contiguous(memory_format=torch.channels_last).to(self.predictor.device)
         else:
-            stacked = self.predictor.coarse_logits(scaled_images(batch.images.to(self.predictor.device), self.scale))
+            seen = scaled_images(batch.images.to(self.predictor.device), self.scale, self.filter)
+            stacked = self.predictor.coarse_logits(seen)
             for image, logits in zip(batch.ids, stacked, strict=True):
                 self.kept.write(image, logits)
         height, width = batch.images.shape[-2:]
@@ -116,16 +118,17 @@ class ImagePredictor:
 
 
 def load_image_predictor(
-    model: Model, checkpoint: Checkpoint, use: NetworkUse, scale: float, dataset: Dataset, folder: str | None
+    model: Model, checkpoint: Checkpoint, use: NetworkUse, seen: PredictionSettings, dataset: Dataset
 ) -> ImagePredictor:
-    """The network of a model file for images resized by ``scale``, keeping its predictions in ``folder`` if given.
+    """The network of a model file for images resized as ``seen`` says, keeping its predictions in its folder if given.
 
     BadInput for a folder that is a file.
     """
     predictor = load_predictor(model, checkpoint, choose_device(use.device), use.precision)
+    scale, kind, folder = seen.input_scale, seen.input_filter, seen.predictions
     if folder is None:
-        return ImagePredictor(predictor, scale, None)
+        return ImagePredictor(predictor, scale, kind, None)
     if Path(folder).exists() and not Path(folder).is_dir():
         raise BadInput(f"{folder} is a file. Pass a folder for predictions.")
-    made = [model.digest, checkpoint, dataset.digest, scale, computed_with(use), recorded_versions()]
-    return ImagePredictor(predictor, scale, KeptPredictions(Path(folder), digest_of(made)))
+    made = [model.digest, checkpoint, dataset.digest, scale, kind, computed_with(use), recorded_versions()]
+    return ImagePredictor(predictor, scale, kind, KeptPredictions(Path(folder), digest_of(made)))

@@ -1,15 +1,15 @@
 """Whole images through a network: padding, normalisation, precision, flips and scales."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.build import build_network
 from stages.networks.layers import ResizingNetwork
@@ -25,11 +25,19 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
-def scaled_images(images: Tensor, scale: float) -> Tensor:
-    """(B,3,H,W) -> f32 with both sides times ``scale``, rounded down."""
+def scaled_images(images: Tensor, scale: float, kind: str = "bilinear") -> Tensor:
+    """(B,3,H,W) -> f32 with both sides times ``scale``, rounded down, by the filter ``kind`` (bilinear or bicubic).
+
+    Averaged if they shrink, as by Pillow but without rounding; bicubic has Pillow's a = -0.5.
+    """
     if scale == 1:
         return images.float()
     size = scaled_size((images.shape[-2], images.shape[-1]), scale)
+    if kind == "bicubic":  # rows, then columns, as Pillow, which clips both; without antialias a would be -0.75
+        found = images.float()
+        for part in ((found.shape[-2], size[1]), size):
+            found = F.interpolate(found, part, mode="bicubic", antialias=True).clamp_(0, 255)
+        return found
     return F.interpolate(images.float(), size, mode="bilinear", antialias=scale < 1)
 
 
@@ -119,9 +127,9 @@ class Predictor:
         with torch.inference_mode(), forward_precision(self.precision, self.device):
             return torch.cat([self.network.features(part) for part in parts]).float()  # type: ignore[operator]
 
-    def scaled_logits(self, images: Tensor, scale: float) -> Tensor:
-        """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized by ``scale``, sides rounded down."""
-        return self.logits(scaled_images(images.to(self.device), scale))
+    def scaled_logits(self, images: Tensor, scale: float, kind: str = "bilinear") -> Tensor:
+        """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized as by `scaled_images`."""
+        return self.logits(scaled_images(images.to(self.device), scale, kind))
 
     def probabilities(self, images: Tensor, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
         """(B,3,H,W) u8 -> (B,C,H,W) f32 softmax, averaged over ``scales`` and, with ``flip``, the mirrored image."""
@@ -150,6 +158,17 @@ def load_predictor(model: Model, checkpoint: str, device: torch.device, precisio
     return Predictor(network, model.attributes["mean"], model.attributes["std"], device, precision)
 
 
+class Images(Protocol):
+    """Images by id, such as a dataset: (H,W,3) u8, their sizes, and (H,W) u8 masks, which may be missing."""
+
+    @property
+    def sizes(self) -> Mapping[str, Size]: ...
+
+    def image(self, image: str) -> np.ndarray: ...
+
+    def mask(self, image: str) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class ImageBatch:
     """Images of one size: ids, (B,3,H,W) u8, and (B,H,W) u8 masks if they were requested."""
@@ -159,7 +178,7 @@ class ImageBatch:
     masks: Tensor | None
 
 
-def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool = False) -> Iterator[ImageBatch]:
+def image_batches(dataset: Images, ids: Sequence[str], size: int, masks: bool = False) -> Iterator[ImageBatch]:
     """Batches of consecutive images of equal size; the next one is read while the current one is processed."""
 
     def read(batch: list[str]) -> ImageBatch:
@@ -179,12 +198,12 @@ def image_batches(dataset: Dataset, ids: Sequence[str], size: int, masks: bool =
                 ahead.append(reader.submit(read, group))
 
 
-def by_size(ids: Sequence[str], sizes: dict[str, Size]) -> list[str]:
+def by_size(ids: Sequence[str], sizes: Mapping[str, Size]) -> list[str]:
     """``ids`` with those of equal size side by side, in the order of the ids among them, for larger batches."""
     return sorted(ids, key=sizes.__getitem__)
 
 
-def equal_size_groups(ids: Sequence[str], sizes: dict[str, Size], most: int) -> list[list[str]]:
+def equal_size_groups(ids: Sequence[str], sizes: Mapping[str, Size], most: int) -> list[list[str]]:
     """``ids`` in order, in groups of equal size with at most ``most`` images."""
     groups: list[list[str]] = []
     for image in ids:

@@ -42,7 +42,7 @@ def sieve_images(
     from stages.networks.predictions import load_image_predictor
     from stages.pixels.maps import lookup
 
-    predictor = load_image_predictor(model, checkpoint, use, settings.input_scale, data, settings.predictions)
+    predictor = load_image_predictor(model, checkpoint, use, settings, data)
     answers, least = ledger.answers, smallest_sieved(ledger, settings.min_pixels)
     samples = 1 if settings.knee is None else settings.knee.samples  # unused without a knee
     min_delta = 0.0 if settings.largest is None else settings.largest.min_delta

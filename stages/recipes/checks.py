@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from stages.artifacts.dataset import Dataset
+from stages.evaluating.views import evaluation_size_fault
 from stages.recipes.recipe import Step
 from stages.settings.base import StageSettings
 
 SPLITS = ("split", "unlabelled_split", "choose_on")
 """Settings that name a split which must exist."""
+EVALUATED = {"evaluate": {"at": "split"}, "train": {"validate_at": "validation_split"}}
+"""Per stage the setting for the size to evaluate at, and the one that names the split."""
 
 
 def dataset_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -> list[str]:
@@ -30,6 +33,10 @@ def dataset_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -
                 f"{data.path} has no masks in split {values['split']!r}, so nothing can be evaluated on it. Set "
                 "evaluate.split."
             ] = None
+        for name, split in EVALUATED.get(step.stage, {}).items():
+            if values[name] == "original" and data.has_masks(values[split]):
+                fault = evaluation_size_fault(data, values[split])
+                faults |= {} if fault is None else {fault: None}
         if step.stage == "train" and values["crop"] is not None:
             for fault in crop_faults(data, values["crop"], values["scale_range"][1]):
                 faults[fault] = None

@@ -11,7 +11,7 @@ from typing import Any
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.request import publish_extra
 from stages.recipes.checks import dataset_faults
-from stages.recipes.profile import Profile, load_profile, rounds_of
+from stages.recipes.profile import Profile, load_profile, prepare_line, rounds_of
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import dataset_defaults, step_settings, step_values
 from stages.registry import STAGES, Stage
@@ -344,6 +344,7 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int,
     skipped = skipped_at_an_end(rules)
     lines = [
         one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),
+        *([one_line(f"# Dataset: {prepared}")] if (prepared := prepare_line(plan.recipe, plan.profile)) else []),
         "#   make -f THIS            run, or continue after a failure or an interruption",
         "#   make -f THIS -n         show what is left to do",
         "#   make -f THIS -B         check each stage again; each rebuilds only what changed",

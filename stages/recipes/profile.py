@@ -15,7 +15,8 @@ from stages.settings.toml_files import read_toml
 class Profile(Table):
     """Named settings per stage, and the maximum number of rounds of a recipe.
 
-    ``dataset`` is the name of the intended dataset, ``prepare`` the way to prepare it.
+    ``dataset`` is the name of the intended dataset, ``prepare`` the way to prepare it unless a recipe has
+    its own.
     """
 
     name: str = ""
@@ -43,6 +44,11 @@ def load_profile(name_or_path: str | None) -> Profile:
 def profile_names() -> list[str]:
     """The shipped profiles."""
     return sorted(path.stem for path in Path(data_folder("profiles")).glob("*.toml"))
+
+
+def prepare_line(recipe: Recipe, profile: Profile) -> str:
+    """The command that prepares the dataset of a profile for a recipe; empty without a profile."""
+    return recipe.profile(profile.name).prepare or profile.prepare
 
 
 def rounds_of(recipe: Recipe, profile: Profile) -> Rounds:

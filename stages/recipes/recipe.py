@@ -35,8 +35,9 @@ class Step(Table):
 
 
 class OwnProfile(Table):
-    """What a recipe changes under one profile: rounds, settings per stage, settings per step by its name."""
+    """What a recipe changes under one profile: how to prepare the dataset, rounds, settings per stage and per step."""
 
+    prepare: str = ""
     rounds: Rounds | None = None
     settings: dict[str, Values] = Field(default_factory=dict)
     steps: dict[str, Values] = Field(default_factory=dict)

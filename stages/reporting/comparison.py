@@ -25,6 +25,10 @@ def compare_runs(
             f"The runs were evaluated on different splits ({', '.join(sorted(splits))}). Evaluate all on the "
             "same split."
         )
+    sizes = {name: {entry.image_sizes for entry in entries} - {""} for name, entries in found.items()}
+    if len(set().union(*sizes.values())) > 1:
+        told = ", ".join(f"{name} {' and '.join(sorted(own)) or 'unknown'}" for name, own in sizes.items())
+        say(f"note: the runs were evaluated at different sizes: {told}")
     title = f"mIoU (%) on {splits.pop()}, {checkpoint} epoch"
     table = Table("round", "answers/image", "clicks", *found, title=title, title_justify="left")
     for number in range(max(len(entries) for entries in found.values())):

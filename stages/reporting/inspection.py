@@ -13,6 +13,7 @@ from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.request import publish_extra
+from stages.artifacts.structure import pattern_of
 from stages.reporting.agreement import compared
 from stages.reporting.diagnostics import against_truth, kind_specific
 from stages.runtime.console import say
@@ -82,9 +83,9 @@ def array_table(artifact: Artifact) -> dict[str, Any]:
     """Number, types, shapes and range of values per array, or per group of arrays named after images."""
     groups: dict[str, list[tuple[str, Any]]] = {}
     for path, dataset in artifact.arrays():
-        folder, _, _ = path.rpartition("/")
-        per_image = folder in ("images", "masks", "scores", "labels") and dataset.ndim > 1
-        groups.setdefault(f"{folder}/<id>" if per_image else path, []).append((path, dataset))
+        pattern = pattern_of(path)
+        name = pattern.replace("*", "<id>") if pattern in artifact.described_arrays else path
+        groups.setdefault(name, []).append((path, dataset))
     table = {}
     for name, members in groups.items():
         shapes = sorted({dataset.shape for _, dataset in members})

@@ -30,6 +30,7 @@ class Measured:
     iou: dict[str, float | None]
     epoch: int
     split: str
+    image_sizes: str  # empty in files that older versions wrote
     model: str  # digest
 
 
@@ -67,6 +68,7 @@ def measured(path: Path, checkpoint: str) -> list[Measured]:
         epochs, miou, iou = (file.read(name) for name in ("models/epoch", "miou", "iou"))
         cost = {name: file.read(f"cost/{name}") for name in ("answers", "asked_images", "clicks", "seconds")}
         classes, split = list(file.attributes["classes"]), str(file.attributes["split"])
+        image_sizes = str(file.attributes.get("image_sizes", ""))
     return [
         Measured(
             round=round_of(path),
@@ -78,6 +80,7 @@ def measured(path: Path, checkpoint: str) -> list[Measured]:
             iou={name: in_percent(float(value)) for name, value in zip(classes, iou[row], strict=True)},
             epoch=int(epochs[row]),
             split=split,
+            image_sizes=image_sizes,
             model=digests[row],
         )
         for row in range(len(digests))

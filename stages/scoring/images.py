@@ -31,7 +31,7 @@ def score_images(data: Dataset, model: Model, settings: ScoreSettings) -> Fill:
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         for batch in image_batches(data, part, network.use.batch):
-            seen = scaled_images(batch.images.to(predictor.device), network.input_scale)
+            seen = scaled_images(batch.images.to(predictor.device), network.input_scale, network.input_filter)
             logits = predictor.logits(seen)
             probability = logits.sigmoid() if of_sets else logits.softmax(1)
             writer.rows("score", measure(logits).flatten(1).mean(1).cpu().numpy())

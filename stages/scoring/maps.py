@@ -51,9 +51,7 @@ def score_maps(
     """
     network = settings.network
     assert network is not None
-    images = load_image_predictor(
-        model, network.checkpoint, network.use, network.input_scale, data, network.predictions
-    )
+    images = load_image_predictor(model, network.checkpoint, network.use, network, data)
     count = network.use.batch
     if settings.passes:
         switch_dropout_on(images.predictor, model)
@@ -95,7 +93,7 @@ def scored_with_support(
     network = settings.network
     assert network is not None
     measure = plain_measure(settings.measure, settings.of_measure)
-    seen = scaled_images(images.to(predictor.device), network.input_scale)
+    seen = scaled_images(images.to(predictor.device), network.input_scale, network.input_filter)
     found, support = predictor.support_maps(seen)
     logits = not_finer(found[:, :outputs], size)
     return logits, lookup(score_terms(logits, support, seen, measure, network).score, size)
@@ -113,7 +111,8 @@ def scored_by_committee(
         nonlocal total
         for member in range(settings.passes):
             torch.manual_seed(torch_seed(settings.seed, "committee", member, image))
-            logits = not_finer(predictor.scaled_logits(images, network.input_scale)[:, :outputs], size)
+            found = predictor.scaled_logits(images, network.input_scale, network.input_filter)
+            logits = not_finer(found[:, :outputs], size)
             total = softmax(logits) if total is None else total + softmax(logits)
             yield logits
 

@@ -232,7 +232,7 @@ class StageSettings(Settings):
         values = {name: value for name, _, value in self.leaves()}
         if values.get("predictions", "") is not None:  # none to share, or a folder that the user chose
             return None
-        return tuple(values[name] for name in ("checkpoint", "input_scale", "device", "precision"))
+        return tuple(values[name] for name in ("checkpoint", "input_scale", "input_filter", "device", "precision"))
 
 
 Uses = list[tuple[tuple[Condition, ...], FieldInfo]]

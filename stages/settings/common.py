@@ -9,6 +9,9 @@ from stages.settings.base import EXECUTION, Settings
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpoint = Literal["last", "best"]
+Filter = Literal["bilinear", "bicubic", "bicubic-aliased"]
+EvaluationSize = Literal["dataset", "original"]
+Undefined = Literal["skip", "zero", "one"]
 
 
 class ComputeSettings(Settings):
@@ -45,10 +48,13 @@ class PredictionSettings(Settings):
     """What each stage reads that takes a network's predictions of whole images."""
 
     input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+    input_filter: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="Filter that resizes the images to that scale, averaging if they shrink."
+    )
     predictions: str | None = Field(
         None,
         min_length=1,
-        description="Folder that keeps the predictions for other stages with the same model, images, input scale, "
-        "device and precision; not those of a committee or of support heads. Remove it when they are done.",
+        description="Folder that keeps the predictions for other stages with the same model, images, input scale "
+        "and filter, device and precision; not those of a committee or of support heads. Remove it when they are done.",
         json_schema_extra=EXECUTION,
     )

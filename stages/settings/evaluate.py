@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.settings.base import StageSettings, group
-from stages.settings.common import NetworkUse
+from stages.settings.common import EvaluationSize, NetworkUse, Undefined
 
 
 class EvaluateSettings(StageSettings):
@@ -15,6 +15,21 @@ class EvaluateSettings(StageSettings):
     checkpoint: Literal["last", "best", "both"] = Field("both", description="Model weights to evaluate.")
     choose_on: str | None = Field(
         None, description="Choose among all weights on this split first, and evaluate only the chosen ones on --split."
+    )
+    at: EvaluationSize = Field(
+        "dataset",
+        description="Size of images and masks: as stored, or at the size that `prepare --evaluation-scale` kept.",
+    )
+    crop: int | None = Field(
+        None,
+        ge=8,
+        description="Resize the shorter side to this (images bilinearly) and evaluate the square in the centre; none: "
+        "whole images.",
+    )
+    undefined: Undefined = Field(
+        "skip",
+        description="Classes without a pixel in the masks: skip leaves out those that are not predicted either, zero "
+        "counts these as IoU 0, one counts all of them as 1.",
     )
     flip: bool = Field(False, description="Average the probabilities with those of the mirrored image.")
     scales: tuple[float, ...] = Field((1.0,), min_length=1, description="Average over these input scales, e.g. 0.75,1.")

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from stages.settings.base import EXECUTION, StageSettings
+from stages.settings.common import Filter
 
 Side = Annotated[int, Field(ge=8)]
 RESIZING = ("scale", "long_side", "size")
@@ -20,6 +21,18 @@ class PrepareSettings(StageSettings):
     )
     size: tuple[Side, Side] | None = Field(
         None, description="Exact height,width of each image and mask; the aspect is not kept."
+    )
+    filter: Filter = Field(
+        "bilinear",
+        description="Filter that resizes images: bilinear or bicubic, averaging if they shrink; bicubic-aliased does "
+        "not (OpenCV's). Masks take the nearest pixel.",
+    )
+    evaluation_scale: float | None = Field(
+        None,
+        gt=0,
+        le=4,
+        description="Keep images and masks of all splits but the pool a second time, resized by this factor (1: as "
+        "they are), for `evaluate --at original`.",
     )
     verify_files: bool = Field(
         False,

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.runtime.parts import ARCHITECTURES, OBJECTIVES
 from stages.settings.base import EXECUTION, Not, PartSettings, Settings, StageSettings, chosen, group, part_group
-from stages.settings.common import Checkpoint, ComputeSettings
+from stages.settings.common import Checkpoint, ComputeSettings, EvaluationSize, Undefined
 from stages.settings.network import NetworkSettings
 
 
@@ -113,6 +113,13 @@ class ValidationSettings(Settings):
     """When to validate during training."""
 
     validation_split: str = Field("val", description="Split for validation; skipped if it has no ground truth.")
+    validate_at: EvaluationSize = Field("dataset", description="Size of images and masks, as --at of `evaluate`.")
+    validate_crop: int | None = Field(
+        None, ge=8, description="Side of the central crop, as --crop of `evaluate`; none: whole images."
+    )
+    validate_undefined: Undefined = Field(
+        "skip", description="Classes without a pixel in the masks, as --undefined of `evaluate`."
+    )
     validate_every: int = Field(1, ge=1, description="Epochs between validations; the last epoch always validates.")
     patience: int = Field(0, ge=0, description="Stop after this many validations without improvement; 0: never.")
 

@@ -14,12 +14,11 @@ from stages.evaluating.confusion import (
     intersection_over_union,
     mean_accuracy,
     mean_iou,
-    mean_iou_all,
     mean_iou_present,
     pixel_accuracy,
 )
 
-METRICS = [frequency_weighted_iou, mean_accuracy, mean_iou, mean_iou_all, mean_iou_present, pixel_accuracy]
+METRICS = [frequency_weighted_iou, mean_accuracy, mean_iou, mean_iou_present, pixel_accuracy]
 
 
 def matrix(truth, predicted, classes):
@@ -35,7 +34,7 @@ def test_numbers_of_check_21():
     assert mean_iou_present(found) == pytest.approx(0.388889, abs=1e-5)
     assert mean_accuracy(found) == pytest.approx(0.444444, abs=1e-5)
     assert frequency_weighted_iou(found) == pytest.approx(0.5)
-    assert mean_iou_all(found) == pytest.approx(0.233333, abs=1e-5)
+    assert mean_iou(found, "zero") == pytest.approx(0.233333, abs=1e-5)
     assert mean_iou(found) == pytest.approx(0.291667, abs=1e-5)  # the class that is only predicted counts as 0
 
 
@@ -53,10 +52,10 @@ def test_agrees_with_a_slow_program(seed, classes, pixels):
         if c in truth:
             recall[c], share[c] = both / truth.count(c), truth.count(c) / pixels
     assert mean_iou_present(found) == pytest.approx(sum(iou[c] for c in share) / len(share))
-    assert mean_iou_all(found) == pytest.approx(sum(iou.values()) / classes)
+    assert mean_iou(found, "zero") == pytest.approx(sum(iou.values()) / classes)
     assert mean_accuracy(found) == pytest.approx(sum(recall.values()) / len(recall))
     assert frequency_weighted_iou(found) == pytest.approx(sum(iou[c] * share[c] for c in share))
-    assert mean_iou_all(found) <= mean_iou(found) + 1e-12 <= mean_iou_present(found) + 2e-12
+    assert mean_iou(found, "zero") <= mean_iou(found) + 1e-12 <= mean_iou_present(found) + 2e-12
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -70,5 +69,5 @@ def test_predictions_of_no_class_are_misses():
     """A column behind the classes lowers recall and IoU of the true class, and is no class itself."""
     found = np.array([[2, 0, 2], [0, 4, 0]])
     assert mean_accuracy(found) == pytest.approx(0.75)
-    assert mean_iou_present(found) == mean_iou(found) == mean_iou_all(found) == pytest.approx(0.75)
+    assert mean_iou_present(found) == mean_iou(found) == mean_iou(found, "zero") == pytest.approx(0.75)
     assert frequency_weighted_iou(found) == pytest.approx(0.75)

@@ -15,7 +15,7 @@ from stages.networks import predictions
 from stages.networks.predictions import load_image_predictor
 from stages.networks.predictor import Predictor, image_batches
 from stages.runtime.errors import BadInput
-from stages.settings.common import NetworkUse
+from stages.settings.common import NetworkUse, PredictionSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
@@ -95,8 +95,9 @@ def test_kept_logits_are_those_of_the_network_bit_for_bit(world, tmp_path, name)
     with Dataset(dataset) as data:
         for scale in (1.0, 0.5):
             every = [
-                load_image_predictor(Model(path), "last", NetworkUse(device="cpu"), scale, data, folder)
+                load_image_predictor(Model(path), "last", NetworkUse(device="cpu"), seen, data)
                 for folder in (None, str(tmp_path / "kept"), str(tmp_path / "kept"))
+                for seen in [PredictionSettings(input_scale=scale, predictions=folder)]
             ]
             for batch in image_batches(data, NAMES, 2):
                 computed, written, read = (each.logits(batch) for each in every)

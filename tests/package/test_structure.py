@@ -17,7 +17,7 @@ ROOMS = (
 )  # fmt: skip
 # Rooms within a room and the neighbours they may import; all of them may import the files beside them
 ANSWERING = {"": (), "simulated": (), "exchange": (), "browser": ("exchange",)}
-OPENCV = ("stages/regions/", "stages/answering/clicks.py")
+OPENCV = ("stages/pixels/resize.py", "stages/regions/", "stages/answering/clicks.py")
 MOST_LINES, MOST_LINES_OF_CLI = 500, 1000
 
 

@@ -24,6 +24,8 @@ round."""
 PROFILES = """A profile is how hard to train on which data. Every recipe can be used with every profile; some recipes
 change a few settings under one (last column of the first table)."""
 
+PREPARED = """These recipes need other sizes than that:"""
+
 DATASETS = """`alseg prepare NAME --root FOLDER` packs one of these. [Your own](../how-to/own-data.md) needs one TOML
 file."""
 
@@ -49,6 +51,8 @@ def recipes_page() -> str:
             "## Profiles",
             PROFILES,
             table(("profile", "training", "dataset", "prepare with", "most rounds"), map(profile_row, profiles)),
+            PREPARED,
+            table(("profile", "recipe", "prepare with"), prepare_rows(recipes)),
             "## Datasets",
             DATASETS,
             table(("dataset", "contents", "splits", "licence", "notes"), map(dataset_row, datasets)),
@@ -91,9 +95,15 @@ def steps_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def profile_row(profile: Profile) -> tuple[str, ...]:
-    command, bracket, remark = profile.prepare.partition(" (")
     rounds = "" if profile.rounds is None else str(profile.rounds)
-    return code(profile.name), profile.title, code(profile.dataset), code(command) + bracket + remark, rounds
+    return code(profile.name), profile.title, code(profile.dataset), code(profile.prepare), rounds
+
+
+def prepare_rows(recipes: Iterable[Recipe]) -> Iterator[tuple[str, ...]]:
+    """Profile, recipes and their own command to prepare its dataset."""
+    own = (((name, each.profile(name).prepare), each) for each in recipes for name in each.profiles)
+    found = sorted(alike(pair for pair in own if pair[0][1]))
+    return ((code(profile), names, code(command)) for (profile, command), names in found)
 
 
 def dataset_row(dataset: DatasetDescription) -> tuple[str, ...]:

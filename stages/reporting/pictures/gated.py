@@ -142,11 +142,12 @@ def predict_again(pseudo: PseudoLabels, data: Dataset, images: Sequence[str]) ->
     import torch.nn.functional as F
 
     from stages.networks.predictions import load_image_predictor
-    from stages.settings.common import NetworkUse
+    from stages.settings.common import NetworkUse, PredictionSettings
 
     settings, precision = pseudo.header.settings, pseudo.header.versions.get("precision", "auto")
-    use, scale = NetworkUse.load({"precision": precision}), settings["input_scale"]
-    predictor = load_image_predictor(model, settings["checkpoint"], use, scale, data, None)
+    use = NetworkUse.load({"precision": precision})
+    seen = PredictionSettings.load({"input_scale": settings["input_scale"]})
+    predictor = load_image_predictor(model, settings["checkpoint"], use, seen, data)
     found = {}
     for image, logits in predictor.of_images(data, images, BATCH):
         if logits.shape[-2:] != data.sizes[image]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.labels import Labels
 from stages.datasets.image_labels import classes_present, image_class
-from stages.networks.predictor import image_batches
+from stages.networks.predictor import Images, image_batches
 from stages.pixels.void import VOID
 from stages.training.learners.network import NetworkLearner
 from stages.training.samples.images import ImageSamples
@@ -45,6 +45,9 @@ class ImageLearner(NetworkLearner):
         known = [image for image in self.dataset.all_ids if self.dataset.splits[image] == split]
         return bool(known) and all(image in self.dataset.labels or f"masks/{image}" in self.dataset for image in known)
 
+    def validation_images(self) -> Images:
+        return self.dataset
+
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         found, targets = logits.flatten(1).float(), batch.labels.to(self.device)
         count = self.ranks.sum(torch.tensor(len(found), device=self.device))
@@ -60,7 +63,7 @@ class ImageLearner(NetworkLearner):
         assert isinstance(self.labels, Annotations)
         predictor, share = self.predictor(), self.labels.presence_share
         right = asked = 0
-        for batch in image_batches(self.dataset, self.validation_ids(), self.settings.optimisation.batch):
+        for batch in image_batches(self.validated, self.validation_ids(), self.settings.optimisation.batch):
             logits = predictor.logits(batch.images).flatten(1).cpu().numpy()
             for image, row in zip(batch.ids, logits, strict=True):
                 if self.several:

@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 
 from stages.artifacts.labels import Labels
 from stages.evaluating.confusion import confusion_matrix, mean_iou, pixel_accuracy
+from stages.evaluating.views import EvaluationView
 from stages.networks.norms import freeze_norm
-from stages.networks.predictor import Predictor, by_size, image_batches, normalise
+from stages.networks.predictor import Images, Predictor, by_size, image_batches, normalise
 from stages.pixels.void import VOID
 from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.runtime.errors import BadInput
@@ -68,6 +69,7 @@ class NetworkLearner:
         self.dataset, self.labels = task.dataset, task.labels
         self.classes = len(self.dataset.classes)
         self.validates = self.can_validate()
+        self.validated = self.validation_images()
         self.label_counts = self.count_labels(self.labels)
         weights = label_weights(class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
@@ -94,6 +96,13 @@ class NetworkLearner:
 
     def can_validate(self) -> bool:
         return self.dataset.has_masks(self.settings.validation.validation_split)
+
+    def validation_images(self) -> Images:
+        """The images and masks that validation sees; BadInput if the split is not kept at their size."""
+        how = self.settings.validation
+        if not self.validates:
+            return self.dataset
+        return EvaluationView(self.dataset, how.validation_split, how.validate_at, how.validate_crop)
 
     def count_labels(self, labels: Labels) -> np.ndarray:
         """(C,) i64 labels per output."""
@@ -196,21 +205,22 @@ class NetworkLearner:
         raise NotImplementedError
 
     def validate(self) -> dict[str, float] | None:
-        """mIoU and accuracy on the validation split, one scale, full images."""
+        """mIoU and accuracy on the validation split, one scale."""
         if not self.validates:
             return None
         predictor = self.predictor()
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
-        for batch in image_batches(self.dataset, self.validation_ids(), self.settings.optimisation.batch, masks=True):
+        for batch in image_batches(self.validated, self.validation_ids(), self.settings.optimisation.batch, masks=True):
             assert batch.masks is not None
             predicted = predictor.logits(batch.images)[:, : self.classes].argmax(1)
             confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
         matrix = self.ranks.sum(confusion).cpu().numpy()
-        return {"miou": mean_iou(matrix), "accuracy": pixel_accuracy(matrix)}
+        undefined = self.settings.validation.validate_undefined
+        return {"miou": mean_iou(matrix, undefined), "accuracy": pixel_accuracy(matrix)}
 
     def validation_ids(self) -> Sequence[str]:
         """This process's share of the images of the validation split, by size, so that those of one go together."""
-        return by_size(self.ids_of_split()[self.ranks.rank :: self.ranks.size], self.dataset.sizes)
+        return by_size(self.ids_of_split()[self.ranks.rank :: self.ranks.size], self.validated.sizes)
 
     def ids_of_split(self) -> list[str]:
         return self.dataset.ids(self.settings.validation.validation_split)

@@ -119,7 +119,7 @@ class SupportLearner(NetworkLearner):
         predictor = self.predictor()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         counts = torch.zeros(2, dtype=torch.int64, device=self.device)
-        for batch in image_batches(self.dataset, self.validation_ids(), self.settings.optimisation.batch, masks=True):
+        for batch in image_batches(self.validated, self.validation_ids(), self.settings.optimisation.batch, masks=True):
             assert batch.masks is not None
             labels = batch.masks.to(self.device)
             logits, support = predictor.support_maps(batch.images)

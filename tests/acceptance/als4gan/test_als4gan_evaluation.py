@@ -13,6 +13,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.commands import evaluate, train
 from stages.evaluating.confusion import mean_iou
+from stages.evaluating.views import EvaluationView
 from stages.networks.predictor import Predictor
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
@@ -42,7 +43,8 @@ def test_check_22_a_perfect_network_is_perfect_on_a_padded_canvas(tmp_path, side
     network = ByColour(multiple)
     predictor = Predictor(network, (0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
     with Dataset(path) as data, Progress("evaluating", 2) as bar:
-        found = evaluate.evaluate_one(predictor, data, data.ids("test"), False, (1.0,), 4, bar)
+        view = EvaluationView(data, "test")
+        found = evaluate.evaluate_one(predictor, view, view.ids, False, (1.0,), 4, bar)
     assert {width for _, width in network.sizes} == {canvas}
     assert found.sum() == 2 * mask.size
     assert mean_iou(found) == 1
