@@ -34,7 +34,10 @@ def assert_has(found, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("recipe, network", [("pixelpick", MNV2), ("pixelpick-fpn", FPN), ("pixelpick-fpn-reference", FPN), ("full-fpn", FPN)])
+@pytest.mark.parametrize(
+    "recipe, network",
+    [("pixelpick", MNV2), ("pixelpick-fpn", FPN), ("pixelpick-fpn-reference", FPN), ("full-fpn", FPN)],
+)
 def test_pixelpick(recipe, network):
     assert_has(settings_of(recipe, "camvid", "model"), network | ADAM | {"schedule": "milestones", "crop": [360, 480]})
     assert_has(settings_of(recipe, "cityscapes", "model"), network | ADAM | {"schedule": "poly", "crop": [256, 512]})
