@@ -47,6 +47,9 @@ EVALUATED = {
     ("multi-class-query", "voc2012"): ("dataset", None, "skip"),
     ("multi-class-query-reference", "voc2012"): ("dataset", 513, "one"),
     ("multi-class-query-reference", "cityscapes"): ("dataset", None, "one"),
+    ("dominant-query-reference", "voc2012"): ("dataset", 513, "one"),
+    ("full-cosine", "voc2012"): ("dataset", 513, "one"),
+    ("full-xception65", "voc2012"): ("dataset", None, "skip"),
     ("als4gan", "deepglobe"): ("dataset", None, "skip"),
 }
 
@@ -83,7 +86,13 @@ def test_each_way_to_prepare_is_a_command(tmp_path):
         assert "nothing matches" in str(result.exception) or "There is no" in str(result.exception)
 
 
-def test_region_methods_resize_half_size_input_bicubically():
+def test_classbal_resizes_half_size_input_bicubically():
+    for recipe in ("classbal", "rectangles-reference"):
+        settings = resolve("score", {}, recipe, "cityscapes").settings.flat()
+        assert (settings["input_scale"], settings["input_filter"]) == (0.5, "bicubic")
+
+
+def test_adaptive_superpixels_resize_half_size_input_bicubically():
     for stage in ("extract-superpixels", "score", "pseudo-label"):
         offered = {"method": "adaptive"} if stage == "extract-superpixels" else {}
         settings = resolve(stage, offered, "adaptive-superpixel-reference", "cityscapes").settings.flat()
