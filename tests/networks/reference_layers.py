@@ -17,7 +17,7 @@ class Drawn(dict):
     def __init__(self, seed=0, device="cpu", dtype=torch.float32):
         super().__init__()
         self.generator, self.device, self.dtype = torch.Generator().manual_seed(seed), device, dtype
-        self.dilations = {}
+        self.dilations = {}  # of kernels larger than one
 
     def keep(self, name, tensor):
         self[name] = tensor.float().to(self.dtype)
@@ -46,7 +46,8 @@ class Drawn(dict):
         weight = self.tensor(f"{name}.weight", (outputs, inside, kernel, kernel), math.sqrt(2 / (inside * kernel**2)))
         shift = self.tensor(f"{name}.bias", (outputs,), 0.1) if bias else None
         padding = dilation * (kernel // 2) if padding is None else padding
-        self.dilations[f"{name}.weight"] = dilation
+        if kernel > 1:
+            self.dilations[f"{name}.weight"] = dilation
         return F.conv2d(x, weight, shift, stride, padding, dilation, groups)
 
     def growing(self, x, name, outputs, kernel, stride, padding, output_padding):

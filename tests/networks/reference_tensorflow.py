@@ -16,7 +16,8 @@ class TensorFlowDrawn(Drawn):
             f"{name}/weights", (kernel, kernel, x.shape[1], outputs), (2 / x.shape[1] / kernel**2) ** 0.5
         )
         shift = self.tensor(f"{name}/biases", (outputs,), 0.1) if bias else None
-        self.dilations[f"{name}/weights"] = dilation
+        if kernel > 1:
+            self.dilations[f"{name}/weights"] = dilation
         return F.conv2d(x, weight.permute(3, 2, 0, 1), shift, stride, dilation * (kernel // 2), dilation)
 
     def depthwise(self, x, name, stride=1, dilation=1):
