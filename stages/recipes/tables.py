@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from stages.datasets.fields import Count, Name
 from stages.recipes.plan import Plan, check_settings, read_plan
+from stages.recipes.profile import load_profile, prepare_line
+from stages.recipes.recipe import load_recipe
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import data_folder, find_toml
 from stages.settings.base import settings_faults
@@ -74,8 +76,9 @@ class Row(Part):
 class PublishedTable(Part):
     """A table or curve of a publication.
 
-    ``cost`` is the unit of the labels, ``checkpoint`` the epoch that the publication reports, ``note`` what a reader
-    must know of its numbers.
+    All rows run on one prepared dataset: as the recipe of the first row is prepared under the profile, unless
+    ``prepare`` says another command. ``cost`` is the unit of the labels, ``checkpoint`` the epoch that the publication
+    reports, ``note`` what a reader must know of its numbers.
     """
 
     name: str = ""
@@ -83,7 +86,7 @@ class PublishedTable(Part):
     source: Line
     dataset: Name
     profile: Name
-    prepare: Line
+    own_prepare: str = Field("", alias="prepare")
     cost: Line
     checkpoint: Literal["best", "last"]
     seeds: Count = 1
@@ -91,6 +94,11 @@ class PublishedTable(Part):
     note: str = ""
     labels: list[Line] = Field(default_factory=list)
     rows: list[Row] = Field(min_length=1)
+
+    @property
+    def prepare(self) -> str:
+        """The command that prepares the dataset."""
+        return self.own_prepare or prepare_line(load_recipe(self.rows[0].recipe), load_profile(self.profile))
 
     def row(self, name: str) -> Row:
         """The row called ``name`` or with that folder; BadInput without one."""

@@ -22,7 +22,7 @@ SIZED = {
     "cluster-regions": ("encoder",),
     "score": ("unit", "lossiness", "input_scale", "grid_scale"),
     "pseudo-label": ("method", "input_scale", "scales", "flip"),
-    "evaluate": ("at", "view", "scales", "flip"),
+    "evaluate": ("at", "crop", "scales", "flip"),
 }
 """Settings by stage that decide what a command does with large images, beside the network."""
 

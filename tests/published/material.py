@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from stages.datasets.description import DatasetDescription, load_description, mask_values
 from stages.datasets.patterns import field_names, fill
@@ -18,6 +19,7 @@ SIZES = {  # height, width; taken in turns
     "camvid": [(360, 480)],
     "cityscapes": [(1024, 2048)],
     "voc2012": [(375, 500), (500, 375), (333, 500)],
+    "voc2012-aug": [(375, 500), (500, 375), (333, 500)],
     "ucm-dlrsd": [(256, 256)],
     "deepglobe": [(2448, 2448)],
 }
@@ -28,22 +30,31 @@ def write_root(name: str, root: Path) -> Path:
     dataset = load_description(name)
     for split, files in dataset.splits.items():
         assert files.masks is not None
+        masks = (files.masks,) if isinstance(files.masks, str) else files.masks  # places in turns
         count = COUNTS[split] if dataset.division is None else DIVIDED
-        ids = []
+        listed: dict[str, list[str]] = {place: [] for place in files.lists}
         for number, size in zip(range(count), cycle(SIZES[name])):
-            group = dataset.image_classes[number % 4] if "scene" in field_names(files.images) else "aachen"
-            ids.append(f"{group}{number // 4:02d}" if group != "aachen" else f"aachen_{split}_{number:06d}")
-            places = {"id": ids[-1], "city": group, "scene": group}
+            scene = dataset.image_classes[number % 4] if "scene" in field_names(files.images) else "aachen"
+            id = f"{scene}{number // 4:02d}" if scene != "aachen" else f"aachen_{split}_{number:06d}"
             image, mask = draw(dataset, size, number)
-            for pattern, values in ((files.images, image), (files.masks, mask)):
-                path = root / fill(pattern, places)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(values).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
-        if files.list_file is not None:
-            path = root / files.list_file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(ids) + "\n")
+            place = number % len(masks)
+            for pattern, values in ((files.images, image), (masks[place], mask)):
+                write_pixels(root / fill(pattern, {"id": id, "city": scene, "scene": scene}), values)
+            if listed:
+                list(listed.values())[place].append(id)
+        for place, ids in listed.items():
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            (root / place).write_text("".join(f"{id}\n" for id in ids))
     return root
+
+
+def write_pixels(path: Path, values: np.ndarray) -> None:
+    """An image or a mask in the format of its ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".mat":
+        savemat(path, {"GTcls": {"Segmentation": values}}, do_compression=True)
+    else:
+        Image.fromarray(values).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
 
 
 def draw(dataset: DatasetDescription, size: tuple[int, int], number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,6 @@ TABLE = {
     "source": "a paper",
     "dataset": "scenes",
     "profile": "scenes",
-    "prepare": "alseg prepare scenes -o scenes.h5",
     "cost": "pixels",
     "checkpoint": "last",
     "seeds": 3,

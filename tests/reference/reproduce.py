@@ -37,7 +37,8 @@ ESTIMATES = """## How hours and memory are estimated
 They are estimates, not measurements: no GPU was at hand. `make estimate` runs every row at its published image size on
 generated images, with one step per training and two images per batch, and measures that step on a CPU in float32:
 floating-point operations of the forward and backward pass, calls of kernels, bytes kept for the backward pass. The
-numbers are in [published-steps.json](results/published-steps.json).
+numbers are in [published-steps.json](results/published-steps.json). A row whose steps have not been measured since its
+network last changed has no estimate.
 
 - A step on one H100 takes the longest of: its operations at 297 Tflop/s (30 % of the bfloat16 peak of 989), five moves
   of the kept bytes in bfloat16 at 2 TB/s (60 % of 3.35), and 10 µs per kernel. Small networks are bound by the last.
