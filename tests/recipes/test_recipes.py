@@ -104,7 +104,8 @@ def steps_of(name):
 def run_recipe(name, dataset, folder, rounds):
     """The planned commands, run one after another in this process."""
     few = FEW_REGIONS if name in REGION_RECIPES or "superpixel" in name else FEW_SETS if "query" in name else []
-    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else []) + (ON_A_GRID if "madbal" in name else [])
+    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
+    few = few + (ON_A_GRID if name.startswith("madbal") and name != "madbal-full" else [])
     few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
     few = few + (["annotate-simulate.click-budget=60"] if name.startswith("rectangles") else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
