@@ -1,5 +1,6 @@
 """Loading of training samples: in any kind of process, from the files that were opened, and when a process dies."""
 
+import csv
 import multiprocessing
 import os
 import pickle
@@ -66,17 +67,11 @@ def flat(value):
     return [value]
 
 
-@pytest.fixture
-def forked(monkeypatch):
-    """Loader processes that do not import torch anew, for what does not depend on how they start."""
-    monkeypatch.setattr(processes, "START_METHOD", "fork")
-
-
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_loader_processes_of_any_start_method_load_the_same_batches(world, monkeypatch, method):
     """Files, images in memory and lists of ids travel to processes that share nothing with this one."""
     monkeypatch.setattr(processes, "START_METHOD", method)
-    kinds = KINDS if method == "fork" else {"mask": KINDS["mask"]}  # the pickled bytes are the same
+    kinds = KINDS if method == "spawn" else {"mask": KINDS["mask"]}  # the pickled bytes are the same
     for ledger, (kind, *keys) in kinds.items():
         samples = samples_of(world["dataset"], world[ledger], settings(), kind)
         here = [flat(batch) for batch in load_batches(samples, keys, 0, pin=False)]
@@ -96,7 +91,6 @@ def test_every_kind_of_samples_travels(world):
         assert flat(other.batch(keys)) == before, ledger
 
 
-@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("replaced", ["dataset", "labels"])
 def test_what_replaced_a_file_is_refused_by_loader_processes(world, tmp_path, replaced):
     paths = {"dataset": tmp_path / "d.h5", "labels": tmp_path / "l.h5"}
@@ -167,7 +161,6 @@ class DyingSamples(TrainingSamples):
         return super().batch(keys)
 
 
-@pytest.mark.usefixtures("forked")
 def test_a_killed_loader_process_ends_the_training_saved_and_it_resumes(world, tmp_path, monkeypatch):
     paths = world["dataset"], world["pixels"]
     chosen = settings(epochs=3, workers=1, validation_split="none")
@@ -187,7 +180,6 @@ def test_a_killed_loader_process_ends_the_training_saved_and_it_resumes(world, t
     assert all(torch.equal(tensor, undisturbed.last[name]) for name, tensor in last.items())
 
 
-@pytest.mark.usefixtures("forked")
 def test_loader_processes_end_with_the_training(world, tmp_path):
     chosen = settings(epochs=1, workers=1, validation_split="none")
     training_of(tmp_path / "m.safetensors", world["dataset"], world["pixels"], chosen, 3, "key").run()
@@ -219,3 +211,13 @@ def test_images_are_kept_in_memory_if_all_processes_have_room_for_them(world, mo
     samples.keep_images(3)
     samples[0, 0]
     assert bool(samples.images) == bool(room)
+
+
+def test_history_of_a_training_with_loader_processes_is_that_of_one_without(world, tmp_path):
+    rows = []
+    for workers in (0, 1):
+        output = tmp_path / f"w{workers}.safetensors"
+        train.run(world["dataset"], world["pixels"], output, settings(epochs=2, workers=workers))
+        with output.with_name(f"w{workers}.history.csv").open() as file:
+            rows.append([{**row, "images_per_second": None} for row in csv.DictReader(file)])
+    assert rows[0] == rows[1]
