@@ -8,7 +8,7 @@ from stages.settings.pseudo_label import PseudoLabelSettings
 SHARED = {"seed", "trust", "method", "checkpoint", "batch", "device", "precision", "same_device"}
 VIEWS = {"flip", "scales"}
 APPLIES = {
-    "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale", "predictions"},
+    "sieve": {"sieve", "min_pixels", "samples", "min_delta", "input_scale", "input_filter", "predictions"},
     "prototypes": VIEWS | {"expansion", "quantile", "prototype_temperature", "renormalise"},
     "candidates": VIEWS,
     "argmax": VIEWS | {"extent"},

@@ -42,7 +42,8 @@ SMALL = {
     "classifier": TINY | {"epochs": 1},
     "model": TINY
     | {"epochs": 2, "steps_per_epoch": 3, "crop": (SIDE, SIDE), "output_stride": 16, "aspp_rates": (1, 2)}
-    | {"discriminator_width": 4, "self_training_from": 3, "gate": 0.3, "validate_every": 1},
+    | {"discriminator_width": 4, "self_training_from": 3, "gate": 0.3, "validate_every": 1}
+    | {"stride_first": False, "dilate_from": "second-block"},
     "evaluation": {"device": "cpu"},
 }
 
