@@ -50,6 +50,11 @@ class Case:
         plan = self.table.plan(self.row)
         names = [step.name for step in plan.recipe.steps if step.stage == "train"]
         unwatched = [f"{name}.validation-split={NO_SPLIT}" for name in names]
+        unwatched += [  # without validation there are no best weights
+            f"{step.name}.checkpoint=last"
+            for step in plan.recipe.steps
+            if step.stage in ("train", "pseudo-label") and plan.settings(step).flat().get("checkpoint") == "best"
+        ]
         rules = self.commands([*self.overrides(), *unwatched])
         wanted = {next(rule.target for rule in rules if rule.target.endswith(f"/{name}.safetensors")) for name in names}
         for rule in reversed(rules):
