@@ -13,10 +13,11 @@ from stages.artifacts.images_table import require_same_grid, write_images
 from stages.artifacts.publish import bytes_digest, publish_bytes
 from stages.artifacts.request import Request, produce, refer, reference
 from stages.artifacts.superpixels import Superpixels
-from stages.datasets.pickle_files import read_limited
+from stages.datasets.pickle_files import MOST_BYTES
 from stages.pixels.grids import Size, grid_size
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
+from stages.runtime.limited import read_limited
 from stages.settings.import_queries import ImportQueriesSettings
 
 ANSWERS = {"pixel": ("class",), "region": ("dominant", "class-set", "precise"),
@@ -65,7 +66,9 @@ def run(
 def listed_ids(path: Path, ids: list[str]) -> list[str]:
     """The ids of the split in the order of the text file ``path``, one name per line; BadInput for other images."""
     images = Images(ids, path)
-    found = [images.ids[images.place(name)] for name in read_limited(path).decode("utf-8-sig", "replace").split()]
+    found = [
+        images.ids[images.place(name)] for name in read_limited(path, MOST_BYTES).decode("utf-8-sig", "replace").split()
+    ]
     if sorted(found) != ids:
         raise BadInput(
             f"{path} lists {len(found)} images ({len(set(found))} different), and the split has {len(ids)}. List each "

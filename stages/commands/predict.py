@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.answering.exchange.coco import coco_document
-from stages.answering.exchange.indexed_png import FOLDER, png_files
+from stages.answering.exchange.indexed_png import FOLDER, files_about
 from stages.answering.exchange.values import colours_of
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.header import digest_of
@@ -79,23 +79,17 @@ def write_all(model: Model, sources: Sequence[Source], output: Path, settings: P
     if settings.table:
         table = shares_table(with_sides(masks, sources, settings), classes)
         publish_bytes(output / TABLE, table)
-    shapes = ((source, found) for source, found in class_outlines(read_all(masks, sources), len(classes)))
     if settings.coco:
+        shapes = class_outlines(read_all(masks, sources), len(classes))
         named = ((source.file_name, found) for source, found in shapes)
         publish_bytes(output / COCO, coco_document(classes, f"alseg: predictions of {model.path.name}", named))
     if settings.pool:
-        palette = masks.colours[: len(classes)]
-        for name, content in png_files(classes, palette, ()):
-            publish_folder_file(output, name, content, [source.name for source in sources])
+        ids = [source.name for source in sources]
+        for name, content in files_about(classes, masks.colours[: len(classes)], ids):
+            make_folder((output / name).parent)
+            publish_bytes(output / name, content)
     fresh = f"wrote {output}: {len(missing)} masks" if missing else f"{output} is up to date"
     say(f"{fresh}, {len(sources) - len(missing)} kept" if missing and len(missing) < len(sources) else fresh)
-
-
-def publish_folder_file(output: Path, name: str, content: bytes, ids: Sequence[str]) -> None:
-    """The label map, or the list of images with ``ids`` in place of none."""
-    path = output / name
-    make_folder(path.parent)
-    publish_bytes(path, content or "".join(f"{image}\n" for image in ids).encode())
 
 
 def colour_table(model: Model) -> np.ndarray:
@@ -124,7 +118,7 @@ def with_sides(
     """Images with their masks and the side of a pixel in metres, if it is known."""
     given = settings.of_table.pixel_size if settings.of_table is not None else None
     for source, mask in read_all(masks, sources):
-        yield source, mask, given or metres_per_pixel(masks.tags(source))
+        yield source, mask, given or metres_per_pixel(source.georeference)
 
 
 def write_masks(model: Model, missing: Sequence[Source], masks: Masks, about: dict[str, str], total: int) -> None:

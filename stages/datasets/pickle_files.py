@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.runtime.errors import BadInput
+from stages.runtime.limited import read_limited
 
 MOST_BYTES = 1 << 28
 MOST_DEPTH = 32
@@ -140,7 +141,7 @@ def read_pickle(path: Path) -> Any:
 
     Raises BadInput for anything else, without running any of it, and for files of more than 256 MiB.
     """
-    content = read_limited(path)
+    content = read_limited(path, MOST_BYTES)
     try:
         for step, argument, _ in pickletools.genops(content):
             if "PUT" in step.name and int(argument or 0) > len(content):
@@ -154,17 +155,6 @@ def read_pickle(path: Path) -> Any:
         raise BadInput(f"{path} nests values more than {MOST_DEPTH} deep. {REMEDY}") from None
     except Exception as error:  # damaged bytes make the reader fail in any way
         raise BadInput(f"{path} is not a pickle, or is damaged ({type(error).__name__}: {error}). {REMEDY}") from error
-
-
-def read_limited(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}). Check the file.") from error
-    if len(content) > MOST_BYTES:
-        raise BadInput(f"{path} is larger than {MOST_BYTES >> 20} MiB. Check that it is the right file.")
-    return content
 
 
 def plain(value: Any, known: dict[int, Any], depth: int = 0) -> Any:
@@ -194,7 +184,7 @@ def plain(value: Any, known: dict[int, Any], depth: int = 0) -> Any:
 
 def read_array(path: Path) -> np.ndarray:
     """The array in a NumPy file; BadInput for objects, which only a pickle holds, and for damaged or large files."""
-    content = read_limited(path)
+    content = read_limited(path, MOST_BYTES)
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # as above

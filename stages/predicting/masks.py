@@ -10,8 +10,8 @@ from PIL import Image
 
 from stages.artifacts.publish import make_folder, publish_bytes, publishing, require_space
 from stages.datasets.encode import about_image, jpeg_bytes, png_bytes, tiff_bytes
+from stages.datasets.image_files import image_file
 from stages.pixels.grids import Size
-from stages.predicting.geotiff import georeference
 from stages.predicting.sources import Source
 from stages.predicting.windows import Bands
 from stages.settings.predict import PredictSettings
@@ -35,13 +35,10 @@ class Masks:
 
     def path(self, source: Source) -> Path:
         """The mask of an image; a GeoTIFF for a GeoTIFF."""
-        return self.root / self.folder / f"{source.name}{'.tif' if self.tags(source) else '.png'}"
+        return self.root / self.folder / f"{source.name}{'.tif' if source.georeference else '.png'}"
 
     def beside(self, source: Source, ending: str) -> Path:
         return self.root / self.folder / f"{source.name}{ending}"
-
-    def tags(self, source: Source) -> dict[int, object]:
-        return {} if source.dataset is not None else georeference(source.path)
 
     def is_done(self, source: Source, about: str) -> bool:
         path = self.path(source)
@@ -60,7 +57,7 @@ class Masks:
                     kept[:, rows] = probabilities
         if self.settings.overlay:
             publish_bytes(self.beside(source, ".overlay.jpg"), self.overlay(image, mask))
-        tags, index = self.tags(source), self.settings.encoding == "index"
+        tags, index = source.georeference, self.settings.encoding == "index"
         pixels, palette = (mask, self.colours) if index else (self.colours[mask], None)
         content = tiff_bytes(pixels, palette, tags, about) if tags else png_bytes(pixels, palette, about=about)
         publish_bytes(self.path(source), content)
@@ -100,14 +97,12 @@ class Masks:
         return jpeg_bytes(np.asarray(blended))
 
     def read(self, source: Source) -> np.ndarray:
-        """The mask of an image as class numbers (H,W) u8; ``encoding`` index."""
+        """The mask of an image as class numbers (H,W) u8, whatever its encoding."""
         return read_index(self.path(source), self.colours if self.settings.encoding == "color" else None)
 
 
 def read_index(path: Path, colours: np.ndarray | None) -> np.ndarray:
     """A written mask as class numbers (H,W) u8; of colours, if given, the first with the colour of the pixel."""
-    from stages.datasets.image_files import image_file
-
     with image_file(path, ("PNG", "TIFF")) as image:
         pixels = np.array(image)
     if colours is None:

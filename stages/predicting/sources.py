@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.datasets.decode import read_image
 from stages.datasets.files import stamp
+from stages.predicting.geotiff import georeference
 from stages.runtime.errors import BadInput
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
@@ -35,6 +37,11 @@ class Source:
     def file_name(self) -> str:
         """The image as other tools name it: with the ending of its file."""
         return f"{self.name}.png" if self.dataset is not None else f"{self.name}{self.path.suffix}"
+
+    @cached_property
+    def georeference(self) -> dict[int, Any]:
+        """See `geotiff.georeference`; empty for images of a dataset."""
+        return {} if self.dataset is not None else georeference(self.path)
 
     def identity(self) -> list[Any]:
         """What changes with the image."""

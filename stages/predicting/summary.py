@@ -9,9 +9,6 @@ import numpy as np
 from stages.answering.exchange.outlines import Outlines
 from stages.predicting.sources import Source
 
-Masks = Iterable[tuple[Source, np.ndarray]]
-"""Images with their masks (H,W) u8."""
-
 
 def shares_table(masks: Iterable[tuple[Source, np.ndarray, float | None]], classes: Sequence[str]) -> bytes:
     """CSV with a row per image: its size, the share of each class, and areas in square metres if they are known.
@@ -35,8 +32,8 @@ def shares_table(masks: Iterable[tuple[Source, np.ndarray, float | None]], class
     return text.getvalue().encode()
 
 
-def class_outlines(masks: Masks, number: int) -> Iterator[tuple[Source, Outlines]]:
-    """Per image one shape for each of the ``number`` classes in its mask."""
+def class_outlines(masks: Iterable[tuple[Source, np.ndarray]], number: int) -> Iterator[tuple[Source, Outlines]]:
+    """Per image one shape for each of the ``number`` classes in its mask (H,W) u8."""
     for source, mask in masks:
         present = np.unique(mask)
         present = present[present < number]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from stages.artifacts.dataset import Dataset
 from stages.recipes.checks import dataset_faults
-from stages.recipes.plan import Plan, Rule, build_rules, check_settings, rounds_of_budget
+from stages.recipes.plan import Plan, Rule, build_rules, check_settings, quoted, rounds_of_budget, with_files
 from stages.recipes.profile import load_profile, rounds_of
-from stages.recipes.recipe import Recipe, Values, load_recipe
+from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import dataset_defaults
-from stages.recipes.run_file import RunFile, beside, profile_of, read_run_file
+from stages.recipes.run_file import RunFile, file_or_name, read_run_file
 from stages.runtime.errors import BadInput
 
 SIMULATED, PEOPLE = "annotate-simulate", "annotate"
@@ -52,8 +52,8 @@ class Following:
 def follow(run: Path) -> Following:
     """The commands of the run folder ``run``; BadInput with all faults of run.toml, recipe, settings and dataset."""
     file = read_run_file(run)
-    dataset = beside(run, file.dataset)
-    labels = None if file.labels is None else beside(run, file.labels)
+    dataset = run / file.dataset
+    labels = None if file.labels is None else run / file.labels
     notes: list[str] = []
     with Dataset(dataset) as data:
         plan = plan_of(run, file, file.recipe, file.settings, data, notes)
@@ -70,12 +70,13 @@ def follow(run: Path) -> Following:
 
 def plan_of(run: Path, file: RunFile, name: str, settings: dict[str, Values], data: Dataset, notes: list[str]) -> Plan:
     """The plan of a recipe in this run; what it leaves out is added to ``notes``."""
-    recipe = load_recipe(recipe_of(run, name))
+    recipe = load_recipe(file_or_name(run, name))
     if not recipe.steps:
         raise BadInput(f"Recipe {recipe.name} has no steps; use one that lists [[steps]].")
     if file.answers == "people":
         recipe = with_people(recipe)
-    plan = Plan(recipe, load_profile(profile_of(run, file.profile)), settings, dataset_defaults(data.path))
+    profile = None if file.profile is None else file_or_name(run, file.profile)
+    plan = Plan(recipe, load_profile(profile), settings, dataset_defaults(data.path))
     blind = [step for step in recipe.steps if step.stage == "evaluate" and not has_truth(plan, step, data)]
     if blind:
         split = plan.settings(blind[0]).flat()["split"]
@@ -89,18 +90,13 @@ def plan_of(run: Path, file: RunFile, name: str, settings: dict[str, Values], da
     return plan
 
 
-def has_truth(plan: Plan, step: object, data: Dataset) -> bool:
-    return data.has_masks(plan.settings(step).flat()["split"])  # type: ignore[arg-type]
-
-
-def recipe_of(run: Path, name: str) -> str:
-    """The recipe that run.toml means: a file beside it, or a shipped name."""
-    return str(run / name) if name.endswith(".toml") and (run / name).is_file() else name
+def has_truth(plan: Plan, step: Step, data: Dataset) -> bool:
+    return data.has_masks(plan.settings(step).flat()["split"])
 
 
 def common_words(run: Path, file: RunFile, recipe: str) -> list[list[str]]:
-    profile = profile_of(run, file.profile)
-    return [["--recipe", recipe_of(run, recipe)], *([["--profile", profile]] if profile else [])]
+    profile = [["--profile", file_or_name(run, file.profile)]] if file.profile else []
+    return [["--recipe", file_or_name(run, recipe)], *profile]
 
 
 def with_people(recipe: Recipe) -> Recipe:
@@ -126,13 +122,7 @@ def with_labels(rules: Sequence[Rule], answers: str, labels: Path) -> list[Rule]
         readers = [other for other in rules if rule.target in other.needs]
         if rule.target != answers and readers and all(other.target in removed for other in readers):
             removed.add(rule.target)
-    given = shlex.quote(str(labels)).replace("$", "$$")
-
-    def exchanged(rule: Rule) -> Rule:
-        parts = [[given if word == answers else word for word in part] for part in rule.parts]
-        return replace(rule, parts=parts, needs=[given if need == answers else need for need in rule.needs])
-
-    return [exchanged(rule) for rule in rules if rule.target not in removed]
+    return [with_files(rule, {answers: quoted(str(labels))}) for rule in rules if rule.target not in removed]
 
 
 def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[Rule]:
@@ -143,16 +133,7 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     kept = [rule for rule in before if round_of(rule) < start]
     own = {rule.target for rule in after if ROUND.match(rule.target) is None}
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
-    later = [
-        replace(
-            rule,
-            target=moved.get(rule.target, rule.target),
-            needs=[moved.get(need, need) for need in rule.needs],
-            parts=[[moved.get(word, word) for word in part] for part in rule.parts],
-        )
-        for rule in after
-        if rule.target in own or round_of(rule) >= start
-    ]
+    later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
     for rule in later:
         for need in rule.needs:

@@ -147,7 +147,7 @@ def plan_run(
     common += [["--plugin", str(plugin)] for plugin in plugins or []]
     rules = build_rules(found, count, common)
     if shared is not None:
-        rules = [in_shared_folder(rule, shared_files(recipe)) for rule in rules]
+        rules = [with_files(rule, shared_files(recipe)) for rule in rules]
     text = render(found, rules, dataset, run or Path("runs") / recipe.name, count, shared)
     return Planned(text, len(rules), count, "" if fits else f"note: {note}")
 
@@ -168,7 +168,8 @@ def shared_files(recipe: Recipe) -> dict[str, str]:
     return {target: target.replace("$(RUN)", "$(SHARED)", 1) for target in made}
 
 
-def in_shared_folder(rule: Rule, moved: Mapping[str, str]) -> Rule:
+def with_files(rule: Rule, moved: Mapping[str, str]) -> Rule:
+    """``rule`` with other files, as it writes them, in the place of the keys of ``moved``."""
     needs = [moved.get(need, need) for need in rule.needs]
     parts = [[moved.get(word, word) for word in part] for part in rule.parts]
     return replace(rule, target=moved.get(rule.target, rule.target), needs=needs, parts=parts)

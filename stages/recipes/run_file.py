@@ -57,11 +57,6 @@ def read_run_file(run: Path) -> RunFile:
     return found
 
 
-def beside(run: Path, name: str) -> Path:
-    """The path that run.toml means: relative to the folder of the run."""
-    return run / name
-
-
-def profile_of(run: Path, name: str | None) -> str | None:
-    """The profile that run.toml means: a file beside it, or a shipped name."""
-    return str(run / name) if name is not None and name.endswith(".toml") and (run / name).is_file() else name
+def file_or_name(run: Path, name: str) -> str:
+    """The recipe or profile that run.toml means: a file beside it, or a shipped name."""
+    return str(run / name) if name.endswith(".toml") and (run / name).is_file() else name

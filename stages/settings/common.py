@@ -44,6 +44,12 @@ class NetworkUse(ComputeSettings):
     )
 
 
+def require_scales(scales: tuple[float, ...]) -> None:
+    """ValueError for input scales that no network is run at."""
+    if any(not 0.1 <= scale <= 8 for scale in scales):
+        raise ValueError("scales must lie between 0.1 and 8")
+
+
 class PredictionSettings(Settings):
     """What each stage reads that takes a network's predictions of whole images."""
 

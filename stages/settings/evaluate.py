@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.settings.base import StageSettings, group
-from stages.settings.common import EvaluationSize, NetworkUse, Undefined
+from stages.settings.common import EvaluationSize, NetworkUse, Undefined, require_scales
 
 
 class EvaluateSettings(StageSettings):
@@ -37,8 +37,7 @@ class EvaluateSettings(StageSettings):
 
     @model_validator(mode="after")
     def _positive_scales(self) -> Self:
-        if any(not 0.1 <= scale <= 8 for scale in self.scales):
-            raise ValueError("scales must lie between 0.1 and 8")
+        require_scales(self.scales)
         if self.choose_on == self.split:
             raise ValueError("choose_on must differ from split, which is the split to report")
         return self

@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.settings.base import Not, Settings, StageSettings, group
-from stages.settings.common import Checkpoint, NetworkUse
-from stages.settings.prepare import Side
+from stages.settings.common import Checkpoint, NetworkUse, require_scales
+from stages.settings.prepare import Side, require_one_size
 
 
 class TableSettings(Settings):
@@ -62,10 +62,8 @@ class PredictSettings(StageSettings):
 
     @model_validator(mode="after")
     def _checks(self) -> Self:
-        if sum(value is not None for value in (self.scale, self.long_side, self.size)) > 1:
-            raise ValueError("scale, long_side and size are mutually exclusive; set one of them")
-        if any(not 0.1 <= scale <= 8 for scale in self.scales):
-            raise ValueError("scales must lie between 0.1 and 8")
+        require_one_size(self)
+        require_scales(self.scales)
         if self.pool and self.split not in (None, "train"):
             raise ValueError("pool is split train; leave out split")
         if self.pool and self.encoding != "index":

@@ -12,6 +12,12 @@ RESIZING = ("scale", "long_side", "size")
 """The settings that say how images are resized; a model records those of its dataset."""
 
 
+def require_one_size(settings: StageSettings) -> None:
+    """ValueError if more than one of ``RESIZING`` is set."""
+    if sum(getattr(settings, name) is not None for name in RESIZING) > 1:
+        raise ValueError("scale, long_side and size are mutually exclusive; set one of them")
+
+
 class PrepareSettings(StageSettings):
     """Settings of `prepare`."""
 
@@ -48,6 +54,5 @@ class PrepareSettings(StageSettings):
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if sum(value is not None for value in (self.scale, self.long_side, self.size)) > 1:
-            raise ValueError("scale, long_side and size are mutually exclusive; set one of them")
+        require_one_size(self)
         return self

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.runtime.errors import BadInput
+from stages.runtime.limited import read_limited
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32  # of tables and lists in one another
@@ -17,13 +18,7 @@ MANY_PARTS = re.compile(rf"(?:{PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}", re.ASCII
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; BadInput if it is not one, or larger or deeper than any honest one."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}). Check the file.") from error
-    if len(content) > MOST_BYTES:
-        raise BadInput(f"{path} is larger than {MOST_BYTES >> 20} MiB. Check that it is the right file.")
+    content = read_limited(path, MOST_BYTES)
     try:
         text = content.decode()
         if MANY_PARTS.search(text):

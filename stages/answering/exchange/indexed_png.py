@@ -30,7 +30,7 @@ def png_files(
     A pixel is the number of its class, or one of the special values (`values.py`). BadInput if a shape has
     several classes.
     """
-    names, colours = names_of(classes), colours_of(palette)
+    colours = colours_of(palette)
     shown = np.zeros((256, 3), dtype=np.uint8)
     shown[list(colours)] = list(colours.values())
     ids = []
@@ -43,7 +43,13 @@ def png_files(
         table = np.array([*(values[0] for values in found.values), UNPAINTED], dtype=np.uint8)
         ids.append(image)
         yield f"{FOLDER}/{image}.png", png_bytes(table[found.numbers], shown)
-    lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours.items()]
+    yield from files_about(classes, palette, ids)
+
+
+def files_about(classes: Sequence[str], palette: np.ndarray, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files beside the masks: label map, list of images."""
+    names = names_of(classes)
+    lines = [f"{names[value]}:{red},{green},{blue}::" for value, (red, green, blue) in colours_of(palette).items()]
     yield LABELS, "\n".join([LABELMAP_HEADING, *lines, ""]).encode()
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
 

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from stages.answering.exchange.names import image_of, known_names
-from stages.datasets.pickle_files import read_array, read_limited, read_pickle
+from stages.datasets.pickle_files import MOST_BYTES, read_array, read_pickle
 from stages.pixels.grids import Size
 from stages.regions.imported import bare_name, region_map
 from stages.runtime.errors import BadInput
+from stages.runtime.limited import read_limited
 
 LABELLED = "trg_label_suppix"
 POINTS = {"height", "width", "x_coords", "y_coords"}
@@ -80,7 +81,7 @@ def read_selection(path: Path, ids: Sequence[str], stride: int | None = None) ->
     if path.is_dir():
         return from_region_maps(images, path)
     if path.suffix == ".txt":
-        return from_names(images, read_limited(path).decode("utf-8-sig", "replace").split())
+        return from_names(images, read_limited(path, MOST_BYTES).decode("utf-8-sig", "replace").split())
     content = read_array(path) if path.suffix == ".npy" else read_pickle(path)
     if isinstance(content, np.ndarray):
         return from_array(images, content, stride)
