@@ -37,11 +37,11 @@ def write_root(name: str, root: Path) -> Path:
             scene = dataset.image_classes[number % 4] if "scene" in field_names(files.images) else "aachen"
             id = f"{scene}{number // 4:02d}" if scene != "aachen" else f"aachen_{split}_{number:06d}"
             image, mask = draw(dataset, size, number)
-            place = number % len(masks)
-            for pattern, values in ((files.images, image), (masks[place], mask)):
+            turn = number % max(len(masks), len(listed))
+            for pattern, values in ((files.images, image), (masks[min(turn, len(masks) - 1)], mask)):
                 write_pixels(root / fill(pattern, {"id": id, "city": scene, "scene": scene}), values)
             if listed:
-                list(listed.values())[place].append(id)
+                list(listed.values())[min(turn, len(listed) - 1)].append(id)
         for place, ids in listed.items():
             (root / place).parent.mkdir(parents=True, exist_ok=True)
             (root / place).write_text("".join(f"{id}\n" for id in ids))
