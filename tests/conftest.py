@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Published rows are found out from all tables, which takes seconds, so only where they are asked for."""
+    unasked = "not published" in config.option.markexpr
+    return True if unasked and collection_path == Path(__file__).with_name("published") else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests of real data skip with a reason where it is absent, but never in CI, where it must be there."""
     if item.get_closest_marker("shared") and not SHARED.is_dir():
