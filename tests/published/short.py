@@ -1,5 +1,7 @@
 """A published row cut short: the fewest rounds, steps and labels that go through all of its stages."""
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +44,10 @@ class Case:
         return [f"{name}={value}" for name, value in found.items()]
 
     def rules(self) -> list[Rule]:
-        """The commands of the row, cut short."""
-        return self.commands(self.overrides())
+        """The commands of the row, cut short: each once, not again in a later round unless another one needs it."""
+        rules = self.commands(self.overrides())
+        first = {told(rule): rule.target for rule in reversed(rules)}
+        return with_needs(rules, first.values())
 
     def training_rules(self) -> list[Rule]:
         """The commands that the first training with each step's name takes, without validation."""
@@ -56,16 +60,27 @@ class Case:
             if step.stage in ("train", "pseudo-label") and plan.settings(step).flat().get("checkpoint") == "best"
         ]
         rules = self.commands([*self.overrides(), *unwatched])
-        wanted = {next(rule.target for rule in rules if rule.target.endswith(f"/{name}.safetensors")) for name in names}
-        for rule in reversed(rules):
-            wanted |= set(rule.needs) if rule.target in wanted else set()
-        return [rule for rule in rules if rule.target in wanted]
+        firsts = (next(rule.target for rule in rules if rule.target.endswith(f"/{name}.safetensors")) for name in names)
+        return with_needs(rules, firsts)
 
     def commands(self, overrides: list[str]) -> list[Rule]:
         plan = self.table.plan(self.row, overrides)
         rounds = self.table.rounds_of(self.row, plan)
         common = [["--recipe", self.row.recipe], ["--profile", self.table.profile]]
         return build_rules(plan, ROUNDS if rounds is None else min(ROUNDS, rounds), common)
+
+
+def told(rule: Rule) -> str:
+    """The command of ``rule`` without the number of its round."""
+    return re.sub(r"/round-\d+/", "/", " ".join(rule.words))
+
+
+def with_needs(rules: Sequence[Rule], targets: Iterable[str]) -> list[Rule]:
+    """The rules of ``targets`` and of all that they need."""
+    wanted = set(targets)
+    for rule in reversed(rules):
+        wanted |= set(rule.needs) if rule.target in wanted else set()
+    return [rule for rule in rules if rule.target in wanted]
 
 
 def shortened(plan: Plan, step: Step) -> dict[str, str]:
