@@ -13,6 +13,7 @@ from stages.datasets.patterns import field_names, fill
 from stages.recipes.tables import PublishedTable
 
 COUNTS = {"train": 4, "val": 2, "test": 2}  # 8 images
+FEWER = {"cityscapes": {"train": 2, "val": 1, "test": 1}}  # of 2 megapixels
 DIVIDED = 16  # images of a dataset that is divided when it is prepared
 BLOCKS = 8  # classes change at an 8th of each side
 SIZES = {  # height, width; taken in turns
@@ -26,12 +27,12 @@ SIZES = {  # height, width; taken in turns
 
 
 def write_root(name: str, root: Path) -> Path:
-    """The files of the shipped dataset ``name`` below ``root``: 8 images with masks, 16 if it is divided."""
+    """The files of the shipped dataset ``name`` below ``root``: 8 images with masks, 4 of Cityscapes, 16 if it is divided."""
     dataset = load_description(name)
     for split, files in dataset.splits.items():
         assert files.masks is not None
         masks = (files.masks,) if isinstance(files.masks, str) else files.masks  # places in turns
-        count = COUNTS[split] if dataset.division is None else DIVIDED
+        count = FEWER.get(name, COUNTS)[split] if dataset.division is None else DIVIDED
         listed: dict[str, list[str]] = {place: [] for place in files.lists}
         for number, size in zip(range(count), cycle(SIZES[name])):
             scene = dataset.image_classes[number % 4] if "scene" in field_names(files.images) else "aachen"
