@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from stages.answering.exchange.indexed_png import FOLDER, files_about
 from stages.answering.exchange.values import colours_of
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.header import digest_of
-from stages.artifacts.model import Model
+from stages.artifacts.model import Model, require_same_bands
 from stages.artifacts.publish import make_folder, output_lock, publish_bytes
+from stages.datasets.reading import displayed, recorded_reading
 from stages.pixels.resize import resize_image, target_size
 from stages.predicting.geotiff import metres_per_pixel
 from stages.predicting.masks import Masks
@@ -57,10 +58,12 @@ def run(
         raise BadInput(f"{output} is a file. Choose a folder for the masks.")
     with ExitStack() as stack:
         ledger = None if annotations is None else stack.enter_context(Annotations(annotations))
-        sources = find_sources(images, output, settings.split, settings.pool, ledger, stack)
-        for source in sources:
-            if source.dataset is not None and source.dataset.classes != opened.attributes["classes"]:
-                raise BadInput(f"{source.path} has other classes than {model}. Pass a model trained on these classes.")
+        reading = recorded_reading(opened.reading)
+        sources = find_sources(images, output, settings.split, settings.pool, ledger, stack, reading)
+        for data in {id(source.dataset): source.dataset for source in sources if source.dataset is not None}.values():
+            if data.classes != opened.attributes["classes"]:
+                raise BadInput(f"{data.path} has other classes than {model}. Pass a model trained on these classes.")
+            require_same_bands(opened, data)
         make_folder(output)
         with output_lock(output):
             write_all(opened, sources, output, settings, force)
@@ -135,21 +138,23 @@ def write_masks(model: Model, missing: Sequence[Source], masks: Masks, about: di
             if stop:
                 raise Stopped(f"stopped after {bar.done} of {bar.total} images; run the same command to continue")
             image = source.read()
-            masks.write(source, image, bands(predictor, image, source, settings, recorded), about[source.name])
+            shown = displayed(image, recorded_reading(model.reading))
+            masks.write(source, shown, bands(predictor, image, source, settings, recorded), about[source.name])
             bar.advance()
 
 
 def bands(
-    predictor: "Predictor", image: np.ndarray, source: Source, settings: PredictSettings, recorded: dict[str, object]
+    predictor: "Predictor", image: np.ndarray, source: Source, settings: PredictSettings, recorded: dict[str, Any]
 ) -> "Bands":
-    """The probabilities of ``image`` (H,W,3) u8 at its size; the network sees it resized as its dataset was."""
+    """The probabilities of ``image`` (H,W,B) u8 at its size; the network sees it resized as its dataset was."""
     import torch
 
     given = {name: value for name in RESIZING if (value := getattr(settings, name)) is not None}
     how = given or ({} if source.dataset is not None else recorded)
     height, width = image.shape[:2]
-    seen = target_size(height, width, **how)
-    pixels = torch.from_numpy(np.array(resize_image(image, *seen))).permute(2, 0, 1)[None]
+    seen = target_size(height, width, **{name: how[name] for name in RESIZING if name in how})
+    resized = resize_image(image, *seen, recorded.get("filter", "bilinear"))
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None]
 
     def predict(window: torch.Tensor) -> torch.Tensor:
         return predictor.probabilities(window, settings.flip, settings.scales)

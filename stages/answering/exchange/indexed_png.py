@@ -10,10 +10,10 @@ from stages.answering.exchange.names import image_of, known_names
 from stages.answering.exchange.outlines import Outlines
 from stages.answering.exchange.painted import Painting, Strokes
 from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, value_of, values_of
-from stages.datasets.decode import read_mask
 from stages.datasets.encode import png_bytes
 from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
+from stages.datasets.mask_files import read_mask
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
