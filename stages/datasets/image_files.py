@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
@@ -28,6 +29,7 @@ MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow refuses; it only
 LIKELY_BANDS = 32  # an array with so few rows and many more columns of bands has its bands first
 GEO = "pip install 'alseg[geo]'"
 
+BIG = 43  # "+"
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 SUBFILE, BITS, SAMPLES, SAMPLE_FORMAT, NODATA = 254, 258, 277, 339, 42113  # tags of a TIFF
 REDUCED, TRANSPARENCY = 1, 4  # flags of tag SUBFILE: another size of a picture, its mask
@@ -239,6 +241,22 @@ def deep_png_pixels(path: Path, mode: str) -> np.ndarray:
 def is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) in TIFF_HEADS
+
+
+def tiff_tags(path: Path) -> dict[int, Any]:
+    """The tags of the first picture of a TIFF by number, of any bands and bits; empty for other files."""
+    if not is_tiff(path):
+        return {}
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            head += file.read(8) if head[2] == BIG or head[3] == BIG else b""
+            directory = ImageFileDirectory_v2(head)
+            file.seek(directory.next)
+            directory.load(file)
+            return dict(directory)
+    except Exception as error:  # as for `image_file`
+        raise damaged(path, error) from error
 
 
 @contextmanager
