@@ -9,7 +9,7 @@ import numpy as np
 from stages.artifacts.hdf5 import Artifact, Writer
 from stages.artifacts.structure import Array
 from stages.pixels.boxes import Box, MapGrid
-from stages.pixels.grids import Size, read_place
+from stages.pixels.grids import Size
 
 MOST_PAIRS = 1 << 22  # points times tiles that are compared at once
 TILING = (
@@ -78,7 +78,7 @@ class Tiling:
                 tile[part] = self.farthest_inside(candidates, row[part], column[part])
         boxes, stored = self.boxes[tile].astype(np.int64), np.asarray(sizes, dtype=np.int64)[tile]
         inside = np.stack([row, column], 1).astype(np.int64) - boxes[:, :2]
-        found = np.where(tile[:, None] < 0, -1, read_place(inside, boxes[:, 2:], stored))
+        found = np.where(tile[:, None] < 0, -1, inside * stored // boxes[:, 2:])
         return tile, found[:, 0], found[:, 1]
 
     def farthest_inside(self, candidates: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

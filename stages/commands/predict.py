@@ -17,7 +17,6 @@ from stages.artifacts.publish import make_folder, output_lock, publish_bytes
 from stages.datasets.rasters import open_raster
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_image, target_size
-from stages.pixels.void import VOID
 from stages.predicting.geotiff import metres_on_map, metres_per_pixel
 from stages.predicting.masks import Masks
 from stages.predicting.mosaics import Finished, Windows, finished_parts
@@ -87,8 +86,7 @@ def write_all(model: Model, sources: Sequence[Source], output: Path, settings: P
     if missing:
         write_masks(model, missing, masks, about, len(sources))
     if settings.table:
-        confident = settings.of_confidence is None or settings.of_confidence.unsure != VOID
-        table = shares_table(with_sides(masks, sources, settings), classes, confident)
+        table = shares_table(with_sides(masks, sources, settings), classes, masks.void_is_no_data)
         publish_bytes(output / TABLE, table)
     if settings.coco:
         shapes = class_outlines(read_all(masks, sources), len(classes))

@@ -83,7 +83,8 @@ def cut_between_splits(boxes: Mapping[Box, Block], splits: Mapping[Block, str]) 
 
     ``splits``: of the blocks with data; the others are in none. Tiles of which too little remains are left out.
     """
-    tops, lefts = {}, {}
+    tops: dict[int, int] = {}
+    lefts: dict[int, int] = {}
     for box, (row, column) in boxes.items():
         tops.setdefault(row, box.y)
         lefts.setdefault(column, box.x)

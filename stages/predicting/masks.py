@@ -159,9 +159,19 @@ class Masks:
         return counts, raster.size
 
     def as_index(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels of a written mask (h,w,B) as class numbers (h,w) u8; of classes of one colour, the first."""
+        """Pixels of a written mask (h,w,B) as class numbers (h,w) u8.
+
+        Of classes of one colour, the first; void for colours of no class.
+        """
         if self.settings.encoding == "index":
             return pixels[..., 0]
         packed = [each.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1]) for each in (pixels, self.colours)]
         found, first = np.unique(packed[1], return_index=True)
+        first[first >= self.number] = VOID
         return first[np.searchsorted(found, packed[0])].astype(np.uint8)
+
+    @property
+    def void_is_no_data(self) -> bool:
+        """Whether void in a mask means that the image has no data there, and not also that a pixel is unsure."""
+        unsure = self.settings.of_confidence
+        return unsure is None or (unsure.unsure != VOID and self.settings.encoding == "index")

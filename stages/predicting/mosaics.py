@@ -35,11 +35,20 @@ class Windows(Protocol):
     ``predict`` gives None for a window without data. ``reduced``: the image made smaller, (h,w,3) u8.
     """
 
-    size: Size
-    tops: list[int]
-    lefts: list[int]
-    side: Size
-    overlap: int
+    @property
+    def size(self) -> Size: ...
+
+    @property
+    def tops(self) -> list[int]: ...
+
+    @property
+    def lefts(self) -> list[int]: ...
+
+    @property
+    def side(self) -> Size: ...
+
+    @property
+    def overlap(self) -> int: ...
 
     def predict(self, row: int, column: int) -> Prediction | None: ...
 
