@@ -16,14 +16,16 @@ from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.tiling import write_tiling
 from stages.datasets.archives import fetch_archives
+from stages.datasets.cutting import OpenFiles, cut, load_tile, require_rasters, tile_values, tiling_of
 from stages.datasets.decode import LoadedSample, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.mask_files import class_lookup
-from stages.datasets.reading import AS_SHOWN, Reading, described_reading, measured_levels
+from stages.datasets.reading import AS_SHOWN, UNSCALED, Reading, Values, described_reading, measured_levels, read_values
 from stages.datasets.scenes import generate_scene, scene_id
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
@@ -34,6 +36,7 @@ from stages.settings.score import ScoreSettings
 
 SHARD_IMAGES = 64
 LEVELS_TOLD = 4  # bands whose levels are printed
+SHARD_PIXELS = 1 << 24  # of tiles, which may be larger than images usually are
 GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
@@ -51,6 +54,8 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             f"{described.name} is divided into splits after its images are read, so none can be kept at an evaluation "
             "size. Remove --evaluation-scale."
         )
+    if described.tiles is not None and (settings.long_side is not None or settings.size is not None):
+        raise BadInput(f"{described.name} is cut into tiles, which --scale resizes. Pass --scale instead.")
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
@@ -109,6 +114,8 @@ def file_faults(
     samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings, reading: Reading
 ) -> list[str]:
     """The faults inside the files, to report them together with those of the layout."""
+    if description.tiles is not None:
+        return require_rasters(samples)
     loaded = load_all(samples, description, settings, reading)
     return [fault for _, found in loaded if isinstance(found, list) for fault in found]
 
@@ -121,7 +128,7 @@ def placeholder(description: DatasetDescription, samples: Sequence[Sample]) -> R
         found = described_reading(description.images, samples[0].image)
     except BadInput:
         return AS_SHOWN  # the first file is one of the faults
-    return found if description.images.percentiles is None else replace(found, levels=((0.0, 1.0),))
+    return found if description.images.percentiles is None else replace(found, levels=UNSCALED)
 
 
 def chosen_reading(description: DatasetDescription, samples: Sequence[Sample], settings: PrepareSettings) -> Reading:
@@ -132,8 +139,16 @@ def chosen_reading(description: DatasetDescription, samples: Sequence[Sample], s
     if shares is None:
         return reading
     pool = [sample for sample in samples if sample.split == pool_split(description)]
+    unscaled = replace(reading, levels=UNSCALED)
     try:
-        levels = measured_levels([sample.image for sample in pool or samples], reading, shares)
+        with OpenFiles() as files:
+
+            def read(sample: Sample) -> Values:
+                if sample.tile is not None:
+                    return tile_values(sample, unscaled, files)
+                return read_values(sample.image, unscaled)
+
+            levels = measured_levels(pool or samples, read, shares)
     except BadInput as error:
         raise BadInput(file_faults(samples, description, settings, placeholder(description, samples))) from error
     told = ", ".join(f"{low:g} to {high:g}" for low, high in levels[:LEVELS_TOLD])
@@ -146,13 +161,15 @@ def load_all(
 ) -> Iterator[Loaded]:
     """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
     lookup = class_lookup(description)
-    generator, queried = description.generator, pool_split(description)
+    generator, queried, files = description.generator, pool_split(description), OpenFiles()
 
     def load(sample: Sample) -> LoadedSample | list[str]:
         if generator is not None:
             index = int(sample.image.name)
             image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
             found: LoadedSample | list[str] = LoadedSample(image, mask)
+        elif sample.tile is not None:
+            found = load_tile(sample, lookup, files, reading)
         else:
             found = load_sample(sample, lookup, description.masks.resize_images, reading)
         if isinstance(found, list):
@@ -162,8 +179,9 @@ def load_all(
             return stored
         return replace(stored, evaluated=evaluated(found, settings))
 
-    with ThreadPoolExecutor(settings.workers or None) as pool:
-        yield from zip(samples, pool.map(load, samples), strict=True)
+    with files, ThreadPoolExecutor(settings.workers or None) as pool:
+        several = map if description.tiles is not None else pool.map  # tiles of one open file come one after the other
+        yield from zip(samples, several(load, samples), strict=True)
 
 
 def pool_split(description: DatasetDescription) -> str:
@@ -207,6 +225,10 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
 
 
 def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+    shard_images = SHARD_IMAGES
+    if description.tiles is not None:
+        samples = cut(samples, description, settings.seed)
+        shard_images = max(1, min(SHARD_IMAGES, SHARD_PIXELS // math.prod(description.tiles.size)))
     places = {sample.id: place for place, sample in enumerate(samples)}
     announced, queried, noted = False, pool_split(description), set[str]()
     reading = chosen_reading(description, samples, settings)
@@ -245,7 +267,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             raise BadInput(faults + file_faults(rest, description, settings, reading))
         return {"table": table}
 
-    shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
+    shards = build_shards(request, samples, shard_images, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
         shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
@@ -279,6 +301,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
         if reading != AS_SHOWN:
             attributes["reading"] = canonical(reading.recorded())
+        if description.tiles is not None:
+            attributes["tiles"] = canonical({"size": description.tiles.size, "overlap": description.tiles.overlap})
+            write_tiling(writer, tiling_of([samples[places[row.id]] for row in rows]))
         if description.defaults:
             attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
@@ -316,7 +341,7 @@ def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: 
     Called after all images are decoded, because the division is stratified by labels, which may come from masks.
     """
     division = description.division
-    if division is None:
+    if division is None or description.tiles is not None:  # tiles are divided before they are cut
         return parts
     labels = {row.id: row.label for part in parts for row in part if row.split == division.split}
     splits = divide(labels, division.shares, seed)

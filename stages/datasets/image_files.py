@@ -27,7 +27,7 @@ ARRAY = ".npy"
 LOSSY_FORMATS = ("JPEG", "MPO")  # MPO: what Pillow calls a JPEG with several pictures
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow refuses; it only warns from half of that on
 LIKELY_BANDS = 32  # an array with so few rows and many more columns of bands has its bands first
-GEO = "pip install 'alseg[geo]'"
+CACHE_MEGABYTES = 128  # of decoded blocks that GDAL keeps
 
 BIG = 43  # "+"
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
@@ -260,19 +260,28 @@ def tiff_tags(path: Path) -> dict[int, Any]:
 
 
 @contextmanager
-def geo_file(path: Path, page: int = 1) -> Iterator[tuple[Any, int]]:
-    """A TIFF open in GDAL at one of its pictures, and how many it contains; BadInput for whatever goes wrong."""
+def gdal() -> Iterator[None]:
+    """GDAL with a small cache and without files of its own beside images; BadInput if it is not installed."""
     try:
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
-        raise BadInput(f"{path} is a TIFF of more bands or bits than Pillow reads. Install what reads it: {GEO}") from (
-            error
-        )
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # no files beside it
+        raise BadInput(
+            f"Large images, and TIFFs of more bands or bits than photographs have, need rasterio ({error}). Run: pip "
+            "install 'alseg[geo]'"
+        ) from error
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def geo_file(path: Path, page: int = 1) -> Iterator[tuple[Any, int]]:
+    """A TIFF open in GDAL at one of its pictures, and how many it contains; BadInput for whatever goes wrong."""
     try:
-        with warnings.catch_warnings(), rasterio.Env(**options):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with gdal():
+            import rasterio
+
             with rasterio.open(path, driver="GTiff") as file:
                 pages = max(1, len(file.subdatasets))
                 if page == 1:

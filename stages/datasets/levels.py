@@ -18,15 +18,15 @@ class Histogram:
     Integers of at most 16 bits are counted exactly, all other numbers as the 20 leading bits of a float32.
     """
 
-    def __init__(self, bands: int):
-        self.exact = np.zeros((bands, 0), dtype=np.int64)
-        self.rounded = np.zeros((bands, 0), dtype=np.int64)
+    def __init__(self) -> None:
+        self.exact: np.ndarray | None = None
+        self.rounded: np.ndarray | None = None
 
     def add(self, values: np.ndarray, nodata: float | None) -> None:
         """Counts the pixels (H,W,B) that are finite and not ``nodata``."""
         exact = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
         name, size = ("exact", 1 << 17) if exact else ("rounded", 1 << KEPT_BITS)
-        if not getattr(self, name).size:
+        if getattr(self, name) is None:
             setattr(self, name, np.zeros((values.shape[2], size), dtype=np.int64))
         counts = getattr(self, name)
         for band, plane in enumerate(np.moveaxis(values, 2, 0)):
@@ -40,7 +40,9 @@ class Histogram:
         The value at a share is the smallest that this share of the pixels does not exceed.
         """
         found = []
-        for exact, rounded in zip(self.exact, self.rounded, strict=True):
+        none = np.zeros((len(next(each for each in (self.exact, self.rounded) if each is not None)), 0), dtype=np.int64)
+        kinds = (none if each is None else each for each in (self.exact, self.rounded))
+        for exact, rounded in zip(*kinds, strict=True):
             places = [np.flatnonzero(counts) for counts in (exact, rounded)]
             values = np.concatenate([places[0] - float(1 << 16), unsorted(places[1])])
             counts = np.concatenate([exact[places[0]], rounded[places[1]]])

@@ -1,19 +1,24 @@
 """How the pixels in image files become the images of a dataset: which picture, which bands, which levels."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stages.datasets.description import Images
-from stages.datasets.image_files import Contents, contents, stored_pixels
+from stages.datasets.image_files import Contents, stored_pixels
 from stages.datasets.levels import Histogram, Levels, listed_levels, scaled
+from stages.datasets.rasters import contents_of_file
 from stages.pixels.bands import shown_bands
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 
+Image = TypeVar("Image")
+Values = tuple[np.ndarray, float | None]
+"""The bands of an image (H,W,B) as stored, and its value without data."""
+UNSCALED = ((0.0, 1.0),)  # levels of a reading whose values are read but not scaled
 ALPHA = 4  # bands of colours with an alpha channel, which is left out
 
 
@@ -66,7 +71,7 @@ def described_reading(images: Images, first: Path) -> Reading:
     With ``bands`` "all" they are those of the image file ``first``. BadInput if it cannot be read, or if levels do not
     fit the bands.
     """
-    bands = images.bands if images.bands != "all" else tuple(range(1, contents(first).bands + 1))
+    bands = images.bands if images.bands != "all" else tuple(range(1, contents_of_file(first).bands + 1))
     levels = images.levels
     pairs = None if levels is None else (levels,) if isinstance(levels[0], float) else levels
     found = Reading(bands, pairs, images.page, images.display)
@@ -80,17 +85,16 @@ def described_reading(images: Images, first: Path) -> Reading:
     return found
 
 
-def measured_levels(paths: Sequence[Path], reading: Reading, percentiles: Sequence[float]) -> Levels:
-    """The values of each band at two ``percentiles`` of all pixels of the images ``paths``, read one after the other.
+def measured_levels(images: Sequence[Image], read: Callable[[Image], Values], percentiles: Sequence[float]) -> Levels:
+    """The values of each band at two ``percentiles`` of all pixels of ``images``, read one after the other.
 
-    BadInput with the faults of all files that cannot be read.
+    BadInput with the faults of all that cannot be read.
     """
-    wanted, histogram = replace(reading, levels=((0.0, 1.0),)), Histogram(reading.count)
-    faults: list[str] = []
-    with Progress("measuring levels", len(paths)) as bar:
-        for path in paths:
+    histogram, faults = Histogram(), []
+    with Progress("measuring levels", len(images)) as bar:
+        for image in images:
             try:
-                histogram.add(*read_values(path, wanted))
+                histogram.add(*read(image))
             except BadInput as error:
                 faults += error.faults
             bar.advance()
@@ -109,7 +113,7 @@ def read_image(path: Path, reading: Reading = AS_SHOWN) -> np.ndarray:
     return pixels if reading.levels is None else scaled(pixels, reading.levels, nodata)
 
 
-def read_values(path: Path, reading: Reading) -> tuple[np.ndarray, float | None]:
+def read_values(path: Path, reading: Reading) -> Values:
     """The bands of an image (H,W,B) as stored, before its levels are applied, and its value without data.
 
     They are u8 if ``reading`` has no levels.

@@ -95,7 +95,7 @@ def test_pixels_without_data_become_black_and_are_not_measured(tmp_path: Path) -
     values = np.array([[[-9999.0, 10, 20], [30, np.nan, 50]]], np.float32)
     path = write_tiff(tmp_path / "d.tif", values, nodata=-9999)
     assert read_image(path, Reading(levels=((10.0, 50.0),)))[..., 0].tolist() == [[0, 0, 64], [128, 0, 255]]
-    histogram = Histogram(1)
+    histogram = Histogram()
     histogram.add(np.moveaxis(values, 0, 2), -9999)
     assert histogram.percentiles((0, 100)) == ((10.0, 50.0),)
 
@@ -105,7 +105,7 @@ def test_pixels_without_data_become_black_and_are_not_measured(tmp_path: Path) -
     st.sampled_from([(0, 100), (1, 99), (25, 75)]),
 )
 def test_percentiles_are_those_of_all_pixels(parts: list[list[float]], shares: tuple[int, int]) -> None:
-    rounded, exact = Histogram(1), Histogram(1)
+    rounded, exact = Histogram(), Histogram()
     for part in parts:
         rounded.add(np.array(part, np.float32)[:, None, None], None)
         exact.add(np.array(part).astype(np.int16)[:, None, None], None)
