@@ -19,10 +19,9 @@ ORIENTATION = 0x0112
 
 def is_original(data: Dataset, image: str, size: Size) -> bool:
     """Whether ``size`` is that of ``image``, or one that `prepare` resized to it."""
-    given = {name: data.header.settings.get(name) for name in RESIZING}
-    if given["size"] is not None:
-        given["size"] = tuple(given["size"])
-    return tuple(size) == data.sizes[image] or target_size(*size, **given) == data.sizes[image]
+    scale, long_side, exact = (data.header.settings.get(name) for name in RESIZING)
+    resized = target_size(*size, scale, long_side, None if exact is None else tuple(exact))
+    return data.sizes[image] in (tuple(size), resized)
 
 
 def require_original(data: Dataset, image: str, size: Size, where: str) -> None:

@@ -88,8 +88,8 @@ def test_points_of_coralnet_become_pixels(dataset, tmp_path):
     found = taken(dataset, tmp_path, path)
     assert found.ids == ["dive/one", "two"]
     answers = found.answers
-    rows = sorted(zip(answers.image.tolist(), answers.y.tolist(), answers.x.tolist(), answers.label.tolist()))
-    assert rows == [(0, 0, 15, 1), (0, 11, 3, 2), (1, 5, 6, VOID)]
+    rows = sorted(np.stack([answers.image, answers.y, answers.x, answers.label], 1).tolist())
+    assert rows == [[0, 0, 15, 1], [0, 11, 3, 2], [1, 5, 6, VOID]]
     assert found.cost() == {"answers": 3, "clicks": 0, "seconds": 0}
     assert found.label_map("dive/one")[[0, 11], [15, 3]].tolist() == [1, 2]
     assert (found.label_map("dive/one") != VOID).sum() == 2

@@ -87,14 +87,11 @@ def read_points(path: Path) -> PointTable:
         for name in ("height", "width")
     ]
     named = {name: np.unique(columns[name], return_inverse=True) for name in ("image", "label", "annotator")}
+    images, labels, annotators = (found.tolist() for found, _ in named.values())
+    image, label, annotator = (place for _, place in named.values())
+    line = np.array(lines, dtype=np.int64)
     return PointTable(
-        path,
-        *(named[name][0].tolist() for name in ("image", "label", "annotator")),
-        *(named[name][1] for name in ("image", "label", "annotator")),
-        numbers["y"],
-        numbers["x"],
-        np.array(lines, dtype=np.int64),
-        np.stack(sizes, 1),
+        path, images, labels, annotators, image, label, annotator, numbers["y"], numbers["x"], line, np.stack(sizes, 1)
     )
 
 

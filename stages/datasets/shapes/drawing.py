@@ -118,8 +118,8 @@ def pixels_of(form: Form, size: Size, grid: Size) -> np.ndarray:
     if isinstance(form, Runs):
         index = index_of_runs(form.lengths, size)
     else:
-        y, x = np.nonzero(form.inside)
-        index = (y + form.top) * size[1] + x + form.left
+        rows, columns = np.nonzero(form.inside)
+        index = (rows + form.top) * size[1] + columns + form.left
     if tuple(size) == tuple(grid):
         return index
     dense = np.zeros(size, dtype=bool)
