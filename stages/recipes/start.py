@@ -229,7 +229,7 @@ def run_text(wishes: Wishes, people: bool) -> str:
         f'dataset = "{DATASET}"',
         f"recipe = {json.dumps(wishes.recipe)}",
         f'profile = "{PROFILE}"',
-        f'answers = "{"people" if people else "simulated"}"  # or "{"simulated" if people else "people"}"',
+        f'answers = "{"people" if people else "simulated"}"  # people (on the page), files or simulated',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
         *(["", "[settings.select]", f"budget = {wishes.budget}"] if wishes.budget is not None else []),
     ]
