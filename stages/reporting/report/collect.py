@@ -16,10 +16,9 @@ from stages.registry import SETTINGS
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
-from stages.settings.toml_files import read_toml
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 PLAN_MARK = "Written by `alseg plan`"
-RUN_FILE = "run.toml"
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ def in_order(nodes: list[Node]) -> list[Node]:
 
 
 def find_plan(folder: Path) -> Plan | None:
-    """The run.toml in the folder of a run, or the Makefile that `alseg plan` wrote, there or up to two folders above."""
+    """The run.toml of a run, or the Makefile that `alseg plan` wrote for it, in its folder or up to two above."""
     if (folder / RUN_FILE).is_file():
         return follows_run_file(folder)
     here = folder.resolve()
