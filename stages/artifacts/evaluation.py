@@ -6,8 +6,8 @@ NaN. Attributes: classes, split, image_sizes (of the smallest and the largest im
 nobody would have chose the weights. A JSON file of the same name contains the same for people; alseg does not read it.
 
 If attribute measured_at is "answers", the models are compared with the answers of a ledger's last round instead of
-masks. Then `sample` tells whether confusion, IoU and accuracy are of the queries drawn at random ("control") or of all of
-them ("all"); regions count by their pixels. `/answers/{sample,queries}` (S,) names both samples,
+masks. Then `sample` tells whether confusion, IoU and accuracy are of the queries drawn at random ("control") or of all
+of them ("all"); regions count by their pixels. `/answers/{sample,queries}` (S,) names both samples,
 `/answers/{share,low,high}` (M,S) are the share that was predicted right and its 95 % interval (NaN where none is fair),
 `/answers/{miou_low,miou_high}` (M,) those of the mIoU, `/answered/{image,queries}` (I,) and `/answered/share` (M,I) are
 per image.

@@ -80,14 +80,50 @@ def plan_of(run: Path, file: RunFile, name: str, settings: dict[str, Values], da
     blind = [step for step in recipe.steps if step.stage == "evaluate" and not has_truth(plan, step, data)]
     if blind:
         split = plan.settings(blind[0]).flat()["split"]
-        notes.append(f"nothing is evaluated: split {split!r} has no masks")
-        kept = [step for step in recipe.steps if step not in blind]
-        plan = replace(plan, recipe=recipe.model_copy(update={"steps": kept}))
+        steps = on_answers(plan, blind)
+        instead = "each model is evaluated on the answers of the next round" if steps else "nothing is evaluated"
+        notes.append(f"split {split!r} has no masks: {instead}")
+        plan = replace(plan, recipe=with_steps(recipe, blind, steps))
     check_settings(plan)
     faults = dataset_faults(data, [(step, plan.settings(step)) for step in plan.recipe.steps])
     if faults:
         raise BadInput(faults)
     return plan
+
+
+def on_answers(plan: Plan, blind: Sequence[Step]) -> list[Step]:
+    """Steps that evaluate on answers what the steps ``blind`` evaluate on masks that there are not.
+
+    Only for answers that name classes of pixels or regions, or are masks.
+    """
+    asking = answering_steps(plan.recipe)
+    asked = [
+        plan.settings(step).flat().get("image_answer", "mask") for step in plan.recipe.steps if step.stage == "select"
+    ]
+    if not asking or set(asked) != {"mask"}:
+        return []
+    return [
+        Step(
+            name=f"{step.name.removesuffix('evaluation')}agreement",
+            stage="evaluate",
+            rounds="later",
+            reads={"models": f"{step.reads['models']}@before", "annotations": asking[-1].name},
+        )
+        for step in blind
+        if step.rounds == "all"
+    ]
+
+
+def with_steps(recipe: Recipe, without: Sequence[Step], added: Sequence[Step]) -> Recipe:
+    """``recipe`` without some steps and with the steps ``added`` right after the answers."""
+    steps = [step for step in recipe.steps if step not in without]
+    place = max((steps.index(step) + 1 for step in answering_steps(recipe)), default=0)
+    return recipe.model_copy(update={"steps": [*steps[:place], *added, *steps[place:]]})
+
+
+def answering_steps(recipe: Recipe) -> list[Step]:
+    """The steps in which queries are answered."""
+    return [step for step in recipe.steps if step.stage in (SIMULATED, PEOPLE)]
 
 
 def has_truth(plan: Plan, step: Step, data: Dataset) -> bool:
@@ -111,8 +147,7 @@ def with_people(recipe: Recipe) -> Recipe:
 
 def annotations_of(recipe: Recipe) -> str:
     """The file with the answers of round 0 in a plan of ``recipe``."""
-    (step,) = [step for step in recipe.steps if step.stage in (SIMULATED, PEOPLE)][:1]
-    return f"$(RUN)/round-0/{step.name}.h5"
+    return f"$(RUN)/round-0/{answering_steps(recipe)[0].name}.h5"
 
 
 def with_labels(rules: Sequence[Rule], answers: str, labels: Path) -> list[Rule]:
@@ -135,6 +170,7 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
     later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
+    later = [rule for rule in later if not evaluates_answers(rule) or set(rule.needs) <= written]
     for rule in later:
         for need in rule.needs:
             if need not in written and need.startswith("$(RUN)/"):
@@ -143,6 +179,10 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
                     "does not write. Choose another recipe in run.toml."
                 )
     return [*kept, *later]
+
+
+def evaluates_answers(rule: Rule) -> bool:
+    return rule.words[0] == "evaluate" and "--annotations" in rule.words
 
 
 def round_of(rule: Rule) -> int:

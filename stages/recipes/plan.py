@@ -66,7 +66,10 @@ class Plan:
         """The settings of ``step``, computed once."""
         place = step.name, step.rounds
         if place not in self.known:
-            self.known[place] = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            found = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            if step.stage == "evaluate":
+                found = found.settled(step.name, truth="answers" if "annotations" in step.reads else "masks")
+            self.known[place] = found
         return self.known[place]
 
 

@@ -192,7 +192,7 @@ def test_a_class_that_is_only_predicted():
 
 
 def untrained(folder, dataset):
-    counts = {"epochs": 1} | dict.fromkeys(evaluate.COSTS, 0)
+    counts = {"epochs": 1} | dict.fromkeys(results.COSTS, 0)
     return forge_header(write_network(folder / "m.safetensors", dataset), counts=counts)
 
 
