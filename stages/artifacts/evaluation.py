@@ -20,6 +20,8 @@ from stages.artifacts.structure import Array, Attribute
 
 SAMPLES = ("all", "control")
 INTERVAL = ("share", "low", "high")
+COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
+"""Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds."""
 
 
 class Evaluation(Artifact):
@@ -45,10 +47,7 @@ class Evaluation(Artifact):
         Array("answered/image", ("S",), ("I",), optional=True),
         Array("answered/queries", ("i",), ("I",), low=1, optional=True),
         Array("answered/share", ("f",), ("M", "I"), low=0, below=2, nan=True, optional=True),
-        *(
-            Array(f"cost/{name}", ("f",), ("M",), low=0, nan=True)
-            for name in ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
-        ),
+        *(Array(f"cost/{name}", ("f",), ("M",), low=0, nan=True) for name in COSTS),
     )
 
     def __init__(self, path: Path | str):

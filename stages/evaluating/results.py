@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from stages.artifacts.evaluation import COSTS
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.model import Model
 from stages.runtime.numbers import defined
 from stages.settings.common import Undefined
-
-# Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
-COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import RULES
 from stages.runtime.randomness import stream
 from stages.selecting.chooser import Chooser
-from stages.selecting.image_budget import image_budget
 from stages.selecting.extra import Mixture
+from stages.selecting.image_budget import image_budget
 from stages.selecting.images import choose_images
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
