@@ -16,6 +16,7 @@ from stages.artifacts.queries import COORDINATES
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels, regions_of
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput, NothingLeft
 from stages.runtime.parts import RULES, Part
 from stages.selecting.again import choose_again
@@ -141,9 +142,7 @@ def require_mixable(settings: SelectSettings, mixture: Mixture, rule: Part) -> N
             "labels. Leave it out."
         )
     if asked and not rule.facts["budget"] and not settings.again:
-        raise BadInput(
-            f"{' and '.join(asked)}: a share of the budget, which rule {rule.name} does not have. Leave it out."
-        )
+        say(f"note: {' and '.join(asked)} has no effect, because rule {rule.name} has no budget to take a share of")
 
 
 def build(

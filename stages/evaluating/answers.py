@@ -43,7 +43,7 @@ class Compared:
             np.concatenate([self.cell, other.cell]),
             np.concatenate([self.pixels, other.pixels]),
         ]
-        return Compared(*columns, *entries)
+        return Compared(*(columns + entries))
 
     def taken(self, chosen: np.ndarray) -> "Compared":
         """The answers ``chosen`` (Q,) bool."""

@@ -13,7 +13,6 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size
 from stages.runtime.console import say
 from stages.runtime.randomness import stream
-from stages.selecting.candidates import Unit
 
 Columns = dict[str, np.ndarray]
 NONE = np.zeros(0, dtype=np.int64)
@@ -77,7 +76,7 @@ class Mixture:
     def generator(self, name: str) -> np.random.Generator:
         return stream(self.seed, name, self.round)
 
-    def known(self, unit: Unit, scores: Scores, regions: Superpixels | None, total: int) -> Extra:
+    def known(self, unit: str, scores: Scores, regions: Superpixels | None, total: int) -> Extra:
         """Queries of what has an answer: gold that was not asked before, and units of the ledger asked once.
 
         ``total`` is the budget of the round. If there are fewer, all of them are taken, and that is said.
@@ -137,7 +136,7 @@ def keys(image: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def answered_units(
-    ledger: Annotations, unit: Unit, scores: Scores, regions: Superpixels | None, once: bool = False
+    ledger: Annotations, unit: str, scores: Scores, regions: Superpixels | None, once: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """image, index (n,) i64, see `Extra`, of units with an answer in force; ``once``: without those asked again."""
     rows = rows_about(ledger, unit, scores, regions)
@@ -151,7 +150,7 @@ def answered_units(
 
 
 def units_with(
-    ledger: Annotations | None, unit: Unit, scores: Scores, regions: Superpixels | None, purpose: int
+    ledger: Annotations | None, unit: str, scores: Scores, regions: Superpixels | None, purpose: int
 ) -> np.ndarray:
     """(n,) i64 `keys` of the units that were queried for ``purpose``."""
     if ledger is None:
@@ -160,7 +159,7 @@ def units_with(
     return keys(*places_of(ledger, rows[ledger.answers.purpose[rows] == purpose], unit, scores))
 
 
-def rows_about(ledger: Annotations, unit: Unit, scores: Scores, regions: Superpixels | None) -> np.ndarray:
+def rows_about(ledger: Annotations, unit: str, scores: Scores, regions: Superpixels | None) -> np.ndarray:
     """(n,) i64 rows that name classes of such units of these images; of regions only those in the file ``regions``."""
     answers = ledger.answers
     if unit == "region":
@@ -175,7 +174,7 @@ def rows_about(ledger: Annotations, unit: Unit, scores: Scores, regions: Superpi
     return np.flatnonzero(about & known[answers.image])
 
 
-def places_of(ledger: Annotations, rows: np.ndarray, unit: Unit, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+def places_of(ledger: Annotations, rows: np.ndarray, unit: str, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """image, index (n,) i64, see `Extra`, of the answers ``rows`` (n,)."""
     answers, place = ledger.answers, {image: number for number, image in enumerate(scores.ids)}
     image = np.array([place.get(name, -1) for name in ledger.ids], dtype=np.int64)[answers.image[rows]]
