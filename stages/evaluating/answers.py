@@ -4,7 +4,7 @@ The model did not learn from these answers. Where queries were selected because 
 often than elsewhere; those drawn at random (control) are a fair sample of the pool.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -36,21 +36,27 @@ class Compared:
         return len(self.image)
 
     def followed_by(self, other: "Compared") -> "Compared":
-        names = ("image", "purpose", "weight", "right")
-        columns = [np.concatenate([getattr(self, name), getattr(other, name)]) for name in names]
-        entries = [
-            np.concatenate([self.owner, other.owner + len(self)]),
-            np.concatenate([self.cell, other.cell]),
-            np.concatenate([self.pixels, other.pixels]),
-        ]
-        return Compared(*(columns + entries))
+        moved = replace(other, owner=other.owner + len(self))
+        return Compared(
+            **{
+                each.name: np.concatenate([getattr(self, each.name), getattr(moved, each.name)])
+                for each in fields(self)
+            }
+        )
 
     def taken(self, chosen: np.ndarray) -> "Compared":
         """The answers ``chosen`` (Q,) bool."""
         number = np.cumsum(chosen) - 1
         kept = chosen[self.owner]
-        columns = [getattr(self, name)[chosen] for name in ("image", "purpose", "weight", "right")]
-        return Compared(*columns, number[self.owner[kept]], self.cell[kept], self.pixels[kept])
+        return Compared(
+            image=self.image[chosen],
+            purpose=self.purpose[chosen],
+            weight=self.weight[chosen],
+            right=self.right[chosen],
+            owner=number[self.owner[kept]],
+            cell=self.cell[kept],
+            pixels=self.pixels[kept],
+        )
 
     @property
     def of_control(self) -> np.ndarray:
