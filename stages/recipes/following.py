@@ -115,7 +115,7 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
     later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
-    later = [rule for rule in later if not evaluates_answers(rule) or set(rule.needs) <= written]
+    later = [rule for rule in later if not rule.on_answers or set(rule.needs) <= written]
     for rule in later:
         for need in rule.needs:
             if need not in written and need.startswith("$(RUN)/"):
@@ -124,10 +124,6 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
                     "does not write. Choose another recipe in run.toml."
                 )
     return [*kept, *later]
-
-
-def evaluates_answers(rule: Rule) -> bool:
-    return rule.words[0] == "evaluate" and "--annotations" in rule.words
 
 
 def round_of(rule: Rule) -> int:

@@ -49,6 +49,11 @@ class Rule:
         return self.stage in (PAGE, FILES, EXPORT)
 
     @property
+    def on_answers(self) -> bool:
+        """Whether it evaluates on answers instead of masks."""
+        return self.stage == "evaluate" and "--annotations" in self.words
+
+    @property
     def stage(self) -> str:
         return self.parts[0][0]
 

@@ -119,12 +119,16 @@ def image_budgets(given: np.ndarray, budget: int, share: float, generator: np.ra
 
     The rest of the budget, or with a ``share`` below 1 the rest of all budgets in that share of the images.
     """
-    images = len(given)
+    images, rest = len(given), max(budget * len(given) - int(given.sum()), 0)
     if share == 1:
-        return np.maximum(budget - given, 0)
+        budgets = np.maximum(budget - given, 0)
+        while (excess := int(budgets.sum()) - rest) > 0:  # where more are given than the budget of an image
+            open_images = np.flatnonzero(budgets)
+            budgets[generator.choice(open_images, min(excess, len(open_images)), replace=False)] -= 1
+        return budgets
     some = np.sort(generator.choice(images, max(1, int(images * share + 1e-9)), replace=False))
     budgets = np.zeros(images, dtype=np.int64)
-    budgets[some] = split_budget(max(budget * images - int(given.sum()), 0), len(some), generator)
+    budgets[some] = split_budget(rest, len(some), generator)
     return budgets
 
 

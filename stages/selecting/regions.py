@@ -14,10 +14,11 @@ from stages.artifacts.purposes import CONTROL
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.extra import Columns, Extra, Mixture, keys
-from stages.selecting.pixels import extra_pixels, pixel_counts, require_pixel_budget
+from stages.selecting.pixels import extra_pixels, image_budgets, pixel_counts, require_pixel_budget
 from stages.selecting.pool import budget_counts, excluded_regions, queried_regions
 from stages.settings.select import RegionQueries
 
@@ -166,7 +167,8 @@ def choose_best_pixels(
     parts: list[np.ndarray] = []
     told: dict[str, Any] = {}
     if settings.pixels.scope == "image":
-        rest = np.maximum(budget - extra.per_image(len(regions.ids)), 0).tolist()
+        generator = stream(chooser.seed, "image_share", chooser.round)
+        rest = image_budgets(extra.per_image(len(regions.ids)), budget, 1.0, generator).tolist()
         places = [(image, regions.rows[image], each) for image, each in zip(regions.ids, rest, strict=True)]
     else:
         places = [("dataset", pool.all_rows, max(asked - len(extra.image), 0))]

@@ -124,7 +124,7 @@ def annotate(dataset, queries, output, before, **settings):
 def test_a_later_answer_counts_and_gold_never_does(world, tmp_path):
     """Wrong first answers, right ones the second time: labels are those of the masks where asked again."""
     folder, dataset, _, _ = world
-    wrong = random_round(tmp_path, dataset, 0, None, {"budget": 4}, {"error_rate": 1.0})
+    wrong = random_round(tmp_path, dataset, 0, None, {"budget": 4}, {"error_rate": 1.0, "error_from_round": 0})
     gold = random_round(folder, dataset, 1, None, {"budget": 2}, {"seed": 9})
     scores = tmp_path / "scores0.h5"
     how = SelectSettings(budget=8, repeat=0.25, gold_share=0.125)
@@ -165,3 +165,9 @@ def test_masks_are_not_asked_twice(world, tmp_path):
         select.run(world[1], scores, tmp_path / "q.h5", SelectSettings(rule="top", budget=2, repeat=0.5))
     drawn = Queries(select.run(world[1], scores, tmp_path / "q.h5", SelectSettings(rule="top", budget=4, control=0.5)))
     assert drawn.purpose.tolist() == [1, 1, 0, 0]
+
+
+def test_the_budget_is_kept_where_an_image_gets_more_than_its_share(world, tmp_path):
+    queries = selected(world, tmp_path / "q.h5", budget=1, control=0.5)
+    assert np.bincount(queries.purpose).tolist() == [5, 5]
+    assert np.bincount(queries.image[queries.purpose == CONTROL]).max() > 1
