@@ -18,7 +18,7 @@ from stages.recipes.following import Command, Following, follow
 from stages.recipes.people import LEDGERS, PAGE, to_do
 from stages.reporting.measured import measured
 from stages.reporting.people import Agreed, gold_of, people_of
-from stages.reporting.quality import OnAnswers, outlook, people_table, read_on_answers
+from stages.reporting.quality import KNOWN, TWICE, OnAnswers, outlook, people_table, read_on_answers
 from stages.runtime.console import print_table
 
 LAST = "last"
@@ -61,9 +61,9 @@ def show_status(run: Path, as_json: bool) -> None:
     print_table(rounds_table(rounds))
     if on_answers:
         print(LEGEND)
-    for title, found in (("answered twice by", people), ("known answers, by", gold)):
+    for title, found in ((TWICE, people), (KNOWN, gold)):
         if found:
-            print_table(agreement_table(title, found))
+            print_table(agreement_table(people_table(found, title)))
     if in_words:
         print(in_words)
     for note in following.notes:
@@ -90,9 +90,9 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
     return table
 
 
-def agreement_table(title: str, found: Sequence[Agreed]) -> Table:
-    table = Table(title, "queries", "equal", "kappa", "least agreed classes", box=None, pad_edge=False)
-    for row in people_table(found):
+def agreement_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table
 

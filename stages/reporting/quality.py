@@ -12,6 +12,7 @@ from stages.reporting.forecast import Forecast, forecast
 from stages.reporting.measured import in_percent, round_of
 from stages.reporting.people import Agreed
 
+TWICE, KNOWN = "answered twice by", "known answers, by"  # titles of the tables of people
 LOWEST = 3  # classes that are named with the least agreement
 
 
@@ -103,15 +104,18 @@ def told(found: Forecast | None, rounds: int, what: str) -> str:
     return found.told(what, "clicks")
 
 
-def people_table(found: Sequence[Agreed]) -> list[dict[str, Any]]:
-    """A row per pair of people or person: queries answered twice, share of equal answers, kappa, worst classes."""
+def people_table(found: Sequence[Agreed], title: str = "who") -> list[dict[str, Any]]:
+    """A row per pair of people or person: queries answered twice, share of equal answers, kappa, worst classes.
+
+    ``title`` is the name of the first column.
+    """
     return [
         {
-            "who": each.who,
+            title: each.who,
             "queries": each.queries,
             "equal": f"{100 * each.share:.1f} %",
             "kappa": "" if each.kappa is None else f"{each.kappa:.2f}",
-            "lowest": ", ".join(f"{name} {value:.2f}" for name, value in lowest(each)),
+            "least agreed classes": ", ".join(f"{name} {value:.2f}" for name, value in lowest(each)),
         }
         for each in found
     ]
