@@ -16,7 +16,7 @@ from stages.answering.exchange.points import PointTable, read_points
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
-from stages.datasets.image_names import image_of, known_names
+from stages.datasets.image_names import first_image_of, known_names
 from stages.datasets.originals import require_original
 from stages.datasets.shapes import files as shape_files
 from stages.datasets.shapes.drawing import Drawing, Point, Shape, painted, pixels_of
@@ -131,18 +131,10 @@ class Gathering:
 
     def image(self, names: Iterable[str], where: str, count: int) -> str | None:
         """The image that one of ``names`` belongs to; None, and counted or a fault, if it is not to be labelled."""
-        wrong = []
-        for name in names:
-            try:
-                image = image_of(name, self.known, where)
-            except BadInput as error:
-                wrong += error.faults
-                continue
-            if image in self.grids:
-                return image
-            self.faults.left_out[self.data.splits[image]] += count
-            return None
-        self.faults.sentences += wrong[:1]
+        image = self.faults.collect(partial(first_image_of, names, self.known, where))
+        if image is None or image in self.grids:
+            return image
+        self.faults.left_out[self.data.splits[image]] += count
         return None
 
     @cached_property
