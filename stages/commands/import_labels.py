@@ -83,8 +83,9 @@ def build(
         drawn = RegionFile(digest, DRAWN, found.mean_area)
     grown = append_answers(ledger, ids, grids, found.answers, found.annotators, found.masks, drawn)
     publish_ledger(request, grown, data, ledger_counts(grown, found.answers, data.classes))
-    for split, count in gathering.faults.left_out.items():
-        say(f"left out {count} labels of images in split {split!r}")
+    for what, count in gathering.faults.left_out.items():
+        if count:
+            say(f"left out {count} {what}")
     for what, why in (
         ("points_in_one_pixel", "points in a pixel of another one"),
         ("shapes_without_pixels", "shapes that cover no pixel, or are covered by others"),
