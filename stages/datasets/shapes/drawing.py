@@ -166,8 +166,8 @@ def moved(form: Form, size: Size, box: Box) -> Form | None:
         return Point(x, y) if 0 <= y < box.height and 0 <= x < box.width else None
     if isinstance(form, Polygons):
         rings = tuple(ring - (box.x, box.y) for ring in form.rings)
-        inside = [(ring.max(0) > 0).all() and (ring.min(0) < (box.width, box.height)).all() for ring in rings]
-        return Polygons(rings) if any(inside) else None
+        near = [(ring.max(0) > 0).all() and (ring.min(0) < (box.width, box.height)).all() for ring in rings]
+        return Polygons(rings) if any(near) else None
     rows, columns = np.divmod(pixels_of(form, size, size), size[1])
     kept = (rows >= box.y) & (rows < box.y + box.height) & (columns >= box.x) & (columns < box.x + box.width)
     if not kept.any():
