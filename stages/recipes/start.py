@@ -19,7 +19,7 @@ from stages.recipes.recipe import load_recipe
 from stages.recipes.run_file import NAME
 from stages.registry import STAGES
 from stages.runtime.console import say
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.memory import free_device_memory
 from stages.runtime.randomness import stream_key
 from stages.runtime.resources import data_folder
@@ -72,7 +72,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
     load_recipe(wishes.recipe)
-    found = survey(images, wishes.masks)
+    found = survey(images, wishes.masks, with_splits=wishes.shares is None)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
     splits, told = splits_of(found, wishes)
     people = not simulated(found, splits)
@@ -91,7 +91,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         return
     make_folder(run)
     publish_bytes(run / FILES, file_table(listed))
-    publish_bytes(run / DESCRIPTION, description_text(images, table).encode())
+    publish_bytes(run / DESCRIPTION, description_text(images, table, found.reading).encode())
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
@@ -112,7 +112,7 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     """
     if found.splits and wishes.shares is None:
         if "train" not in found.splits.values():
-            raise BadInput("No images are in a split train. Pass --shares to draw splits.")
+            raise Undecided("No images are in a split train. Pass --shares to draw splits.", "shares")
         return found.splits, "splits are kept"
     if not found.masks:
         if wishes.shares is not None:
@@ -122,9 +122,10 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     candidates = sorted(found.masks) if partly else found.images
     shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else (0.7, 0.1, 0.2))
     if partly and shares[0] > 0:
-        raise BadInput(
+        raise Undecided(
             "Some images have no mask. Pass --shares 0,VAL,TEST to evaluate on those that have one, so that all others "
-            "are the pool, or remove the masks from the folder to use all images as the pool."
+            "are the pool, or remove the masks from the folder to use all images as the pool.",
+            "shares",
         )
     groups = groups_of(candidates)
     drawn = drawn_splits(candidates, groups, shares, wishes.seed)
@@ -197,8 +198,9 @@ def batch_for(crop: Sequence[int], device: str, usual: int, images: int) -> int:
     return max(least, min(most, fitting, images))
 
 
-def description_text(images: Path, table: ClassTable) -> str:
-    """The description, with what its keys mean."""
+def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any]) -> str:
+    """The description, with what its keys mean; ``reading``: those of [images]."""
+    keys = [f"{name} = {json.dumps(value)}" for name, value in reading.items()]
     lines = [
         f"# Written by `alseg init`. {FILES} lists the images, their masks and splits: correct it in any editor.",
         f"# alseg prepare {DESCRIPTION} --root {shlex.quote(str(images))} -o {DATASET}",
@@ -213,6 +215,7 @@ def description_text(images: Path, table: ClassTable) -> str:
         "[masks]",
         f'encoding = "{table.encoding}"',
         f"ignore = {json.dumps(table.ignore)}  # void: never learned or evaluated",
+        *(["", "[images]  # how bands and bits are read (docs/how-to/own-data.md)", *keys] if keys else []),
     ]
     return "\n".join(lines) + "\n"
 
