@@ -96,11 +96,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
-<<<<<<< HEAD
-    publish_bytes(run / RUN_FILE, run_text(wishes, people).encode())
-=======
-    publish_bytes(run / NAME, run_text(wishes, people, bool(found.masks)).encode())
->>>>>>> main
+    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks)).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
