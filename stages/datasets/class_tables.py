@@ -151,7 +151,7 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
         counts.update(dict(zip(names, number.tolist(), strict=True)))
     if len(kinds) > 1:
         raise BadInput(f"{kinds['color']} has colours and {kinds['index']} has values. Use one kind of masks.")
-    kind = next(iter(kinds), "index")
+    kind: Encoding = next(iter(kinds), "index")
     if black:
         counts[0 if kind == "index" else (0, 0, 0)] += black
     return MaskContents(kind, counts)
