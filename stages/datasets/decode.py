@@ -12,6 +12,7 @@ from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
 from stages.datasets.mask_files import ClassLookup, decoded, stored_mask
 from stages.datasets.reading import AS_SHOWN, Reading, read_image
+from stages.datasets.shapes.masks import ShapeMasks
 from stages.pixels.resize import resize_image
 from stages.runtime.errors import BadInput
 
@@ -56,7 +57,7 @@ class PolygonFile(BaseModel):
 
 
 def load_sample(
-    sample: Sample, lookup: ClassLookup, resize_images: bool = False, reading: Reading = AS_SHOWN
+    sample: Sample, lookup: ClassLookup | ShapeMasks, resize_images: bool = False, reading: Reading = AS_SHOWN
 ) -> LoadedSample | list[str]:
     """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole).
 
@@ -69,7 +70,13 @@ def load_sample(
         image = read_image(sample.image, reading)
     except BadInput as error:
         faults += error.faults
-    if sample.mask is not None:
+    if sample.mask is not None and isinstance(lookup, ShapeMasks):
+        try:
+            height, width = (0, 0) if image is None else image.shape[:2]
+            mask = None if image is None else lookup.mask(sample.mask, sample.image, (height, width))
+        except BadInput as error:
+            faults += error.faults
+    elif sample.mask is not None and isinstance(lookup, ClassLookup):
         try:
             raw = stored_mask(sample.mask, lookup.encoding, lookup.binarise is not None)
             height, width = raw.values.shape[:2]
