@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
-from stages.datasets.mask_files import ClassLookup, decoded, stored_mask
+from stages.datasets.mask_files import EMPTY_NOTE, ClassLookup, decoded, stored_mask
 from stages.datasets.reading import AS_SHOWN, Reading, read_image
 from stages.datasets.shapes.masks import ShapeMasks
 from stages.pixels.resize import resize_image
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 _NAMED_FAULTS = 5  # faults listed per polygon file
@@ -74,6 +75,7 @@ def load_sample(
         try:
             height, width = (0, 0) if image is None else image.shape[:2]
             mask = None if image is None else lookup.mask(sample.mask, sample.image, (height, width))
+            note = "" if mask is None or (mask != VOID).any() else EMPTY_NOTE
         except BadInput as error:
             faults += error.faults
     elif sample.mask is not None and isinstance(lookup, ClassLookup):

@@ -100,16 +100,14 @@ def test_one_file_for_all_images(kind, tmp_path):
             f'<polygon label="{label}" points="{";".join(f"{x},{y}" for x, y in ring)}" z_order="{layer}"/>'
             for label, ring, layer in (("oak", TREE, 1), ("grass", GRASS, 0))
         )
-        images = f'<image name="one.jpg" width="16" height="12">{shapes}</image><image name="two.jpg" width="16" height="12"/>'
+        size = 'width="16" height="12"'
+        images = f'<image name="one.jpg" {size}>{shapes}</image><image name="two.jpg" {size}/>'
         (folder / name).write_text(f"<annotations>{images}</annotations>")
     data = prepared(folder)
     assert pixels(data) == [28, 36, 128]
     assert pixels(data, "two") == [0, 0, 192]
     Image.new("RGB", SIZE[::-1]).save(folder / "three.jpg")
-    refused_again = pytest.raises(
-        BadInput, match=r"has no shapes of .*three\.jpg\. Add the image there, or leave it out"
-    )
-    with refused_again:
+    with pytest.raises(BadInput, match=r"has no shapes of .*three\.jpg\. Add the image there, or leave it out"):
         prepared(folder)
 
 
