@@ -308,7 +308,8 @@ def load_description(name_or_path: str) -> DatasetDescription:
 def _sentence(error: Any) -> str:
     """One pydantic error as a sentence with the path of the key and a remedy."""
     if error["loc"][:2] == ("masks", "ignore"):
-        return 'masks.ignore must be the word "others", or a list of integers 0 to 65535, of [r, g, b] colours or of labels.'
+        kinds = "integers 0 to 65535, of [r, g, b] colours or of labels"
+        return f'masks.ignore must be the word "others", or a list of {kinds}.'
     if error["loc"][:2] == ("images", "levels"):
         return "images.levels must be a rising pair [LOW, HIGH], or a list of such pairs, one for each band."
     if error["loc"][:2] == ("images", "bands"):

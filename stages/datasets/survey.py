@@ -300,8 +300,8 @@ def shape_notes(root: Path) -> list[str]:
         return []
     others = f" and {len(found) - 1} more files" if len(found) > 1 else ""
     return [
-        f"shapes that somebody drew, such as {readable.relative_to(root).as_posix()}{others}, are not read as masks: pass "
-        'them to alseg import-labels, or describe them as masks with encoding = "polygons"'
+        f"shapes that somebody drew, such as {readable.relative_to(root).as_posix()}{others}, are not read as masks: "
+        'pass them to alseg import-labels, or describe them as masks with encoding = "polygons"'
     ]
 
 
