@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
 from stages.registry import STAGES
+from stages.runtime.errors import BadInput
 from stages.settings.common import Device, Precision
 
 
@@ -225,16 +226,24 @@ def reproduce(
 
 @app.command("compare")
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Plot of mIoU over clicks (PNG).")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs; runs that differ only by seed are averaged.", metavar="RUN..."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Plot of mIoU over cost (PNG).")] = None,
     full: Full = None,
     checkpoint: Epoch = "last",
     evaluation: Which = "evaluation",
+    cost: Annotated[str, typer.Option(help="Cost to compare at.", metavar="clicks|seconds|answers")] = "clicks",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line per recipe and cost.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: also areas, verdict and single runs.")] = False,
 ) -> None:
-    """Print runs side by side, round by round, and plot their curves."""
+    """Print runs side by side at equal cost, say which recipe is ahead, and plot their curves."""
     from stages.reporting.comparison import compare_runs
 
-    compare_runs(runs, output, full, checkpoint, evaluation)
+    if as_csv and json:
+        raise BadInput("--csv and --json are mutually exclusive.")
+    compare_runs(runs, output, full, checkpoint, evaluation, cost, "csv" if as_csv else "json" if json else "table")
 
 
 @app.command("report")

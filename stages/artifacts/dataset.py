@@ -5,6 +5,11 @@ split with polygon files: the pixels with the vertices of all polygons that peop
 vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
 If they were kept, for images outside the pool: `/evaluation_images/<id>` and `/evaluation_masks/<id>`, like images and
 masks but at the size to evaluate at, and `/index/{evaluation_height,evaluation_width}`, 0 for the other images.
+If the images are tiles of larger files: table `/tiles/{source,y,x,height,width}`, in the order of the index: the file
+that each was cut from (a row of `/sources`) and its place and size there, in pixels of that file. Table
+`/sources/{id,file,height,width,crs,transform}`: these files, and where they lie on the Earth (crs as WKT; transform
+(6,) f64, NaN if unknown: x = a column + b row + c, y = d column + e row + f). Attribute tiles: the size and the overlap
+of tiles, as JSON.
 Attributes: name, classes, palette, ignore_index, mean, std, licence; if there are any, image_classes (names of the
 classes of whole images) and ignored (JSON: the values or colours other than 255 that the mask files have for void).
 """
@@ -18,6 +23,7 @@ import numpy as np
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import require_sides
 from stages.artifacts.structure import Array, Attribute, Extents
+from stages.artifacts.tiling import TILING, Tiling, read_tiling
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
 from stages.runtime.errors import BadInput
 
@@ -45,6 +51,7 @@ class Dataset(Artifact):
         Array("index/evaluation_width", ("i",), ("N",), low=0, optional=True),
         Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", 3)),
         Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
+        *TILING,
     )
 
     def __init__(self, path: Path | str):
@@ -97,6 +104,16 @@ class Dataset(Artifact):
         return [
             tuple(each) if isinstance(each, list) else each for each in json.loads(self.attributes.get("ignored", "[]"))
         ]
+
+    @cached_property
+    def tiling(self) -> Tiling | None:
+        """Where the images lie in the files that they were cut from; None if they are whole files."""
+        return read_tiling(self)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each image in the index."""
+        return {image: place for place, image in enumerate(self.all_ids)}
 
     @property
     def image_classes(self) -> list[str]:

@@ -11,6 +11,9 @@ from pathlib import Path
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.structure import Array, Attribute
 
+COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
+"""Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds."""
+
 
 class Evaluation(Artifact):
     kind = "evaluation"
@@ -23,10 +26,7 @@ class Evaluation(Artifact):
         Array("confusion", ("i",), ("M", "C", "C"), low=0),
         Array("iou", ("f",), ("M", "C"), low=0, below=2, nan=True),
         *(Array(name, ("f",), ("M",), low=0, below=2, nan=True) for name in ("miou", "pixel_accuracy")),
-        *(
-            Array(f"cost/{name}", ("f",), ("M",), low=0, nan=True)
-            for name in ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
-        ),
+        *(Array(f"cost/{name}", ("f",), ("M",), low=0, nan=True) for name in COSTS),
     )
 
     def __init__(self, path: Path | str):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from stages.artifacts.dataset import Dataset
+from stages.artifacts.evaluation import COSTS
 from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
 from stages.artifacts.model import Model, require_same_classes
@@ -56,10 +57,6 @@ def open_view(data: Dataset, split: str, option: str, settings: EvaluateSettings
     if data.ids(split) and not data.has_masks(split):
         raise BadInput(f"{data.path} has no masks in split {split!r}. Choose another {option}.")
     return EvaluationView(data, split, settings.at, settings.crop)
-
-
-# Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
-COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.tiling import write_tiling
 from stages.datasets.archives import fetch_archives
+from stages.datasets.cutting import OpenFiles, cut, load_tile, require_rasters, tiling_of
 from stages.datasets.decode import LoadedSample, class_lookup, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
@@ -31,6 +33,7 @@ from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 
 SHARD_IMAGES = 64
+SHARD_PIXELS = 1 << 24  # of tiles, which may be larger than images usually are
 GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
@@ -48,6 +51,8 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             f"{described.name} is divided into splits after its images are read, so none can be kept at an evaluation "
             "size. Remove --evaluation-scale."
         )
+    if described.tiles is not None and (settings.long_side is not None or settings.size is not None):
+        raise BadInput(f"{described.name} is cut into tiles, which --scale resizes. Pass --scale instead.")
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
@@ -104,6 +109,8 @@ def identified(sample: Sample, verify: bool) -> list[Any]:
 
 def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
     """The faults inside the files, to report them together with those of the layout."""
+    if description.tiles is not None:
+        return require_rasters(samples)
     return [
         fault for _, found in load_all(samples, description, settings) if isinstance(found, list) for fault in found
     ]
@@ -112,13 +119,15 @@ def file_faults(samples: Sequence[Sample], description: DatasetDescription, sett
 def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
     """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
     lookup = class_lookup(description)
-    generator, queried = description.generator, pool_split(description)
+    generator, queried, files = description.generator, pool_split(description), OpenFiles()
 
     def load(sample: Sample) -> LoadedSample | list[str]:
         if generator is not None:
             index = int(sample.image.name)
             image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
             found: LoadedSample | list[str] = LoadedSample(image, mask)
+        elif sample.tile is not None:
+            found = load_tile(sample, lookup, files)
         else:
             found = load_sample(sample, lookup, description.masks.resize_images)
         if isinstance(found, list):
@@ -128,8 +137,9 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
             return stored
         return replace(stored, evaluated=evaluated(found, settings))
 
-    with ThreadPoolExecutor(settings.workers or None) as pool:
-        yield from zip(samples, pool.map(load, samples), strict=True)
+    with files, ThreadPoolExecutor(settings.workers or None) as pool:
+        several = map if description.tiles is not None else pool.map  # tiles of one open file come one after the other
+        yield from zip(samples, several(load, samples), strict=True)
 
 
 def pool_split(description: DatasetDescription) -> str:
@@ -172,6 +182,10 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
 
 
 def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+    shard_images = SHARD_IMAGES
+    if description.tiles is not None:
+        samples = cut(samples, description, settings.seed)
+        shard_images = max(1, min(SHARD_IMAGES, SHARD_PIXELS // math.prod(description.tiles.size)))
     places = {sample.id: place for place, sample in enumerate(samples)}
     announced, queried = False, pool_split(description)
 
@@ -203,7 +217,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
         return {"table": table}
 
-    shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
+    shards = build_shards(request, samples, shard_images, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
         shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
@@ -235,6 +249,9 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         listed = () if description.masks.ignore == "others" else description.masks.ignore
         if ignored := [each for each in listed if each != VOID]:
             attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
+        if description.tiles is not None:
+            attributes["tiles"] = canonical({"size": description.tiles.size, "overlap": description.tiles.overlap})
+            write_tiling(writer, tiling_of([samples[places[row.id]] for row in rows]))
         if description.defaults:
             attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
@@ -271,7 +288,7 @@ def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: 
     Called after all images are decoded, because the division is stratified by labels, which may come from masks.
     """
     division = description.division
-    if division is None:
+    if division is None or description.tiles is not None:  # tiles are divided before they are cut
         return parts
     labels = {row.id: row.label for part in parts for row in part if row.split == division.split}
     splits = divide(labels, division.shares, seed)

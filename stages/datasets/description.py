@@ -26,6 +26,7 @@ from stages.datasets.image_labels import ImageLabels
 from stages.datasets.listed import FileTable, read_file_table
 from stages.datasets.patterns import field_names
 from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
+from stages.datasets.tiles import Tiles
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import find_toml
 from stages.settings.toml_files import read_toml
@@ -149,6 +150,7 @@ class DatasetDescription(Table):
     generator: Generator | None = None
     image_labels: ImageLabels | None = None
     division: Division | None = None
+    tiles: Tiles | None = None
     archives: tuple[Archive, ...] = ()
     """What `prepare --download` fetches."""
     by_hand: str | None = Field(None, min_length=1)
@@ -186,7 +188,7 @@ class DatasetDescription(Table):
         This way a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
-        new_keys = ("image_labels", "division", "files"), ("binarise", "resize_images")
+        new_keys = ("image_labels", "division", "files", "tiles"), ("binarise", "resize_images")
         for table, keys in zip((values, values["masks"]), new_keys, strict=True):
             for key in keys:
                 if not table[key]:
@@ -280,7 +282,24 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
         faults.append("masks.resize_images: polygons are outlines in the image as it is. Remove one of the two.")
     if ("mean" in raw) != ("std" in raw):
         faults.append("mean and std belong together. Set both, or neither to compute them.")
-    return faults + _division_faults(raw)
+    return faults + _division_faults(raw) + _tiles_faults(raw)
+
+
+def _tiles_faults(raw: dict[str, Any]) -> list[str]:
+    """Faults between tiles and other keys."""
+    if "tiles" not in raw:
+        return []
+    splits = _table(raw, "splits")
+    faults = []
+    if "generator" in raw:
+        faults.append("tiles: generated images are not cut. Remove one of tiles and generator.")
+    if _table(raw, "masks").get("resize_images"):
+        faults.append("tiles: masks must have the size of their image. Remove one of tiles and masks.resize_images.")
+    if any("polygons" in _table(splits, name) for name in splits):
+        faults.append("tiles: polygons are outlines in whole images. Remove one of tiles and polygons.")
+    if "block" in _table(raw, "tiles") and "division" not in raw:
+        faults.append("tiles.block: blocks are what [division] divides into splits. Add [division], or remove block.")
+    return faults
 
 
 def _division_faults(raw: dict[str, Any]) -> list[str]:

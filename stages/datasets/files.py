@@ -8,6 +8,7 @@ from typing import Any
 from stages.datasets.description import DatasetDescription, Split
 from stages.datasets.image_labels import NO_LABEL, labels_by_name, labels_from_json
 from stages.datasets.patterns import Match, field_names, fill, find_matches
+from stages.datasets.tiles import Tile
 from stages.runtime.file_names import is_utf8, readable
 
 
@@ -15,7 +16,8 @@ from stages.runtime.file_names import is_utf8, readable
 class Sample:
     """One image of a dataset with its mask and its polygon file, if it has them.
 
-    ``label``: its class by its name or by the JSON file; -1 if there is none, or if the mask decides.
+    ``label``: its class by its name or by the JSON file; -1 if there is none, or if the mask decides. ``tile``: the
+    part of the files that it is, if they are cut.
     """
 
     id: str
@@ -24,6 +26,7 @@ class Sample:
     mask: Path | None
     polygons: Path | None = None
     label: int = NO_LABEL
+    tile: Tile | None = None
 
 
 def find_samples(description: DatasetDescription, root: Path) -> tuple[list[Sample], list[str]]:

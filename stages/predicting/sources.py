@@ -14,20 +14,26 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.datasets.decode import read_image
 from stages.datasets.files import stamp
+from stages.datasets.rasters import is_large, map_grid_of
+from stages.pixels.boxes import MapGrid
 from stages.predicting.geotiff import georeference
 from stages.runtime.errors import BadInput
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2", ".j2k", ".svs")
 POOL = "train"
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image: the ``name`` of its mask without ending, and the file or the dataset that contains it."""
+    """An image: the ``name`` of its mask without ending, and the file or the dataset that contains it.
+
+    ``tiles``: the images of the dataset that were cut from it, if it is their original file.
+    """
 
     name: str
     path: Path
     dataset: Dataset | None = None
+    tiles: tuple[str, ...] = ()
 
     def read(self) -> np.ndarray:
         """(H,W,3) u8 RGB."""
@@ -36,15 +42,32 @@ class Source:
     @property
     def file_name(self) -> str:
         """The image as other tools name it: with the ending of its file."""
+        if self.dataset is not None and self.dataset.tiling is not None and self.tiles:
+            tiling = self.dataset.tiling
+            return tiling.files[tiling.places[self.name]]
         return f"{self.name}.png" if self.dataset is not None else f"{self.name}{self.path.suffix}"
 
     @cached_property
     def georeference(self) -> dict[int, Any]:
         """See `geotiff.georeference`; empty for images of a dataset."""
-        return {} if self.dataset is not None else georeference(self.path)
+        return {} if self.dataset is not None or self.is_large else georeference(self.path)
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether it is predicted part by part, and its mask written so."""
+        return bool(self.tiles) if self.dataset is not None else is_large(self.path)
+
+    @cached_property
+    def map_grid(self) -> MapGrid | None:
+        """Where a large image lies on the Earth."""
+        if self.dataset is not None and self.dataset.tiling is not None:
+            return self.dataset.tiling.map_grids[self.dataset.tiling.places[self.name]]
+        return map_grid_of(self.path)
 
     def identity(self) -> list[Any]:
         """What changes with the image."""
+        if self.dataset is not None and self.tiles:
+            return [self.dataset.digest, self.name, *self.tiles]
         return stamp(self.path) if self.dataset is None else [self.dataset.digest, self.name]
 
 
@@ -64,7 +87,8 @@ def find_sources(
             raise BadInput(f"{path} does not exist. Pass image files, folders, or a dataset written by `prepare`.")
         elif path.suffix.lower() in (".h5", ".hdf5"):
             data = stack.enter_context(Dataset(path))
-            found += [Source(image, path, data) for image in chosen_ids(data, split, pool, ledger)]
+            ids = chosen_ids(data, split, pool, ledger)
+            found += originals(path, data, ids) if not pool else [Source(image, path, data) for image in ids]
         else:
             found.append(Source(path.stem, path))
     if (split is not None or pool) and any(source.dataset is None for source in found):
@@ -75,6 +99,17 @@ def find_sources(
             f"{len(twice)} masks would be written twice, such as {twice[0]}.png. Predict these images in separate runs."
         )
     return found
+
+
+def originals(path: Path, data: Dataset, ids: Sequence[str]) -> list[Source]:
+    """The images ``ids`` of a dataset, or if they are tiles, the files that they were cut from."""
+    tiling = data.tiling
+    if tiling is None:
+        return [Source(image, path, data) for image in ids]
+    tiles: dict[str, list[str]] = {}
+    for image in ids:
+        tiles.setdefault(tiling.ids[tiling.source[data.places[image]]], []).append(image)
+    return [Source(source, path, data, tuple(tiles[source])) for source in sorted(tiles)]
 
 
 def in_folder(folder: Path, output: Path) -> list[Source]:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from stages.artifacts.annotations import Annotations
@@ -15,6 +14,7 @@ from stages.artifacts.publish import lock_path
 from stages.artifacts.queries import Queries
 from stages.recipes.following import PEOPLE, Command, Following, follow
 from stages.reporting.measured import measured
+from stages.runtime.console import print_table
 
 LAST = "last"
 
@@ -49,7 +49,7 @@ def show_status(run: Path, as_json: bool) -> None:
             "" if each.minutes is None else f"{each.minutes:.1f}",
             "" if each.miou is None else f"{each.miou:.1f}",
         )
-    Console(highlight=False).print(table)
+    print_table(table)
     for note in following.notes:
         print(note)
     print(told)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.class_tables import ClassTable, FoundClass, find_classes
-from stages.datasets.division import allot
+from stages.datasets.division import divide_groups
 from stages.datasets.listed import ListedFile, file_table
 from stages.datasets.survey import Survey, counted, groups_of, survey
 from stages.pixels.grids import Size
@@ -137,21 +137,11 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
 def drawn_splits(
     images: Sequence[str], groups: Mapping[str, str], shares: Sequence[float], seed: int
 ) -> dict[str, str]:
-    """The split of each image; the images of a group stay together.
-
-    Groups come in a random order, each to the split that lacks most images of its share.
-    """
-    wanted = dict(zip(SPLITS, allot([len(images)], [max(share, 1e-9) for share in shares])[0], strict=True))
-    members: dict[str, list[str]] = {}
-    for image in images:
-        members.setdefault(groups[image], []).append(image)
-    found: dict[str, str] = {}
-    lacking = Counter(wanted)
-    for group in sorted(members, key=lambda name: (stream_key(seed, "init", "split", name), name)):
-        split = max(SPLITS, key=lambda name: lacking[name])
-        lacking[split] -= len(members[group])
-        found |= dict.fromkeys(members[group], split)
-    return found
+    """The split of each image; the images of a group stay together, and groups come in a random order."""
+    sizes = Counter(groups[image] for image in images)
+    above_zero = {split: max(share, 1e-9) for split, share in zip(SPLITS, shares, strict=True)}
+    drawn = divide_groups(sizes, above_zero, lambda name: (stream_key(seed, "init", "split", name), name))
+    return {image: drawn[groups[image]] for image in images}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,6 @@ from pydantic import create_model
 from stages.artifacts.header import Header, InputRef
 from stages.artifacts.opening import read_any_header
 from stages.registry import SETTINGS
-from stages.reporting.comparison import run_names
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
@@ -71,7 +70,10 @@ class Plan:
 
 @dataclass
 class Run:
-    """A folder of rounds. `notes` are sentences about what is missing or cannot be read."""
+    """A folder of rounds. `notes` are sentences about what is missing or cannot be read.
+
+    `damaged` are the evaluations that are not among the measured ones, with their faults.
+    """
 
     name: str
     folder: Path
@@ -79,6 +81,7 @@ class Run:
     nodes: list[Node]
     plan: Plan | None
     notes: list[str] = field(default_factory=list)
+    damaged: dict[Path, list[str]] = field(default_factory=dict)
 
     @cached_property
     def by_digest(self) -> dict[str, Node]:
@@ -148,6 +151,14 @@ def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[
     return runs
 
 
+def run_names(runs: list[Path]) -> list[str]:
+    """Folder names, prefixed with the parent folder if they are not unique."""
+    names = [path.resolve().name for path in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{path.resolve().parent.name}/{path.resolve().name}" for path in runs]
+
+
 def unique(names: list[str]) -> list[str]:
     """``names`` with a number appended to repeated ones."""
     seen: Counter[str] = Counter()
@@ -158,9 +169,9 @@ def unique(names: list[str]) -> list[str]:
     return found
 
 
-def require_one_split(runs: list[Run]) -> None:
+def require_one_split(measured: Iterable[Measured]) -> None:
     """BadInput if the runs were evaluated on different splits: their numbers are not comparable."""
-    splits = sorted({entry.split for run in runs for entry in run.measured})
+    splits = sorted({entry.split for entry in measured})
     if len(splits) > 1:
         raise BadInput(
             f"The runs were evaluated on different splits ({', '.join(splits)}). Evaluate all on the same split."
@@ -188,7 +199,7 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
         )
     if not measured:
         notes.append(f"There is no {evaluation}.h5 with {checkpoint} weights; the run is not in the curves.")
-    run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes)
+    run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes, damaged)
     if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:
         notes.append("Its artifacts were made from different datasets.")
     return run

@@ -20,6 +20,7 @@ from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
 from stages.reporting.report.heat import HeatCell, heat_cell
 from stages.reporting.report.provenance import GONE, STALE, chain, origins
+from stages.reporting.verdict import datasets_of, judge
 
 TEMPLATES = Path(__file__).parent / "template"
 GOAL = 0.95  # of full supervision
@@ -78,9 +79,10 @@ def page_text(report: Report) -> str:
         style=style,
         script=Markup(script),
         script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        verdict=judge(report.groups, report.full),
         overview=overview(report),
         spread=any(len(group.runs) > 1 for group in report.measured),
-        datasets=len({run.dataset_digest for run in report.runs if run.dataset_digest}),
+        datasets=len(datasets_of(report.groups)),
         full_swatch=FULL_SWATCH,
         full_time=duration(report.full.seconds) if report.full else "",
         charts=charts(report),
@@ -147,7 +149,7 @@ def overview(report: Report) -> list[dict[str, Any]]:
                 {
                     "run": run,
                     "style": report.style(group),
-                    "group": group.name if len(group.runs) > 1 else "",
+                    "group": group.title if len(group.runs) > 1 else "",
                     "dataset": header.attributes.get("name", "") if header else "",
                     "dataset_file": Path(run.dataset[1].file).name if run.dataset else "",
                     "last": last,
@@ -197,20 +199,14 @@ def series_of(group: Group, style: int, cost: str, per: float) -> Series:
     def over(entry: Point | Measured) -> float:
         return float(getattr(entry, cost)) / per
 
-    points = whole_points(group)
+    points = group.whole_points
     band = [
         (over(point), point.miou.mean - deviation, point.miou.mean + deviation)
         for point in points
         if (deviation := point.miou.deviation) is not None
     ]
     thin = [[(over(entry), entry.miou) for entry in run.measured] for run in group.runs] if len(group.runs) > 1 else []
-    return Series(group.name, style, [(over(point), point.miou.mean) for point in points], band, thin)
-
-
-def whole_points(group: Group) -> list[Point]:
-    """The rounds that all runs of a group have reached: a mean over fewer would jump."""
-    members = sum(bool(run.measured) for run in group.runs)
-    return [point for point in group.points if point.runs == members]
+    return Series(group.title, style, [(over(point), point.miou.mean) for point in points], band, thin)
 
 
 def goal_lines(full: Measured | None) -> list[tuple[str, float]]:
