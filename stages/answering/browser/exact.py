@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -27,16 +26,15 @@ def exact_rows(
     for answer in answers.values():
         by_image.setdefault(answer.image, []).append(answer)
     painted = {image: painting(questions, image, given, masks) for image, given in by_image.items()}
-    found = painted_answers(questions, painted, ClickCost(), None)
+    found = painted_answers(questions, painted, ClickCost.load({}), None)
     ordered = [answers[query] for query in sorted(answers)]
     people = list(dict.fromkeys(answer.annotator for answer in ordered))
-    columns: dict[str, Any] = {
-        "clicks": [cost.clicks[answer.query] for answer in ordered],
-        "seconds": [cost.seconds[answer.query] for answer in ordered],
-        "annotator": [people.index(answer.annotator) for answer in ordered],
-    }
-    types = {name: getattr(found.answers, name).dtype for name in columns}
-    new = replace(found.answers, **{name: np.array(column, types[name]) for name, column in columns.items()})
+    new = replace(
+        found.answers,
+        clicks=np.array([cost.clicks[answer.query] for answer in ordered], dtype=np.float32),
+        seconds=np.array([cost.seconds[answer.query] for answer in ordered], dtype=np.float32),
+        annotator=np.array([people.index(answer.annotator) for answer in ordered], dtype=np.uint8),
+    )
     return new, people, found.masks
 
 
