@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
+from stages.recipes.people import Way
 from stages.registry import STAGES
 from stages.runtime.errors import BadInput
 from stages.settings.common import Device, Precision
@@ -123,12 +124,14 @@ def init(
     device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is found and write nothing.")] = False,
 ) -> None:
-    """Look at a folder of images, say what was found, and write a run folder."""
+    """Look at a folder of images, say what was found, ask on a terminal what is unclear, and write a run folder."""
+    from alseg_cli.asking import asked_until_decided
     from stages.recipes.start import Wishes, parse_shares, start
     from stages.runtime.devices import choose_device
 
     wishes = Wishes(classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, seed)
-    start(images, run, wishes, choose_device(device).type, dry_run)
+    kind = choose_device(device).type
+    asked_until_decided(wishes, lambda decided: start(images, run, decided, kind, dry_run))
 
 
 @app.command("next")
@@ -176,14 +179,24 @@ def plan(
             metavar="STAGE.NAME=VALUE",
         ),
     ] = None,
+    people: Annotated[
+        Way | None,
+        typer.Option(
+            help="People answer: on the page that make serves, or in files that they fill in and bring back. [default: "
+            "answers are simulated]",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Ledger that replaces the answers of round 0.", metavar="LEDGER")
+    ] = None,
 ) -> None:
     """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
-    from stages.recipes.plan import write_plan
+    from stages.recipes.makefile import write_plan
     from stages.runtime.parts import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
-    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin)
+    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin, people, labels)
 
 
 @app.command("reproduce")

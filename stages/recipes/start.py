@@ -19,7 +19,7 @@ from stages.recipes.recipe import load_recipe
 from stages.recipes.run_file import NAME
 from stages.registry import STAGES
 from stages.runtime.console import say
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.memory import free_device_memory
 from stages.runtime.randomness import stream_key
 from stages.runtime.resources import data_folder
@@ -72,7 +72,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
     load_recipe(wishes.recipe)
-    found = survey(images, wishes.masks)
+    found = survey(images, wishes.masks, with_splits=wishes.shares is None)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
     splits, told = splits_of(found, wishes)
     people = not simulated(found, splits)
@@ -112,7 +112,7 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     """
     if found.splits and wishes.shares is None:
         if "train" not in found.splits.values():
-            raise BadInput("No images are in a split train. Pass --shares to draw splits.")
+            raise Undecided("No images are in a split train. Pass --shares to draw splits.", "shares")
         return found.splits, "splits are kept"
     if not found.masks:
         if wishes.shares is not None:
@@ -122,9 +122,10 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     candidates = sorted(found.masks) if partly else found.images
     shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else (0.7, 0.1, 0.2))
     if partly and shares[0] > 0:
-        raise BadInput(
+        raise Undecided(
             "Some images have no mask. Pass --shares 0,VAL,TEST to evaluate on those that have one, so that all others "
-            "are the pool, or remove the masks from the folder to use all images as the pool."
+            "are the pool, or remove the masks from the folder to use all images as the pool.",
+            "shares",
         )
     groups = groups_of(candidates)
     drawn = drawn_splits(candidates, groups, shares, wishes.seed)
