@@ -35,7 +35,7 @@ def test_photographs_without_masks_become_a_run_that_asks_people(tmp_path: Path,
     photos, run = photographs(tmp_path / "my photos"), tmp_path / "run"
     start(photos, run, Wishes(classes="road,tree", budget=7), "cpu")
     told = capsys.readouterr().out
-    assert "12 images: 12 JPEG, 80x60, mode RGB" in told
+    assert "12 images: 12 JPEG, 80x60, 3 bands of 8 bits" in told
     assert "no masks: people answer" in told
     assert "all images are the pool; without masks nothing is held out" in told
     assert f"wrote {run}. Go on with `alseg next" in told
