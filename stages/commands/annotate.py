@@ -71,7 +71,7 @@ def run(
 def shown_beside(questions: Questions, ledger: Annotations | None, settings: PeopleSettings) -> Shown:
     """What the page shows beside the questions; BadInput for files that do not fit."""
     return Shown(
-        originals=find_originals(questions.data, settings.originals),
+        originals=find_originals(questions.data, settings.originals, list(questions.rows)),
         guide=None if settings.guide is None else read_guide(Path(settings.guide)),
         suggestions=None if settings.suggest is None else load_suggestions(Path(settings.suggest), questions),
         pins={} if ledger is None else pins_of(ledger, questions),

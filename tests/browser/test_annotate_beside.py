@@ -123,7 +123,7 @@ def test_two_fingers_zoom_and_the_original_pixels_appear(world, tmp_path, browse
 
 def test_only_files_that_show_the_same_are_originals(world, tmp_path):
     data = Dataset(world / "d.h5")
-    found = find_originals(data, None)
+    found = find_originals(data, None, ("one", "two"))
     assert found.size("one") == (72 * SCALE, 96 * SCALE)
     tile = np.asarray(Image.open(io.BytesIO(found.tile("one", 1, 0, 0))))
     whole = Image.open(world / "photos" / "one.png")
@@ -134,12 +134,12 @@ def test_only_files_that_show_the_same_are_originals(world, tmp_path):
     other.mkdir()
     Image.open(world / "photos" / "two.png").transpose(Image.Transpose.ROTATE_180).save(other / "one.png")
     (other / "two.png").write_bytes(b"damaged")
-    wrong = find_originals(data, str(other))
+    wrong = find_originals(data, str(other), ("one", "two"))
     assert wrong.tile("one", 0, 0, 0) is None, "it shows something else"
     assert wrong.size("one") is None
     assert wrong.size("two") is None
-    with pytest.raises(BadInput, match=r"contains no originals of .*d\.h5\. Pass the folder whose image files"):
-        find_originals(data, str(world / "none"))
+    with pytest.raises(BadInput, match=r"contains no originals of .*d\.h5\. Pass the folder with the image files"):
+        find_originals(data, str(world / "none"), ("one", "two"))
 
 
 GUIDE = """# Rules

@@ -1,7 +1,6 @@
 """The files that the images of a dataset were made of, to look at them closer than the network does."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from stages.artifacts.dataset import Dataset
-from stages.datasets.decode import read_image
 from stages.datasets.encode import FAST, png_bytes
-from stages.datasets.image_files import image_file
-from stages.datasets.survey import ENDINGS
+from stages.datasets.originals import original_files, source_folder
+from stages.datasets.reading import displayed, read_image, recorded_reading
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 
@@ -24,20 +22,18 @@ MOST_PIXELS = 1 << 27  # of an original that is shown
 KEPT = 2  # decoded originals in memory
 COMPARED = 32  # sides of the pictures that are compared
 MOST_DIFFERENCE = 12.0  # of the levels of an original and of the dataset's image, on average
-ROTATED = range(5, 9)  # EXIF orientations that exchange the sides
-ORIENTATION = 0x0112
 
 
 @dataclass
 class Originals:
-    """The original file of each image of ``data`` that has one, by id.
+    """The size and the original file of each image of ``data`` that has one, by id.
 
     An original that is not larger than the dataset's image, is damaged, or shows something else, counts as absent.
     """
 
     data: Dataset
-    files: Mapping[str, Path]
-    sizes: dict[str, Size | None] = field(default_factory=dict)  # of those that were looked at
+    files: Mapping[str, tuple[Size, Path]]
+    useless: set[str] = field(default_factory=set)  # images whose original is damaged or shows something else
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -45,33 +41,23 @@ class Originals:
 
     def size(self, image: str) -> Size | None:
         """Height and width of the original; None if there is none to show."""
-        if image not in self.sizes:
-            self.sizes[image] = self.find_size(image)
-        return self.sizes[image]
-
-    def find_size(self, image: str) -> Size | None:
-        if image not in self.files:
+        if image not in self.files or image in self.useless:
             return None
-        try:
-            with image_file(self.files[image]) as picture:
-                width, height = picture.size
-                if picture.getexif().get(ORIENTATION) in ROTATED:
-                    width, height = height, width
-        except BadInput:
-            return None
-        stored = self.data.sizes[image]
+        (height, width), stored = self.files[image][0], self.data.sizes[image]
         larger = height > stored[0] and width > stored[1]
         return (height, width) if larger and height * width <= MOST_PIXELS else None
 
     def decode(self, image: str) -> np.ndarray | None:
         """(H,W,3) u8 of the original; None if it cannot be read, or is not what the dataset's image was made of."""
+        reading = recorded_reading(self.data.reading)
+        size, path = self.files[image]
         try:
-            pixels = read_image(self.files[image])
+            pixels = displayed(read_image(path, reading), reading)
         except BadInput:
             return None
-        if pixels.shape[:2] != self.size(image):
+        if pixels.shape[:2] != size:
             return None
-        small = [reduced(each) for each in (pixels, self.data.image(image))]
+        small = [reduced(each) for each in (pixels, self.data.rgb(image))]
         return pixels if np.abs(small[0] - small[1]).mean() <= MOST_DIFFERENCE else None
 
     def tile(self, image: str, level: int, row: int, column: int) -> bytes | None:
@@ -82,7 +68,7 @@ class Originals:
         with self.lock:  # one is decoded at a time, once
             pixels = self.read(image)
         if pixels is None:
-            self.sizes[image] = None
+            self.useless.add(image)
             return None
         part = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
         if level:
@@ -96,34 +82,22 @@ def reduced(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(small, dtype=np.float32)
 
 
-def find_originals(data: Dataset, folder: str | None) -> Originals:
-    """The originals in ``folder``, or in the folder that ``data`` was prepared from, if it is still there.
+def find_originals(data: Dataset, folder: str | None, ids: Sequence[str]) -> Originals:
+    """The originals of the images ``ids`` in ``folder``, or in the folder that ``data`` was prepared from.
 
-    BadInput if the folder was passed and contains none of the images.
+    BadInput if the folder was passed and contains none of them.
     """
-    source = data.header.inputs.get("source")
-    root = Path(folder) if folder is not None else Path(source.file) if source is not None else None
-    files = {} if root is None or not root.is_dir() else named_files(root, data.all_ids)
-    if folder is not None and not files:
+    if folder is None:
+        root = source_folder(data) if data.is_resized and data.tiling is None else None
+        try:
+            return Originals(data, {} if root is None else original_files(data, root, ids))
+        except BadInput:  # such as two files that could be the same image: nobody asked for them
+            return Originals(data, {})
+    root = Path(folder)
+    files = original_files(data, root, ids) if root.is_dir() else {}
+    if not files:
         raise BadInput(
-            f"{folder} contains no originals of {data.path}. Pass the folder whose image files are named like its "
-            f"images, such as {data.all_ids[0]}."
+            f"{folder} contains no originals of {data.path}. Pass the folder with the image files that it was prepared "
+            "from."
         )
     return Originals(data, files)
-
-
-def named_files(root: Path, ids: Iterable[str]) -> dict[str, Path]:
-    """The image file of each id: named like it below ``root``, or alone in its name in the folders below."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in ENDINGS and path.is_file():
-            parts = path.relative_to(root).with_suffix("").parts
-            for first in range(len(parts)):
-                found["/".join(parts[first:])].append(path)
-    files = {}
-    for image in ids:
-        exact = [path for path in found[image] if path.relative_to(root).with_suffix("").as_posix() == image]
-        fitting = exact or found[image]
-        if len(fitting) == 1:
-            files[image] = fitting[0]
-    return files

@@ -21,7 +21,7 @@ RING = 11  # radius
 def thumbnail(questions: Questions, query: int, masks: MaskFiles | None = None, digest: str = "") -> bytes:
     """The queried pixel or region with what surrounds it, or the whole image, as JPEG; with the mask ``digest``."""
     image = questions.image(query)
-    pixels = questions.data.image(image)
+    pixels = questions.data.rgb(image)
     if masks is not None and digest:
         pixels = with_mask(pixels, masks.read(query, digest), questions)
     point = questions.middle(query)
