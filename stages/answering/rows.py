@@ -75,6 +75,7 @@ def mask_rows(questions: Questions, answers: Mapping[int, Answer], cost: Cost) -
         len(questions.classes),
         image=queries.image[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         clicks=[cost.clicks[query] for query in answered.tolist()],
         seconds=[cost.seconds[query] for query in answered.tolist()],
         annotator=[people.index(name) for name in named],
@@ -100,6 +101,7 @@ def answer_rows(
     columns |= {
         "image": queries.image[answered],
         "round": queries.round,
+        "purpose": queries.purpose[answered],
         "label": np.where(alone, named.argmax(1), VOID),
         "state": np.where(skip, SKIPPED, np.where(named.any(1), ANSWERED, ANSWERED_VOID)),
         "clicks": np.maximum(sets.sum(1), 1),

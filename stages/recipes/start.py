@@ -31,6 +31,7 @@ CPU_SIDE, GPU_SIDE = 320, 1024  # longer side of the images that are trained on
 LARGEST_CROP, CROP_MULTIPLE = 512, 32
 BYTES_PER_PIXEL = 6000  # of training on a pixel of a crop in float32: DeepLabV3+ on a ResNet-50 at stride 16
 BATCHES = (2, 16)
+CONTROL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
-    publish_bytes(run / NAME, run_text(wishes, people).encode())
+    publish_bytes(run / NAME, run_text(wishes, people, bool(found.masks)).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
@@ -225,7 +226,12 @@ def class_line(each: FoundClass, encoding: str) -> str:
     return f"    {{ name = {json.dumps(each.name, ensure_ascii=False)}, color = {list(each.colour or ())}{values} }},"
 
 
-def run_text(wishes: Wishes, people: bool) -> str:
+def run_text(wishes: Wishes, people: bool, masks: bool) -> str:
+    """run.toml; without ``masks``, some queries are drawn at random to tell how good a model is."""
+    select = [] if wishes.budget is None else [f"budget = {wishes.budget}"]
+    select += (
+        [] if masks else [f"control = {CONTROL_SHARE}  # share of the queries drawn at random, to judge models by"]
+    )
     lines = [
         "# A run of alseg. `alseg next` does what comes next, `alseg status` tells where it stands.",
         f'dataset = "{DATASET}"',
@@ -233,6 +239,6 @@ def run_text(wishes: Wishes, people: bool) -> str:
         f'profile = "{PROFILE}"',
         f'answers = "{"people" if people else "simulated"}"  # or "{"simulated" if people else "people"}"',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
-        *(["", "[settings.select]", f"budget = {wishes.budget}"] if wishes.budget is not None else []),
+        *(["", "[settings.select]", *select] if select else []),
     ]
     return "\n".join(lines) + "\n"

@@ -92,8 +92,9 @@ def test_three_commands_lead_from_photographs_to_masks(tmp_path: Path, browser: 
     assert not browser.faults()
 
     told = finished("status", cwd=tmp_path)
-    assert re.search(rf"^1 +{PHOTOGRAPHS} +{PHOTOGRAPHS} +{2 * PHOTOGRAPHS} +\d+\.\d *$", told, re.M), told
-    assert "nothing is evaluated: split 'test' has no masks" in told
+    cost = rf"{PHOTOGRAPHS} +{PHOTOGRAPHS} +{2 * PHOTOGRAPHS} +\d+\.\d"
+    assert re.search(rf"^1 +{cost} +\d+\.\d +\d+\.\d \(\d+ to \d+\) *$", told, re.M), told
+    assert "split 'test' has no masks: each model is evaluated on the answers of the next round" in told
 
 
 def test_next_stops_where_people_have_to_answer(tmp_path: Path) -> None:
