@@ -25,7 +25,7 @@ DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".svs": "GTiff", ".jp2": "JP2OpenJ
     ".vrt": "VRT"
 }
 """The files that have windows, by their ending, and GDAL's name of their format."""
-CACHE_MEGABYTES = 128  # of decoded blocks that GDAL keeps
+CACHE_BYTES = 128 << 20  # of decoded blocks that GDAL keeps
 CORNER = 16  # pixels: side of the squares in the corners whose single colour is that of no data
 ELSEWHERE = re.compile(rb"/vsi|://|<VRTDerived|PixelFunction", re.I)  # in a VRT: other computers, and code
 MOST_AT_ONCE = 1 << 26  # pixels of images that are predicted in one piece
@@ -189,7 +189,7 @@ def gdal() -> Iterator[None]:
         raise BadInput(f"Large images need rasterio ({error}). Run: pip install 'alseg[geo]'") from error
     import warnings
 
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
