@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
+from stages.recipes.people import Way
 from stages.registry import STAGES
 from stages.runtime.errors import BadInput
 from stages.settings.common import Device, Precision
@@ -176,14 +177,24 @@ def plan(
             metavar="STAGE.NAME=VALUE",
         ),
     ] = None,
+    people: Annotated[
+        Way | None,
+        typer.Option(
+            help="People answer: on the page that make serves, or in files that they fill in and bring back. [default: "
+            "answers are simulated]",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Ledger that replaces the answers of round 0.", metavar="LEDGER")
+    ] = None,
 ) -> None:
     """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
-    from stages.recipes.plan import write_plan
+    from stages.recipes.makefile import write_plan
     from stages.runtime.parts import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
-    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin)
+    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin, people, labels)
 
 
 @app.command("reproduce")

@@ -287,6 +287,28 @@ def import_answers(
     return run_stage("import-answers", output, files, settings, force=force)
 
 
+def import_labels(
+    dataset: File,
+    labels: File | Sequence[File],
+    output: File,
+    *,
+    annotations: File | None = None,
+    names: File | None = None,
+    images: File | None = None,
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Write the labels in files of other programs as a ledger, or append them to ``annotations``."""
+    files: dict[str, Any] = {
+        "dataset": dataset,
+        "labels": labels,
+        "annotations": annotations,
+        "names": names,
+        "images": images,
+    }
+    return run_stage("import-labels", output, files, settings, force=force)
+
+
 def pseudo_label(
     dataset: File,
     annotations: File,

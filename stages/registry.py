@@ -15,6 +15,7 @@ from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
+from stages.settings.import_labels import ImportLabelsSettings
 from stages.settings.import_model import ImportModelSettings
 from stages.settings.import_queries import ImportQueriesSettings
 from stages.settings.predict import PredictSettings
@@ -305,6 +306,37 @@ STAGES: dict[str, Stage] = {
             "dataset, queries, answers; ledger so far, superpixels",
             "the ledger with [answers given in other tools](docs/how-to/other-tools.md) such as CVAT and Label Studio",
             plannable=False,
+        ),
+        Stage(
+            "import-labels",
+            "Start from labels that exist already: points, shapes, masks of any program.",
+            (
+                DATASET,
+                Input(
+                    "labels",
+                    "answers",
+                    "Points (.csv), shapes (labelme or COCO .json, CVAT .xml), masks (.png, .tif), or folders of them.",
+                    required=True,
+                    positional=True,
+                    many=True,
+                ),
+                LEDGER,
+                Input("names", "file", "CSV with two columns: label in the files, class of the dataset, void or omit."),
+                Input(
+                    "images",
+                    "folder",
+                    "Folder with the original images, if the dataset was resized and the labels do not say their size.",
+                ),
+            ),
+            "annotations",
+            ImportLabelsSettings,
+            "dataset, labels of other programs; ledger so far",
+            "a ledger with [labels that exist already](docs/how-to/other-tools.md#labels-that-exist-already): points, "
+            "polygons, partial and whole masks",
+            details="The first model is trained on the ledger, and select queries nothing that it labels. Put its name "
+            "into run.toml (labels) to start a run from it.",
+            plannable=False,
+            settings_of="score",
         ),
         Stage(
             "pseudo-label",

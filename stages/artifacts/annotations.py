@@ -7,8 +7,9 @@ names none. If `image_level` is 1, `class` is a class of images (attribute `imag
 `/masks/<id>` (H,W) u8: exact labels of whole images or of regions labelled precisely, 255 = none. `/annotators/name`.
 `/images/{id,height,width}`: the grid of y and x. With regions `/superpixels/{digest,method,mean_size}`, `/votes`
 (A,C+1), and their pixels as runs over the row-major flat image, `/areas/{offsets,start,length}`, so no superpixels
-file is needed to read the ledger. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for sets
-with one class.
+file is needed to read the ledger. Shapes that people drew (`import-labels`) are regions of a file with method
+`drawn`, numbered from 0, and exact labels. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for
+sets with one class.
 """
 
 from functools import cached_property
@@ -19,6 +20,7 @@ import numpy as np
 from stages.artifacts.answers import (
     ANSWERED_VOID,
     COLUMNS,
+    DRAWN,
     STATES,
     Answers,
     Ledger,
@@ -156,6 +158,27 @@ class Annotations(Artifact):
         covered = np.zeros(self.sizes.get(image, (0, 0)), dtype=bool)
         covered.ravel()[self.answers.areas.pixels(self.rows_of(image))[0]] = True
         return covered
+
+    def exact_area(self, image: str) -> np.ndarray:
+        """(H,W) bool: labelled pixel by pixel, in a mask, a drawn shape or as single pixels, whatever the label."""
+        exact = np.full(self.sizes[image], image in self.mask_ids)
+        if f"masks/{image}" in self:
+            exact |= self.read(f"masks/{image}") != VOID
+        rows = self.rows_of(image)
+        exact.ravel()[self.answers.areas.pixels(rows[self.drawn[rows]])[0]] = True
+        exact[self.queried_pixels(image)] = True
+        return exact
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """(A,) bool: about a shape that people drew, instead of a region that they were asked about."""
+        files = np.array([file.method == DRAWN for file in self.region_files] + [False])  # -1: no region
+        return files[self.answers.superpixels]
+
+    @property
+    def cut_files(self) -> list[RegionFile]:
+        """The files of regions that were queried, without shapes that people drew."""
+        return [file for file in self.region_files if file.method != DRAWN]
 
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""

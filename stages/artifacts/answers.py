@@ -8,7 +8,7 @@ import numpy as np
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
 from stages.pixels.grids import Size
-from stages.pixels.runs import Areas, empty_areas
+from stages.pixels.runs import Areas, empty_areas, joined
 from stages.pixels.void import VOID
 
 STATES = ("open", "answered", "void", "skipped")
@@ -20,6 +20,7 @@ COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0), "image_level": (np.uint8, 0),
 }  # fmt: skip
 MOST_ANNOTATORS = 256
+DRAWN = "drawn"  # method of the "file" whose regions are shapes that people drew, not cut by any program
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class Answers:
         assert not given, given
         return cls(**columns, areas=areas, votes=votes, class_sets=sets)
 
-    def followed_by(self, other: Self) -> Self:
-        joined = {
-            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+    def followed_by(self, *others: Self) -> Self:
+        columns = {
+            f.name: np.concatenate([getattr(each, f.name) for each in (self, *others)])
             for f in fields(self)
             if f.name != "areas"
         }
-        return type(self)(**joined, areas=self.areas.followed_by(other.areas))
+        return type(self)(**columns, areas=joined([each.areas for each in (self, *others)]))
 
     @property
     def of_regions(self) -> np.ndarray:

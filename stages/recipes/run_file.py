@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
+from stages.recipes.people import Way
 from stages.recipes.recipe import Values, section_faults
 from stages.runtime.errors import BadInput
 from stages.settings.base import settings_faults
@@ -25,17 +26,24 @@ class Change(Table):
 class RunFile(Table):
     """A run: files relative to its folder, recipe and profile by name or file, settings per stage on top of them.
 
-    ``labels``: a ledger that takes the place of the answers of round 0.
+    ``answers``: people on the page, people by files, or the simulation. ``labels``: a ledger that takes the place of
+    the answers of round 0.
     """
 
     dataset: str = "dataset.h5"
     recipe: str
     profile: str | None = None
-    answers: Literal["people", "simulated"] = "people"
+    answers: Literal["people", "files", "simulated"] = "people"
     rounds: Annotated[int, Field(ge=1)] | None = None
     labels: str | None = None
     settings: dict[str, Values] = Field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+
+    @property
+    def people(self) -> Way | None:
+        """The way in which people answer; None if answers are simulated."""
+        ways: dict[str, Way | None] = {"people": "page", "files": "files", "simulated": None}
+        return ways[self.answers]
 
 
 def read_run_file(run: Path) -> RunFile:

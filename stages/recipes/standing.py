@@ -12,7 +12,8 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.journals import find_journals
 from stages.artifacts.publish import lock_path
 from stages.artifacts.queries import Queries
-from stages.recipes.following import PEOPLE, Command, Following, follow
+from stages.recipes.following import Command, Following, follow
+from stages.recipes.people import PAGE, to_do
 from stages.reporting.measured import measured
 from stages.runtime.console import print_table
 
@@ -62,7 +63,7 @@ def rounds_of_run(following: Following) -> list[Round]:
         entry = found.setdefault(command.round, Round(command.round))
         if command.output.is_file():
             note_output(entry, command)
-        elif command.stage == PEOPLE:
+        elif command.stage == PAGE:
             entry.answered = answers_in_journals(command.output)
     return [each for each in found.values() if any(value is not None for value in list(asdict(each).values())[1:])]
 
@@ -73,7 +74,7 @@ def note_output(entry: Round, command: Command) -> None:
         case "select":
             with Queries(command.output) as queries:
                 entry.queries = len(queries)
-        case "annotate" | "annotate-simulate":
+        case "annotate" | "annotate-simulate" | "import-answers":
             with Annotations(command.output) as ledger:
                 entry.answered = int((ledger.answers.round == ledger.next_round - 1).sum())
                 cost = ledger.cost()
@@ -105,9 +106,20 @@ def next_step(following: Following, coming: Command | None) -> str:
         return f"finished: {following.folder} has all its rounds. For more, raise rounds in run.toml."
     if lock_path(coming.output).exists():
         return f"running: {coming.stage} of round {coming.round} ({coming.output})"
-    if coming.stage == PEOPLE:
+    if coming.waits and coming.awaits is None:
         return f"next: answer the queries of round {coming.round}: {page_command(coming)}"
+    if coming.waits:
+        told = waiting(coming)
+        return f"next: {told[:1].lower()}{told[1:]}, then run alseg next {folder}"
     return f"next: {coming.stage} of round {coming.round}: alseg next {folder}"
+
+
+def waiting(command: Command) -> str:
+    """What people do before a command that waits for them."""
+    if command.awaits is None:
+        return "Serve its page"
+    brought, exported = command.awaits
+    return to_do(str(exported), str(brought))
 
 
 def page_command(command: Command) -> str:

@@ -14,6 +14,11 @@ class BadInput(Exception):
         super().__init__("\n".join(self.faults))
 
 
+NOTHING_LEFT = 3
+RUN_ENDS = "The run ends here."
+"""The exit code of `NothingLeft`, and what is said where a run ends by it."""
+
+
 class NothingLeft(BadInput):
     """No unit is left to query: exit code 3. A planned run ends there, with the rounds that it has."""
 

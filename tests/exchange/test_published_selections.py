@@ -14,7 +14,7 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, extract_superpixels, import_answers, import_queries
 from stages.datasets.pickle_files import read_pickle
-from stages.recipes.plan import write_plan
+from stages.recipes.makefile import write_plan
 from stages.regions.imported import read_map
 from stages.reporting.agreement import compared
 from stages.runtime.errors import BadInput

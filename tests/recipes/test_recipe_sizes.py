@@ -10,7 +10,8 @@ from alseg_cli.app import app
 from stages.artifacts.dataset import Dataset
 from stages.commands import prepare
 from stages.recipes.checks import dataset_faults
-from stages.recipes.plan import build_rules, read_plan, render
+from stages.recipes.makefile import render
+from stages.recipes.plan import build_rules, read_plan
 from stages.recipes.profile import load_profile, prepare_line, profile_names
 from stages.recipes.recipe import load_recipe, recipe_names
 from stages.recipes.resolve import resolve

@@ -1,0 +1,96 @@
+"""The files that the images of a dataset were made from: how large they are, and whether something is as large."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from stages.artifacts.dataset import Dataset
+from stages.datasets.image_files import image_file
+from stages.datasets.image_names import image_of, known_names
+from stages.datasets.shapes.files import files_below
+from stages.datasets.survey import ENDINGS, told_size, upright
+from stages.pixels.grids import Size
+from stages.pixels.resize import target_size
+from stages.runtime.errors import BadInput
+from stages.settings.prepare import RESIZING
+
+ORIENTATION = 0x0112
+
+
+def is_original(data: Dataset, image: str, size: Size) -> bool:
+    """Whether ``size`` is that of ``image``, or one that `prepare` resized to it."""
+    scale, long_side, exact = (data.header.settings.get(name) for name in RESIZING)
+    resized = target_size(*size, scale, long_side, None if exact is None else tuple(exact))
+    return data.sizes[image] in (tuple(size), resized)
+
+
+def require_original(data: Dataset, image: str, size: Size, where: str) -> None:
+    """BadInput unless ``size`` is that of ``image`` in the dataset or in its file."""
+    if not is_original(data, image, size):
+        raise BadInput(
+            f"{where} has a size of {told_size(size)}, but image {image} has {told_size(data.sizes[image])}. Use the "
+            "images of the dataset, or its original files."
+        )
+
+
+def file_sizes(data: Dataset, folder: Path, ids: Sequence[str]) -> dict[str, Size]:
+    """(height, width) of the original files below ``folder``, upright, for those of ``ids`` that have one.
+
+    Files belong to images by their names; of several with one name, those count that `prepare` could have resized to
+    the image. BadInput if these have different sizes.
+    """
+    known, wanted = known_names(data.all_ids), {*ids}
+    found: dict[str, tuple[Size, Path]] = {}
+    for path in files_below(folder, ENDINGS):
+        try:
+            image = image_of(path.relative_to(folder).as_posix(), known, str(folder))
+        except BadInput:
+            continue  # other files may lie beside the images
+        if image not in wanted:
+            continue
+        size = upright_size(path)
+        if not is_original(data, image, size):
+            continue
+        other = found.setdefault(image, (size, path))
+        if other[0] != size:
+            raise BadInput(f"{path} and {other[1]} could both be image {image}. Pass a folder with one of them.")
+    return {image: size for image, (size, _) in found.items()}
+
+
+def upright_size(path: Path) -> Size:
+    """(height, width) of an image file after turning by its EXIF orientation; the pixels are not decoded."""
+    with image_file(path) as opened:
+        return upright(opened.size[::-1], opened.getexif().get(ORIENTATION, 1))
+
+
+class FileSizes:
+    """The sizes of the original files of images, for coordinates that come without one.
+
+    They are those of the dataset unless it was resized; then those below ``folder``, or without it below the folder
+    that the dataset was prepared from, if it is still there.
+    """
+
+    def __init__(self, data: Dataset, ids: Sequence[str], folder: Path | None):
+        self.data, self.ids, self.folder = data, ids, folder
+        if folder is not None and not folder.is_dir():
+            raise BadInput(f"--images {folder} is not a folder. Pass the one with the original files.")
+
+    @cached_property
+    def known(self) -> dict[str, Size]:
+        """(height, width) by image, of those whose file is known."""
+        if self.folder is None and not self.data.is_resized:
+            return {image: self.data.sizes[image] for image in self.ids}
+        source = self.data.header.inputs.get("source")
+        folder = self.folder or (None if source is None else Path(source.file))
+        if folder is None or not folder.is_dir():
+            return {}
+        return file_sizes(self.data, folder, self.ids)
+
+    def of(self, image: str, where: str) -> Size:
+        """(height, width) of the file of ``image``; BadInput, about the coordinates in ``where``, if it is unknown."""
+        if image not in self.known:
+            raise BadInput(
+                f"{where}: the coordinates are those of the original file of image {image}, whose size is not known, "
+                "because the dataset was resized. Pass the folder of the original files with --images."
+            )
+        return self.known[image]
