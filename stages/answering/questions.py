@@ -109,4 +109,4 @@ class Questions:
 
     def encode_picture(self, image: str) -> bytes:
         """The image as PNG, lightly compressed: for a page that is usually on the same machine, speed matters more."""
-        return png_bytes(self.data.image(image), level=FAST)
+        return png_bytes(self.data.rgb(image), level=FAST)

@@ -208,7 +208,7 @@ def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> d
 
 def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequence[str]) -> Iterator[Found]:
     """The regions of the images ``ids``, several images at a time in separate processes."""
-    read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
+    read, grids = data.mask if reads_masks(settings) else data.rgb, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
     tasks = (CutTask(image, read(image, grids[image]), settings.method, split_parts, own) for image in ids)

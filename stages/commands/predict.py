@@ -12,9 +12,10 @@ from stages.answering.exchange.indexed_png import FOLDER, files_about
 from stages.answering.exchange.values import colours_of
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.header import digest_of
-from stages.artifacts.model import Model
+from stages.artifacts.model import Model, require_same_bands
 from stages.artifacts.publish import make_folder, output_lock, publish_bytes
 from stages.datasets.rasters import open_raster
+from stages.datasets.reading import displayed, recorded_reading
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_image, target_size
 from stages.predicting.geotiff import metres_on_map, metres_per_pixel
@@ -65,10 +66,12 @@ def run(
         raise BadInput(f"{output} is a file. Choose a folder for the masks.")
     with ExitStack() as stack:
         ledger = None if annotations is None else stack.enter_context(Annotations(annotations))
-        sources = find_sources(images, output, settings.split, settings.pool, ledger, stack)
-        for source in sources:
-            if source.dataset is not None and source.dataset.classes != opened.attributes["classes"]:
-                raise BadInput(f"{source.path} has other classes than {model}. Pass a model trained on these classes.")
+        reading = recorded_reading(opened.reading)
+        sources = find_sources(images, output, settings.split, settings.pool, ledger, stack, reading)
+        for data in {id(source.dataset): source.dataset for source in sources if source.dataset is not None}.values():
+            if data.classes != opened.attributes["classes"]:
+                raise BadInput(f"{data.path} has other classes than {model}. Pass a model trained on these classes.")
+            require_same_bands(opened, data)
         require_for_large(opened, sources, settings)
         make_folder(output)
         with output_lock(output):
@@ -140,7 +143,7 @@ def require_for_large(model: Model, sources: Sequence[Source], settings: Predict
     if settings.coco:
         raise BadInput(f"{name} is too large for COCO, which needs a whole mask in memory. Omit --coco.")
     file = next((source for source in sources if source.is_large and source.dataset is None), None)
-    if file is not None and "scale" not in (how := resizing(model, settings)) and how:
+    if file is not None and "scale" not in (how := sides_of(resizing(model, settings))) and how:
         (key,) = how
         raise BadInput(
             f"{file.file_name} is too large to be resized to one {key.replace('_', ' ')}. Pass --scale: how much "
@@ -149,9 +152,18 @@ def require_for_large(model: Model, sources: Sequence[Source], settings: Predict
 
 
 def resizing(model: Model, settings: PredictSettings) -> dict[str, Any]:
-    """How images of files are resized: as the options say, otherwise as those of the model's dataset were."""
+    """How images of files are resized: as the options say, otherwise as those of the model's dataset were.
+
+    The filter is that of the dataset either way.
+    """
     given = {name: value for name in RESIZING if (value := getattr(settings, name)) is not None}
-    return given or model.attributes.get("resized", {})
+    recorded = model.attributes.get("resized", {})
+    return (given or sides_of(recorded)) | ({"filter": recorded["filter"]} if "filter" in recorded else {})
+
+
+def sides_of(how: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `target_size` among what says how images are resized."""
+    return {name: how[name] for name in RESIZING if name in how}
 
 
 def write_masks(model: Model, missing: Sequence[Source], masks: Masks, about: dict[str, str], total: int) -> None:
@@ -175,7 +187,8 @@ def write_masks(model: Model, missing: Sequence[Source], masks: Masks, about: di
                 write_large(predictor, source, masks, how, about[source.name], obey)
             else:
                 image = source.read()
-                masks.write(source, image, bands(predictor, image, source, settings, how), about[source.name])
+                shown = displayed(image, recorded_reading(model.reading))
+                masks.write(source, shown, bands(predictor, image, source, settings, how), about[source.name])
             bar.advance()
 
 
@@ -192,7 +205,8 @@ def write_large(
             raster = stack.enter_context(open_raster(source.path))
             scale = how.get("scale") or 1.0
             longest = min(int(settings.window / scale), max(settings.window, MOST_SIDE))
-            windows = FileWindows(raster, network, longest, settings.overlap, scale)
+            way = how.get("filter", "bilinear")
+            windows = FileWindows(raster, network, longest, settings.overlap, scale, source.reading, way)
         small = None
         if settings.overlay:
             small = windows.reduced(target_size(*windows.size, long_side=min(OVERLAY_SIDE, max(windows.size))))
@@ -209,19 +223,21 @@ def watched(windows: Windows, obey: Callable[[], None]) -> Iterator[Finished]:
 
 
 def network_of(predictor: "Predictor", settings: PredictSettings) -> Callable[["Tensor"], "Tensor"]:
-    """(1,3,h,w) u8 -> (1,C,h,w) f32 probabilities, averaged as the settings say."""
+    """(1,B,h,w) u8 -> (1,C,h,w) f32 probabilities, averaged as the settings say."""
     return lambda pixels: predictor.probabilities(pixels, settings.flip, settings.scales)
 
 
 def bands(
     predictor: "Predictor", image: np.ndarray, source: Source, settings: PredictSettings, how: dict[str, Any]
 ) -> "Bands":
-    """The probabilities of ``image`` (H,W,3) u8 at its size; the network sees it resized as its dataset was."""
+    """The probabilities of ``image`` (H,W,B) u8 at its size; the network sees it resized as its dataset was."""
     import torch
 
     given = {name: value for name in RESIZING if (value := getattr(settings, name)) is not None}
     height, width = image.shape[:2]
-    seen = target_size(height, width, **(given if source.dataset is not None else how))
-    pixels = torch.from_numpy(np.array(resize_image(image, *seen))).permute(2, 0, 1)[None]
+    seen = target_size(height, width, **(given if source.dataset is not None else sides_of(how)))
+    pixels = torch.from_numpy(np.array(resize_image(image, *seen, how.get("filter", "bilinear")))).permute(2, 0, 1)[
+        None
+    ]
     found = probability_bands(network_of(predictor, settings), pixels, settings.window, settings.overlap)
     return resized_bands(found, seen, (height, width))

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.datasets.decode import Encoding, read_mask
 from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
+from stages.datasets.mask_files import Encoding, read_mask
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream

@@ -9,12 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from stages.artifacts.tiling import Tiling
-from stages.datasets.decode import ClassLookup, Encoding, LoadedSample, decode_mask, read_mask
+from stages.datasets.decode import LoadedSample
 from stages.datasets.description import DatasetDescription
 from stages.datasets.division import divide_groups
 from stages.datasets.files import Sample
 from stages.datasets.image_files import image_file
-from stages.datasets.rasters import Raster, has_windows, map_grid_of, open_raster, rgb
+from stages.datasets.mask_files import (
+    EMPTY_NOTE,
+    ClassLookup,
+    Encoding,
+    StoredMask,
+    decoded,
+    stored_mask,
+    values_in,
+)
+from stages.datasets.parts import part_values, read_part
+from stages.datasets.rasters import Raster, has_windows, map_grid_of, open_raster
+from stages.datasets.reading import AS_SHOWN, Reading
 from stages.datasets.tiles import Block, Tile, Tiles, cut_between_splits, grid_boxes
 from stages.pixels.boxes import Box
 from stages.pixels.grids import Size
@@ -22,8 +33,6 @@ from stages.pixels.void import VOID
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream_key
-
-MOST_CLASS_VALUE = 65535
 
 
 def cut(samples: Sequence[Sample], description: DatasetDescription, seed: int) -> list[Sample]:
@@ -174,20 +183,21 @@ class OpenFiles:
 
     stack: ExitStack = field(default_factory=ExitStack)
     opened: dict[Path, Raster] = field(default_factory=dict)
-    whole_mask: tuple[Path, np.ndarray] | None = None
+    whole_mask: tuple[Path, StoredMask] | None = None
 
     def image(self, path: Path) -> Raster:
         return self.raster(path)
 
-    def mask(self, path: Path, box: Box, encoding: Encoding) -> np.ndarray:
-        """The part ``box`` of a mask as `read_mask` returns it; BadInput for what that refuses."""
+    def mask(self, path: Path, box: Box, lookup: ClassLookup) -> StoredMask:
+        """The part ``box`` of a mask as `stored_mask` returns it; BadInput for what that refuses."""
         if has_windows(path):
             raster = self.raster(path)
-            return class_values(raster.pixels(box), raster, encoding)
+            return class_values(raster.pixels(box), raster, lookup.encoding)
         if self.whole_mask is None or self.whole_mask[0] != path:
             self.whole_mask = None  # two at once would not fit where one does
-            self.whole_mask = path, read_mask(path, encoding)
-        return self.whole_mask[1][box.rows, box.columns]
+            self.whole_mask = path, stored_mask(path, lookup.encoding, lookup.binarise is not None)
+        _, whole = self.whole_mask
+        return StoredMask(whole.values[box.rows, box.columns], whole.note)
 
     def raster(self, path: Path) -> Raster:
         if path not in self.opened:
@@ -207,31 +217,33 @@ class OpenFiles:
         self.close()
 
 
-def class_values(pixels: np.ndarray, raster: Raster, encoding: Encoding) -> np.ndarray:
-    """All bands (h,w,B) of a part of a mask as values (h,w) u8 or u16, or colours (h,w,3) u8."""
-    if encoding == "color":
-        return rgb(pixels, raster)
-    values = pixels[..., raster.colour_bands]
-    if (values != values[..., :1]).any():
-        raise BadInput(
-            f'{raster.path} contains colours, not class values. Set masks.encoding = "color", or use index files.'
-        )
-    first = values[..., 0]
-    if first.dtype.kind not in "iu" or first.min() < 0 or first.max() > MOST_CLASS_VALUE:
-        raise BadInput(f"{raster.path} ({first.dtype}) contains no class values. Store masks as integers 0 to 65535.")
-    return first.astype(np.uint8 if first.dtype == np.uint8 else np.uint16)
+def class_values(pixels: np.ndarray, raster: Raster, encoding: Encoding) -> StoredMask:
+    """All bands (h,w,B) of a part of a mask as its class values or colours."""
+    if encoding == "color" and raster.palette is not None:
+        return StoredMask(raster.palette[pixels[..., 0]])
+    return values_in(raster.path, pixels[..., raster.colour_bands], encoding)
 
 
-def load_tile(sample: Sample, lookup: ClassLookup, files: OpenFiles) -> LoadedSample | list[str]:
+def tile_values(sample: Sample, reading: Reading, files: OpenFiles) -> tuple[np.ndarray, float | None]:
+    """The bands (h,w,B) of a tile before its levels are applied, and the value of pixels without data."""
+    assert sample.tile is not None
+    raster = files.image(sample.image)
+    return part_values(raster.pixels(sample.tile.box), raster, reading), raster.nodata
+
+
+def load_tile(
+    sample: Sample, lookup: ClassLookup, files: OpenFiles, reading: Reading = AS_SHOWN
+) -> LoadedSample | list[str]:
     """A tile decoded, or its faults as sentences; its mask is void where the image has no data."""
     assert sample.tile is not None
+    note = ""
     try:
         box, raster = sample.tile.box, files.image(sample.image)
         pixels = raster.pixels(box)
-        image, mask = rgb(pixels, raster), None
+        image, mask = read_part(pixels, raster, reading), None
         if sample.mask is not None:
-            mask = decode_mask(files.mask(sample.mask, box, lookup.encoding), lookup, f"{sample.mask} ({sample.id})")
+            mask, note = decoded(files.mask(sample.mask, box, lookup), lookup, f"{sample.mask} ({sample.id})")
             mask[~raster.with_data(box, pixels)] = VOID
     except BadInput as error:
         return error.faults
-    return LoadedSample(image, mask)
+    return LoadedSample(image, mask, note="" if note == EMPTY_NOTE else note)

@@ -11,13 +11,16 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from stages.datasets.archives import Archive
 from stages.datasets.division import Division
 from stages.datasets.fields import (
+    Band,
     Color,
     Count,
     Deviation,
     Fraction,
     MaskValue,
+    Pair,
     Pattern,
     Patterns,
+    Percentile,
     RelativePath,
     RelativePaths,
     Table,
@@ -44,7 +47,7 @@ class DatasetClass(Table):
 class Masks(Table):
     """How mask files encode classes: as grey values or palette indices ("index"), or as RGB ("color").
 
-    With ``binarise`` each channel of a colour counts as 255 from that value on, and as 0 below it. With
+    With ``binarise`` each value, or each channel of a colour, counts as 255 from that value on, and as 0 below it. With
     ``resize_images`` an image whose mask has another size is resized to it; otherwise that is a fault.
     """
 
@@ -59,8 +62,38 @@ class Masks(Table):
         if self.ignore != "others" and not all(isinstance(value, wanted) for value in self.ignore):
             kind = "integers" if self.encoding == "index" else "[r, g, b] colours"
             raise ValueError(f'with encoding = "{self.encoding}" the key ignore must list {kind}.')
-        if self.binarise is not None and self.encoding != "color":
-            raise ValueError('binarise applies to colours. Set encoding = "color", or remove it.')
+        return self
+
+
+class Images(Table):
+    """How image files are read that are not plain photographs.
+
+    ``levels`` are the values that become black and white, once or for each band; ``percentiles`` measures them over all
+    images of the pool. ``bands``: those that the network sees, numbered from 1, or "all". ``page``: the picture of
+    files with several. ``display``: the bands shown to people as red, green and blue.
+    """
+
+    levels: Pair | tuple[Pair, ...] | None = None
+    percentiles: tuple[Percentile, Percentile] | None = None
+    bands: Literal["all"] | Annotated[tuple[Band, ...], Field(min_length=1)] | None = None
+    page: Annotated[int, Field(strict=True, ge=1)] | None = None
+    display: tuple[Band, Band, Band] | None = None
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if self.levels is not None and self.percentiles is not None:
+            raise ValueError("levels and percentiles are mutually exclusive. Set one of them.")
+        if self.percentiles is not None and not self.percentiles[0] < self.percentiles[1]:
+            raise ValueError("percentiles do not rise. Write the lower one first, as in [1, 99].")
+        if self.levels == ():
+            raise ValueError("levels is empty. Write [LOW, HIGH].")
+        pairs = 1 if self.levels is None or isinstance(self.levels[0], float) else len(self.levels)
+        count = len(self.bands) if isinstance(self.bands, tuple) else 3 if self.bands is None else pairs
+        if pairs not in (1, count):
+            raise ValueError(f"levels has {pairs} pairs for {count} bands. Write one pair for all, or one for each.")
+        read = {1, 2, 3} if self.bands is None else set(self.display or ()) if self.bands == "all" else set(self.bands)
+        if not set(self.display or ()) <= read:
+            raise ValueError("display names bands that are not read. List them in bands.")
         return self
 
 
@@ -142,8 +175,9 @@ class DatasetDescription(Table):
     notes: str = ""
     classes: tuple[DatasetClass, ...] = Field(min_length=1, max_length=255)
     masks: Masks = Masks()
-    mean: tuple[Fraction, Fraction, Fraction] | None = None
-    std: tuple[Deviation, Deviation, Deviation] | None = None
+    images: Images = Images()
+    mean: tuple[Fraction, ...] | None = None
+    std: tuple[Deviation, ...] | None = None
     splits: dict[str, Split] = Field(default_factory=dict)
     files: RelativePath | None = None
     """A table of the files instead of patterns: see ``stages.datasets.listed``. Relative to the description."""
@@ -193,6 +227,9 @@ class DatasetDescription(Table):
             for key in keys:
                 if not table[key]:
                     del table[key]
+        values["images"] = {key: value for key, value in values["images"].items() if value is not None}
+        if not values["images"]:
+            del values["images"]
         for split in values["splits"].values():
             del split["layouts"]  # where else the same files may lie changes nothing either
             if split["without"] is None:
@@ -242,6 +279,10 @@ def _sentence(error: Any) -> str:
     """One pydantic error as a sentence with the path of the key and a remedy."""
     if error["loc"][:2] == ("masks", "ignore"):
         return 'masks.ignore must be the word "others", a list of integers 0 to 65535 or a list of [r, g, b] colours.'
+    if error["loc"][:2] == ("images", "levels"):
+        return "images.levels must be a rising pair [LOW, HIGH], or a list of such pairs, one for each band."
+    if error["loc"][:2] == ("images", "bands"):
+        return 'images.bands must be "all" or a list of numbers of bands, from 1.'
     key = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case "missing":
@@ -282,6 +323,13 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
         faults.append("masks.resize_images: polygons are outlines in the image as it is. Remove one of the two.")
     if ("mean" in raw) != ("std" in raw):
         faults.append("mean and std belong together. Set both, or neither to compute them.")
+    bands = _table(raw, "images").get("bands")
+    count = 3 if bands is None else len(bands) if isinstance(bands, list) else None
+    faults += [
+        f"{key} has {len(raw[key])} values for {count} bands. Write one for each."
+        for key in ("mean", "std")
+        if isinstance(raw.get(key), list) and count not in (None, len(raw[key]))
+    ]
     return faults + _division_faults(raw) + _tiles_faults(raw)
 
 
@@ -360,10 +408,11 @@ def _value_faults(classes: dict[int, DatasetClass], masks: Any) -> list[str]:
             for other, name in meaning.items()
             if other == value
         ]
-    if encoding == "color" and "binarise" in masks:
+    if "binarise" in masks:
         faults += [
-            f"{name}: no mask has the colour {value} after masks.binarise set each channel to 0 or 255. Correct it."
+            f"{name}: no mask has the {'value' if isinstance(value, int) else 'colour'} {value} after masks.binarise "
+            f"set each {'value' if isinstance(value, int) else 'channel'} to 0 or 255. Correct it."
             for value, name in meaning.items()
-            if isinstance(value, tuple) and not {0, 255}.issuperset(value)
+            if not {0, 255}.issuperset([value] if isinstance(value, int) else value)
         ]
     return faults

@@ -27,6 +27,13 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not low < high:
+        raise ValueError(f"[{low:g}, {high:g}] does not rise. Write the lower value first.")
+    return pair
+
+
 def _one_or_more(check: Callable[[str], str]) -> Callable[[Any], str | tuple[str, ...]]:
     """A validator of one string, or of a list of at least one, each of which ``check`` accepts."""
 
@@ -45,6 +52,9 @@ Color = tuple[Byte, Byte, Byte]
 MaskValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+Band = Annotated[int, Field(strict=True, ge=1)]
+Pair = Annotated[tuple[float, float], AfterValidator(_check_rising)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]

@@ -5,16 +5,15 @@ from functools import cached_property
 from pathlib import Path
 
 from stages.artifacts.dataset import Dataset
-from stages.datasets.image_files import image_file
+from stages.datasets.image_files import ENDINGS
 from stages.datasets.image_names import image_of, known_names
+from stages.datasets.rasters import contents_of_file
 from stages.datasets.shapes.files import files_below
-from stages.datasets.survey import ENDINGS, told_size, upright
+from stages.datasets.survey import told_size
 from stages.pixels.grids import Size
 from stages.pixels.resize import target_size
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import RESIZING
-
-ORIENTATION = 0x0112
 
 
 def is_original(data: Dataset, image: str, size: Size) -> bool:
@@ -48,19 +47,13 @@ def file_sizes(data: Dataset, folder: Path, ids: Sequence[str]) -> dict[str, Siz
             continue  # other files may lie beside the images
         if image not in wanted:
             continue
-        size = upright_size(path)
+        size = contents_of_file(path).size
         if not is_original(data, image, size):
             continue
         other = found.setdefault(image, (size, path))
         if other[0] != size:
             raise BadInput(f"{path} and {other[1]} could both be image {image}. Pass a folder with one of them.")
     return {image: size for image, (size, _) in found.items()}
-
-
-def upright_size(path: Path) -> Size:
-    """(height, width) of an image file after turning by its EXIF orientation; the pixels are not decoded."""
-    with image_file(path) as opened:
-        return upright(opened.size[::-1], opened.getexif().get(ORIENTATION, 1))
 
 
 class FileSizes:

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 from PIL import ImageOps
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from stages.datasets.image_files import image_file
+from stages.datasets.image_files import Contents, contents, gdal, image_file, tiff_tags
 from stages.pixels.boxes import Box, MapGrid
 from stages.pixels.grids import Size, read_place
 from stages.runtime.errors import BadInput
@@ -25,7 +24,6 @@ DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".svs": "GTiff", ".jp2": "JP2OpenJ
     ".vrt": "VRT"
 }
 """The files that have windows, by their ending, and GDAL's name of their format."""
-CACHE_BYTES = 128 << 20  # of decoded blocks that GDAL keeps
 CORNER = 16  # pixels: side of the squares in the corners whose single colour is that of no data
 ELSEWHERE = re.compile(rb"/vsi|://|<VRTDerived|PixelFunction", re.I)  # in a VRT: other computers, and code
 MOST_AT_ONCE = 1 << 26  # pixels of images that are predicted in one piece
@@ -179,19 +177,12 @@ def open_raster(path: Path) -> Iterator[Raster]:
             yield windowed(path, file)
 
 
-@contextmanager
-def gdal() -> Iterator[None]:
-    """GDAL with a small cache and without files of its own beside images; BadInput if it is not installed."""
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError as error:
-        raise BadInput(f"Large images need rasterio ({error}). Run: pip install 'alseg[geo]'") from error
-    import warnings
-
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def contents_of_file(path: Path) -> Contents:
+    """See `contents`; also of the files that only GDAL reads."""
+    if not has_windows(path) or path.suffix.lower() in (".tif", ".tiff"):
+        return contents(path)
+    with open_raster(path) as raster:
+        return Contents(DRIVERS[path.suffix.lower()], raster.size, raster.bands, raster.dtype, 1, raster.nodata)
 
 
 def map_grid_of(path: Path) -> MapGrid | None:
@@ -222,7 +213,7 @@ def windowed(path: Path, file: Any) -> Raster:
     require_one_picture(path, file)
     if len(set(file.dtypes)) > 1:
         raise BadInput(f"{path} has bands of different types ({', '.join(file.dtypes)}). Store them in one type.")
-    if file.driver == "GTiff" and (turned := orientation_of(path)) != 1:
+    if file.driver == "GTiff" and (turned := tiff_tags(path).get(ORIENTATION, 1)) != 1:
         raise BadInput(f"{path} is stored turned (TIFF orientation {turned}). Store it upright.")
     roles, flags = list(file.colorinterp), file.mask_flag_enums[0]
     placed = file.crs is not None or not file.transform.is_identity
@@ -238,16 +229,6 @@ def windowed(path: Path, file: Any) -> Raster:
         file=file,
         has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
     )
-
-
-def orientation_of(path: Path) -> int:
-    """The orientation of the first picture of a TIFF, which GDAL does not tell; 1: upright."""
-    with path.open("rb") as file:
-        head = file.read(4)
-        tags = ImageFileDirectory_v2(head + file.read(12 if head[2:] in (b"+\0", b"\0+") else 4))
-        file.seek(tags.next)
-        tags.load(file)
-    return int(tags.get(ORIENTATION, 1))
 
 
 def palette_of(file: Any) -> np.ndarray:
@@ -281,13 +262,3 @@ def require_local(path: Path) -> None:
 
 def damaged(path: Path, error: Exception) -> BadInput:
     return BadInput(f"{path} cannot be read ({error}). Check that it is whole, or convert it to GeoTIFF.")
-
-
-def rgb(pixels: np.ndarray, raster: Raster) -> np.ndarray:
-    """(h,w,3) u8 of all bands (h,w,B): the first three, or the only one three times; BadInput if they are no u8."""
-    if raster.dtype != np.uint8:
-        raise BadInput(f"{raster.path} has more than 8 bits per channel ({raster.dtype}). Convert it to 8 bits.")
-    if raster.palette is not None:
-        return raster.palette[pixels[..., 0]]
-    bands = raster.colour_bands
-    return np.ascontiguousarray(pixels[..., bands[:3] if len(bands) >= 3 else [bands[0]] * 3])

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.datasets.image_files import image_file
+from stages.datasets.image_files import ENDINGS, Contents, contents, image_paths
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif")
+LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 """Endings that masks can have."""
 MASK_WORDS = "masks?|labels?|labelled|labeled|gt|annotations?|annot|ann|seg|segmentation|segmentationclass|truth|l"
 MASK_SUFFIX = re.compile(rf"^(?P<stem>.+?)[_.\- ]+(?:{MASK_WORDS})$", re.I)
@@ -26,6 +25,8 @@ IMAGE_FOLDER = re.compile(r"^(?:.*[_.\- ])?(?:images?|imgs?|jpegimages|photos?|r
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
 SPLIT_FOLDER = re.compile(rf"^({'|'.join(SPLITS)})(?:[_.\- ]?(?:{MASK_WORDS}|images?|img))?$", re.I)
+COLOURS_AND_ALPHA = 4
+USUAL_PERCENTILES = (1, 99)
 NUMBER = re.compile(
     r"^(?:(?P<group>.+?)(?:[_.\- ]+(?:x|y|r|c|f|row|col|tile|frame)?[_\-]?\d+)+|(?P<series>[a-z]*)\d+)$", re.I
 )
@@ -36,7 +37,7 @@ class Survey:
     """The images of a folder by path relative to it, sorted, with what belongs to them.
 
     masks: image -> mask; splits: image -> split, empty if neither folders nor lists name any; sizes: (height, width);
-    notes: findings in words.
+    notes: findings in words. reading: keys for [images] of the description, by which the images can be read.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Survey:
     splits: dict[str, str]
     sizes: dict[str, Size]
     notes: list[str] = field(default_factory=list)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -63,19 +65,16 @@ def survey(root: Path, masks: Path | None = None) -> Survey:
     """
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder. Pass the folder with your images.")
-    files = sorted(
-        file.relative_to(root).as_posix()
-        for file in root.rglob("*")
-        if file.suffix.lower() in ENDINGS and file.is_file() and not hidden(file.relative_to(root))
-    )
+    found = [file for file in root.rglob("*") if file.is_file() and not hidden(file.relative_to(root))]
+    files = sorted(file.relative_to(root).as_posix() for file in image_paths(found))
     if not files:
         raise BadInput(f"{root} contains no images ({', '.join(ENDINGS)}). Pass the folder with your images.")
     pairs, how = paired(files, None if masks is None else below(root, masks))
     images = sorted(set(files) - set(pairs.values()) - orphans(files, pairs, how))
-    sizes, notes = measured(root, images)
+    sizes, reading, notes = measured(root, images)
     notes += mask_notes(root, images, pairs, how)
     splits, told = split_of_images(root, images)
-    return Survey(root, images, pairs, splits, sizes, notes + told)
+    return Survey(root, images, pairs, splits, sizes, notes + told, reading)
 
 
 def hidden(path: Path) -> bool:
@@ -194,31 +193,64 @@ def orphans(files: Iterable[str], pairs: Mapping[str, str], how: str) -> set[str
     }
 
 
-def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], list[str]]:
-    """The size of each image, and what kinds there are; BadInput with the faults of all that cannot be read."""
-    sizes: dict[str, Size] = {}
-    kinds: Counter[str] = Counter()
-    modes: Counter[str] = Counter()
+def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], dict[str, Any], list[str]]:
+    """The size of each image, the keys by which they can be read, and what kinds there are, in words.
+
+    BadInput with the faults of all that cannot be read, for several pictures in one file, and for bands that differ.
+    """
+    found: dict[str, Contents] = {}
     faults: list[str] = []
     for image in images:
         try:
-            with image_file(root / image) as opened:
-                sizes[image] = upright(opened.size[::-1], opened.getexif().get(0x0112, 1))
-                kinds[opened.format or ""] += 1
-                modes[opened.mode] += 1
+            found[image] = contents(root / image)
+            if found[image].pages > 1:
+                faults.append(
+                    f"{root / image} contains {found[image].pages} pictures. Save each that you need as a file of its "
+                    "own, or write a description with page under [images] (docs/how-to/own-data.md)."
+                )
         except BadInput as error:
             faults += error.faults
     if faults:
         raise BadInput(faults)
+    sizes = {image: each.size for image, each in found.items()}
     smallest, largest = min(sizes.values(), key=area), max(sizes.values(), key=area)
     across = told_size(smallest) if smallest == largest else f"{told_size(smallest)} to {told_size(largest)}"
+    kinds, bands, depths = (
+        Counter(values(each) for each in found.values())
+        for values in (lambda each: each.form, lambda each: each.bands, lambda each: told_depth(each))
+    )
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return sizes, [f"{len(images)} images: {named}, {across}, mode {', '.join(modes)}"]
+    several = f"{', '.join(map(str, sorted(bands)))} bands of {', '.join(sorted(depths))}"
+    reading, notes = reading_of(found.values())
+    return sizes, reading, [f"{len(images)} images: {named}, {across}, {several}", *notes]
 
 
-def upright(size: tuple[int, int], orientation: int) -> Size:
-    """(height, width) after turning by the EXIF orientation."""
-    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else (size[0], size[1])
+def told_depth(found: Contents) -> str:
+    kind = "floating point" if found.dtype.kind == "f" else "bits"
+    return f"{8 * found.dtype.itemsize} {kind}" if kind == "bits" else f"{8 * found.dtype.itemsize}-bit {kind}"
+
+
+def reading_of(found: Iterable[Contents]) -> tuple[dict[str, Any], list[str]]:
+    """The keys for [images] that images of these contents need, and what they mean, in words."""
+    reading: dict[str, Any] = {}
+    notes = []
+    bands = {each.bands for each in found}
+    if max(bands) > COLOURS_AND_ALPHA:
+        if len(bands) > 1:
+            numbers = ", ".join(map(str, sorted(bands)))
+            raise BadInput(
+                f"The images have different numbers of bands ({numbers}). Put each kind into its own folder."
+            )
+        reading["bands"] = "all"
+        notes.append('all bands go into the network (bands = "all"); the first three are shown as red, green and blue')
+    if any(each.is_deep for each in found):
+        reading["percentiles"] = list(USUAL_PERCENTILES)
+        notes.append(
+            "values are scaled to 8 bits between the {} and {} % percentiles of the pool (percentiles)".format(
+                *USUAL_PERCENTILES
+            )
+        )
+    return reading, notes
 
 
 def area(size: Size) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stages.datasets.image_files import image_file
+from stages.datasets.image_files import tiff_tags
 from stages.pixels.boxes import MapGrid
 
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, NUMBERS, TEXTS = 33550, 33922, 34264, 34735, 34736, 34737
@@ -14,11 +14,8 @@ MODEL_TYPE, PROJECTED, LINEAR_UNITS, METRE = 1024, 1, 3076, 9001
 
 def georeference(path: Path) -> dict[int, Any]:
     """The tags that place a TIFF on the Earth, by number; empty for other files."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return {}
-    with image_file(path) as image:
-        tags = getattr(image, "tag_v2", {})
-        found = {tag: tags[tag] for tag in GEO_TAGS if tag in tags}
+    tags = tiff_tags(path)
+    found = {tag: tags[tag] for tag in GEO_TAGS if tag in tags}
     return found if PIXEL_SCALE in found or TRANSFORMATION in found else {}
 
 

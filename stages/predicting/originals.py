@@ -11,15 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.artifacts.dataset import Dataset
-from stages.datasets.rasters import Raster, rgb
+from stages.datasets.parts import read_part
+from stages.datasets.rasters import Raster
+from stages.datasets.reading import AS_SHOWN, Reading, displayed
 from stages.datasets.tiles import Tiles, tile_starts
 from stages.pixels.boxes import Box, fill_reduced
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_image, target_size
 from stages.predicting.mosaics import Prediction, even_starts
+from stages.settings.common import Filter
 
 Network = Callable[[Tensor], Tensor]
-"""(1,3,h,w) u8 -> (1,C,h,w) f32 probabilities."""
+"""(1,B,h,w) u8 -> (1,C,h,w) f32 probabilities."""
 MULTIPLE = 32  # of which the sides of windows are, as networks reduce images by it
 
 
@@ -32,6 +35,8 @@ class FileWindows:
     longest: int
     share: float  # of a window that it has in common with the next
     scale: float
+    reading: Reading = AS_SHOWN
+    way: Filter = "bilinear"  # of resizing
 
     @property
     def size(self) -> Size:
@@ -63,12 +68,13 @@ class FileWindows:
         with_data = self.raster.with_data(box, pixels)
         if not with_data.any():
             return None
-        probabilities = of_resized(self.network, rgb(pixels, self.raster), target_size(*self.side, self.scale))
+        seen = target_size(*self.side, self.scale)
+        probabilities = of_resized(self.network, read_part(pixels, self.raster, self.reading), seen, way=self.way)
         return Prediction(probabilities, torch.from_numpy(with_data))
 
     def reduced(self, size: Size) -> np.ndarray:
         """The image made smaller, (h,w,3) u8."""
-        return rgb(self.raster.reduced(size), self.raster)
+        return displayed(read_part(self.raster.reduced(size), self.raster, self.reading), self.reading)
 
 
 @dataclass(frozen=True)
@@ -127,14 +133,16 @@ class TileWindows:
         """The image made smaller, (h,w,3) u8; black where no tile is."""
         small = np.zeros((*size, 3), dtype=np.uint8)
         for image, box in self.places.values():
-            fill_reduced(small, self.dataset.image(image, (box.height, box.width)), box, self.size)
+            fill_reduced(small, self.dataset.rgb(image, (box.height, box.width)), box, self.size)
         return small
 
 
-def of_resized(network: Network, image: np.ndarray, seen: Size, size: Size | None = None) -> Tensor:
-    """(C,h,w) f32 probabilities of an image (H,W,3) u8 seen at the size ``seen``, at its own size or at ``size``."""
+def of_resized(
+    network: Network, image: np.ndarray, seen: Size, size: Size | None = None, way: Filter = "bilinear"
+) -> Tensor:
+    """(C,h,w) f32 probabilities of an image (H,W,B) u8 seen at the size ``seen``, at its own size or at ``size``."""
     size = size or (image.shape[0], image.shape[1])
-    pixels = torch.from_numpy(np.array(resize_image(image, *seen))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(resize_image(image, *seen, way))).permute(2, 0, 1)[None]
     found = network(pixels).cpu()
     if found.shape[-2:] != torch.Size(size):
         found = F.interpolate(found, size, mode="bilinear", align_corners=False)

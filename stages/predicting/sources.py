@@ -12,20 +12,22 @@ import numpy as np
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
-from stages.datasets.decode import read_image
 from stages.datasets.files import stamp
-from stages.datasets.rasters import is_large, map_grid_of
+from stages.datasets.image_files import ENDINGS, image_paths
+from stages.datasets.rasters import DRIVERS, is_large, map_grid_of
+from stages.datasets.reading import AS_SHOWN, Reading, read_image
 from stages.pixels.boxes import MapGrid
 from stages.predicting.geotiff import georeference
 from stages.runtime.errors import BadInput
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2", ".j2k", ".svs")
 POOL = "train"
+WITHOUT_GEOTIFF = {ending for ending in DRIVERS if ending not in (*ENDINGS, ".vrt")}
+"""Endings of large files beside those of images; a VRT refers to other files, which are found themselves."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image: the ``name`` of its mask without ending, and the file or the dataset that contains it.
+    """An image: the ``name`` of its mask without ending, and the file, with how to read it, or the dataset.
 
     ``tiles``: the images of the dataset that were cut from it, if it is their original file.
     """
@@ -34,10 +36,11 @@ class Source:
     path: Path
     dataset: Dataset | None = None
     tiles: tuple[str, ...] = ()
+    reading: Reading = AS_SHOWN
 
     def read(self) -> np.ndarray:
-        """(H,W,3) u8 RGB."""
-        return read_image(self.path) if self.dataset is None else self.dataset.image(self.name)
+        """(H,W,B) u8: RGB, or the bands that the model knows."""
+        return read_image(self.path, self.reading) if self.dataset is None else self.dataset.image(self.name)
 
     @property
     def file_name(self) -> str:
@@ -72,7 +75,13 @@ class Source:
 
 
 def find_sources(
-    given: Sequence[Path], output: Path, split: str | None, pool: bool, ledger: Annotations | None, stack: ExitStack
+    given: Sequence[Path],
+    output: Path,
+    split: str | None,
+    pool: bool,
+    ledger: Annotations | None,
+    stack: ExitStack,
+    reading: Reading = AS_SHOWN,
 ) -> list[Source]:
     """The images of the files, folders and datasets ``given``; datasets stay open until ``stack`` is closed.
 
@@ -82,7 +91,7 @@ def find_sources(
     found: list[Source] = []
     for path in given:
         if path.is_dir():
-            found += in_folder(path, output)
+            found += in_folder(path, output, reading)
         elif not path.is_file():
             raise BadInput(f"{path} does not exist. Pass image files, folders, or a dataset written by `prepare`.")
         elif path.suffix.lower() in (".h5", ".hdf5"):
@@ -90,7 +99,7 @@ def find_sources(
             ids = chosen_ids(data, split, pool, ledger)
             found += originals(path, data, ids) if not pool else [Source(image, path, data) for image in ids]
         else:
-            found.append(Source(path.stem, path))
+            found.append(Source(path.stem, path, reading=reading))
     if (split is not None or pool) and any(source.dataset is None for source in found):
         raise BadInput("--split and --pool choose images of a dataset. Pass a dataset written by `prepare`.")
     twice = [name for name, count in Counter(source.name for source in found).items() if count > 1]
@@ -112,16 +121,13 @@ def originals(path: Path, data: Dataset, ids: Sequence[str]) -> list[Source]:
     return [Source(source, path, data, tuple(tiles[source])) for source in sorted(tiles)]
 
 
-def in_folder(folder: Path, output: Path) -> list[Source]:
+def in_folder(folder: Path, output: Path, reading: Reading) -> list[Source]:
     """The image files below ``folder`` by their endings, sorted."""
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in ENDINGS and file.is_file() and output.absolute() not in file.absolute().parents
-    )
+    inside = [file for file in folder.rglob("*") if file.is_file() and output.absolute() not in file.absolute().parents]
+    files = sorted({*image_paths(inside), *(file for file in inside if file.suffix.lower() in WITHOUT_GEOTIFF)})
     if not files:
         raise BadInput(f"{folder} contains no images ({', '.join(ENDINGS)}). Pass another folder.")
-    return [Source(file.relative_to(folder).with_suffix("").as_posix(), file) for file in files]
+    return [Source(file.relative_to(folder).with_suffix("").as_posix(), file, reading=reading) for file in files]
 
 
 def chosen_ids(data: Dataset, split: str | None, pool: bool, ledger: Annotations | None) -> list[str]:

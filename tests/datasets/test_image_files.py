@@ -9,8 +9,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from stages.answering.exchange.indexed_png import mode_and_size, values_in
-from stages.datasets.decode import read_image, read_mask
 from stages.datasets.image_files import FORMATS, MOST_PIXELS, image_file
+from stages.datasets.mask_files import read_mask
+from stages.datasets.reading import read_image
 from stages.runtime.errors import BadInput
 
 STAGES = Path(__file__).parents[2] / "stages"

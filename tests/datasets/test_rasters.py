@@ -8,7 +8,9 @@ import rasterio
 from PIL import Image
 from tiles_support import MAP, noise, write_tiff
 
-from stages.datasets.rasters import Raster, is_large, map_grid_of, open_raster, rgb
+from stages.datasets.parts import read_part
+from stages.datasets.rasters import Raster, is_large, map_grid_of, open_raster
+from stages.datasets.reading import AS_SHOWN, Reading
 from stages.pixels.boxes import Box
 from stages.runtime.errors import BadInput
 
@@ -68,7 +70,7 @@ def test_pixels_without_data(tmp_path: Path) -> None:
     for name, path in files.items():
         pixels, with_data, raster = read(path)
         assert (with_data == ~empty[20:70, 60:130]).all(), name
-        assert (rgb(pixels, raster)[with_data] == image[20:70, 60:130][with_data]).all(), name
+        assert (read_part(pixels, raster, AS_SHOWN)[with_data] == image[20:70, 60:130][with_data]).all(), name
     # a value that pixels only happen to have is not a colour that fills a corner
     image[30:60, 70:100] = 7
     assert read(write_tiff(tmp_path / "plain.tif", image))[1].all()
@@ -84,14 +86,20 @@ def test_bands_become_colours(tmp_path: Path) -> None:
         file.write_colormap(1, {0: (1, 2, 3, 255), 1: (4, 5, 6, 255), 2: (7, 8, 9, 255)})
     deep = write_tiff(tmp_path / "deep.tif", image.astype(np.uint16))
     with pytest.raises(BadInput, match="more than 8 bits"):
-        rgb(*read(deep)[::2])
+        read_part(*read(deep)[::2], AS_SHOWN)
     part = image[20:70, 60:130]
-    for path, expected in ((five, part), (grey, part[..., :1].repeat(3, 2))):
+    for path, reading, expected in (
+        (five, Reading((3, 2, 1)), part[..., ::-1]),
+        (grey, AS_SHOWN, part[..., :1].repeat(3, 2)),
+        (deep, Reading(levels=((0.0, 510.0),)), (part / 2).round()),
+    ):
         pixels, _, raster = read(path)
-        assert (rgb(pixels, raster) == expected).all()
+        assert (read_part(pixels, raster, reading) == expected).all()
+    with pytest.raises(BadInput, match=r"has 5 bands\. Set bands"):
+        read_part(*read(five)[::2], AS_SHOWN)
     pixels, _, raster = read(palette)
     colours = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
-    assert (rgb(pixels, raster) == colours[index[20:70, 60:130, 0]]).all()
+    assert (read_part(pixels, raster, AS_SHOWN) == colours[index[20:70, 60:130, 0]]).all()
 
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
