@@ -13,12 +13,15 @@ import numpy as np
 from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
 from stages.datasets.mask_files import Encoding, read_mask
+from stages.datasets.rasters import is_large, open_raster
+from stages.pixels.resize import target_size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 
 Colour = tuple[int, int, int]
 MOST_MASKS = 100  # looked into; prepare checks all
+LARGE_SIDE = 4096  # longest side at which masks are looked into that are too large to be read whole
 MOST_LISTED = 12
 NAME_LISTS = ("classes.txt", "labels.txt", "obj.names", "_classes.txt")
 VOID_NAMES = ("void", "ignore", "ignored", "unlabeled", "unlabelled", "undefined")
@@ -132,9 +135,7 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
     kinds: dict[Encoding, Path] = {}
     counts: Counter[Any] = Counter()
     for path in masks:
-        with image_file(path) as image:
-            encoding: Encoding = "color" if image.mode in ("RGB", "RGBA") else "index"
-        pixels = read_mask(path, encoding)
+        encoding, pixels = contents_of_large(path) if is_large(path) else contents_of_mask(path)
         if encoding == "color" and (pixels == pixels[..., :1]).all():
             encoding, pixels = "index", pixels[..., 0]
         kinds.setdefault(encoding, path)
@@ -145,6 +146,20 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
     if len(kinds) > 1:
         raise BadInput(f"{kinds['color']} has colours and {kinds['index']} has values. Use one kind of masks.")
     return MaskContents(next(iter(kinds)), counts)
+
+
+def contents_of_mask(path: Path) -> tuple[Encoding, np.ndarray]:
+    with image_file(path) as image:
+        encoding: Encoding = "color" if image.mode in ("RGB", "RGBA") else "index"
+    return encoding, read_mask(path, encoding)
+
+
+def contents_of_large(path: Path) -> tuple[Encoding, np.ndarray]:
+    """The values of evenly spaced pixels of a mask that is too large to be read whole."""
+    with open_raster(path) as raster:
+        pixels = raster.reduced(target_size(*raster.size, long_side=min(LARGE_SIDE, max(raster.size))))
+        colours = raster.colour_bands
+    return ("color", pixels[..., colours[:3]]) if len(colours) >= 3 else ("index", pixels[..., colours[0]])
 
 
 def unnamed(root: Path, contents: MaskContents | None) -> str:

@@ -43,6 +43,10 @@ class UnknownImage(BadInput):
     """The file is of no format that Pillow is allowed to open."""
 
 
+class TooLargeImage(BadInput):
+    """The file has more pixels than are decoded at once."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """What an image file contains.
@@ -86,8 +90,11 @@ def image_file(path: Path | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Ite
         raise damaged(path, error) from error
 
 
-def too_large(path: Any) -> BadInput:
-    return BadInput(f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels. Cut it into tiles.")
+def too_large(path: Any) -> TooLargeImage:
+    return TooLargeImage(
+        f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels. Cut it into tiles: [tiles] in the description, "
+        "or `alseg init --tile`."
+    )
 
 
 def damaged(path: Any, error: Exception) -> BadInput:
@@ -107,7 +114,7 @@ def contents(path: Path) -> Contents:
     try:
         with image_file(path) as image:
             return contents_of(image, len(pictures(image)))
-    except UnknownImage:
+    except (UnknownImage, TooLargeImage):
         if not is_tiff(path):
             raise
     with geo_file(path) as (file, pages):

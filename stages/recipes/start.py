@@ -17,6 +17,7 @@ from stages.pixels.grids import Size
 from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
 from stages.recipes.run_file import NAME
+from stages.recipes.tiled_start import CPU_TILE, FEW, UNDIVIDED, TilePlan, by_blocks, tile_side
 from stages.registry import STAGES
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -27,10 +28,12 @@ from stages.settings.prepare import PrepareSettings
 
 DESCRIPTION, FILES, DATASET, PROFILE = "description.toml", "files.csv", "dataset.h5", "profile.toml"
 SPLITS = ("train", "val", "test")
+SHARES = (0.7, 0.1, 0.2)
 CPU_SIDE, GPU_SIDE = 320, 1024  # longer side of the images that are trained on
 LARGEST_CROP, CROP_MULTIPLE = 512, 32
 BYTES_PER_PIXEL = 6000  # of training on a pixel of a crop in float32: DeepLabV3+ on a ResNet-50 at stride 16
 BATCHES = (2, 16)
+SMALL = 1 / 8  # scale below which a person is told of tiles
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Wishes:
     rounds: int | None = None
     budget: int | None = None
     long_side: int | None = None
+    tile: int | None = None
     seed: int = 0
 
 
@@ -71,19 +75,29 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         raise BadInput(
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
+    if wishes.tile is not None and wishes.long_side is not None:
+        raise BadInput("--tile cuts images at their full size, --long-side resizes them. Pass one of them.")
     load_recipe(wishes.recipe)
     found = survey(images, wishes.masks)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
-    splits, told = splits_of(found, wishes)
+    side, tiles_told = tile_side(found.sizes, wishes.tile, wishes.long_side, device)
+    tiles = None if side is None else TilePlan(side)
+    if side is not None and all(image in found.masks for image in found.images) and few_without_splits(found):
+        tiles, told = by_blocks(
+            side, list(found.sizes.values()), dict(zip(SPLITS, wishes.shares or SHARES, strict=True))
+        )
+        splits = dict.fromkeys(found.images, UNDIVIDED)
+    else:
+        splits, told = splits_of(found, wishes)
     people = not simulated(found, splits)
-    profile, sizes_told = own_profile(found.sizes, wishes, device)
+    profile, sizes_told = own_profile(found.sizes, wishes, device, side)
     rows = [
         ListedFile(found.ids[image], splits[image], image, found.masks.get(image, ""))
         for image in found.images
         if image in splits
     ]
-    listed = sorted(rows, key=lambda row: SPLITS.index(row.split))
-    for line in (*found.notes, *table.notes, told, *sizes_told):
+    listed = sorted(rows, key=lambda row: (UNDIVIDED, *SPLITS).index(row.split))
+    for line in (*found.notes, *table.notes, *([tiles_told] if tiles_told else []), told, *sizes_told):
         say(line)
     say("answers: from people" if people else "answers: simulated from the masks of the pool")
     if dry:
@@ -91,12 +105,17 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         return
     make_folder(run)
     publish_bytes(run / FILES, file_table(listed))
-    publish_bytes(run / DESCRIPTION, description_text(images, table).encode())
+    publish_bytes(run / DESCRIPTION, description_text(images, table, tiles).encode())
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
     publish_bytes(run / NAME, run_text(wishes, people).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
+
+
+def few_without_splits(found: Survey) -> bool:
+    """Whether there are too few images to divide them whole among the splits."""
+    return not found.splits and len(found.images) < FEW
 
 
 def simulated(found: Survey, splits: Mapping[str, str]) -> bool:
@@ -120,7 +139,7 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
         return dict.fromkeys(found.images, "train"), "all images are the pool; without masks nothing is held out"
     partly = len(found.masks) < len(found.images)
     candidates = sorted(found.masks) if partly else found.images
-    shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else (0.7, 0.1, 0.2))
+    shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else SHARES)
     if partly and shares[0] > 0:
         raise BadInput(
             "Some images have no mask. Pass --shares 0,VAL,TEST to evaluate on those that have one, so that all others "
@@ -152,27 +171,41 @@ class OwnProfile:
     long_side: int | None
 
 
-def own_profile(sizes: Mapping[str, Size], wishes: Wishes, device: str) -> tuple[OwnProfile, list[str]]:
-    """The profile that a person named, or `own` (CUDA) or `own-cpu` with size, crop and batch for these images."""
+def own_profile(
+    sizes: Mapping[str, Size], wishes: Wishes, device: str, tile: int | None = None
+) -> tuple[OwnProfile, list[str]]:
+    """The profile that a person named, or `own` (CUDA) or `own-cpu` with size, crop and batch for these images.
+
+    ``tile``: side of the tiles that they are cut into.
+    """
     name = wishes.profile or ("own" if device == "cuda" else "own-cpu")
     shipped = load_profile(name)
     path = Path(name) if name.endswith(".toml") else data_folder("profiles") / f"{name}.toml"
     text = path.read_text()
     ordered = sorted(sizes.values(), key=max)
-    median = ordered[len(ordered) // 2]
-    side = wishes.long_side or min(max(median), GPU_SIDE if device == "cuda" else CPU_SIDE)
-    scale = side / max(median)
+    median = ordered[len(ordered) // 2] if tile is None else (tile, tile)
+    side = None if tile else wishes.long_side or min(max(median), GPU_SIDE if device == "cuda" else CPU_SIDE)
+    scale = 1.0 if side is None else side / max(median)
     lines = [f'name = "{shipped.name}"  # recipes know it by this name', "", *text.splitlines()]
-    told = [f"images are resized to a longer side of {side} pixels"] if max(map(max, sizes.values())) != side else []
+    told = [] if side is None or max(map(max, sizes.values())) == side else [told_resizing(side, scale)]
     added: dict[str, Any] = {}
     if shipped.settings.get("train", {}).get("crop") is None:
         crop = [crop_side(length * scale) for length in median]
-        batch = batch_for(crop, device, int(shipped.settings.get("train", {}).get("batch", 8)), len(sizes))
+        usual = int(shipped.settings.get("train", {}).get("batch", 8))
+        batch = batch_for(crop, device, usual, len(sizes) if tile is None else usual)
         added = {"crop": crop, "batch": batch}
         told.append(f"profile {shipped.name}: crops of {crop[1]}x{crop[0]}, {batch} per batch")
     if wishes.weights is not None:
         added["weights"] = wishes.weights
     return OwnProfile("\n".join(with_settings(lines, added)) + "\n", side), told
+
+
+def told_resizing(side: int, scale: float) -> str:
+    """What is said about the size of images, with the alternative if they become much smaller."""
+    told = f"images are resized to a longer side of {side} pixels"
+    if scale > SMALL:
+        return told
+    return f"{told}, {1 / scale:.0f} times smaller (--tile {CPU_TILE} cuts them into tiles of full size instead)"
 
 
 def with_settings(lines: Sequence[str], added: Mapping[str, Any]) -> list[str]:
@@ -197,7 +230,7 @@ def batch_for(crop: Sequence[int], device: str, usual: int, images: int) -> int:
     return max(least, min(most, fitting, images))
 
 
-def description_text(images: Path, table: ClassTable) -> str:
+def description_text(images: Path, table: ClassTable, tiles: TilePlan | None = None) -> str:
     """The description, with what its keys mean."""
     lines = [
         f"# Written by `alseg init`. {FILES} lists the images, their masks and splits: correct it in any editor.",
@@ -214,6 +247,7 @@ def description_text(images: Path, table: ClassTable) -> str:
         f'encoding = "{table.encoding}"',
         f"ignore = {json.dumps(table.ignore)}  # void: never learned or evaluated",
     ]
+    lines += tiles.lines() if tiles is not None else []
     return "\n".join(lines) + "\n"
 
 
