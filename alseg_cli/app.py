@@ -130,14 +130,16 @@ def init(
     device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is found and write nothing.")] = False,
 ) -> None:
-    """Look at a folder of images, say what was found, and write a run folder."""
+    """Look at a folder of images, say what was found, ask on a terminal what is unclear, and write a run folder."""
+    from alseg_cli.asking import asked_until_decided
     from stages.recipes.start import Wishes, parse_shares, start
     from stages.runtime.devices import choose_device
 
     wishes = Wishes(
         classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, tile, seed
     )
-    start(images, run, wishes, choose_device(device).type, dry_run)
+    kind = choose_device(device).type
+    asked_until_decided(wishes, lambda decided: start(images, run, decided, kind, dry_run))
 
 
 @app.command("next")

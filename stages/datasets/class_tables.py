@@ -16,7 +16,7 @@ from stages.datasets.mask_files import Encoding, read_mask
 from stages.datasets.rasters import is_large, open_raster
 from stages.pixels.resize import target_size
 from stages.pixels.void import VOID
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.randomness import stream
 
 Colour = tuple[int, int, int]
@@ -71,7 +71,7 @@ def find_classes(root: Path, masks: Sequence[str], given: str | None) -> ClassTa
     else:
         classes, source = classes_in_files(root)
     if not classes:
-        raise BadInput(unnamed(root, contents))
+        raise Undecided(unnamed(root, contents), "classes")
     names = Counter(each.name for each in classes)
     if twice := [name for name, count in names.items() if count > 1]:
         raise BadInput(f"{source} names the class {twice[0]!r} twice. Use each name once.")
@@ -198,10 +198,11 @@ def index_table(
         notes.append("value 255 is void")
         others = []
     if others:
-        raise BadInput(
+        raise Undecided(
             f"The masks have the values {listing(contents)}, but the classes have "
             f"{', '.join(map(str, sorted(known)))}. Pass --classes NAME=VALUE,... for all values; name one void if it "
-            "is not learned."
+            "is not learned.",
+            "classes",
         )
     if not any(numbered):
         notes.append(f"mask values in this order: {', '.join(f'{each.value} {each.name}' for each in found[:6])}")
@@ -216,15 +217,17 @@ def colour_table(
 ) -> ClassTable:
     """Classes with their colours; BadInput if the colours of the masks are not theirs."""
     if lacking := [each.name for each in classes if each.colour is None]:
-        raise BadInput(
+        raise Undecided(
             f"The masks have the colours {listing(contents)}, but class {lacking[0]} has none. Pass --classes "
-            "NAME=#RRGGBB,..."
+            "NAME=#RRGGBB,...",
+            "classes",
         )
     known = {each.colour for each in (*classes, *void)}
     if others := sorted(set(contents.counts) - known):
-        raise BadInput(
+        raise Undecided(
             f"The masks have colours that no class has, such as {shown(others[0])}: {listing(contents)}. Pass all with "
-            "--classes NAME=#RRGGBB,...; name a colour void if it is not to be learned."
+            "--classes NAME=#RRGGBB,...; name a colour void if it is not to be learned.",
+            "classes",
         )
     return ClassTable(
         tuple(classes), "color", tuple(each.colour for each in void if each.colour is not None), tuple(notes)

@@ -14,7 +14,7 @@ from typing import Any
 from stages.datasets.image_files import ENDINGS, Contents
 from stages.datasets.rasters import contents_of_file, images_among
 from stages.pixels.grids import Size
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 """Endings that masks can have."""
@@ -59,8 +59,10 @@ class Survey:
         return {image: "/".join(each[shared:]) for image, each in parts.items()}
 
 
-def survey(root: Path, masks: Path | None = None) -> Survey:
+def survey(root: Path, masks: Path | None = None, with_splits: bool = True) -> Survey:
     """Looks at all image files below ``root``; ``masks``: the folder below which the masks are.
+
+    ``with_splits``: whether to look for splits in the names of folders and in lists.
 
     BadInput for a folder without images, for files that cannot be read, and for what can be read in two ways.
     """
@@ -71,10 +73,10 @@ def survey(root: Path, masks: Path | None = None) -> Survey:
     if not files:
         raise BadInput(f"{root} contains no images ({', '.join(ENDINGS)}). Pass the folder with your images.")
     pairs, how = paired(files, None if masks is None else below(root, masks))
-    images = sorted(set(files) - set(pairs.values()) - orphans(files, pairs, how))
+    images = sorted(set(files) - set(pairs.values()) - masks_beside(files) - orphans(files, pairs, how))
     sizes, reading, notes = measured(root, images)
     notes += mask_notes(root, images, pairs, how)
-    splits, told = split_of_images(root, images)
+    splits, told = split_of_images(root, images) if with_splits else ({}, [])
     return Survey(root, images, pairs, splits, sizes, notes + told, reading)
 
 
@@ -95,22 +97,37 @@ def paired(files: Sequence[str], folder: str | None) -> tuple[dict[str, str], st
 
     BadInput if both ways find masks.
     """
+    beside = masks_beside(files)
     if folder is not None:
         inside = [file for file in files if file.startswith(f"{folder}/")]
-        return by_ending([file for file in files if file not in inside], inside, folder), f"in {folder}"
+        others = beside | {*inside}
+        return by_ending([file for file in files if file not in others], inside, folder), f"in {folder}"
     by_name = by_suffix(files)
     masks = [file for file in files if in_mask_folder(file)]
-    images = [file for file in files if not in_mask_folder(file)]
+    images = [file for file in files if not in_mask_folder(file) and file not in beside]
     by_place = by_folder(images, masks) if images else {}
     if by_name and by_place:
-        raise BadInput(
+        raise Undecided(
             f"Masks are found beside images ({next(iter(by_name.values()))}) and in folders of their own "
-            f"({next(iter(by_place.values()))}). Pass the folder of the masks with --masks."
+            f"({next(iter(by_place.values()))}). Pass the folder of the masks with --masks.",
+            "masks",
         )
     if by_place:
         folders = sorted({PurePosixPath(mask).parent.as_posix() for mask in by_place.values()})
         return by_place, f"in {', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}"
     return by_name, "beside the images"
+
+
+def masks_beside(files: Sequence[str]) -> set[str]:
+    """The files whose names say that they are masks of an image beside them."""
+    stems: set[tuple[PurePosixPath, str]] = set()
+    found: dict[str, tuple[PurePosixPath, str]] = {}
+    for path in map(PurePosixPath, files):
+        image, mask = IMAGE_SUFFIX.match(path.stem), MASK_SUFFIX.match(path.stem)
+        stems.add((path.parent, (image["stem"] if image else path.stem).lower()))
+        if mask and path.suffix.lower() in LOSSLESS:
+            found[path.as_posix()] = path.parent, mask["stem"].lower()
+    return {file for file, stem in found.items() if stem in stems}
 
 
 def by_suffix(files: Sequence[str]) -> dict[str, str]:
@@ -178,7 +195,9 @@ def only_pairs(images: Mapping[Any, Sequence[str]], masks: Mapping[Any, Sequence
         having = images.get(key, [])
         if len(having) > 1 or (having and len(given) > 1):
             names = ", ".join([*having, *given])
-            raise BadInput(f"{names}: it is not clear which mask belongs to which image. Pass --masks, or rename them.")
+            raise Undecided(
+                f"{names}: it is not clear which mask belongs to which image. Pass --masks, or rename them.", "masks"
+            )
         if having:
             found[having[0]] = given[0]
     return found
@@ -276,9 +295,10 @@ def split_of_images(root: Path, images: Sequence[str]) -> tuple[dict[str, str], 
     if by_place:
         lacking = [image for image in images if image not in by_place]
         if lacking:
-            raise BadInput(
+            raise Undecided(
                 f"{len(lacking)} images, such as {lacking[0]}, are in no folder of a split, but others are in "
-                f"{', '.join(sorted(set(by_place.values())))}. Move them into one, or pass --shares to draw splits."
+                f"{', '.join(sorted(set(by_place.values())))}. Move them into one, or pass --shares to draw splits.",
+                "shares",
             )
         return by_place, [f"splits by folders: {counted(by_place)}"]
     lists = {file: SPLITS[file.stem.lower()] for file in sorted(root.rglob("*.txt")) if file.stem.lower() in SPLITS}

@@ -13,6 +13,7 @@ from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import step_settings, step_values
 from stages.registry import STAGES, Stage
 from stages.runtime.errors import BadInput
+from stages.runtime.spelling import close_names
 from stages.settings.base import StageSettings, fields_of
 from stages.settings.text import option_name, shown
 
@@ -234,16 +235,24 @@ def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Value
         places = [place] if dot else used
         known = [place in stage_of and name in fields_of(settings_of(stage_of[place])) for place in places]
         if not equals or not all(known):
-            faults.append(
-                f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step of "
-                "the recipe, or seed=VALUE."
-            )
+            faults.append(f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}")
             continue
         for each in places:
             found.setdefault(each, {})[name] = value.strip()
     if faults:
         raise BadInput(faults)
     return found
+
+
+def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
+    """What to type instead of an override that names no setting."""
+    if place in stage_of:
+        meant = [f"{place}.{each}" for each in close_names(name, fields_of(settings_of(stage_of[place])))]
+    else:
+        meant = [f"{each}.{name}" for each in close_names(place, stage_of)]
+    if meant:
+        return f"Did you mean {' or '.join(meant)}?"
+    return "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, or seed=VALUE."
 
 
 def settings_of(stage: str) -> type[StageSettings]:

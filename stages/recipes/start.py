@@ -20,7 +20,7 @@ from stages.recipes.run_file import NAME
 from stages.recipes.tiled_start import CPU_TILE, FEW, UNDIVIDED, TilePlan, by_blocks, tile_side
 from stages.registry import STAGES
 from stages.runtime.console import say
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.memory import free_device_memory
 from stages.runtime.randomness import stream_key
 from stages.runtime.resources import data_folder
@@ -78,26 +78,18 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     if wishes.tile is not None and wishes.long_side is not None:
         raise BadInput("--tile cuts images at their full size, --long-side resizes them. Pass one of them.")
     load_recipe(wishes.recipe)
-    found = survey(images, wishes.masks)
+    found = survey(images, wishes.masks, with_splits=wishes.shares is None)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
-    side, tiles_told = tile_side(found.sizes, wishes.tile, wishes.long_side, device)
-    tiles = None if side is None else TilePlan(side)
-    if side is not None and all(image in found.masks for image in found.images) and few_without_splits(found):
-        tiles, told = by_blocks(
-            side, list(found.sizes.values()), dict(zip(SPLITS, wishes.shares or SHARES, strict=True))
-        )
-        splits = dict.fromkeys(found.images, UNDIVIDED)
-    else:
-        splits, told = splits_of(found, wishes)
+    tiles, splits, told = tiles_and_splits(found, wishes, device)
     people = not simulated(found, splits)
-    profile, sizes_told = own_profile(found.sizes, wishes, device, side)
+    profile, sizes_told = own_profile(found.sizes, wishes, device, None if tiles is None else tiles.side)
     rows = [
         ListedFile(found.ids[image], splits[image], image, found.masks.get(image, ""))
         for image in found.images
         if image in splits
     ]
     listed = sorted(rows, key=lambda row: (UNDIVIDED, *SPLITS).index(row.split))
-    for line in (*found.notes, *table.notes, *([tiles_told] if tiles_told else []), told, *sizes_told):
+    for line in (*found.notes, *table.notes, *told, *sizes_told):
         say(line)
     say("answers: from people" if people else "answers: simulated from the masks of the pool")
     if dry:
@@ -113,9 +105,21 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
-def few_without_splits(found: Survey) -> bool:
-    """Whether there are too few images to divide them whole among the splits."""
-    return not found.splits and len(found.images) < FEW
+def tiles_and_splits(found: Survey, wishes: Wishes, device: str) -> tuple[TilePlan | None, dict[str, str], list[str]]:
+    """The tiles that images are cut into, if they are; the split of each image; both in words.
+
+    A few images with masks, too few to divide them whole, are divided by blocks of tiles.
+    """
+    side, why = tile_side(found.sizes, wishes.tile, wishes.long_side, device)
+    if side is None:
+        splits, told = splits_of(found, wishes)
+        return None, splits, [told]
+    if found.splits or len(found.masks) < len(found.images) or len(found.images) >= FEW:
+        splits, told = splits_of(found, wishes)
+        return TilePlan(side), splits, [why, told]
+    shares = dict(zip(SPLITS, wishes.shares or SHARES, strict=True))
+    plan, told = by_blocks(side, list(found.sizes.values()), shares)
+    return plan, dict.fromkeys(found.images, UNDIVIDED), [why, told]
 
 
 def simulated(found: Survey, splits: Mapping[str, str]) -> bool:
@@ -131,7 +135,7 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     """
     if found.splits and wishes.shares is None:
         if "train" not in found.splits.values():
-            raise BadInput("No images are in a split train. Pass --shares to draw splits.")
+            raise Undecided("No images are in a split train. Pass --shares to draw splits.", "shares")
         return found.splits, "splits are kept"
     if not found.masks:
         if wishes.shares is not None:
@@ -141,9 +145,10 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
     candidates = sorted(found.masks) if partly else found.images
     shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else SHARES)
     if partly and shares[0] > 0:
-        raise BadInput(
+        raise Undecided(
             "Some images have no mask. Pass --shares 0,VAL,TEST to evaluate on those that have one, so that all others "
-            "are the pool, or remove the masks from the folder to use all images as the pool."
+            "are the pool, or remove the masks from the folder to use all images as the pool.",
+            "shares",
         )
     groups = groups_of(candidates)
     drawn = drawn_splits(candidates, groups, shares, wishes.seed)

@@ -14,7 +14,6 @@ CPU_TILE, GPU_TILE = 320, 512
 WANTED_BLOCKS = 30  # that a few images are divided into
 FEW = 10  # images that are not divided as a whole
 UNDIVIDED = "all"  # the split of images whose blocks are divided
-BLOCKS_OF = "splits drawn at random by blocks"
 
 
 @dataclass(frozen=True)
@@ -57,4 +56,6 @@ def by_blocks(side: int, sizes: Sequence[Size], shares: Mapping[str, float]) -> 
     tiles = sum(len(grid_boxes(size, Tiles(size=(side, side)))) for size in sizes)
     block = max(1, math.isqrt(tiles // WANTED_BLOCKS))
     told = ", ".join(f"{share:g} {name}" for name, share in shares.items() if share)
-    return TilePlan(side, block, shares), f"{BLOCKS_OF} of {block} x {block} tiles: {told} (--shares changes them)"
+    return TilePlan(
+        side, block, shares
+    ), f"splits drawn at random by blocks of {block} x {block} tiles: {told} (--shares changes them)"
