@@ -15,6 +15,7 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import grid_size
 from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.scoring.images import finish_images, score_images
 from stages.scoring.pixels import finish_pixels, score_pixels
@@ -54,7 +55,7 @@ def run(
     if clusters is not None and balance is None:
         raise BadInput("--measure random predicts no classes, so --clusters has nothing to count. Omit it.")
     with Dataset(dataset) as data:
-        ids = data.ids(settings.split)
+        ids = drawn_images(data.ids(settings.split), settings, trained)
         if trained is not None:
             require_model(trained, data, settings)
         regions = None if superpixels is None else Superpixels(superpixels)
@@ -77,6 +78,15 @@ def run(
             device = choose_device(settings.network.use.device).type
         with joined_ranks(device) as ranks:
             return produce(request, lambda: build(request, data, ids, trained, pool, settings, ranks), force, ranks)
+
+
+def drawn_images(ids: list[str], settings: ScoreSettings, model: Model | None) -> list[str]:
+    """``ids``, or some of them if the settings limit their number: others for each model, so for each round."""
+    most = None if settings.pixel is None else settings.pixel.most_images
+    if most is None or most >= len(ids):
+        return ids
+    generator = stream(settings.seed, "most_images", "" if model is None else model.digest)
+    return [ids[place] for place in sorted(generator.choice(len(ids), most, replace=False).tolist())]
 
 
 def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:

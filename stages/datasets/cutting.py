@@ -240,10 +240,11 @@ def load_tile(
     try:
         box, raster = sample.tile.box, files.image(sample.image)
         pixels = raster.pixels(box)
-        image, mask = read_part(pixels, raster, reading), None
+        image, mask, nothing = read_part(pixels, raster, reading), None, ~raster.with_data(box, pixels)
         if sample.mask is not None:
             mask, note = decoded(files.mask(sample.mask, box, lookup), lookup, f"{sample.mask} ({sample.id})")
-            mask[~raster.with_data(box, pixels)] = VOID
+            mask[nothing] = VOID
     except BadInput as error:
         return error.faults
-    return LoadedSample(image, mask, note="" if note == EMPTY_NOTE else note)
+    note = "" if note == EMPTY_NOTE else note
+    return LoadedSample(image, mask, note=note, without_data=nothing if nothing.any() else None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.class_tables import ClassTable, FoundClass, find_classes
 from stages.datasets.division import divide_groups
@@ -15,7 +16,7 @@ from stages.datasets.listed import ListedFile, file_table
 from stages.datasets.survey import Survey, counted, groups_of, survey
 from stages.pixels.grids import Size
 from stages.recipes.profile import load_profile
-from stages.recipes.recipe import load_recipe
+from stages.recipes.recipe import Recipe, load_recipe
 from stages.recipes.run_file import NAME
 from stages.recipes.tiled_start import CPU_TILE, FEW, UNDIVIDED, TilePlan, by_blocks, tile_side
 from stages.registry import STAGES
@@ -33,6 +34,7 @@ CPU_SIDE, GPU_SIDE = 320, 1024  # longer side of the images that are trained on
 LARGEST_CROP, CROP_MULTIPLE = 512, 32
 BYTES_PER_PIXEL = 6000  # of training on a pixel of a crop in float32: DeepLabV3+ on a ResNet-50 at stride 16
 BATCHES = (2, 16)
+MANY, AT_A_TIME = 60, 40  # images in the pool that no person is asked about in each round; how many instead
 SMALL = 1 / 8  # scale below which a person is told of tiles
 
 
@@ -77,7 +79,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         )
     if wishes.tile is not None and wishes.long_side is not None:
         raise BadInput("--tile cuts images at their full size, --long-side resizes them. Pass one of them.")
-    load_recipe(wishes.recipe)
+    recipe = load_recipe(wishes.recipe)
     found = survey(images, wishes.masks, with_splits=wishes.shares is None)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
     tiles, splits, told = tiles_and_splits(found, wishes, device)
@@ -101,8 +103,20 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
-    publish_bytes(run / NAME, run_text(wishes, people).encode())
+    most = few_at_a_time(run / DATASET, recipe) if people else None
+    if most is not None:
+        say(f"each round asks about {most} images drawn at random: most_images in {run / NAME} changes that")
+    publish_bytes(run / NAME, run_text(wishes, people, most).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
+
+
+def few_at_a_time(dataset: Path, recipe: Recipe) -> int | None:
+    """How many images to ask about per round; None: all, as there are not many, or the budget is for all together."""
+    of_step = [step.settings for step in recipe.steps if step.stage == "score"]
+    units = {each.get("unit", "pixel") for each in (recipe.settings.get("score", {}), *of_step)}
+    with Dataset(dataset) as data:
+        many = len(data.ids("train")) > MANY
+    return AT_A_TIME if many and units == {"pixel"} else None
 
 
 def tiles_and_splits(found: Survey, wishes: Wishes, device: str) -> tuple[TilePlan | None, dict[str, str], list[str]]:
@@ -261,7 +275,7 @@ def class_line(each: FoundClass, encoding: str) -> str:
     return f"    {{ name = {json.dumps(each.name, ensure_ascii=False)}, color = {list(each.colour or ())}{values} }},"
 
 
-def run_text(wishes: Wishes, people: bool) -> str:
+def run_text(wishes: Wishes, people: bool, most_images: int | None = None) -> str:
     lines = [
         "# A run of alseg. `alseg next` does what comes next, `alseg status` tells where it stands.",
         f'dataset = "{DATASET}"',
@@ -270,5 +284,6 @@ def run_text(wishes: Wishes, people: bool) -> str:
         f'answers = "{"people" if people else "simulated"}"  # or "{"simulated" if people else "people"}"',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
         *(["", "[settings.select]", f"budget = {wishes.budget}"] if wishes.budget is not None else []),
+        *(["", "[settings.score]", f"most_images = {most_images}"] if most_images is not None else []),
     ]
     return "\n".join(lines) + "\n"

@@ -188,3 +188,14 @@ def test_images_that_become_much_smaller_are_no_silent_choice(tmp_path: Path, ca
     start(tmp_path / "photos", tmp_path / "run", Wishes(classes="a,b"), "cpu", dry=True)
     told = capsys.readouterr().out
     assert "a longer side of 320 pixels, 10 times smaller (--tile 320 cuts them into tiles of full size" in told
+
+
+def test_people_are_not_asked_about_hundreds_of_tiles_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Tiles of 96: 11 x 14. The limit is one of scores, so each round draws other tiles."""
+    write_tiff(tmp_path / "field" / "ortho.tif", noise((1000, 1300)))
+    start(tmp_path / "field", tmp_path / "run", Wishes(classes="a,b", tile=96), "cpu")
+    assert "each round asks about 40 images drawn at random" in capsys.readouterr().out
+    score = next(command for command in follow(tmp_path / "run").commands if command.stage == "score")
+    assert score.words[score.words.index("--most-images") + 1] == "40"
+    start(tmp_path / "field", tmp_path / "of-regions", Wishes(classes="a,b", tile=96, recipe="classbal"), "cpu")
+    assert "most_images" not in (tmp_path / "of-regions" / "run.toml").read_text()
