@@ -99,7 +99,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         return
     make_folder(run)
     publish_bytes(run / FILES, file_table(listed))
-    publish_bytes(run / DESCRIPTION, description_text(images, table, tiles).encode())
+    publish_bytes(run / DESCRIPTION, description_text(images, table, found.reading, tiles).encode())
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
@@ -249,8 +249,9 @@ def batch_for(crop: Sequence[int], device: str, usual: int, images: int) -> int:
     return max(least, min(most, fitting, images))
 
 
-def description_text(images: Path, table: ClassTable, tiles: TilePlan | None = None) -> str:
-    """The description, with what its keys mean."""
+def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any], tiles: TilePlan | None = None) -> str:
+    """The description, with what its keys mean; ``reading``: those of [images]."""
+    keys = [f"{name} = {json.dumps(value)}" for name, value in reading.items()]
     lines = [
         f"# Written by `alseg init`. {FILES} lists the images, their masks and splits: correct it in any editor.",
         f"# alseg prepare {DESCRIPTION} --root {shlex.quote(str(images))} -o {DATASET}",
@@ -265,6 +266,7 @@ def description_text(images: Path, table: ClassTable, tiles: TilePlan | None = N
         "[masks]",
         f'encoding = "{table.encoding}"',
         f"ignore = {json.dumps(table.ignore)}  # void: never learned or evaluated",
+        *(["", "[images]  # how bands and bits are read (docs/how-to/own-data.md)", *keys] if keys else []),
     ]
     lines += tiles.lines() if tiles is not None else []
     return "\n".join(lines) + "\n"
