@@ -75,16 +75,31 @@ def extract_superpixels(
     *,
     superpixels: File | None = None,
     model: File | None = None,
-    labels: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Cut images into regions, merge the regions ``superpixels`` by the predictions of ``model``, or read them."""
-    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model, "labels": labels}
+    """Cut images into regions, or merge the regions ``superpixels`` by the predictions of ``model``."""
+    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model}
     return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force)
+
+
+def import_regions(
+    dataset: File,
+    regions: File | Sequence[File],
+    output: File,
+    *,
+    recipe: File | None = None,
+    profile: File | None = None,
+    plugins: Iterable[File] = (),
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Take the regions in files of other programs."""
+    files: dict[str, Any] = {"dataset": dataset, "regions": regions}
+    return run_stage("import-regions", output, files, settings, recipe, profile, plugins, force)
 
 
 def cluster_regions(

@@ -18,6 +18,7 @@ from stages.settings.import_answers import ImportSettings
 from stages.settings.import_labels import ImportLabelsSettings
 from stages.settings.import_model import ImportModelSettings
 from stages.settings.import_queries import ImportQueriesSettings
+from stages.settings.import_regions import ImportRegionsSettings
 from stages.settings.predict import PredictSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -120,12 +121,34 @@ STAGES: dict[str, Stage] = {
                 DATASET,
                 Input("superpixels", "superpixels", "Base regions to merge (adaptive)."),
                 Input("model", "model", "Model whose predictions decide what to merge (adaptive)."),
-                Input("labels", "folder", "Folder with the region map of each image, pickled (imported)."),
             ),
             "superpixels",
             ExtractSettings,
             "dataset; to merge: base superpixels and a model",
             "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged by the predictions of a model",
+        ),
+        Stage(
+            "import-regions",
+            "Use the regions of any other program: numbered maps, or masks as SAM writes them.",
+            (
+                DATASET,
+                Input(
+                    "regions",
+                    "answers",
+                    "A region map per image (.png, .tif, .npy, .pkl), masks (COCO or SAM .json), or folders of them.",
+                    required=True,
+                    positional=True,
+                    many=True,
+                ),
+            ),
+            "superpixels",
+            ImportRegionsSettings,
+            "dataset, region maps or masks of other programs",
+            "regions of [other programs](docs/how-to/other-tools.md#regions-of-other-programs), the rest cut into "
+            "superpixels",
+            details="Of overlapping masks the smaller one is on top. What no region covers is cut into superpixels "
+            "(--rest).",
+            plannable=False,
         ),
         Stage(
             "cluster-regions",

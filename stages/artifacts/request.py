@@ -1,7 +1,7 @@
 """Requests for artifacts, and the steps that all stages share: check whether up to date, lock, build, publish."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of,
 from stages.artifacts.journals import find_journals, stage_attribute
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
+    bytes_digest,
     destination,
     find_partials,
     lock_path,
@@ -159,6 +160,16 @@ class Request:
 def reference(output: Path, path: Path, digest: str) -> InputRef:
     """The reference of ``output`` to its input ``path``; links of folders are resolved, as "../" leads to real ones."""
     return InputRef(os.path.relpath(path.parent.resolve() / path.name, destination(output).parent.resolve()), digest)
+
+
+def files_reference(output: Path, path: Path, files: Sequence[Path]) -> InputRef:
+    """The reference of ``output`` to the file ``path``, or to those of ``files`` that are in the folder ``path``."""
+    if not path.is_dir():
+        return reference(output, path, bytes_digest(path))
+    inside = [file for file in files if path in file.parents]
+    return reference(
+        output, path, digest_of([[file.relative_to(path).as_posix(), bytes_digest(file)] for file in inside])
+    )
 
 
 def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:

@@ -10,9 +10,9 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.answers import DRAWN, RegionFile
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
-from stages.artifacts.header import InputRef, digest_of
+from stages.artifacts.header import digest_of
 from stages.artifacts.publish import bytes_digest
-from stages.artifacts.request import Request, produce, refer, reference
+from stages.artifacts.request import Request, files_reference, produce, refer, reference
 from stages.datasets.originals import FileSizes
 from stages.pixels.grids import Size, grid_size
 from stages.runtime.console import say
@@ -45,20 +45,13 @@ def run(
         sizes = FileSizes(data, ids, images)
         inputs = refer(output, {"dataset": data, "annotations": ledger})
         for number, path in enumerate(labels, start=1):
-            inputs[f"labels {number}"] = labels_reference(output, path)
+            inputs[f"labels {number}"] = files_reference(output, path, files.every)
         if names is not None:
             inputs["names"] = reference(output, names, bytes_digest(names))
         if images is not None:
             inputs["images"] = reference(output, images, digest_of(sizes.known))
         request = Request("import-labels", "annotations", output, settings, inputs)
         return produce(request, lambda: build(request, data, ids, files, table, sizes, ledger, settings), force)
-
-
-def labels_reference(output: Path, path: Path) -> InputRef:
-    """The reference to a file of labels or to all that are in a folder."""
-    files = label_files([path]).every
-    told = [[file.relative_to(path).as_posix() if file != path else "", bytes_digest(file)] for file in files]
-    return reference(output, path, digest_of(told) if path.is_dir() else bytes_digest(path))
 
 
 def build(
@@ -90,8 +83,9 @@ def build(
         drawn = RegionFile(digest, DRAWN, found.mean_area)
     grown = append_answers(ledger, ids, grids, found.answers, found.annotators, found.masks, drawn)
     publish_ledger(request, grown, data, ledger_counts(grown, found.answers, data.classes))
-    for split, count in gathering.faults.left_out.items():
-        say(f"left out {count} labels of images in split {split!r}")
+    for what, count in gathering.faults.left_out.items():
+        if count:
+            say(f"left out {count} {what}")
     for what, why in (
         ("points_in_one_pixel", "points in a pixel of another one"),
         ("shapes_without_pixels", "shapes that cover no pixel, or are covered by others"),

@@ -65,7 +65,7 @@ def test_three_commands_lead_from_photographs_to_masks(tmp_path: Path, browser: 
 
     first, second, third = commands_of_the_page()
     told = finished(*first, "--profile", "short.toml", "--budget", 1, "--rounds", 2, cwd=tmp_path)
-    assert f"{PHOTOGRAPHS} images: {PHOTOGRAPHS} JPEG, 64x48, mode RGB" in told
+    assert f"{PHOTOGRAPHS} images: {PHOTOGRAPHS} JPEG, 64x48, 3 bands of 8 bits" in told
     assert "Go on with `alseg next run`" in told
 
     process = alseg(*second, cwd=tmp_path)

@@ -12,11 +12,12 @@ import numpy as np
 from stages.answering.answer import name_fault
 from stages.answering.exchange.label_masks import MaskReader, labelmap_of, require_class
 from stages.answering.exchange.label_names import OMITTED, UNKNOWN, LabelNames
+from stages.answering.exchange.label_tiles import drawings_of_tiles, masks_of_tiles, points_in_tiles, source_size
 from stages.answering.exchange.points import PointTable, read_points
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
-from stages.datasets.image_names import image_of, known_names
+from stages.datasets.image_names import first_image_of, image_of, is_image, known_names
 from stages.datasets.originals import require_original
 from stages.datasets.shapes import files as shape_files
 from stages.datasets.shapes.drawing import Drawing, Point, Shape, painted, pixels_of
@@ -131,19 +132,22 @@ class Gathering:
 
     def image(self, names: Iterable[str], where: str, count: int) -> str | None:
         """The image that one of ``names`` belongs to; None, and counted or a fault, if it is not to be labelled."""
-        wrong = []
-        for name in names:
-            try:
-                image = image_of(name, self.known, where)
-            except BadInput as error:
-                wrong += error.faults
-                continue
-            if image in self.grids:
-                return image
-            self.faults.left_out[self.data.splits[image]] += count
+        image = self.faults.collect(partial(first_image_of, names, self.known, where))
+        return image if image is not None and self.takes(image, count) else None
+
+    def takes(self, image: str, count: int) -> bool:
+        """Whether ``image`` is to be labelled; otherwise its ``count`` labels are counted."""
+        if image in self.grids:
+            return True
+        self.faults.left_out[f"labels of images in split {self.data.splits[image]!r}"] += count
+        return False
+
+    def source(self, names: Iterable[str]) -> str | None:
+        """The file that one of ``names`` is, if tiles were cut from it, and no tile is called so."""
+        if self.data.tiling is None or any(is_image(name, self.known) for name in names):
             return None
-        self.faults.sentences += wrong[:1]
-        return None
+        sources = known_names(self.data.tiling.ids)
+        return next((image_of(name, sources, name) for name in names if is_image(name, sources)), None)
 
     @cached_property
     def known(self) -> dict[str, str | None]:
@@ -176,21 +180,19 @@ def read_labels(files: LabelFiles, gathering: Gathering, unlabelled: str | None,
         add_points(table, gathering, people, parts, counts)
     by_image: dict[str, list[tuple[Drawing, Shape]]] = defaultdict(list)
     for drawing in drawings:
-        image = gathering.image(drawing.names, drawing.where, len(drawing.shapes))
-        if image is not None:
-            by_image[image] += [(drawing, shape) for shape in drawing.shapes]
+        source = gathering.source(drawing.names)
+        if source is not None:
+            tiles = faults.collect(partial(drawings_of_tiles, gathering.data, source, drawing)) or []
+            listed = [(image, part) for image, part in tiles if gathering.takes(image, len(part.shapes))]
+        else:
+            image = gathering.image(drawing.names, drawing.where, len(drawing.shapes))
+            listed = [] if image is None else [(image, drawing)]
+        for image, part in listed:
+            by_image[image] += [(part, shape) for shape in part.shapes]
     masks: dict[str, np.ndarray] = {}
-    files_of: dict[str, Path] = {}
-    for path in files.masks:
-        image = gathering.image([path.as_posix()], str(path), 1)
-        if image is None:
-            continue
-        if image in files_of or image in by_image:
-            other = files_of.get(image) or by_image[image][0][0].where
-            faults.sentences.append(f"{path} and {other} both label areas of image {image}. Keep one of them.")
-        files_of[image] = path
+    areas_from = {image: listed[0][0].where for image, listed in by_image.items()}
     reader = MaskReader(gathering.names, gathering.data.palette, gathering.data.ignored, unlabelled)
-    with Progress("reading labels", len(by_image) + len(files_of)) as bar:
+    with Progress("reading labels", len(by_image) + len(files.masks)) as bar:
         for image, listed in by_image.items():
             found = faults.collect(partial(drawn, listed, image, gathering, counts))
             if found is not None:
@@ -199,11 +201,16 @@ def read_labels(files: LabelFiles, gathering: Gathering, unlabelled: str | None,
                 if (exact != VOID).any():
                     masks[image] = exact
             bar.advance()
-        for image, path in files_of.items():
-            found = faults.collect(partial(masked, path, image, gathering, reader, counts))
-            if found is not None:
-                rows, masks[image] = found
-                parts[image].append(rows)
+        for path in files.masks:
+            for image, values in faults.collect(partial(mask_parts, path, gathering, reader)) or []:
+                if image in areas_from:
+                    both = f"{path} and {areas_from[image]} both label areas of image {image}"
+                    faults.sentences.append(f"{both}. Keep one of them.")
+                areas_from[image] = str(path)
+                found = masked(values, image, gathering, counts)
+                if found is not None:
+                    rows, masks[image] = found
+                    parts[image].append(rows)
             bar.advance()
     faults.sentences += gathering.names.faults("labels or pixels")
     if wrong := next(filter(None, map(name_fault, people)), None):
@@ -240,41 +247,61 @@ def add_points(
             people.append(name)
     person = np.array([people.index(name) if name else 0 for name in table.annotators])[table.annotator]
     for name, rows in rows_by_image(table.image, table.images).items():
-        image = gathering.image([name], str(table.path), len(rows))
-        if image is None:
-            continue
-        y, x = table.y[rows], table.x[rows]
-        size = faults.collect(partial(size_of_points, table, int(rows[0]), image, gathering))
-        if size is None:
-            continue
-        outside = (y < 0) | (x < 0) | (y >= size[0]) | (x >= size[1])
-        faults.sentences += [
-            f"{table.at(row)}: row {table.y[row]:g}, column {table.x[row]:g} is outside of image {image} "
-            f"({size[1]}x{size[0]}). Correct or remove it."
-            for row in rows[outside].tolist()
-        ]
-        faults.sentences += contradictions(table, rows, image)
-        grid = gathering.grids[image]
-        kept = ~outside & (value[rows] != OMITTED) & (value[rows] != UNKNOWN)
-        below = (np.stack([y[kept], x[kept]], 1) * grid // size).astype(np.int64)
-        _, first = np.unique(below[:, 0] * grid[1] + below[:, 1], return_index=True)
-        first.sort()
-        chosen = rows[kept][first]
-        if not len(chosen):
-            continue
-        columns = {"label": value[chosen], "annotator": person[chosen]}
-        parts[image].append(gathering.rows(image, len(chosen), y=below[first, 0], x=below[first, 1], **columns))
-        counts["points"] += len(chosen)
-        counts["points_in_one_pixel"] += int(kept.sum()) - len(chosen)
+        faults.sentences += contradictions(table, rows, name)
+        for image, chosen, y, x, size in faults.collect(partial(located, table, name, rows, gathering)) or []:
+            grid = gathering.grids[image]
+            kept = np.flatnonzero((value[chosen] != OMITTED) & (value[chosen] != UNKNOWN))
+            below = (np.stack([y[kept], x[kept]], 1) * grid // size).astype(np.int64)
+            _, first = np.unique(below[:, 0] * grid[1] + below[:, 1], return_index=True)
+            first.sort()
+            taken = chosen[kept][first]
+            if len(taken):
+                columns = {"label": value[taken], "annotator": person[taken]}
+                parts[image].append(gathering.rows(image, len(taken), y=below[first, 0], x=below[first, 1], **columns))
+            counts["points"] += len(taken)
+            counts["points_in_one_pixel"] += len(kept) - len(taken)
 
 
-def size_of_points(table: PointTable, row: int, image: str, gathering: Gathering) -> Size:
-    """(height, width) of the image that the points of a table are on."""
+def located(
+    table: PointTable, name: str, rows: np.ndarray, gathering: Gathering
+) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray, Size]]:
+    """Each image that the points ``rows`` of what a table calls ``name`` are on, these rows, and where they are there.
+
+    y and x (n,) f64 are in pixels of an image of that size. Points outside are faults.
+    """
+    source = gathering.source([name])
+    image = gathering.image([name], str(table.path), len(rows)) if source is None else None
+    if image is None and source is None:
+        return []
+    size = size_of_points(table, int(rows[0]), image, source, gathering)
+    outside = (table.y < 0) | (table.x < 0) | (table.y >= size[0]) | (table.x >= size[1])
+    gathering.faults.sentences += [
+        f"{table.at(row)}: row {table.y[row]:g}, column {table.x[row]:g} is outside of image {image or source} "
+        f"({size[1]}x{size[0]}). Correct or remove it."
+        for row in rows[outside[rows]].tolist()
+    ]
+    rows = rows[~outside[rows]]
+    y, x = table.y[rows], table.x[rows]
+    if image is not None:
+        return [(image, rows, y, x, size)]
+    assert source is not None
+    tiles = points_in_tiles(gathering.data, source, y, x)
+    gathering.faults.left_out["points that are in no tile"] += len(rows) - sum(len(found) for _, found, *_ in tiles)
+    return [(tile, rows[found], *where) for tile, found, *where in tiles if gathering.takes(tile, len(found))]
+
+
+def size_of_points(table: PointTable, row: int, image: str | None, source: str | None, gathering: Gathering) -> Size:
+    """(height, width) of the image, or of the source of tiles, that the points of a table are on."""
+    said = None
     if np.isfinite(table.sizes[row]).all():
-        height, width = (int(side) for side in table.sizes[row])
-        require_original(gathering.data, image, (height, width), table.at(row))
-        return height, width
-    return gathering.file_size(image, str(table.path))
+        said = int(table.sizes[row][0]), int(table.sizes[row][1])
+    if source is not None:
+        return source_size(gathering.data, source, said, table.at(row))
+    assert image is not None
+    if said is None:
+        return gathering.file_size(image, str(table.path))
+    require_original(gathering.data, image, said, table.at(row))
+    return said
 
 
 def contradictions(table: PointTable, rows: np.ndarray, image: str) -> list[str]:
@@ -337,27 +364,41 @@ def drawn(
     return (numbered(parts), exact) if parts else None
 
 
-def masked(
-    path: Path, image: str, gathering: Gathering, reader: MaskReader, counts: Counter[str]
-) -> tuple[Answers, np.ndarray] | None:
-    """The row of a mask, and its exact labels (H,W) u8; None if nothing is labelled.
-
-    A mask that is labelled everywhere is that of an image, another one is a region of all labelled pixels.
-    """
+def mask_parts(path: Path, gathering: Gathering, reader: MaskReader) -> list[tuple[str, np.ndarray]]:
+    """Each image that a mask is of, and the values (H,W) i16 of its labels there, see `MaskReader`."""
+    source = gathering.source([path.as_posix()])
+    image = gathering.image([path.as_posix()], str(path), 1) if source is None else None
+    if image is None and source is None:
+        return []
     values = reader.read(path, labelmap_of(path))
-    require_original(gathering.data, image, values.shape, str(path))
     if (values == UNKNOWN).any():
-        return None  # reported for all masks together
+        return []  # reported for all masks together
+    if (values != OMITTED).any():
+        require_class(path, values)
+    if image is not None:
+        require_original(gathering.data, image, (values.shape[0], values.shape[1]), str(path))
+        return [(image, values)]
+    assert source is not None
+    tiles = masks_of_tiles(gathering.data, source, values, str(path))
+    return [(tile, part) for tile, part in tiles if gathering.takes(tile, 1)]
+
+
+def masked(
+    values: np.ndarray, image: str, gathering: Gathering, counts: Counter[str]
+) -> tuple[Answers, np.ndarray] | None:
+    """The row of the mask of an image, and its exact labels (H,W) u8; None if nothing is labelled with a class.
+
+    values (H,W) i16 of any size, see `MaskReader`. A mask that is labelled everywhere is that of the image, another one
+    is a region of all labelled pixels.
+    """
     values = map_on_grid(resize_mask(values, *gathering.data.sizes[image]), gathering.grids[image])
     labelled = values != OMITTED
-    if labelled.any():
-        require_class(path, values)
+    if not (labelled & (values != VOID)).any():
+        return None
     if labelled.all():
         counts["masks"] += 1
         return gathering.rows(image, 1), values.astype(np.uint8)
-    counts["partial_masks"] += bool(labelled.any())
-    if not labelled.any():
-        return None
+    counts["partial_masks"] += 1
     areas: Areas = areas_of(np.where(labelled, 0, -1).astype(np.int32), np.zeros(1, dtype=np.int32))
     return (
         gathering.rows(image, 1, region=0, superpixels=0, areas=areas),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stages.datasets.shapes.runs import string_runs
+from stages.pixels.boxes import Box
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_mask
 from stages.pixels.runs import spans
@@ -156,3 +157,21 @@ def painted(indices: Sequence[np.ndarray], grid: Size, overlap: Overlap) -> np.n
     for number in order:
         above.ravel()[indices[number]] = number
     return above
+
+
+def moved(form: Form, size: Size, box: Box) -> Form | None:
+    """The form as it lies in a part of its image of ``size``, in pixels of the part; None if it is beside it."""
+    if isinstance(form, Point):
+        y, x = form.y - box.y, form.x - box.x
+        return Point(x, y) if 0 <= y < box.height and 0 <= x < box.width else None
+    if isinstance(form, Polygons):
+        rings = tuple(ring - (box.x, box.y) for ring in form.rings)
+        near = [(ring.max(0) > 0).all() and (ring.min(0) < (box.width, box.height)).all() for ring in rings]
+        return Polygons(rings) if any(near) else None
+    rows, columns = np.divmod(pixels_of(form, size, size), size[1])
+    kept = (rows >= box.y) & (rows < box.y + box.height) & (columns >= box.x) & (columns < box.x + box.width)
+    if not kept.any():
+        return None
+    inside = np.zeros((box.height, box.width), dtype=bool)
+    inside[rows[kept] - box.y, columns[kept] - box.x] = True
+    return Patch(0, 0, inside)
