@@ -184,6 +184,7 @@ def select(
     annotations: File | None = None,
     superpixels: File | None = None,
     clusters: File | None = None,
+    gold: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
@@ -197,6 +198,7 @@ def select(
         "annotations": annotations,
         "superpixels": superpixels,
         "clusters": clusters,
+        "gold": gold,
     }
     return run_stage("select", output, files, settings, recipe, profile, plugins, force)
 
@@ -352,16 +354,16 @@ def evaluate(
     models: File | Sequence[File],
     output: File,
     *,
+    annotations: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Evaluate one or more models on a split."""
-    return run_stage(
-        "evaluate", output, {"dataset": dataset, "models": models}, settings, recipe, profile, plugins, force
-    )
+    """Evaluate one or more models on a split, or on the answers of the last round of the ledger ``annotations``."""
+    files: dict[str, Any] = {"dataset": dataset, "models": models, "annotations": annotations}
+    return run_stage("evaluate", output, files, settings, recipe, profile, plugins, force)
 
 
 def predict(

@@ -218,7 +218,11 @@ STAGES: dict[str, Stage] = {
                 Input("model", "model", "Model to score with (not used by measure random)."),
                 REGIONS,
                 Input("clusters", "clusters", "Clusters of the regions, to divide a budget among."),
-                Input("annotations", "annotations", "Ledger whose pixels region scores exclude."),
+                Input(
+                    "annotations",
+                    "annotations",
+                    "Ledger whose pixels region scores exclude, or whose answers are scored (contradiction).",
+                ),
             ),
             "scores",
             ScoreSettings,
@@ -236,10 +240,11 @@ STAGES: dict[str, Stage] = {
                 LEDGER,
                 REGIONS,
                 Input("clusters", "clusters", "Clusters of the regions, whose features spread the queries (k-centre)."),
+                Input("gold", "annotations", "Ledger of known answers, a share of which is asked to check people."),
             ),
             "queries",
             SelectSettings,
-            "dataset, scores; ledger, superpixels and clusters as the rule requires",
+            "dataset, scores; ledger, superpixels and clusters as the rule requires; known answers",
             "queries of pixels, regions or images by any registered rule, in rank order",
         ),
         Stage(
@@ -378,16 +383,22 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            "Evaluate models on a split: mIoU, IoU per class, accuracy, confusion.",
+            "Evaluate models on a split, or on new answers: mIoU, IoU per class, accuracy, confusion.",
             (
                 DATASET,
                 Input("models", "model", "One or more models.", required=True, positional=True, many=True),
+                Input(
+                    "annotations",
+                    "annotations",
+                    "Ledger to evaluate on instead of masks: the answers of its last round, which the models did not "
+                    "learn from.",
+                ),
             ),
             "evaluation",
             EvaluateSettings,
-            "dataset, one or more models",
+            "dataset, one or more models; ledger to evaluate on answers",
             "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
-            "reported on another",
+            "reported on another; without masks, how often the model before agrees with new answers",
             torchrun=True,
         ),
         Stage(

@@ -14,6 +14,7 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import require_same_grid, rows_by_image
 from stages.artifacts.publish import destination, publish_bytes
+from stages.artifacts.purposes import purpose_counts
 from stages.artifacts.request import Request
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size
@@ -91,6 +92,7 @@ def ledger_counts(ledger: Ledger, new: Answers, classes: list[str]) -> dict[str,
             "void": int((new.state == ANSWERED_VOID).sum()),
             "per_class": {name: int(histogram[index]) for index, name in enumerate(classes)},
             "mean_distinct_classes": mean_defined([distinct_classes(new.label[rows]) for rows in groups.values()]),
+            **purpose_counts(new.purpose),
         },
     }
 

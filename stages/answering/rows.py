@@ -68,6 +68,7 @@ def mask_rows(
         len(questions.classes),
         image=queries.image[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         clicks=clicks,
         seconds=seconds,
         annotator=[people.index(name) for name in named],
@@ -93,6 +94,7 @@ def answer_rows(
     columns |= {
         "image": queries.image[answered],
         "round": queries.round,
+        "purpose": queries.purpose[answered],
         "label": np.where(alone, named.argmax(1), VOID),
         "state": np.where(skip, SKIPPED, np.where(named.any(1), ANSWERED, ANSWERED_VOID)),
         "clicks": np.maximum(sets.sum(1), 1),

@@ -9,7 +9,9 @@ names none. If `image_level` is 1, `class` is a class of images (attribute `imag
 (A,C+1), and their pixels as runs over the row-major flat image, `/areas/{offsets,start,length}`, so no superpixels
 file is needed to read the ledger. Shapes that people drew (`import-labels`) are regions of a file with method
 `drawn`, numbered from 0, and exact labels. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for
-sets with one class.
+sets with one class. `/answers/purpose` (A,) u8 if it is not 0 throughout: 1 queried at random (control), 2 queried
+again, 3 gold. Of answers to the same query the last one counts, unless it is "don't know"; an answer to a gold query
+never does.
 """
 
 from functools import cached_property
@@ -21,6 +23,7 @@ from stages.artifacts.answers import (
     ANSWERED_VOID,
     COLUMNS,
     DRAWN,
+    SKIPPED,
     STATES,
     Answers,
     Ledger,
@@ -30,6 +33,7 @@ from stages.artifacts.answers import (
 )
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import IMAGES, read_images, require_inside, rows_by_image
+from stages.artifacts.purposes import AGAIN, GOLD, purpose_column, read_purpose
 from stages.artifacts.structure import Array, Attribute
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
@@ -56,6 +60,7 @@ class Annotations(Artifact):
         Array("answers/seconds", ("f",), ("A",), low=0),
         Array("answers/annotator", ("u1",), ("A",), below="P"),
         Array("answers/image_level", ("u1",), ("A",), below=2),
+        purpose_column("answers/purpose", "A"),
         *(Array(f"superpixels/{name}", ("S",), ("F",), optional=True) for name in ("digest", "method")),
         Array("superpixels/mean_size", ("f",), ("F",), low=0, optional=True),
         Array("areas/start", ("i",), ("runs",), low=0, optional=True),
@@ -69,9 +74,9 @@ class Annotations(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
-        columns = {name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS}
+        columns = {name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS if name != "purpose"}
+        columns["purpose"] = read_purpose(self, "answers/purpose", len(columns["image"]))
         self.annotators = self.strings("annotators/name")
-        self.rows = rows_by_image(columns["image"], self.ids)
         self.region_files: list[RegionFile] = []
         count, classes = len(columns["image"]), len(self.attributes["classes"])
         areas, votes = empty_areas(count), np.zeros((count, classes + 1), dtype=np.int32)
@@ -86,6 +91,9 @@ class Annotations(Artifact):
             sets = self.read("class_sets")
         self.answers = Answers(**columns, areas=areas, votes=votes, class_sets=sets)
         self.require_answers()
+        self.in_force = in_force(self.answers)
+        valid = np.flatnonzero(self.in_force)
+        self.rows = {image: valid[rows] for image, rows in rows_by_image(columns["image"][valid], self.ids).items()}
 
     def require_answers(self) -> None:
         """BadInput unless each answer is about a place in its image and names a class that there is."""
@@ -124,8 +132,8 @@ class Annotations(Artifact):
 
     @cached_property
     def image_rows(self) -> np.ndarray:
-        """Row numbers of the answers that name classes of whole images, oldest first."""
-        return np.flatnonzero(self.answers.image_level)
+        """Row numbers of the answers that count and name classes of whole images, oldest first."""
+        return np.flatnonzero((self.answers.image_level == 1) & self.in_force)
 
     @property
     def names_sets(self) -> bool:
@@ -144,7 +152,7 @@ class Annotations(Artifact):
         return classes if self.names_sets else self.attributes.get("image_classes", classes)
 
     def rows_of(self, image: str) -> np.ndarray:
-        """Row numbers of the answers about ``image``, oldest first."""
+        """Row numbers of the answers about ``image`` that count, oldest first."""
         return self.rows.get(image, NO_ROWS)
 
     def queried_pixels(self, image: str) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +190,7 @@ class Annotations(Artifact):
 
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""
-        below = np.flatnonzero(self.answers.image_level == 0)
+        below = np.flatnonzero((self.answers.image_level == 0) & self.in_force)
         rows, _ = self.named(below, void)
         sets = self.answers.class_sets[:, :-1] if void == VOID else self.answers.class_sets
         labelled = np.unique(self.answers.image[np.union1d(rows, below[sets[below].any(1)])])
@@ -232,3 +240,22 @@ class Annotations(Artifact):
 
     def cost(self) -> dict[str, float]:
         return ledger_cost(self.answers)
+
+
+def units_of(answers: Answers) -> np.ndarray:
+    """(A,) i64: the same number for answers about the same pixel, region of the same file, or image."""
+    places = (answers.image, answers.y, answers.x, answers.region, answers.superpixels, answers.image_level)
+    return np.unique(np.stack(places, 1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def in_force(answers: Answers) -> np.ndarray:
+    """(A,) bool: the answers that count, see the docstring of this module."""
+    valid = answers.purpose != GOLD
+    again = answers.purpose == AGAIN
+    if again.any():
+        unit, row = units_of(answers), np.arange(len(answers))
+        given = again & (answers.state != SKIPPED)
+        last = np.full(len(answers), -1)
+        np.maximum.at(last, unit[given], row[given])
+        valid &= (row >= last[unit]) & ~(again & ~given)
+    return valid

@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
+from stages.artifacts.purposes import write_purpose
 from stages.pixels.grids import Size
 from stages.pixels.runs import Areas, empty_areas, joined
 from stages.pixels.void import VOID
@@ -18,6 +19,7 @@ COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "image": (np.int32, 0), "y": (np.int32, -1), "x": (np.int32, -1), "region": (np.int32, -1),
     "superpixels": (np.int32, -1), "round": (np.int32, 0), "label": (np.uint8, VOID), "state": (np.uint8, ANSWERED),
     "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0), "image_level": (np.uint8, 0),
+    "purpose": (np.uint8, 0),
 }  # fmt: skip
 MOST_ANNOTATORS = 256
 DRAWN = "drawn"  # method of the "file" whose regions are shapes that people drew, not cut by any program
@@ -45,6 +47,7 @@ class Answers:
     seconds: np.ndarray
     annotator: np.ndarray
     image_level: np.ndarray
+    purpose: np.ndarray
     areas: Areas
     votes: np.ndarray
     class_sets: np.ndarray
@@ -111,7 +114,9 @@ class Ledger:
     def write(self, writer: Writer) -> None:
         write_images(writer, self.ids, self.sizes)
         for name, (dtype, _) in COLUMNS.items():
-            writer.array(f"answers/{stored_name(name)}", getattr(self.answers, name).astype(dtype))
+            if name != "purpose":
+                writer.array(f"answers/{stored_name(name)}", getattr(self.answers, name).astype(dtype))
+        write_purpose(writer, "answers/purpose", self.answers.purpose)
         writer.strings("annotators/name", self.annotators)
         if self.region_files:
             for column in ("digest", "method"):

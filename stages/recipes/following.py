@@ -115,6 +115,7 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
     later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
+    later = [rule for rule in later if not rule.on_answers or set(rule.needs) <= written]
     for rule in later:
         for need in rule.needs:
             if need not in written and need.startswith("$(RUN)/"):

@@ -123,7 +123,7 @@ def plan_run(
         plan = fitted(plan, data)
         given = rounds or rounds_of(plan.recipe, plan.profile)
         count = rounds_of_budget(plan, data) if given == "budget" else given
-        if plan.profile.dataset not in ("", name := data.attributes["name"]):
+        if not plan.profile.fits(name := data.attributes["name"]):
             notes.append(f"profile {profile} is for dataset {plan.profile.dataset}, but this is {name}")
     common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
     common += [["--plugin", str(plugin)] for plugin in plugins or []]
@@ -139,7 +139,10 @@ def plan_run(
 def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int, shared: Path | None = None) -> str:
     """The Makefile's text."""
     on = f", profile {plan.profile.name}" if plan.profile.name else ""
-    ends = [rule.target for rule in rules if rule.stage == "evaluate"] or [rules[-1].target]
+    evaluations = [rule for rule in rules if rule.stage == "evaluate"]
+    ends = [rule.target for rule in evaluations]
+    if all(rule.on_answers for rule in evaluations):  # the last model is evaluated by the next round, if there is one
+        ends.append(rules[-1].target)
     skipped = skipped_at_an_end(rules)
     lines = [
         one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),

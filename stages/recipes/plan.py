@@ -7,7 +7,18 @@ from typing import Any
 
 from stages.artifacts.dataset import Dataset
 from stages.recipes.checks import dataset_faults
-from stages.recipes.people import ANSWERS, EXPORT, FILES, IMAGES, PAGE, TO_ANSWER, Way, answering_step, with_people
+from stages.recipes.people import (
+    ANSWERS,
+    EXPORT,
+    FILES,
+    IMAGES,
+    PAGE,
+    TO_ANSWER,
+    Way,
+    answering_step,
+    on_answers,
+    with_people,
+)
 from stages.recipes.profile import Profile, load_profile
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import step_settings, step_values
@@ -39,6 +50,11 @@ class Rule:
         return self.stage in (PAGE, FILES, EXPORT)
 
     @property
+    def on_answers(self) -> bool:
+        """Whether it evaluates on answers instead of masks."""
+        return self.stage == "evaluate" and "--annotations" in self.words
+
+    @property
     def stage(self) -> str:
         return self.parts[0][0]
 
@@ -61,7 +77,10 @@ class Plan:
         """The settings of ``step``, computed once."""
         place = step.name, step.rounds
         if place not in self.known:
-            self.known[place] = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            found = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            if step.stage == "evaluate":
+                found = found.settled(step.name, truth="answers" if "annotations" in step.reads else "masks")
+            self.known[place] = found
         return self.known[place]
 
 
@@ -136,12 +155,19 @@ def fitted(plan: Plan, data: Dataset) -> Plan:
 
 
 def without_blind(plan: Plan, data: Dataset) -> tuple[Plan, list[str]]:
-    """``plan`` without evaluations on a split without masks, and a sentence that says so."""
+    """``plan`` without evaluations on a split without masks, and a sentence that says so.
+
+    If the answers name classes of pixels or regions, or are masks, each model is evaluated on those of the next round.
+    """
     evaluations = [step for step in plan.recipe.steps if step.stage == "evaluate"]
     blind = [step for step in evaluations if not data.has_masks(plan.settings(step).flat()["split"])]
     if not blind:
         return plan, []
     split = plan.settings(blind[0]).flat()["split"]
+    asked = [plan.settings(step).flat()["image_answer"] for step in plan.recipe.steps if step.stage == "select"]
+    if answering_step(plan.recipe) is not None and {*asked} == {"mask"} and any(step.rounds == "all" for step in blind):
+        told = f"split {split!r} has no masks: each model is evaluated on the answers of the next round"
+        return replace(plan, recipe=on_answers(plan.recipe, blind)), [told]
     kept = [step for step in plan.recipe.steps if step not in blind]
     fewer = replace(plan, recipe=plan.recipe.model_copy(update={"steps": kept}))
     return fewer, [f"nothing is evaluated: split {split!r} has no masks"]

@@ -17,7 +17,6 @@ from stages.datasets.survey import Survey, counted, groups_of, survey
 from stages.pixels.grids import Size
 from stages.recipes.profile import load_profile
 from stages.recipes.recipe import Recipe, load_recipe
-from stages.recipes.run_file import NAME
 from stages.recipes.tiled_start import CPU_TILE, FEW, UNDIVIDED, TilePlan, by_blocks, tile_side
 from stages.registry import STAGES
 from stages.runtime.console import say
@@ -26,6 +25,7 @@ from stages.runtime.memory import free_device_memory
 from stages.runtime.randomness import stream_key
 from stages.runtime.resources import data_folder
 from stages.settings.prepare import PrepareSettings
+from stages.settings.toml_files import RUN_FILE
 
 DESCRIPTION, FILES, DATASET, PROFILE = "description.toml", "files.csv", "dataset.h5", "profile.toml"
 SPLITS = ("train", "val", "test")
@@ -36,6 +36,7 @@ BYTES_PER_PIXEL = 6000  # of training on a pixel of a crop in float32: DeepLabV3
 BATCHES = (2, 16)
 MANY, AT_A_TIME = 60, 40  # images in the pool that no person is asked about in each round; how many instead
 SMALL = 1 / 8  # scale below which a person is told of tiles
+CONTROL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
 
     Raises BadInput with what cannot be told from the files and the option that decides it; then nothing is written.
     """
-    if (run / NAME).exists() and not dry:
+    if (run / RUN_FILE).exists() and not dry:
         raise BadInput(
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
@@ -105,8 +106,8 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
     most = few_at_a_time(run / DATASET, recipe) if people else None
     if most is not None:
-        say(f"each round asks about {most} images drawn at random: most_images in {run / NAME} changes that")
-    publish_bytes(run / NAME, run_text(wishes, people, most).encode())
+        say(f"each round asks about {most} images drawn at random: most_images in {run / RUN_FILE} changes that")
+    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks), most).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
@@ -277,15 +278,20 @@ def class_line(each: FoundClass, encoding: str) -> str:
     return f"    {{ name = {json.dumps(each.name, ensure_ascii=False)}, color = {list(each.colour or ())}{values} }},"
 
 
-def run_text(wishes: Wishes, people: bool, most_images: int | None = None) -> str:
+def run_text(wishes: Wishes, people: bool, masks: bool, most_images: int | None = None) -> str:
+    """run.toml; without ``masks``, some queries are drawn at random to tell how good a model is."""
+    select = [] if wishes.budget is None else [f"budget = {wishes.budget}"]
+    select += (
+        [] if masks else [f"control = {CONTROL_SHARE}  # share of the queries drawn at random, to judge models by"]
+    )
     lines = [
         "# A run of alseg. `alseg next` does what comes next, `alseg status` tells where it stands.",
         f'dataset = "{DATASET}"',
         f"recipe = {json.dumps(wishes.recipe)}",
         f'profile = "{PROFILE}"',
-        f'answers = "{"people" if people else "simulated"}"  # or "{"simulated" if people else "people"}"',
+        f'answers = "{"people" if people else "simulated"}"  # people (on the page), files or simulated',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
-        *(["", "[settings.select]", f"budget = {wishes.budget}"] if wishes.budget is not None else []),
+        *(["", "[settings.select]", *select] if select else []),
         *(["", "[settings.score]", f"most_images = {most_images}"] if most_images is not None else []),
     ]
     return "\n".join(lines) + "\n"

@@ -144,7 +144,7 @@ def print_description(description: dict[str, Any]) -> None:
     for title in ("splits", "cost", "image_classes", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             print_shares(console, title.replace("_", " "), description[title])
-    for title in ("rounds", "clusters", "sources", "places"):
+    for title in ("rounds", "clusters", "sources", "places", "answered_twice", "known_answers"):
         if description.get(title):
             console.print(rows_table(description[title]))
     if "against" in description:
@@ -159,7 +159,8 @@ def print_description(description: dict[str, Any]) -> None:
         console.print(table)
     for result in description.get("results", []):
         values = {name: "none" if value is None else f"{100 * value:.1f}" for name, value in result["iou"].items()}
-        console.print(f"{result['model']} ({result['checkpoint']}): mIoU {100 * result['miou']:.2f}; {pairs(values)}")
+        miou = "none" if result["miou"] is None else f"{100 * result['miou']:.2f}"
+        console.print(f"{result['model']} ({result['checkpoint']}): mIoU {miou}; {pairs(values)}")
 
 
 def print_shares(console: Console, title: str, values: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ MOSTLY = 0.5
 
 def budget_counts(asked: int, found: int) -> dict[str, int]:
     """Counts of ``found`` queries if the budget was ``asked``: a larger one takes all that is left in the pool."""
-    return {"asked": asked, "shortfall": asked - found}
+    return {"asked": asked, "shortfall": max(asked - found, 0)}
 
 
 def excluded_pixels(
@@ -39,7 +39,7 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
     if ledger is None or most >= 1:
         return excluded
     answers = ledger.answers
-    of_regions = answers.of_regions
+    of_regions = answers.of_regions & ledger.in_force
     if {file.digest for file in ledger.region_files} <= {regions.digest} and not ledger.mask_ids:
         excluded[answers.region[of_regions]] = True
         return excluded

@@ -46,8 +46,8 @@ class Not(tuple[str, ...]):
 
 
 def comparable(value: Any) -> str:
-    """A chooser's value in comparable form: 0, 0.0 and "0" are equal."""
-    text = str(value)
+    """A chooser's value in comparable form: 0, 0.0 and "0" are equal, and so are False and "false"."""
+    text = str(value).lower()
     try:
         return str(float(text))
     except ValueError:

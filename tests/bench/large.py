@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from alseg_cli.options import option_name, shown
-from tests.bench.material import first_labels
 from tests.bench.measure import SEED, Job, Row
 from tests.bench.memory import megabytes, peak
 from tests.bench.training import FLIP_ONLY, SETTINGS
@@ -40,7 +39,7 @@ def rows(job: Job) -> list[Row]:
     dataset, model, masks = (root / name for name in ("d.h5", "model.safetensors", "predicted"))
     preparing = taken("prepare", str(root / "large.toml"), "--root", str(root), "-o", str(dataset))
     options = [part for name, value in (SETTINGS | FLIP_ONLY).items() for part in (option_name(name), shown(value))]
-    peak("train", str(dataset), str(first_labels(dataset)), "-o", str(model), "--epochs", "1", *options)
+    peak("train", str(dataset), str(labels_of_some(dataset)), "-o", str(model), "--epochs", "1", *options)
     found = [Row(f"`alseg prepare`, {side}x{side}, tiles of 512", preparing)]
     for window in (512, 1024, 2048):
         predicting = taken(
@@ -48,6 +47,15 @@ def rows(job: Job) -> list[Row]:
         )
         found.append(Row(f"`alseg predict`, {side}x{side}, {CLASSES} classes, windows of {window}", predicting))
     return found
+
+
+def labels_of_some(dataset: Path) -> Path:
+    """A ledger of ten pixels in each of a few tiles: how long the training takes is of no interest here."""
+    scores, queries, ledger = (str(dataset.with_name(f"{name}.h5")) for name in ("scores", "queries", "annotations"))
+    peak("score", str(dataset), "--measure", "random", "--most-images", "8", "-o", scores)
+    peak("select", str(dataset), scores, "--rule", "uniform", "-o", queries)
+    peak("annotate-simulate", str(dataset), queries, "-o", ledger)
+    return Path(ledger)
 
 
 def taken(*arguments: str) -> str:

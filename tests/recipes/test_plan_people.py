@@ -214,12 +214,16 @@ def test_labels_replace_the_answers_of_round_0(dataset: Path, planned) -> None:
     assert "round-0/queries.h5" not in text
 
 
-def test_without_masks_nothing_is_evaluated(dataset: Path, tmp_path: Path) -> None:
+def test_without_masks_models_are_evaluated_on_answers(dataset: Path, tmp_path: Path) -> None:
     names = ["a", "b"]
     path = write_dataset(tmp_path / "d.h5", random_masks(names, (8, 8), 3), 3)
-    made = plan_run("pixelpick", path, None, None, 1, [], people="page")
-    assert made.notes == ["nothing is evaluated: split 'test' has no masks"]
-    assert "all: $(RUN)/round-0/model.safetensors" in made.text
+    made = plan_run("pixelpick", path, None, None, 2, [], people="page")
+    assert made.notes == ["split 'test' has no masks: each model is evaluated on the answers of the next round"]
+    needs = "$(DATASET) $(RUN)/round-0/model.safetensors $(RUN)/round-1/annotations.h5"
+    assert f"$(RUN)/round-1/agreement.h5: {needs}\n" in made.text
+    assert "all: $(RUN)/round-1/agreement.h5 \\\n     $(RUN)/round-1/model.safetensors\n" in made.text
+    made = plan_run("random-pixels", path, None, None, 1, [], people="page")
+    assert "all: $(RUN)/round-0/model.safetensors\n" in made.text
     with pytest.raises(BadInput, match="has no split 'test'"):
         plan_run("pixelpick", path, None, None, 1, [])
 
@@ -239,7 +243,7 @@ def test_next_and_status_wait_for_files(dataset: Path, tmp_path: Path, capsys: p
     brought = tmp_path / "round-0" / "answers.csv"
     exported = tmp_path / "round-0" / "to-answer.csv"
     assert capsys.readouterr().out == (
-        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought}, then go on:\n"
+        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought} and go on with:\n"
         f"  alseg next {tmp_path}\n"
     )
     following = follow(tmp_path)

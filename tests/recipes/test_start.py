@@ -47,7 +47,7 @@ def test_photographs_without_masks_become_a_run_that_asks_people(tmp_path: Path,
         assert not data.has_masks("train")
     following = follow(run)
     assert [command.stage for command in following.commands][:5] == ["score", "select", "annotate", "train", "score"]
-    assert following.notes == ["nothing is evaluated: split 'test' has no masks"]
+    assert following.notes == ["split 'test' has no masks: each model is evaluated on the answers of the next round"]
     (select,) = [command for command in following.commands if command.output == run / "round-0" / "queries.h5"]
     assert select.words[select.words.index("--budget") + 1] == "7"
 

@@ -215,6 +215,7 @@ def exact_answers(
     answered = np.flatnonzero(every.done)
     columns: dict[str, Any] = {
         "clicks": clicks[answered],
+        "purpose": queries.purpose[answered],
         "state": np.where(every.skip, states.SKIPPED, states.ANSWERED)[answered],
     }
     if queries.unit == "region":

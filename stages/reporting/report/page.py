@@ -20,6 +20,7 @@ from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
 from stages.reporting.report.heat import HeatCell, heat_cell
 from stages.reporting.report.provenance import GONE, STALE, chain, origins
+from stages.reporting.report.without_masks import without_masks
 from stages.reporting.verdict import datasets_of, judge
 
 TEMPLATES = Path(__file__).parent / "template"
@@ -90,6 +91,7 @@ def page_text(report: Report) -> str:
         round_tables=[round_table(report, group) for group in report.measured],
         comparison=comparison(report),
         asked=[asked_view(run) for run in report.runs],
+        judged=[found for run in report.runs if (found := without_masks(run, report.checkpoint)) is not None],
         galleries=[(run, report.galleries[run.name]) for run in report.runs if run.name in report.galleries],
         palettes={run.name: palette(run) for run in report.runs},
         provenance=[provenance_view(run) for run in report.runs],
