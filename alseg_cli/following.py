@@ -1,12 +1,13 @@
 """`alseg next`: runs the commands of a run folder in this process, until people have to answer."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from stages.recipes.following import follow
 from stages.recipes.people import PAGE
-from stages.recipes.standing import next_command, next_step, page_command, waiting
+from stages.recipes.standing import next_command, next_step, waiting
 from stages.runtime.console import say, without_lines
 from stages.runtime.errors import RUN_ENDS, NothingLeft
 
@@ -23,11 +24,12 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
         if command.by_people and command.output.exists():
             continue
         if command.waits and not (page and command.stage == PAGE):
-            say(f"Round {command.round} needs answers. {waiting(command)}, then go on:")
+            say(f"Round {command.round} needs answers. {waiting(command)} and go on with:")
             if command.stage == PAGE:
-                say(f"  {page_command(command)}")
-            also = f"        (or alseg next {run} --page for both)" if command.stage == PAGE else ""
-            say(f"  alseg next {run}{also}")
+                say(f"  alseg next {shlex.quote(str(run))} --page")
+                say(f"To serve the page alone: {shlex.join(['alseg', *command.words])}")
+            else:
+                say(f"  alseg next {shlex.quote(str(run))}")
             return
         words = [*command.words, *(["--port", str(port)] if command.stage == PAGE else [])]
         try:

@@ -123,7 +123,7 @@ def plan_run(
         plan = fitted(plan, data)
         given = rounds or rounds_of(plan.recipe, plan.profile)
         count = rounds_of_budget(plan, data) if given == "budget" else given
-        if plan.profile.dataset not in ("", name := data.attributes["name"]):
+        if not plan.profile.fits(name := data.attributes["name"]):
             notes.append(f"profile {profile} is for dataset {plan.profile.dataset}, but this is {name}")
     common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
     common += [["--plugin", str(plugin)] for plugin in plugins or []]

@@ -10,9 +10,7 @@ from stages.recipes.people import Way
 from stages.recipes.recipe import Values, section_faults
 from stages.runtime.errors import BadInput
 from stages.settings.base import settings_faults
-from stages.settings.toml_files import read_toml
-
-NAME = "run.toml"
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 
 class Change(Table):
@@ -48,9 +46,9 @@ class RunFile(Table):
 
 def read_run_file(run: Path) -> RunFile:
     """The content of ``run``/run.toml; BadInput if there is none, or with all its faults."""
-    path = run / NAME
+    path = run / RUN_FILE
     if not path.is_file():
-        raise BadInput(f"{run} has no {NAME}. Pass a run folder written by `alseg init`, or write {NAME}.")
+        raise BadInput(f"{run} has no {RUN_FILE}. Pass a run folder written by `alseg init`, or write {RUN_FILE}.")
     try:
         found = RunFile.model_validate(read_toml(path))
     except ValidationError as error:

@@ -113,7 +113,7 @@ def rounds_of_run(following: Following) -> list[Round]:
         entry = found.setdefault(command.round, Round(command.round))
         if command.output.is_file():
             note_output(entry, command)
-        elif command.stage == PAGE:
+        elif command.stage == PAGE and entry.queries is not None:
             entry.answered = answers_in_journals(command.output)
     return [each for each in found.values() if any(value is not None for value in list(asdict(each).values())[1:])]
 
@@ -158,7 +158,7 @@ def next_step(following: Following, coming: Command | None) -> str:
     if lock_path(coming.output).exists():
         return f"running: {coming.stage} of round {coming.round} ({coming.output})"
     if coming.waits and coming.awaits is None:
-        return f"next: answer the queries of round {coming.round}: {page_command(coming)}"
+        return f"next: answer the queries of round {coming.round}: alseg next {folder} --page"
     if coming.waits:
         told = waiting(coming)
         return f"next: {told[:1].lower()}{told[1:]}, then run alseg next {folder}"
@@ -168,10 +168,6 @@ def next_step(following: Following, coming: Command | None) -> str:
 def waiting(command: Command) -> str:
     """What people do before a command that waits for them."""
     if command.awaits is None:
-        return "Serve its page"
+        return "Answer them on its page"
     brought, exported = command.awaits
     return to_do(str(exported), str(brought))
-
-
-def page_command(command: Command) -> str:
-    return shlex.join(["alseg", *command.words])

@@ -16,7 +16,6 @@ from stages.datasets.survey import Survey, counted, groups_of, survey
 from stages.pixels.grids import Size
 from stages.recipes.profile import load_profile
 from stages.recipes.recipe import load_recipe
-from stages.recipes.run_file import NAME
 from stages.registry import STAGES
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, Undecided
@@ -24,6 +23,7 @@ from stages.runtime.memory import free_device_memory
 from stages.runtime.randomness import stream_key
 from stages.runtime.resources import data_folder
 from stages.settings.prepare import PrepareSettings
+from stages.settings.toml_files import RUN_FILE
 
 DESCRIPTION, FILES, DATASET, PROFILE = "description.toml", "files.csv", "dataset.h5", "profile.toml"
 SPLITS = ("train", "val", "test")
@@ -68,7 +68,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
 
     Raises BadInput with what cannot be told from the files and the option that decides it; then nothing is written.
     """
-    if (run / NAME).exists() and not dry:
+    if (run / RUN_FILE).exists() and not dry:
         raise BadInput(
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
@@ -96,7 +96,7 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
-    publish_bytes(run / NAME, run_text(wishes, people, bool(found.masks)).encode())
+    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks)).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
@@ -237,7 +237,7 @@ def run_text(wishes: Wishes, people: bool, masks: bool) -> str:
         f'dataset = "{DATASET}"',
         f"recipe = {json.dumps(wishes.recipe)}",
         f'profile = "{PROFILE}"',
-        f'answers = "{"people" if people else "simulated"}"  # or "{"simulated" if people else "people"}"',
+        f'answers = "{"people" if people else "simulated"}"  # people (on the page), files or simulated',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
         *(["", "[settings.select]", *select] if select else []),
     ]

@@ -56,7 +56,7 @@ def judge(groups: Sequence[Group], full: Measured | None = None, cost: str = "cl
     measured = [group for group in groups if group.points]
     notes = limits(groups)
     if not measured:
-        return Verdict("Nothing was evaluated, so there is no mIoU to compare.", [], notes)
+        return Verdict("Nothing was evaluated: mIoU takes held-out images with masks and a finished round.", [], notes)
     if len(datasets_of(measured)) > 1:
         return Verdict("The runs were made on different datasets, so their mIoU cannot be compared.", [], notes)
     if len(measured) == 1:

@@ -243,7 +243,7 @@ def test_next_and_status_wait_for_files(dataset: Path, tmp_path: Path, capsys: p
     brought = tmp_path / "round-0" / "answers.csv"
     exported = tmp_path / "round-0" / "to-answer.csv"
     assert capsys.readouterr().out == (
-        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought}, then go on:\n"
+        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought} and go on with:\n"
         f"  alseg next {tmp_path}\n"
     )
     following = follow(tmp_path)

@@ -16,6 +16,7 @@ from stages.registry import SETTINGS
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 PLAN_MARK = "Written by `alseg plan`"
 
@@ -57,9 +58,9 @@ def recorded(header: Header) -> StageSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The Makefile of a run: its title, recipe and profile."""
+    """What a run follows, a Makefile or run.toml: the command that goes on with it, its title, recipe and profile."""
 
-    file: str
+    command: str
     title: str
     recipe: str
     profile: str | None
@@ -232,7 +233,9 @@ def in_order(nodes: list[Node]) -> list[Node]:
 
 
 def find_plan(folder: Path) -> Plan | None:
-    """The Makefile that `alseg plan` wrote for this run, if it lies in its folder or up to two above."""
+    """The run.toml of a run, or the Makefile that `alseg plan` wrote for it, in its folder or up to two above."""
+    if (folder / RUN_FILE).is_file():
+        return follows_run_file(folder)
     here = folder.resolve()
     for place in [here, *here.parents[:2]]:
         for path in sorted(place.glob("*.mk")):
@@ -247,8 +250,20 @@ def find_plan(folder: Path) -> Plan | None:
             parts = Path(named[1].strip()).parts
             if here.parts[-len(parts) :] == parts:
                 title = re.match(r"# (.*?): \d+ rounds", text)
-                return Plan(path.name, title[1] if title else recipe, recipe, planned_option(text, "--profile"))
+                profile = planned_option(text, "--profile")
+                return Plan(f"make -f {path.name}", title[1] if title else recipe, recipe, profile)
     return None
+
+
+def follows_run_file(folder: Path) -> Plan | None:
+    """What the run.toml that `alseg init` wrote says; None if it cannot be read."""
+    try:
+        values = read_toml(folder / RUN_FILE)
+    except BadInput:
+        return None
+    recipe, profile = (str(values.get(name, "")) for name in ("recipe", "profile"))
+    command = shlex.join(["alseg", "next", str(folder)])
+    return Plan(command, folder.resolve().name, recipe, profile or None) if recipe else None
 
 
 def planned_option(text: str, option: str) -> str | None:
