@@ -32,8 +32,15 @@ def require_original(data: Dataset, image: str, size: Size, where: str) -> None:
         )
 
 
-def file_sizes(data: Dataset, folder: Path, ids: Sequence[str]) -> dict[str, Size]:
-    """(height, width) of the original files below ``folder``, upright, for those of ``ids`` that have one.
+def source_folder(data: Dataset) -> Path | None:
+    """The folder that the dataset was prepared from, if it is still there."""
+    source = data.header.inputs.get("source")
+    folder = None if source is None else Path(source.file)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def original_files(data: Dataset, folder: Path, ids: Sequence[str]) -> dict[str, tuple[Size, Path]]:
+    """(height, width), upright, and path of the original files below ``folder``, for those of ``ids`` that have one.
 
     Files belong to images by their names; of several with one name, those count that `prepare` could have resized to
     the image. BadInput if these have different sizes.
@@ -43,17 +50,17 @@ def file_sizes(data: Dataset, folder: Path, ids: Sequence[str]) -> dict[str, Siz
     for path in files_below(folder, ENDINGS):
         try:
             image = image_of(path.relative_to(folder).as_posix(), known, str(folder))
+            if image not in wanted:
+                continue
+            size = contents_of_file(path).size
         except BadInput:
-            continue  # other files may lie beside the images
-        if image not in wanted:
-            continue
-        size = contents_of_file(path).size
+            continue  # other files may lie beside the images, and damaged ones
         if not is_original(data, image, size):
             continue
         other = found.setdefault(image, (size, path))
         if other[0] != size:
             raise BadInput(f"{path} and {other[1]} could both be image {image}. Pass a folder with one of them.")
-    return {image: size for image, (size, _) in found.items()}
+    return found
 
 
 class FileSizes:
@@ -73,11 +80,10 @@ class FileSizes:
         """(height, width) by image, of those whose file is known."""
         if self.folder is None and not self.data.is_resized:
             return {image: self.data.sizes[image] for image in self.ids}
-        source = self.data.header.inputs.get("source")
-        folder = self.folder or (None if source is None else Path(source.file))
-        if folder is None or not folder.is_dir():
+        folder = self.folder or source_folder(self.data)
+        if folder is None:
             return {}
-        return file_sizes(self.data, folder, self.ids)
+        return {image: size for image, (size, _) in original_files(self.data, folder, self.ids).items()}
 
     def of(self, image: str, where: str) -> Size:
         """(height, width) of the file of ``image``; BadInput, about the coordinates in ``where``, if it is unknown."""
