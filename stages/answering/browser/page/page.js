@@ -286,7 +286,8 @@ async function confirm() {
   const { session, shown, chosen } = page;
   if (document.body.dataset.state === "complete") return session.mending ? openReview() : finish();
   if (session.painting) {
-    const given = await finishedMask();
+    setBusy(true); // at once: a second Enter must not send the mask twice
+    const given = await finishedMask().finally(() => setBusy(false));
     if (given === "keep") return act("next", { annotator: page.annotator });
     return given && answer(given);
   }
