@@ -152,6 +152,7 @@ def chosen_reading(description: DatasetDescription, samples: Sequence[Sample], s
             levels = measured_levels(pool or samples, read, shares)
     except BadInput as error:
         raise BadInput(file_faults(samples, description, settings, placeholder(description, samples))) from error
+    levels = levels[:1] if len({*levels}) == 1 else levels
     told = ", ".join(f"{low:g} to {high:g}" for low, high in levels[:LEVELS_TOLD])
     say(f"levels (percentiles {shares[0]:g} and {shares[1]:g}): {told}{', ...' if levels[LEVELS_TOLD:] else ''}")
     return replace(reading, levels=levels)
@@ -250,7 +251,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 announce(request, loaded, len(samples), held_out, settings.evaluation_scale or 0)
             if loaded.note and loaded.note not in noted:
                 noted.add(loaded.note)
-                say(f"{sample.mask}: {loaded.note}, as may be so for other masks")
+                say(f"{sample.mask}: {loaded.note} (told once; other masks may be alike)")
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)

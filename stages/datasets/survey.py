@@ -243,7 +243,8 @@ def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], dict[s
         for values in (lambda each: each.form, lambda each: each.bands, lambda each: told_depth(each))
     )
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    several = f"{', '.join(map(str, sorted(bands)))} bands of {', '.join(sorted(depths))}"
+    noun = "band" if {*bands} == {1} else "bands"
+    several = f"{', '.join(map(str, sorted(bands)))} {noun} of {', '.join(sorted(depths))}"
     reading, notes = reading_of(found.values())
     return sizes, reading, [f"{len(images)} images: {named}, {across}, {several}", *notes]
 
@@ -266,6 +267,8 @@ def reading_of(found: Iterable[Contents]) -> tuple[dict[str, Any], list[str]]:
             )
         reading["bands"] = "all"
         notes.append('all bands go into the network (bands = "all"); the first three are shown as red, green and blue')
+    if any(each.form == "TIFF" and each.bands == COLOURS_AND_ALPHA for each in found):
+        notes.append('the fourth band is left out; set bands = "all" under [images] if it is no transparency')
     if any(each.is_deep for each in found):
         reading["percentiles"] = list(USUAL_PERCENTILES)
         notes.append(
