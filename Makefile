@@ -6,6 +6,7 @@
 #   make bench    speed and memory, written to docs/benchmarks.md
 #   make test-published   every row of the published tables at its own image size, cut short
 #   make estimate         measure the training steps of rows that have no estimate yet (docs/reproduce.md)
+#   make screenshots      renew the pictures of the page in docs/images, with Chromium
 #   make soak     whole runs disturbed for 30 minutes, written to docs/reliability.md
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ RECIPES := pixelpick random-pixels full
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test test-published check docs bench estimate soak clean
+.PHONY: demo test test-published check docs bench estimate screenshots soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -78,6 +79,9 @@ bench: $(READY)
 estimate: $(READY)
 	$(BIN)/python -m tests.published
 	$(BIN)/python -m tests.reference
+
+screenshots: $(READY)
+	$(BIN)/python tests/browser/screenshots.py
 
 soak: $(READY)
 	$(BIN)/python -m tests.soak

@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 
 from alseg_cli.exits import end_quietly, exit_codes, open_standard_streams
 from alseg_cli.options import commands, light_command, stage_command
+from stages.recipes.people import Way
 from stages.registry import STAGES
+from stages.runtime.errors import BadInput
 from stages.settings.common import Device, Precision
 
 
@@ -118,16 +120,26 @@ def init(
     long_side: Annotated[
         int | None, typer.Option(min=8, help="Longer side to resize images to. [default: by device and images]")
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=32, max=8192, help="Side of tiles to cut images into. [default: none, unless images are too large]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the splits.")] = 0,
     device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is found and write nothing.")] = False,
 ) -> None:
-    """Look at a folder of images, say what was found, and write a run folder."""
+    """Look at a folder of images, say what was found, ask on a terminal what is unclear, and write a run folder."""
+    from alseg_cli.asking import asked_until_decided
     from stages.recipes.start import Wishes, parse_shares, start
     from stages.runtime.devices import choose_device
 
-    wishes = Wishes(classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, seed)
-    start(images, run, wishes, choose_device(device).type, dry_run)
+    wishes = Wishes(
+        classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, tile, seed
+    )
+    kind = choose_device(device).type
+    asked_until_decided(wishes, lambda decided: start(images, run, decided, kind, dry_run))
 
 
 @app.command("next")
@@ -175,14 +187,24 @@ def plan(
             metavar="STAGE.NAME=VALUE",
         ),
     ] = None,
+    people: Annotated[
+        Way | None,
+        typer.Option(
+            help="People answer: on the page that make serves, or in files that they fill in and bring back. [default: "
+            "answers are simulated]",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Ledger that replaces the answers of round 0.", metavar="LEDGER")
+    ] = None,
 ) -> None:
     """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
-    from stages.recipes.plan import write_plan
+    from stages.recipes.makefile import write_plan
     from stages.runtime.parts import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
-    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin)
+    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin, people, labels)
 
 
 @app.command("reproduce")
@@ -225,16 +247,24 @@ def reproduce(
 
 @app.command("compare")
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Plot of mIoU over clicks (PNG).")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs; runs that differ only by seed are averaged.", metavar="RUN..."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Plot of mIoU over cost (PNG).")] = None,
     full: Full = None,
     checkpoint: Epoch = "last",
     evaluation: Which = "evaluation",
+    cost: Annotated[str, typer.Option(help="Cost to compare at.", metavar="clicks|seconds|answers")] = "clicks",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line per recipe and cost.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: also areas, verdict and single runs.")] = False,
 ) -> None:
-    """Print runs side by side, round by round, and plot their curves."""
+    """Print runs side by side at equal cost, say which recipe is ahead, and plot their curves."""
     from stages.reporting.comparison import compare_runs
 
-    compare_runs(runs, output, full, checkpoint, evaluation)
+    if as_csv and json:
+        raise BadInput("--csv and --json are mutually exclusive.")
+    compare_runs(runs, output, full, checkpoint, evaluation, cost, "csv" if as_csv else "json" if json else "table")
 
 
 @app.command("report")

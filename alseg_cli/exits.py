@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from stages.registry import STAGES
 from stages.runtime.console import print_line
-from stages.runtime.errors import BadInput, NothingLeft, StageFailed, Stopped
+from stages.runtime.errors import NOTHING_LEFT, BadInput, NothingLeft, StageFailed, Stopped
 from stages.runtime.file_names import is_utf8, readable
 from stages.runtime.memory import is_of_gpu, is_out_of_memory
 from stages.settings.base import fields_of
 from stages.settings.text import option_name
 
-DONE, FAILED, BAD_INPUT, NOTHING_LEFT, STOPPED = 0, 1, 2, 3, 75
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 MOST_FAULTS = 50
 MEMORY_SETTINGS = ("batch", "crop", "workers", "scale", "long_side")  # those that a lower value makes smaller
 # What a path that was passed can be guilty of; any other error of the system is no fault of the input

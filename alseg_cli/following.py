@@ -1,39 +1,42 @@
 """`alseg next`: runs the commands of a run folder in this process, until people have to answer."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.recipes.following import PEOPLE, follow
-from stages.recipes.standing import next_command, next_step, page_command
+from stages.recipes.following import follow
+from stages.recipes.people import PAGE
+from stages.recipes.standing import next_command, next_step, waiting
 from stages.runtime.console import say, without_lines
-from stages.runtime.errors import NothingLeft
+from stages.runtime.errors import RUN_ENDS, NothingLeft
 
 
 def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], None]) -> None:
     """Runs each command whose output is not up to date; people answer on a page if ``page``, otherwise it stops there.
 
-    ``run_words`` runs the command with these words. A ledger of people is kept as it is, whatever its queries became.
+    ``run_words`` runs the command with these words. What people work on is kept, whatever its queries became.
     """
     following = follow(run)
     for note in following.notes:
         say(f"note: {note}")
     for command in following.commands:
-        if command.stage == PEOPLE and command.output.exists():
+        if command.by_people and command.output.exists():
             continue
-        if command.stage == PEOPLE and not page:
-            say(f"Round {command.round} needs answers. Serve its page, then go on:")
-            say(f"  {page_command(command)}")
-            say(f"  alseg next {run}        (or alseg next {run} --page for both)")
+        if command.waits and not (page and command.stage == PAGE):
+            say(f"Round {command.round} needs answers. {waiting(command)}:")
+            say(f"  alseg next {shlex.quote(str(run))}{' --page' if command.stage == PAGE else ''}")
+            if command.stage == PAGE:
+                say(f"To serve the page alone: {shlex.join(['alseg', *command.words])}")
             return
-        words = [*command.words, *(["--port", str(port)] if command.stage == PEOPLE else [])]
+        words = [*command.words, *(["--port", str(port)] if command.stage == PAGE else [])]
         try:
             with without_lines(" is up to date"):
                 run_words(words)
         except NothingLeft as error:
             if not command.may_end:
                 raise
-            say(f"{error} The run ends here.")
+            say(f"{error} {RUN_ENDS}")
             return
         if command.removed is not None:
             shutil.rmtree(command.removed, ignore_errors=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand, TyperOption
 from typer.main import get_command_from_info
@@ -15,6 +14,7 @@ from typer.models import CommandInfo
 from stages.recipes.recipe import load_recipe
 from stages.recipes.resolve import resolve
 from stages.registry import STAGES, Input, Stage
+from stages.runtime.console import print_table
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import load_plugin
 from stages.settings.base import Uses, belongs, choices, fields_of
@@ -206,7 +206,7 @@ def print_settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     table = Table("setting", "value", "from", box=None, pad_edge=False)
     for name in sorted(values):
         table.add_row(name.replace("_", "-"), shown(values[name]), sources[name])
-    Console(soft_wrap=True).print(table)
+    print_table(table)
 
 
 def light_command(stage: Stage) -> TyperCommand:

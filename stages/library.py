@@ -75,16 +75,31 @@ def extract_superpixels(
     *,
     superpixels: File | None = None,
     model: File | None = None,
-    labels: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Cut images into regions, merge the regions ``superpixels`` by the predictions of ``model``, or read them."""
-    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model, "labels": labels}
+    """Cut images into regions, or merge the regions ``superpixels`` by the predictions of ``model``."""
+    files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model}
     return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force)
+
+
+def import_regions(
+    dataset: File,
+    regions: File | Sequence[File],
+    output: File,
+    *,
+    recipe: File | None = None,
+    profile: File | None = None,
+    plugins: Iterable[File] = (),
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Take the regions in files of other programs."""
+    files: dict[str, Any] = {"dataset": dataset, "regions": regions}
+    return run_stage("import-regions", output, files, settings, recipe, profile, plugins, force)
 
 
 def cluster_regions(
@@ -169,6 +184,7 @@ def select(
     annotations: File | None = None,
     superpixels: File | None = None,
     clusters: File | None = None,
+    gold: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
@@ -182,6 +198,7 @@ def select(
         "annotations": annotations,
         "superpixels": superpixels,
         "clusters": clusters,
+        "gold": gold,
     }
     return run_stage("select", output, files, settings, recipe, profile, plugins, force)
 
@@ -287,6 +304,28 @@ def import_answers(
     return run_stage("import-answers", output, files, settings, force=force)
 
 
+def import_labels(
+    dataset: File,
+    labels: File | Sequence[File],
+    output: File,
+    *,
+    annotations: File | None = None,
+    names: File | None = None,
+    images: File | None = None,
+    force: bool = False,
+    **settings: Any,
+) -> Path:
+    """Write the labels in files of other programs as a ledger, or append them to ``annotations``."""
+    files: dict[str, Any] = {
+        "dataset": dataset,
+        "labels": labels,
+        "annotations": annotations,
+        "names": names,
+        "images": images,
+    }
+    return run_stage("import-labels", output, files, settings, force=force)
+
+
 def pseudo_label(
     dataset: File,
     annotations: File,
@@ -315,16 +354,16 @@ def evaluate(
     models: File | Sequence[File],
     output: File,
     *,
+    annotations: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Evaluate one or more models on a split."""
-    return run_stage(
-        "evaluate", output, {"dataset": dataset, "models": models}, settings, recipe, profile, plugins, force
-    )
+    """Evaluate one or more models on a split, or on the answers of the last round of the ledger ``annotations``."""
+    files: dict[str, Any] = {"dataset": dataset, "models": models, "annotations": annotations}
+    return run_stage("evaluate", output, files, settings, recipe, profile, plugins, force)
 
 
 def predict(

@@ -15,8 +15,10 @@ from stages.settings.cluster_regions import ClusterSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
+from stages.settings.import_labels import ImportLabelsSettings
 from stages.settings.import_model import ImportModelSettings
 from stages.settings.import_queries import ImportQueriesSettings
+from stages.settings.import_regions import ImportRegionsSettings
 from stages.settings.predict import PredictSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -119,12 +121,34 @@ STAGES: dict[str, Stage] = {
                 DATASET,
                 Input("superpixels", "superpixels", "Base regions to merge (adaptive)."),
                 Input("model", "model", "Model whose predictions decide what to merge (adaptive)."),
-                Input("labels", "folder", "Folder with the region map of each image, pickled (imported)."),
             ),
             "superpixels",
             ExtractSettings,
             "dataset; to merge: base superpixels and a model",
             "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged by the predictions of a model",
+        ),
+        Stage(
+            "import-regions",
+            "Use the regions of any other program: numbered maps, or masks as SAM writes them.",
+            (
+                DATASET,
+                Input(
+                    "regions",
+                    "answers",
+                    "A region map per image (.png, .tif, .npy, .pkl), masks (COCO or SAM .json), or folders of them.",
+                    required=True,
+                    positional=True,
+                    many=True,
+                ),
+            ),
+            "superpixels",
+            ImportRegionsSettings,
+            "dataset, region maps or masks of other programs",
+            "regions of [other programs](docs/how-to/other-tools.md#regions-of-other-programs), the rest cut into "
+            "superpixels",
+            details="Of overlapping masks the smaller one is on top. What no region covers is cut into superpixels "
+            "(--rest).",
+            plannable=False,
         ),
         Stage(
             "cluster-regions",
@@ -194,7 +218,11 @@ STAGES: dict[str, Stage] = {
                 Input("model", "model", "Model to score with (not used by measure random)."),
                 REGIONS,
                 Input("clusters", "clusters", "Clusters of the regions, to divide a budget among."),
-                Input("annotations", "annotations", "Ledger whose pixels region scores exclude."),
+                Input(
+                    "annotations",
+                    "annotations",
+                    "Ledger whose pixels region scores exclude, or whose answers are scored (contradiction).",
+                ),
             ),
             "scores",
             ScoreSettings,
@@ -212,10 +240,11 @@ STAGES: dict[str, Stage] = {
                 LEDGER,
                 REGIONS,
                 Input("clusters", "clusters", "Clusters of the regions, whose features spread the queries (k-centre)."),
+                Input("gold", "annotations", "Ledger of known answers, a share of which is asked to check people."),
             ),
             "queries",
             SelectSettings,
-            "dataset, scores; ledger, superpixels and clusters as the rule requires",
+            "dataset, scores; ledger, superpixels and clusters as the rule requires; known answers",
             "queries of pixels, regions or images by any registered rule, in rank order",
         ),
         Stage(
@@ -307,6 +336,37 @@ STAGES: dict[str, Stage] = {
             plannable=False,
         ),
         Stage(
+            "import-labels",
+            "Start from labels that exist already: points, shapes, masks of any program.",
+            (
+                DATASET,
+                Input(
+                    "labels",
+                    "answers",
+                    "Points (.csv), shapes (labelme or COCO .json, CVAT .xml), masks (.png, .tif), or folders of them.",
+                    required=True,
+                    positional=True,
+                    many=True,
+                ),
+                LEDGER,
+                Input("names", "file", "CSV with two columns: label in the files, class of the dataset, void or omit."),
+                Input(
+                    "images",
+                    "folder",
+                    "Folder with the original images, if the dataset was resized and the labels do not say their size.",
+                ),
+            ),
+            "annotations",
+            ImportLabelsSettings,
+            "dataset, labels of other programs; ledger so far",
+            "a ledger with [labels that exist already](docs/how-to/other-tools.md#labels-that-exist-already): points, "
+            "polygons, partial and whole masks",
+            details="The first model is trained on the ledger, and select queries nothing that it labels. Put its name "
+            "into run.toml (labels) to start a run from it.",
+            plannable=False,
+            settings_of="score",
+        ),
+        Stage(
             "pseudo-label",
             "Turn answers and a model's predictions into dense labels.",
             (
@@ -323,16 +383,22 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            "Evaluate models on a split: mIoU, IoU per class, accuracy, confusion.",
+            "Evaluate models on a split, or on new answers: mIoU, IoU per class, accuracy, confusion.",
             (
                 DATASET,
                 Input("models", "model", "One or more models.", required=True, positional=True, many=True),
+                Input(
+                    "annotations",
+                    "annotations",
+                    "Ledger to evaluate on instead of masks: the answers of its last round, which the models did not "
+                    "learn from.",
+                ),
             ),
             "evaluation",
             EvaluateSettings,
-            "dataset, one or more models",
+            "dataset, one or more models; ledger to evaluate on answers",
             "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
-            "reported on another",
+            "reported on another; without masks, how often the model before agrees with new answers",
             torchrun=True,
         ),
         Stage(

@@ -5,16 +5,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.answering.questions import Questions
+from stages.answering.questions import EXACT, Questions
 
 LONGEST_NAME = 64
+MOST_CLICKS = 1_000_000
 Text = Annotated[str, Field(max_length=1000)]
 
 
 class Answer(BaseModel):
     """The answer to a query, which it identifies by number and place.
 
-    One of: a single class (for class sets any number of classes, and void); void alone; ``skip`` (don't know); a mask.
+    One of: a single class (for class sets any number of classes, and void); void alone; ``skip`` (don't know); a mask
+    (exact labels of an image or a region).
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -28,6 +30,8 @@ class Answer(BaseModel):
     void: bool = False
     skip: bool = False
     mask: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of a finished mask
+    clicks: Annotated[int, Field(ge=0, le=MOST_CLICKS)] = 0  # on a mask painted on the page; 0: painted elsewhere
+    suggested: int = -1  # the class that a model suggested on the page; -1: none was shown
     seconds: float
     annotator: Text
     at: Text = ""  # time of the answer, for people who read the journal
@@ -47,6 +51,8 @@ def fault(answer: Answer, questions: Questions) -> str | None:
         return f"The classes {list(answer.classes)} must be distinct numbers from 0 to {known - 1}. Reload the page."
     if not (math.isfinite(answer.seconds) and answer.seconds >= 0):
         return f"{answer.seconds} seconds is not a valid time for an answer. Reload the page."
+    if not -1 <= answer.suggested < known or (answer.clicks and not answer.mask):
+        return "The suggestion or the clicks do not fit the answer. Reload the page."
     if not fits(answer, questions):
         return "An answer is one class (of a set: at least one), void, skip, or a mask. Reload the page."
     return name_fault(answer.annotator)
@@ -55,8 +61,10 @@ def fault(answer: Answer, questions: Questions) -> str | None:
 def fits(answer: Answer, questions: Questions) -> bool:
     """Whether the fields form an answer of the kind that the queries ask for."""
     named = len(answer.classes)
-    if answer.mask or questions.queries.answer == "mask":
-        return bool(answer.mask) and questions.queries.answer == "mask" and not (named or answer.void or answer.skip)
+    if answer.mask:
+        return questions.queries.answer in EXACT and not (named or answer.void or answer.skip)
+    if questions.queries.answer in EXACT:
+        return questions.queries.answer == "precise" and answer.skip and not (named or answer.void)
     if answer.skip or not named:
         return answer.skip != answer.void and not named
     if questions.queries.answer == "class-set":

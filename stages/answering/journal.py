@@ -1,7 +1,8 @@
 """The journal of answers: one line of JSON each with a checksum of its own, on disk before the page moves on.
 
-The first line says what is asked. The last one says that answering has ended: from then on the journal and the ledger
-before make the ledger, whatever happens to it.
+The first line says what is asked. One that says that answering has ended follows the answers: from then on the journal
+and the ledger before make the ledger, whatever happens to it. Answers after such a line were changed once the ledger
+was written, which has to be written again.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stages.answering.answer import Answer, fault, what_is_wrong
 from stages.answering.questions import Questions
 from stages.artifacts.header import digest_of
-from stages.artifacts.journals import find_journals, journal_path, remove_journal
+from stages.artifacts.journals import find_journals, journal_path, masks_folder, remove_journal
 from stages.artifacts.opening import read_any_header
 from stages.artifacts.publish import make_folder, refusal, sync_folder
 from stages.pixels.grids import Size
@@ -58,11 +59,12 @@ Record = Asked | Answer | Finished
 
 @dataclass
 class Contents:
-    """What is in a journal: its answers, oldest first, and the length of its whole lines in bytes."""
+    """What is in a journal: its answers, oldest first, whether answering ended, and the bytes of its whole lines."""
 
     asked: Asked | None = None
     answers: list[Answer] = field(default_factory=list)
     finished: bool = False
+    reopened: bool = False  # whether there are answers after the end of answering
     length: int = 0
 
 
@@ -87,7 +89,8 @@ class Journal:
             if fresh:
                 sync_folder(path.parent.parent)
             found = read_journal(path, questions)
-            self.answers, self.finished, self.length = found.answers, found.finished, found.length
+            self.answers, self.length = found.answers, found.length
+            self.finished, self.reopened = found.finished, found.reopened
             os.ftruncate(self.file, self.length)
         except BaseException:
             self.close()
@@ -102,12 +105,13 @@ class Journal:
         """Adds answers; StageFailed if they cannot be written, with the journal unchanged."""
         self.write(answers, "the answer")
         self.answers += answers
+        self.reopened = self.finished
 
     def finish(self) -> None:
         """Records that answering has ended; StageFailed if that cannot be written."""
-        if not self.finished:
+        if not self.finished or self.reopened:
             self.write([Finished(finished=datetime.now(UTC).isoformat(timespec="seconds"))], "the end of answering")
-            self.finished = True
+            self.finished, self.reopened = True, False
 
     def write(self, records: Sequence[Record], what: str) -> None:
         """Appends records; the first ones after a line with what is asked."""
@@ -167,8 +171,9 @@ def read_contents(path: Path) -> tuple[Contents, list[int]]:
             case Asked():
                 found.asked = record
             case Finished():
-                found.finished = True
+                found.finished, found.reopened = True, False
             case Answer():
+                found.reopened = found.finished
                 found.answers.append(record)
                 numbers.append(number)
     return found, numbers
@@ -208,21 +213,25 @@ def damaged(path: Path, number: int, why: str) -> BadInput:
 
 @contextlib.contextmanager
 def open_journal(path: Path, questions: Questions) -> Iterator[Journal]:
-    """An open journal, closed at the end; one without answers is removed."""
+    """An open journal, closed at the end; one without answers and begun masks is removed."""
     journal = Journal(path, questions)
     try:
         yield journal
     finally:
         journal.close()
-        if not journal.length:
+        if not journal.length and not masks_folder(path).is_dir():
             remove_journal(path)
 
 
 def remove_finished(ledger: Path) -> None:
-    """Removes the journal that ``ledger`` was made of, if it is still there; damaged ones stay."""
+    """Removes the journal that ``ledger`` was made of, if it is still there and has no later answers.
+
+    Damaged ones stay.
+    """
     with contextlib.suppress(BadInput):
         queries = read_any_header(ledger).inputs.get("queries")
         for path in find_journals(ledger):
             found, _ = read_contents(path)
-            if found.finished and found.asked is not None and queries and found.asked.queries == queries.digest:
+            whole = found.finished and not found.reopened
+            if whole and found.asked is not None and queries and found.asked.queries == queries.digest:
                 remove_journal(path)

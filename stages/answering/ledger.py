@@ -14,6 +14,7 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import require_same_grid, rows_by_image
 from stages.artifacts.publish import destination, publish_bytes
+from stages.artifacts.purposes import purpose_counts
 from stages.artifacts.request import Request
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size
@@ -29,12 +30,13 @@ def append_answers(
     new: Answers,
     annotators: Sequence[str],
     masks: Mapping[str, np.ndarray] | None = None,
-    superpixels: Superpixels | None = None,
+    superpixels: Superpixels | RegionFile | None = None,
 ) -> Ledger:
     """The ledger ``before`` with the rows of ``new`` appended.
 
     The columns image and annotator of ``new`` index ``ids`` and ``annotators``, which may be new to the ledger.
-    ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` is the file of their regions.
+    ``masks`` are exact labels (H,W) u8 that came with the answers, ``superpixels`` is the file of their regions, or
+    what the ledger records of it.
     BadInput if an image was queried on a different grid before.
     """
     if before is not None:
@@ -48,8 +50,7 @@ def append_answers(
         )
     files = list(old.region_files)
     if superpixels is not None:
-        mean_size = float(superpixels.region_sizes.mean(dtype=np.float64))
-        files, (place,) = extended(files, [RegionFile(superpixels.digest, superpixels.method, mean_size)])
+        files, (place,) = extended(files, [recorded(superpixels)])
         new = replace(new, superpixels=np.where(new.of_regions, place, -1).astype(np.int32))
     new = replace(
         new,
@@ -60,6 +61,14 @@ def append_answers(
     for image, mask in (masks or {}).items():
         exact[image] = np.where(mask == VOID, exact[image], mask) if image in exact else mask
     return Ledger(known, old.sizes | sizes, old.answers.followed_by(new), people, exact, files)
+
+
+def recorded(superpixels: Superpixels | RegionFile) -> RegionFile:
+    """What a ledger records of a file of regions."""
+    if isinstance(superpixels, RegionFile):
+        return superpixels
+    mean_size = float(superpixels.region_sizes.mean(dtype=np.float64))
+    return RegionFile(superpixels.digest, superpixels.method, mean_size)
 
 
 def extended(known: Sequence[Any], names: Sequence[Any]) -> tuple[list[Any], list[int]]:
@@ -83,6 +92,7 @@ def ledger_counts(ledger: Ledger, new: Answers, classes: list[str]) -> dict[str,
             "void": int((new.state == ANSWERED_VOID).sum()),
             "per_class": {name: int(histogram[index]) for index, name in enumerate(classes)},
             "mean_distinct_classes": mean_defined([distinct_classes(new.label[rows]) for rows in groups.values()]),
+            **purpose_counts(new.purpose),
         },
     }
 

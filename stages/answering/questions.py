@@ -11,7 +11,7 @@ from stages.artifacts.images_table import rows_by_image
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import BOX, Superpixels
 from stages.datasets.encode import FAST, png_bytes
-from stages.pixels.grids import read_place
+from stages.pixels.grids import Size, read_place
 from stages.pixels.runs import Areas, areas_of, joined
 from stages.runtime.errors import BadInput
 
@@ -21,7 +21,8 @@ TEXTS = {
     "class-set": "Which classes are in the region?",
     "image-class": "Which class is the image?",
     "image-classes": "Which classes are in the image?",
-    "mask": "Which file is the finished mask of the image?",
+    "precise": "Label each pixel of the region.",
+    "mask": "Label each pixel of the image.",
 }
 SETS = ("class-set", "image-classes")
 EXACT = ("precise", "mask")  # answers that label each pixel
@@ -80,7 +81,7 @@ class Questions:
         size, grid = self.data.sizes[image], self.queries.sizes[image]
         question: dict[str, Any] = {"query": query, **place, "size": size, "grid": grid}
         if self.regions is not None:
-            area = self.areas(image).taken(np.flatnonzero(self.rows[image] == query))
+            area = self.area(query)
             question |= {
                 "runs": np.stack([area.start, area.length], 1).tolist(),
                 "box": self.boxes[query].tolist(),
@@ -88,6 +89,27 @@ class Questions:
         elif self.queries.unit == "pixel":
             question["pixel"] = [read_place(place["y"], grid[0], size[0]), read_place(place["x"], grid[1], size[1])]
         return question
+
+    def area(self, query: int) -> Areas:
+        """The queried pixels of one query on the grid."""
+        image = self.image(query)
+        return self.areas(image).taken(np.flatnonzero(self.rows[image] == query))
+
+    def middle(self, query: int) -> tuple[float, float] | None:
+        """A point (y, x) in the image that lies in the queried pixel or region; None for whole images."""
+        if self.queries.unit == "image":
+            return None
+        image = self.image(query)
+        (height, width), grid = self.data.sizes[image], self.queries.sizes[image]
+        area = self.area(query)
+        run = len(area.start) // 2
+        y, x = divmod(int(area.start[run]) + int(area.length[run]) // 2, grid[1])
+        return (y + 0.5) * height / grid[0], (x + 0.5) * width / grid[1]
+
+    def painted_size(self, query: int) -> Size:
+        """Height and width in which exact labels of a query are painted: those of the grid for regions."""
+        image = self.image(query)
+        return self.data.sizes[image] if self.regions is None else self.queries.sizes[image]
 
     def read_areas(self, image: str) -> Areas:
         """The queried pixels of an image on the grid, one area per query in the order of ``rows``."""
@@ -109,4 +131,4 @@ class Questions:
 
     def encode_picture(self, image: str) -> bytes:
         """The image as PNG, lightly compressed: for a page that is usually on the same machine, speed matters more."""
-        return png_bytes(self.data.image(image), level=FAST)
+        return png_bytes(self.data.rgb(image), level=FAST)

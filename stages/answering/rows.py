@@ -1,6 +1,7 @@
 """Answers of people as rows of the ledger."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,16 @@ def ledger_rows(
     return new, people
 
 
-def mask_rows(
-    questions: Questions, answers: Mapping[int, Answer], clicks: float, seconds: float
-) -> tuple[Answers, list[str]]:
-    """One row per finished mask, at this cost each, and the annotators that the rows refer to."""
+@dataclass(frozen=True)
+class Cost:
+    """Clicks and seconds of each query."""
+
+    clicks: Mapping[int, float]
+    seconds: Mapping[int, float]
+
+
+def mask_rows(questions: Questions, answers: Mapping[int, Answer], cost: Cost) -> tuple[Answers, list[str]]:
+    """One row per finished mask, and the annotators that the rows refer to."""
     queries, answered = questions.queries, np.array(sorted(answers), dtype=np.int64)
     named = [answers[query].annotator for query in answered.tolist()]
     people = list(dict.fromkeys(named))
@@ -68,8 +75,9 @@ def mask_rows(
         len(questions.classes),
         image=queries.image[answered],
         round=queries.round,
-        clicks=clicks,
-        seconds=seconds,
+        purpose=queries.purpose[answered],
+        clicks=[cost.clicks[query] for query in answered.tolist()],
+        seconds=[cost.seconds[query] for query in answered.tolist()],
         annotator=[people.index(name) for name in named],
     )
     return new, people
@@ -93,6 +101,7 @@ def answer_rows(
     columns |= {
         "image": queries.image[answered],
         "round": queries.round,
+        "purpose": queries.purpose[answered],
         "label": np.where(alone, named.argmax(1), VOID),
         "state": np.where(skip, SKIPPED, np.where(named.any(1), ANSWERED, ANSWERED_VOID)),
         "clicks": np.maximum(sets.sum(1), 1),

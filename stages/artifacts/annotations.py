@@ -7,8 +7,11 @@ names none. If `image_level` is 1, `class` is a class of images (attribute `imag
 `/masks/<id>` (H,W) u8: exact labels of whole images or of regions labelled precisely, 255 = none. `/annotators/name`.
 `/images/{id,height,width}`: the grid of y and x. With regions `/superpixels/{digest,method,mean_size}`, `/votes`
 (A,C+1), and their pixels as runs over the row-major flat image, `/areas/{offsets,start,length}`, so no superpixels
-file is needed to read the ledger. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for sets
-with one class.
+file is needed to read the ledger. Shapes that people drew (`import-labels`) are regions of a file with method
+`drawn`, numbered from 0, and exact labels. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for
+sets with one class. `/answers/purpose` (A,) u8 if it is not 0 throughout: 1 queried at random (control), 2 queried
+again, 3 gold. Of answers to the same query the last one counts, unless it is "don't know"; an answer to a gold query
+never does.
 """
 
 from functools import cached_property
@@ -19,6 +22,8 @@ import numpy as np
 from stages.artifacts.answers import (
     ANSWERED_VOID,
     COLUMNS,
+    DRAWN,
+    SKIPPED,
     STATES,
     Answers,
     Ledger,
@@ -28,6 +33,7 @@ from stages.artifacts.answers import (
 )
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import IMAGES, read_images, require_inside, rows_by_image
+from stages.artifacts.purposes import AGAIN, GOLD, purpose_column, read_purpose
 from stages.artifacts.structure import Array, Attribute
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
@@ -54,6 +60,7 @@ class Annotations(Artifact):
         Array("answers/seconds", ("f",), ("A",), low=0),
         Array("answers/annotator", ("u1",), ("A",), below="P"),
         Array("answers/image_level", ("u1",), ("A",), below=2),
+        purpose_column("answers/purpose", "A"),
         *(Array(f"superpixels/{name}", ("S",), ("F",), optional=True) for name in ("digest", "method")),
         Array("superpixels/mean_size", ("f",), ("F",), low=0, optional=True),
         Array("areas/start", ("i",), ("runs",), low=0, optional=True),
@@ -67,9 +74,9 @@ class Annotations(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
-        columns = {name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS}
+        columns = {name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS if name != "purpose"}
+        columns["purpose"] = read_purpose(self, "answers/purpose", len(columns["image"]))
         self.annotators = self.strings("annotators/name")
-        self.rows = rows_by_image(columns["image"], self.ids)
         self.region_files: list[RegionFile] = []
         count, classes = len(columns["image"]), len(self.attributes["classes"])
         areas, votes = empty_areas(count), np.zeros((count, classes + 1), dtype=np.int32)
@@ -84,6 +91,9 @@ class Annotations(Artifact):
             sets = self.read("class_sets")
         self.answers = Answers(**columns, areas=areas, votes=votes, class_sets=sets)
         self.require_answers()
+        self.in_force = in_force(self.answers)
+        valid = np.flatnonzero(self.in_force)
+        self.rows = {image: valid[rows] for image, rows in rows_by_image(columns["image"][valid], self.ids).items()}
 
     def require_answers(self) -> None:
         """BadInput unless each answer is about a place in its image and names a class that there is."""
@@ -116,14 +126,19 @@ class Annotations(Artifact):
         return [image for image, _ in self.arrays("masks")] if "masks" in self else []
 
     @cached_property
+    def empty_ids(self) -> set[str]:
+        """Those of `exact_ids` whose exact labels are all void."""
+        return {image for image in self.exact_ids if (self.read(f"masks/{image}") == VOID).all()}
+
+    @cached_property
     def mask_ids(self) -> set[str]:
         """Images answered with a full mask."""
         return {self.ids[index] for index in np.unique(self.answers.image[self.answers.of_images])}
 
     @cached_property
     def image_rows(self) -> np.ndarray:
-        """Row numbers of the answers that name classes of whole images, oldest first."""
-        return np.flatnonzero(self.answers.image_level)
+        """Row numbers of the answers that count and name classes of whole images, oldest first."""
+        return np.flatnonzero((self.answers.image_level == 1) & self.in_force)
 
     @property
     def names_sets(self) -> bool:
@@ -142,7 +157,7 @@ class Annotations(Artifact):
         return classes if self.names_sets else self.attributes.get("image_classes", classes)
 
     def rows_of(self, image: str) -> np.ndarray:
-        """Row numbers of the answers about ``image``, oldest first."""
+        """Row numbers of the answers about ``image`` that count, oldest first."""
         return self.rows.get(image, NO_ROWS)
 
     def queried_pixels(self, image: str) -> tuple[np.ndarray, np.ndarray]:
@@ -157,13 +172,35 @@ class Annotations(Artifact):
         covered.ravel()[self.answers.areas.pixels(self.rows_of(image))[0]] = True
         return covered
 
+    def exact_area(self, image: str) -> np.ndarray:
+        """(H,W) bool: labelled pixel by pixel, in a mask, a drawn shape or as single pixels, whatever the label."""
+        exact = np.full(self.sizes[image], image in self.mask_ids)
+        if f"masks/{image}" in self:
+            exact |= self.read(f"masks/{image}") != VOID
+        rows = self.rows_of(image)
+        exact.ravel()[self.answers.areas.pixels(rows[self.drawn[rows]])[0]] = True
+        exact[self.queried_pixels(image)] = True
+        return exact
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """(A,) bool: about a shape that people drew, instead of a region that they were asked about."""
+        files = np.array([file.method == DRAWN for file in self.region_files] + [False])  # -1: no region
+        return files[self.answers.superpixels]
+
+    @property
+    def cut_files(self) -> list[RegionFile]:
+        """The files of regions that were queried, without shapes that people drew."""
+        return [file for file in self.region_files if file.method != DRAWN]
+
     def labelled_ids(self, void: int = VOID) -> list[str]:
         """Sorted ids of the images with at least one label; ``void`` as for `label_map`."""
-        below = np.flatnonzero(self.answers.image_level == 0)
+        below = np.flatnonzero((self.answers.image_level == 0) & self.in_force)
         rows, _ = self.named(below, void)
         sets = self.answers.class_sets[:, :-1] if void == VOID else self.answers.class_sets
         labelled = np.unique(self.answers.image[np.union1d(rows, below[sets[below].any(1)])])
-        return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
+        exact = {*self.exact_ids} - (self.empty_ids if void == VOID else self.empty_ids - self.mask_ids)
+        return sorted({self.ids[index] for index in labelled} | exact)
 
     def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
         """The ``rows`` (n,) whose answer is one class, and that class (m,) u8; void answers have class ``void``."""
@@ -209,3 +246,22 @@ class Annotations(Artifact):
 
     def cost(self) -> dict[str, float]:
         return ledger_cost(self.answers)
+
+
+def units_of(answers: Answers) -> np.ndarray:
+    """(A,) i64: the same number for answers about the same pixel, region of the same file, or image."""
+    places = (answers.image, answers.y, answers.x, answers.region, answers.superpixels, answers.image_level)
+    return np.unique(np.stack(places, 1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def in_force(answers: Answers) -> np.ndarray:
+    """(A,) bool: the answers that count, see the docstring of this module."""
+    valid = answers.purpose != GOLD
+    again = answers.purpose == AGAIN
+    if again.any():
+        unit, row = units_of(answers), np.arange(len(answers))
+        given = again & (answers.state != SKIPPED)
+        last = np.full(len(answers), -1)
+        np.maximum.at(last, unit[given], row[given])
+        valid &= (row >= last[unit]) & ~(again & ~given)
+    return valid

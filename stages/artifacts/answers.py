@@ -7,8 +7,9 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
+from stages.artifacts.purposes import write_purpose
 from stages.pixels.grids import Size
-from stages.pixels.runs import Areas, empty_areas
+from stages.pixels.runs import Areas, empty_areas, joined
 from stages.pixels.void import VOID
 
 STATES = ("open", "answered", "void", "skipped")
@@ -18,8 +19,10 @@ COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "image": (np.int32, 0), "y": (np.int32, -1), "x": (np.int32, -1), "region": (np.int32, -1),
     "superpixels": (np.int32, -1), "round": (np.int32, 0), "label": (np.uint8, VOID), "state": (np.uint8, ANSWERED),
     "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0), "image_level": (np.uint8, 0),
+    "purpose": (np.uint8, 0),
 }  # fmt: skip
 MOST_ANNOTATORS = 256
+DRAWN = "drawn"  # method of the "file" whose regions are shapes that people drew, not cut by any program
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Answers:
     seconds: np.ndarray
     annotator: np.ndarray
     image_level: np.ndarray
+    purpose: np.ndarray
     areas: Areas
     votes: np.ndarray
     class_sets: np.ndarray
@@ -61,13 +65,13 @@ class Answers:
         assert not given, given
         return cls(**columns, areas=areas, votes=votes, class_sets=sets)
 
-    def followed_by(self, other: Self) -> Self:
-        joined = {
-            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+    def followed_by(self, *others: Self) -> Self:
+        columns = {
+            f.name: np.concatenate([getattr(each, f.name) for each in (self, *others)])
             for f in fields(self)
             if f.name != "areas"
         }
-        return type(self)(**joined, areas=self.areas.followed_by(other.areas))
+        return type(self)(**columns, areas=joined([each.areas for each in (self, *others)]))
 
     @property
     def of_regions(self) -> np.ndarray:
@@ -110,7 +114,9 @@ class Ledger:
     def write(self, writer: Writer) -> None:
         write_images(writer, self.ids, self.sizes)
         for name, (dtype, _) in COLUMNS.items():
-            writer.array(f"answers/{stored_name(name)}", getattr(self.answers, name).astype(dtype))
+            if name != "purpose":
+                writer.array(f"answers/{stored_name(name)}", getattr(self.answers, name).astype(dtype))
+        write_purpose(writer, "answers/purpose", self.answers.purpose)
         writer.strings("annotators/name", self.annotators)
         if self.region_files:
             for column in ("digest", "method"):

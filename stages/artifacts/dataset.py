@@ -1,25 +1,36 @@
 """The dataset artifact: images, masks if there are any, ids, splits, classes.
 
-`/images/<id>` (H,W,3) u8. `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a
-split with polygon files: the pixels with the vertices of all polygons that people drew inside the image, repeated if
-vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
+`/images/<id>` (H,W,B) u8: red, green and blue, unless the description names other bands. `/masks/<id>` (H,W) u8 with
+255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels with the vertices of
+all polygons that people drew inside the image, repeated if vertices coincide. Table
+`/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
 If they were kept, for images outside the pool: `/evaluation_images/<id>` and `/evaluation_masks/<id>`, like images and
 masks but at the size to evaluate at, and `/index/{evaluation_height,evaluation_width}`, 0 for the other images.
+If the images are tiles of larger files: table `/tiles/{source,y,x,height,width}`, in the order of the index: the file
+that each was cut from (a row of `/sources`) and its place and size there, in pixels of that file. Table
+`/sources/{id,file,height,width,crs,transform}`: these files, and where they lie on the Earth (crs as WKT; transform
+(6,) f64, NaN if unknown: x = a column + b row + c, y = d column + e row + f). Attribute tiles: the size and the overlap
+of tiles, as JSON. `/without_data/<id>` (H,W) u8, of tiles that have some: 1 for pixels without data.
 Attributes: name, classes, palette, ignore_index, mean, std, licence; if there are any, image_classes (names of the
-classes of whole images) and ignored (JSON: the values or colours other than 255 that the mask files have for void).
+classes of whole images), ignored (JSON: the values or colours other than 255 that the mask files have for void) and
+reading (JSON: how files became images: numbers of bands, levels that became 0 and 255, page, bands to display).
 """
 
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import require_sides
-from stages.artifacts.structure import Array, Attribute, Extents
+from stages.artifacts.structure import Array, Attribute, Extents, bands_fault
+from stages.artifacts.tiling import TILING, Tiling, read_tiling
+from stages.pixels.bands import shown_bands
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
 from stages.runtime.errors import BadInput
+from stages.settings.prepare import RESIZING
 
 
 class Dataset(Artifact):
@@ -31,20 +42,23 @@ class Dataset(Artifact):
         Attribute("classes", list, extent="C"),
         Attribute("image_classes", list, optional=True),
         Attribute("licence", optional=True),
-        Attribute("mean", tuple),
-        Attribute("std", tuple, above=0),
+        Attribute("mean", tuple, extent="B"),
+        Attribute("std", tuple, above=0, extent="B"),
+        Attribute("reading", optional=True),
         Array("index/id", ("S",), ("N",), unique=True),
         Array("index/split", ("S",), ("N",)),
         Array("index/height", ("i",), ("N",), low=1),
         Array("index/width", ("i",), ("N",), low=1),
         Array("index/label", ("i",), ("N",), low=-1, below="L"),
-        Array("images/*", ("u1",), ("H", "W", 3)),
+        Array("images/*", ("u1",), ("H", "W", "B")),
         Array("masks/*", ("u1",), ("H", "W"), below="C", void=True),
         Array("polygons/*", ("i",), ("V", 2)),
         Array("index/evaluation_height", ("i",), ("N",), low=0, optional=True),
         Array("index/evaluation_width", ("i",), ("N",), low=0, optional=True),
-        Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", 3)),
+        Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", "B")),
         Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
+        *TILING,
+        Array("without_data/*", ("u1",), ("H", "W"), below=2),
     )
 
     def __init__(self, path: Path | str):
@@ -54,6 +68,9 @@ class Dataset(Artifact):
         self.splits = dict(zip(self.all_ids, splits, strict=True))
         heights, widths = self.read("index/height"), self.read("index/width")
         require_sides(self, "index", heights, widths)
+        fault = bands_fault(self.attributes)
+        if fault is not None:
+            raise self.invalid("attribute mean", fault)
         self.extents["L"] = len(self.image_level_classes)
         self.require_colours()
         self.sizes = {
@@ -98,6 +115,26 @@ class Dataset(Artifact):
             tuple(each) if isinstance(each, list) else each for each in json.loads(self.attributes.get("ignored", "[]"))
         ]
 
+    @cached_property
+    def tiling(self) -> Tiling | None:
+        """Where the images lie in the files that they were cut from; None if they are whole files."""
+        return read_tiling(self)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each image in the index."""
+        return {image: place for place, image in enumerate(self.all_ids)}
+
+    @property
+    def bands(self) -> int:
+        """How many bands images have; 3: red, green and blue."""
+        return len(self.attributes["mean"])
+
+    @cached_property
+    def reading(self) -> dict[str, Any]:
+        """How files became images, as JSON values (`stages.datasets.reading`); empty: as viewers show them."""
+        return json.loads(self.attributes.get("reading", "{}"))
+
     @property
     def image_classes(self) -> list[str]:
         """Names of the image-level classes; empty if the dataset was prepared without them."""
@@ -123,9 +160,14 @@ class Dataset(Artifact):
         return found
 
     def image(self, image: str, grid: Size | None = None) -> np.ndarray:
-        """(H,W,3) u8 RGB; resized to ``grid`` if given."""
+        """(H,W,B) u8, RGB unless the dataset has other bands; resized to ``grid`` if given."""
         pixels = self.read(f"images/{image}")
         return pixels if grid is None else image_on_grid(pixels, grid)
+
+    def rgb(self, image: str, grid: Size | None = None) -> np.ndarray:
+        """(H,W,3) u8 to look at: the bands to display, otherwise the first three, or the first as grey."""
+        pixels, shown = self.image(image, grid), self.reading.get("display")
+        return shown_bands(pixels, None if shown is None else [self.reading["bands"].index(band) for band in shown])
 
     def has_masks(self, split: str) -> bool:
         """Whether every image of ``split`` has a mask; False for an empty split."""
@@ -144,6 +186,13 @@ class Dataset(Artifact):
         mask = self.read(f"masks/{image}")
         return mask if grid is None else map_on_grid(mask, grid)
 
+    def without_data(self, image: str, grid: Size | None = None) -> np.ndarray | None:
+        """(H,W) bool, on ``grid`` if given: pixels of a tile without data; None if all have some."""
+        if f"without_data/{image}" not in self:
+            return None
+        found = self.read(f"without_data/{image}") > 0
+        return found if grid is None else map_on_grid(found, grid)
+
     @property
     def is_resized(self) -> bool:
         """Whether `prepare` was told to resize the images."""
@@ -152,8 +201,15 @@ class Dataset(Artifact):
             given.get("scale") not in (None, 1) or given.get("long_side") is not None or given.get("size") is not None
         )
 
+    @property
+    def resized(self) -> dict[str, Any]:
+        """The settings by which `prepare` resized the images, without those that have no effect."""
+        given = self.header.settings
+        found = {name: given[name] for name in RESIZING if given.get(name) is not None}
+        return found | ({"filter": given["filter"]} if given.get("filter", "bilinear") != "bilinear" else {})
+
     def evaluation_image(self, image: str) -> np.ndarray:
-        """(H',W',3) u8 RGB at the size to evaluate at."""
+        """(H',W',B) u8 at the size to evaluate at."""
         return self.read(f"evaluation_images/{image}")
 
     def evaluation_mask(self, image: str) -> np.ndarray:

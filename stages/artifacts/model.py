@@ -19,7 +19,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import check_schema
 from stages.artifacts.header import Header, canonical, content_digest, digest_of
 from stages.artifacts.publish import publish_together
-from stages.artifacts.structure import Attribute
+from stages.artifacts.structure import Attribute, bands_fault
 from stages.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def read_model_header(path: Path) -> Header:
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its header does not match. Train it again.") from error
     check_schema(path, header)
-    for held in HOLDS:
-        fault = held.fault(header.attributes)
+    faults = {held.name: held.fault(header.attributes) for held in HOLDS}
+    faults["mean"] = faults["mean"] or (None if faults["std"] else bands_fault(header.attributes))
+    for name, fault in faults.items():
         if fault is not None:
-            raise BadInput(f"{path} is not a valid model file: attribute {held.name} {fault}. Train it again.")
+            raise BadInput(f"{path} is not a valid model file: attribute {name} {fault}. Train it again.")
     classes = len(header.attributes["classes"])
     if header.attributes.get("outputs", classes) not in (classes, classes + 1):  # the other is void
         raise BadInput(f"{path} is not a valid model file: attribute outputs does not fit the classes. Train it again.")
@@ -114,6 +115,16 @@ class Model:
         return self.attributes.get("of_sets")
 
     @property
+    def bands(self) -> int:
+        """How many bands the images have that it predicts."""
+        return len(self.attributes["mean"])
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How files become such images, as JSON values (`stages.datasets.reading`); empty: as viewers show them."""
+        return self.attributes.get("reading", {})
+
+    @property
     def knows_void(self) -> bool:
         return self.outputs > len(self.attributes["classes"])
 
@@ -158,6 +169,7 @@ class Model:
 
 def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -> None:
     """BadInput unless ``model`` predicts the classes of the pixels of ``data``, or, if ``of_images``, of its images."""
+    require_same_bands(model, data)
     if model.of_images and not of_images:
         raise BadInput(f"{model.path} predicts classes of whole images. Pass a segmentation model.")
     known = [data.image_level_classes, data.classes] if model.of_images else [data.classes]
@@ -165,6 +177,15 @@ def require_same_classes(model: Model, data: Dataset, of_images: bool = False) -
         raise BadInput(
             f"{model.path} was trained for the classes {', '.join(model.attributes['classes'][:4])}, ... but "
             f"{data.path} has {', '.join(known[0][:4])}, ... Pass a model trained on these classes."
+        )
+
+
+def require_same_bands(model: Model, data: Dataset) -> None:
+    """BadInput unless the images of ``data`` have as many bands as those that ``model`` was trained on."""
+    if model.bands != data.bands:
+        raise BadInput(
+            f"{model.path} was trained on images of {model.bands} bands, but those of {data.path} have {data.bands}. "
+            "Pass a model trained on these bands."
         )
 
 

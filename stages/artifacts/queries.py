@@ -4,7 +4,9 @@ Attributes: unit (pixel, region, image), answer (class, dominant, class-set, pre
 image-classes), round, oracle_privilege. `/queries/{image,y,x,region,cluster,score}` (Q,); the row number is the rank.
 `image` indexes `/images/id`. `y` and `x` are -1 unless the unit is pixel. `region` is the global index of the queried
 region, or of the one that the pixel was chosen in, in the superpixels named among the inputs; otherwise -1. `cluster`
-is the cluster of that region if the scores have clusters; otherwise -1. `/images/{id,height,width}`.
+is the cluster of that region if the scores have clusters; otherwise -1. `/queries/purpose` (Q,) u8 if it is not 0
+throughout: 0 for its score, 1 drawn at random (control), 2 answered before (again), 3 with a known answer (gold).
+`/images/{id,height,width}`.
 """
 
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.images_table import IMAGES, read_images, require_inside
+from stages.artifacts.purposes import purpose_column, read_purpose
 from stages.artifacts.structure import Array, Attribute
 from stages.runtime.errors import BadInput
 
@@ -32,12 +35,14 @@ class Queries(Artifact):
         Array("queries/image", ("i",), ("Q",), low=0, below="N"),
         *(Array(f"queries/{name}", ("i",), ("Q",), low=-1) for name in ("y", "x", "region", "cluster")),
         Array("queries/score", ("f",), ("Q",), infinite=True),
+        purpose_column("queries/purpose", "Q"),
     )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
         self.image, self.y, self.x, self.region, self.cluster = (self.read(f"queries/{name}") for name in COORDINATES)
+        self.purpose = read_purpose(self, "queries/purpose", len(self.image))
         require_inside(self, "queries", self.image, self.y, self.x)
         self.require_units()
         self.extents["R"] = int(self.region.max(initial=-1)) + 1

@@ -1,7 +1,7 @@
 """Requests for artifacts, and the steps that all stages share: check whether up to date, lock, build, publish."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of,
 from stages.artifacts.journals import find_journals, stage_attribute
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
+    bytes_digest,
     destination,
     find_partials,
     lock_path,
@@ -161,6 +162,16 @@ def reference(output: Path, path: Path, digest: str) -> InputRef:
     return InputRef(os.path.relpath(path.parent.resolve() / path.name, destination(output).parent.resolve()), digest)
 
 
+def files_reference(output: Path, path: Path, files: Sequence[Path]) -> InputRef:
+    """The reference of ``output`` to the file ``path``, or to those of ``files`` that are in the folder ``path``."""
+    if not path.is_dir():
+        return reference(output, path, bytes_digest(path))
+    inside = [file for file in files if path in file.parents]
+    return reference(
+        output, path, digest_of([[file.relative_to(path).as_posix(), bytes_digest(file)] for file in inside])
+    )
+
+
 def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
     """References to opened artifacts (anything with ``path`` and ``header``); None: input not given."""
     return {
@@ -170,8 +181,12 @@ def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
     }
 
 
-def produce(request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE) -> Path:
+def produce(
+    request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE, mends: bool = False
+) -> Path:
     """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a one-line summary.
+
+    With ``mends`` it also runs if the output holds answers of people: ``build`` has all of them from their journal.
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes. Once the output
     is published, an interruption is no failure any more: only leftovers remain to be removed, by the next run.
@@ -179,17 +194,18 @@ def produce(request: Request, build: Callable[[], str], force: bool = False, ran
     if ranks.broadcast(request.key()) != request.key():
         raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
     request.require_own_output()
-    if ranks.is_main and request.differences() == [] and not force:
+    anyway = force or mends
+    if ranks.is_main and request.differences() == [] and not anyway:
         clear_up(request)
         return ranks.broadcast(up_to_date(request))
-    if ranks.is_main:
+    if ranks.is_main and not mends:
         require_replaceable(request)
     before = file_identity(request.output)
     try:
         with output_lock(request.output, map(request.path_beside, request.beside)) if ranks.is_main else nullcontext():
             # another process may have finished it before the lock was taken
             differences = request.differences() if ranks.is_main else None
-            done = ranks.broadcast(up_to_date(request) if differences == [] and not force else None)
+            done = ranks.broadcast(up_to_date(request) if differences == [] and not anyway else None)
             if done is not None:
                 return done
             if differences:

@@ -37,7 +37,7 @@ class Attribute:
                 return "is not a list of names"
             return f"lists {len(value)} names, more than {VOID}" if len(value) > VOID else None
         if self.type is tuple:
-            right = isinstance(value, list) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
+            right = isinstance(value, list) and value and all(isinstance(each, int | float) for each in value)
             return None if right and all(self.above < each < math.inf for each in value) else f"is {value!r}"
         if not isinstance(value, self.type) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             return f"is {value!r}"
@@ -50,6 +50,12 @@ class Attribute:
             return {}
         value = attributes[self.name]
         return {self.extent: value if self.type is int else len(value)}
+
+
+def bands_fault(attributes: Mapping[str, Any]) -> str | None:
+    """Why the attributes mean and std do not tell one number of bands; None if they do."""
+    mean, std = attributes["mean"], attributes["std"]
+    return None if len(mean) == len(std) else f"is {mean!r}, but std is {std!r}"
 
 
 @dataclass(frozen=True)

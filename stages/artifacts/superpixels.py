@@ -6,8 +6,8 @@ of a region, its row here, is `first_region[image] + label`. `/images/{id,height
 `/adjacency/{offsets,neighbours}`: CSR over the R regions, neighbours as global indices, 4-neighbourhood of pixels.
 Merged regions (method adaptive) also have `/regions/root` (R,), the base region that each grew from, and
 `/base/region` (base R,), the merged region of each base region. Regions of other programs (method imported) also have
-`/regions/source` (R,), the number that each has there, ascending within an image. Attributes: method, split,
-oracle_privilege.
+`/regions/source` (R,), the number that each has there, ascending within an image; superpixels of the rest come last.
+Attributes: method, split, oracle_privilege.
 """
 
 from functools import cached_property

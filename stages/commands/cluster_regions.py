@@ -155,7 +155,7 @@ def region_features(
     """The features (K,D) f16 of the regions of each image; processes cut patches while the encoder works."""
     tasks = (
         PatchTask(
-            data.image(image, regions.sizes[image]),
+            data.rgb(image, regions.sizes[image]),
             regions.labels(image),
             {name: regions.read(f"regions/{name}", regions.rows[image]) for name in BOX},
             settings.patch,

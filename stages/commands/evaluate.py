@@ -1,27 +1,32 @@
-"""The stage `evaluate`: mIoU, IoU per class, accuracy and confusion of models on a split."""
+"""The stage `evaluate`: mIoU, IoU per class, accuracy and confusion of models on a split, or on new answers."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.hdf5 import Writer, build_in_memory
+from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
+from stages.evaluating.answers import rows_to_compare
+from stages.evaluating.on_answers import build_on_answers, epoch_of
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
+from stages.evaluating.results import Entry, entry_report, write_results
 from stages.evaluating.views import EvaluationView
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
 from stages.runtime.ranks import Ranks, joined_ranks
+from stages.settings.base import existing
 from stages.settings.common import Checkpoint, NetworkUse
-from stages.settings.evaluate import EvaluateSettings
+from stages.settings.evaluate import EvaluateSettings, MaskSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,50 +34,76 @@ if TYPE_CHECKING:
     from stages.networks.predictor import Predictor
 
 
-def run(dataset: Path, models: Sequence[Path], output: Path, settings: EvaluateSettings, force: bool = False) -> Path:
-    """Publishes the confusion matrices of ``models`` on a split and the measures derived from them, as HDF5 and JSON.
+def run(
+    dataset: Path,
+    models: Sequence[Path],
+    output: Path,
+    settings: EvaluateSettings,
+    annotations: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """Publishes the confusion matrices of ``models`` and the measures derived from them, as HDF5 and JSON.
 
-    Raises BadInput for a split without masks, for a model of other classes, and for a model that is passed twice.
+    They are evaluated on the masks of a split or, with ``annotations``, on the answers of that ledger's last round.
+    Raises BadInput for a split without masks, for a model of other classes, for a model that is passed twice, and for
+    one that learned from the answers.
     """
+    settings = settings.settled(str(annotations or dataset), truth="masks" if annotations is None else "answers")
     with Dataset(dataset) as data:
-        view = open_view(data, settings.split, "--split", settings)
-        choosing = None if settings.choose_on is None else open_view(data, settings.choose_on, "--choose-on", settings)
+        ledger = None if annotations is None else open_ledger(annotations, data)
+        views = None if settings.masks is None else open_views(data, settings.masks)
         opened = [Model(path) for path in models]
         if len({model.digest for model in opened}) < len(opened):
             raise BadInput("Two of the models are the same. Pass each model once.")
         for model in opened:
             require_same_classes(model, data)
+            if ledger is not None:
+                require_not_learned(model, ledger)
         names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
-        inputs = {"dataset": data, **dict(zip(names, opened, strict=True))}
+        inputs = {"dataset": data, **dict(zip(names, opened, strict=True)), "annotations": ledger}
         request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))
         from stages.runtime.devices import choose_device
 
         with joined_ranks(choose_device(settings.use.device).type) as ranks:
-            return produce(request, lambda: build(request, view, choosing, opened, settings, ranks), force, ranks)
+            if ledger is not None:
+                weights = all_checkpoints(opened, settings.checkpoint)
+                build = partial(build_on_answers, request, data, ledger, weights, settings, ranks.is_main)
+            else:
+                assert views is not None
+                build = partial(build_on_masks, request, *views, opened, settings, ranks)
+            return produce(request, build, force, ranks)
 
 
-def open_view(data: Dataset, split: str, option: str, settings: EvaluateSettings) -> EvaluationView:
+def open_views(data: Dataset, settings: MaskSettings) -> tuple[EvaluationView, EvaluationView | None]:
+    """The split to evaluate on, and the one to choose weights on; BadInput if either has no masks of that size."""
+    choosing = settings.choose_on
+    view = open_view(data, settings.split, "--split", settings)
+    return view, None if choosing is None else open_view(data, choosing, "--choose-on", settings)
+
+
+def open_ledger(annotations: Path, data: Dataset) -> Annotations:
+    """The ledger to evaluate on; BadInput for one of another dataset, and without answers to compare with."""
+    ledger = Annotations(annotations)
+    require_made_from(ledger, "dataset", data)
+    rows_to_compare(ledger)
+    return ledger
+
+
+def require_not_learned(model: Model, ledger: Annotations) -> None:
+    """BadInput if ``model`` was trained on ``ledger``, so that its agreement would say nothing."""
+    labels = model.header.inputs.get("labels")
+    if labels is not None and labels.digest == ledger.digest:
+        raise BadInput(f"{model.path} learned from {ledger.path}. Pass the model of the round before.")
+
+
+def open_view(data: Dataset, split: str, option: str, settings: MaskSettings) -> EvaluationView:
     """What is evaluated of ``split``, which ``option`` names; BadInput if it has no masks, or none of that size."""
     if data.ids(split) and not data.has_masks(split):
         raise BadInput(f"{data.path} has no masks in split {split!r}. Choose another {option}.")
     return EvaluationView(data, split, settings.at, settings.crop)
 
 
-# Cost of a model's labels: answers, images with answers, labelled pixels, clicks, seconds
-COSTS = ("answers", "asked_images", "labelled_pixels", "clicks", "seconds")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One evaluated set of weights."""
-
-    model: Model
-    checkpoint: str
-    epoch: int
-    confusion: np.ndarray
-
-
-def build(
+def build_on_masks(
     request: Request,
     view: EvaluationView,
     choosing: EvaluationView | None,
@@ -80,16 +111,9 @@ def build(
     settings: EvaluateSettings,
     ranks: Ranks,
 ) -> str:
-    from stages.evaluating.confusion import (
-        frequency_weighted_iou,
-        intersection_over_union,
-        mean_accuracy,
-        mean_iou,
-        mean_iou_present,
-        pixel_accuracy,
-    )
+    from stages.evaluating.confusion import mean_iou, pixel_accuracy
 
-    data, ids = view.data, view.ids
+    data, ids, masks = view.data, view.ids, existing(settings.masks)
     how = settings.flip, settings.scales, settings.use, ranks
     weights, chosen = all_checkpoints(models, settings.checkpoint), None
     if choosing is not None:
@@ -97,7 +121,7 @@ def build(
         found = [mean_iou(entry.confusion, settings.undefined) for entry in candidates]
         best = first_best(found)
         chosen = {
-            "split": settings.choose_on,
+            "split": masks.choose_on,
             "miou": defined(found[best]),
             "candidates": [
                 {"file": entry.model.path.name, "checkpoint": entry.checkpoint, "miou": defined(value)}
@@ -111,29 +135,18 @@ def build(
     privileges = evaluation_privileges(data, entries, settings)
     if privileges:
         say(f"Oracle privilege: {'; '.join(privileges)}. The evaluation records it.")
-    iou = np.array([intersection_over_union(entry.confusion) for entry in entries])
     miou = np.array([mean_iou(entry.confusion, settings.undefined) for entry in entries])
     accuracy = np.array([pixel_accuracy(entry.confusion) for entry in entries])
 
     def fill(writer: Writer) -> Header:
-        writer.strings("models/file", [entry.model.path.name for entry in entries])
-        writer.strings("models/digest", [entry.model.digest for entry in entries])
-        writer.strings("models/checkpoint", [entry.checkpoint for entry in entries])
-        writer.array("models/epoch", np.array([entry.epoch for entry in entries], dtype=np.int32))
-        writer.array("confusion", np.array([entry.confusion for entry in entries]))
-        writer.array("iou", iou)
-        writer.array("miou", miou)
-        writer.array("pixel_accuracy", accuracy)
-        for name in COSTS:
-            values = [entry.model.header.counts[name] for entry in entries]
-            writer.array(f"cost/{name}", np.array(values, dtype=np.float64))
+        write_results(writer, entries, miou, accuracy)
         counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
-        attributes = {"classes": data.classes, "split": settings.split, "image_sizes": view.size_range}
+        attributes = {"classes": data.classes, "split": masks.split, "image_sizes": view.size_range}
         return request.header(attributes | recorded_privilege(privileges), counts)
 
     content = build_in_memory(fill)
     report = {
-        "split": settings.split,
+        "split": masks.split,
         "images": len(ids),
         "image_sizes": view.size_range,
         "undefined": settings.undefined,
@@ -142,39 +155,26 @@ def build(
         **({} if chosen is None else {"chosen_on": chosen}),
         **recorded_privilege(privileges),
         "models": [
-            {
-                "file": str(entry.model.path),
-                "digest": entry.model.digest,
-                "checkpoint": entry.checkpoint,
-                "epoch": entry.epoch,
-                "miou": defined(miou[row]),
-                "miou_present": defined(mean_iou_present(entry.confusion)),
-                "miou_all": defined(mean_iou(entry.confusion, "zero")),
-                "pixel_accuracy": defined(accuracy[row]),
-                "mean_accuracy": defined(mean_accuracy(entry.confusion)),
-                "frequency_weighted_iou": defined(frequency_weighted_iou(entry.confusion)),
-                "iou": {name: defined(value) for name, value in zip(data.classes, iou[row], strict=True)},
-                "confusion": entry.confusion.tolist(),
-                "cost": {name: entry.model.header.counts[name] for name in COSTS},
-            }
+            entry_report(entry, data.classes, settings.undefined, float(accuracy[row]))
             for row, entry in enumerate(entries)
         ],
     }
     text = (json.dumps(report, indent=1) + "\n").encode()
     publish_together({request.path_beside(".json"): text, request.output: content})
     shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
-    return f"mIoU on {settings.split} ({len(ids)} images of {view.size_range}): {shown}"
+    return f"mIoU on {masks.split} ({len(ids)} images of {view.size_range}): {shown}"
 
 
 def evaluation_privileges(data: Dataset, entries: Sequence[Entry], settings: EvaluateSettings) -> list[str]:
     """What was privileged in training or choosing the weights that are reported, in words, each once."""
+    masks = existing(settings.masks)
     found = [each for entry in entries for each in entry.model.attributes.get("oracle_privilege", "").split("; ")]
     for entry in entries:
         if entry.checkpoint == "best":
             validated = entry.model.header.settings.get("validation_split", "")
-            found += choosing_privileges(data, validated, pool=(), reported=settings.split)
-    if settings.choose_on is not None:
-        found += choosing_privileges(data, settings.choose_on, reported=settings.split)
+            found += choosing_privileges(data, validated, pool=(), reported=masks.split)
+    if masks.choose_on is not None:
+        found += choosing_privileges(data, masks.choose_on, reported=masks.split)
     return [each for each in dict.fromkeys(found) if each]
 
 
@@ -212,15 +212,20 @@ def evaluate_models(
     entries: list[Entry] = []
     with Progress("evaluating", len(wanted) * len(ids)) as bar:
         for model, checkpoint in wanted:
-            epochs, best = model.header.counts["epochs"], model.attributes["best_epoch"]
-            if checkpoint == "best" and best == epochs and entries and entries[-1].model is model:
+            best = model.attributes["best_epoch"]
+            if (
+                checkpoint == "best"
+                and best == model.header.counts["epochs"]
+                and entries
+                and entries[-1].model is model
+            ):
                 entries.append(Entry(model, checkpoint, best, entries[-1].confusion))
                 bar.advance(len(ids))
                 continue
             predictor = load_predictor(model, checkpoint, device, use.precision)
             mine = by_size(ids[ranks.rank :: ranks.size], view.sizes)
             confusion = ranks.sum(evaluate_one(predictor, view, mine, flip, scales, use.batch, bar)).cpu().numpy()
-            entries.append(Entry(model, checkpoint, epochs if checkpoint == "last" else best, confusion))
+            entries.append(Entry(model, checkpoint, epoch_of(model, checkpoint), confusion))
     return entries
 
 

@@ -150,6 +150,6 @@ def write_pngs(questions: Questions, folder: Path) -> None:
         for image in missing:
             path = folder / f"{image}.png"
             make_folder(path.parent)
-            publish_bytes(path, png_bytes(questions.data.image(image)))
+            publish_bytes(path, png_bytes(questions.data.rgb(image)))
             bar.advance()
     say(f"wrote {len(missing)} images to {folder}, {len(questions.rows) - len(missing)} existed")

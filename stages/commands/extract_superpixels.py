@@ -1,6 +1,6 @@
 """The stage `extract-superpixels`: cut images into regions, or merge base regions by the predictions of a model."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +8,14 @@ import numpy as np
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Writer, require_made_from
-from stages.artifacts.header import Header
-from stages.artifacts.images_table import write_images
 from stages.artifacts.model import Model, require_same_classes
-from stages.artifacts.publish import bytes_digest
-from stages.artifacts.request import Request, produce, refer, reference
-from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.request import Request, produce, refer
+from stages.artifacts.shards import Parts
 from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
-from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, graph_of, merge_image
+from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
 from stages.regions.cutters import CountSettings
-from stages.regions.imported import IMPORTED, map_paths, read_map
+from stages.regions.publishing import Found, publish_regions, region_summary
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS, MEASURES
@@ -30,7 +27,6 @@ from stages.settings.extract_superpixels import ExtractSettings, MergeSettings
 SHARD_IMAGES = 16
 TOLERANCE = 0.2
 """Share by which the number of regions may be off before a warning."""
-Found = dict[str, Any]
 
 
 def run(
@@ -39,15 +35,13 @@ def run(
     settings: ExtractSettings,
     superpixels: Path | None = None,
     model: Path | None = None,
-    labels: Path | None = None,
     force: bool = False,
 ) -> Path:
     """Publishes the regions of each image of the split.
 
     Method adaptive merges the regions of ``superpixels`` by the predictions of ``model``; no other method takes these
-    two. Method imported reads the folder ``labels`` (`stages.regions.imported`). Raises BadInput if they are missing or
-    do not fit, for regions that were merged before, for cutters that read masks in a split without masks, and for
-    images that the cutter cannot cut.
+    two. Raises BadInput if they are missing or do not fit, for regions that were merged before, for cutters that read
+    masks in a split without masks, and for images that the cutter cannot cut.
     """
     if launched_processes() > 1:
         raise BadInput("extract-superpixels starts its own processes (--workers). Run it without torchrun.")
@@ -58,8 +52,6 @@ def run(
         )
     if not adaptive and (superpixels is not None or model is not None):
         raise BadInput(f"Method {settings.method} uses neither --superpixels nor --model. Omit them.")
-    if (settings.method == IMPORTED) != (labels is not None):
-        raise BadInput(f"--labels and --method {IMPORTED} require each other. Pass both, or neither.")
     with Dataset(dataset) as data:
         ids = data.ids(settings.split)
         inputs: dict[str, Any] = {"dataset": data}
@@ -74,16 +66,13 @@ def run(
                 f"{dataset} has no masks in split {settings.split!r}, but method {settings.method} cuts them. Choose "
                 "another --method or --split."
             )
-        references = refer(output, inputs)
-        if labels is not None:
-            references["labels"] = reference(output, labels, bytes_digest(labels))
-        request = Request("extract-superpixels", "superpixels", output, settings, references)
-        return produce(request, lambda: build(request, ids, settings, labels=labels, **inputs), force)
+        request = Request("extract-superpixels", "superpixels", output, settings, refer(output, inputs))
+        return produce(request, lambda: build(request, ids, settings, **inputs), force)
 
 
 def reads_masks(settings: ExtractSettings) -> bool:
     """Whether the regions are cut from the ground truth."""
-    return settings.merge is None and settings.method != IMPORTED and CUTTERS[settings.method].facts["reads"] == "mask"
+    return settings.merge is None and CUTTERS[settings.method].facts["reads"] == "mask"
 
 
 def require_measure(name: str) -> None:
@@ -111,71 +100,31 @@ def build(
     dataset: Dataset,
     superpixels: Superpixels | None = None,
     model: Model | None = None,
-    labels: Path | None = None,
 ) -> str:
     workers = settings.workers or core_count()
 
     def work(missing: Sequence[str]) -> Iterator[Found]:
         if settings.merge is not None and superpixels is not None and model is not None:
             return merge_images(dataset, superpixels, model, settings.merge, settings.seed, workers, missing)
-        if labels is not None:
-            return import_images(dataset, settings, labels, missing)
         return cut_images(dataset, settings, workers, missing)
 
-    def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
-        """Writes label maps; the tables over all images are assembled when the shards are joined."""
-        numbers: dict[str, int] = {}
-        for image, found in part:
-            writer.array(f"labels/{image}", found.pop("labels"))
-            graph: RegionGraph = found.pop("graph")
-            columns = graph.table | {"degree": np.diff(graph.offsets), "neighbours": graph.neighbours} | found
-            for name, values in columns.items():
-                writer.rows(name, values)
-            numbers[image] = graph.count
-        return {"regions": numbers}
+    def merged(writer: Writer, parts: Parts, first: np.ndarray, numbers: np.ndarray) -> None:
+        """Which base regions became which."""
+        if superpixels is None:
+            return
+        base_numbers = [superpixels.number(image) for image in ids]
+        writer.array("base/region", (parts.column("group") + np.repeat(first, base_numbers)).astype(np.int32))
+        base_first = np.repeat(superpixels.first_regions, numbers)
+        writer.array("regions/root", (parts.column("root") + base_first).astype(np.int32))
 
-    shards = build_shards(request, ids, SHARD_IMAGES, fill, "cutting into regions", work=work)
     grids = superpixels.sizes if superpixels is not None else cut_grids(dataset, ids, settings)
-
-    def finish(writer: Writer, parts: Parts) -> Header:
-        regions = parts.merged("regions")
-        numbers = np.array([regions[image] for image in ids], dtype=np.int64)
-        first = np.concatenate([[0], np.cumsum(numbers)[:-1]]).astype(np.int64)
-        write_images(writer, ids, grids)
-        writer.array("images/first_region", first)
-        writer.array("images/num_regions", numbers.astype(np.int32))
-        writer.array("regions/image", np.repeat(np.arange(len(ids), dtype=np.int32), numbers))
-        writer.array("regions/label", (np.arange(numbers.sum()) - np.repeat(first, numbers)).astype(np.int32))
-        if labels is not None:
-            writer.array("regions/source", parts.column("source").astype(np.int32))
-        for name in TABLE:
-            writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
-        degree = parts.column("degree")
-        writer.array("adjacency/offsets", np.concatenate([[0], np.cumsum(degree)]).astype(np.int64))
-        neighbours = parts.column("neighbours")  # in place and in 32 bits to save memory: Cityscapes has 140 million
-        neighbours += np.repeat(np.repeat(first.astype(np.int32), numbers), degree)
-        writer.array("adjacency/neighbours", neighbours)
-        privilege = "oracle regions" if reads_masks(settings) else "none"
-        if superpixels is not None:
-            privilege = superpixels.attributes["oracle_privilege"]
-            base_numbers = [superpixels.number(image) for image in ids]
-            writer.array("base/region", (parts.column("group") + np.repeat(first, base_numbers)).astype(np.int32))
-            base_first = np.repeat(superpixels.first_regions, numbers)
-            writer.array("regions/root", (parts.column("root") + base_first).astype(np.int32))
-        attributes = {
-            "method": settings.method,
-            "split": settings.split,
-            "oracle_privilege": privilege,
-        }
-        return request.header(attributes, region_counts(numbers, parts.column("size")))
-
-    counts = join_shards(shards, finish).counts
+    privilege = "oracle regions" if reads_masks(settings) else "none"
+    if superpixels is not None:
+        privilege = superpixels.attributes["oracle_privilege"]
+    attributes = {"method": settings.method, "split": settings.split, "oracle_privilege": privilege}
+    counts = publish_regions(request, ids, grids, work, SHARD_IMAGES, "cutting into regions", attributes, merged)
     warn_of_other_number(counts["per_image"]["mean"], grids, settings)
-    sizes = counts["size_percentiles"]
-    return (
-        f"{counts['regions']} regions in {len(ids)} images ({counts['per_image']['mean']:.1f} per image), "
-        f"median {sizes['50']:.0f} pixels"
-    )
+    return region_summary(counts, len(ids))
 
 
 def warn_of_other_number(found: float, grids: Mapping[str, Size], settings: ExtractSettings) -> None:
@@ -188,18 +137,6 @@ def warn_of_other_number(found: float, grids: Mapping[str, Size], settings: Extr
         say(f"Warning: {found:.0f} regions per image instead of {asked:.0f}. Change {ways}.")
 
 
-def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
-    """Statistics of the result: regions per image and region sizes."""
-    percentiles = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-    found = np.percentile(sizes, percentiles) if len(sizes) else np.zeros(len(percentiles))
-    return {
-        "regions": int(numbers.sum()),
-        "per_image": {"mean": float(numbers.mean()), "minimum": int(numbers.min()), "maximum": int(numbers.max())},
-        "mean_size": float(sizes.mean()) if len(sizes) else 0.0,
-        "size_percentiles": {str(name): float(value) for name, value in zip(percentiles, found, strict=True)},
-    }
-
-
 def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> dict[str, Size]:
     """The grid that each image is cut on."""
     scale = existing(settings.cut).grid_scale
@@ -208,22 +145,22 @@ def cut_grids(data: Dataset, ids: Sequence[str], settings: ExtractSettings) -> d
 
 def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequence[str]) -> Iterator[Found]:
     """The regions of the images ``ids``, several images at a time in separate processes."""
-    read, grids = data.mask if reads_masks(settings) else data.image, cut_grids(data, ids, settings)
+    read, grids = data.mask if reads_masks(settings) else data.rgb, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
-    tasks = (CutTask(image, read(image, grids[image]), settings.method, split_parts, own) for image in ids)
+    tasks = (
+        CutTask(
+            image,
+            read(image, grids[image]),
+            settings.method,
+            split_parts,
+            own,
+            data.without_data(image, grids[image]),
+        )
+        for image in ids
+    )
     for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
-
-
-def import_images(data: Dataset, settings: ExtractSettings, folder: Path, ids: Sequence[str]) -> Iterator[Found]:
-    """The regions of the images ``ids`` as another program numbered them."""
-    paths, grids = map_paths(folder, data.ids(settings.split)), cut_grids(data, ids, settings)
-    if existing(settings.cut).split_parts:
-        raise BadInput("Imported regions keep their numbers. Omit --split-parts.")
-    for image in ids:
-        labels, source = read_map(paths[image], grids[image])
-        yield {"labels": labels, "graph": graph_of(labels), "source": source}
 
 
 def merge_images(

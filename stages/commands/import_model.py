@@ -74,12 +74,17 @@ def build(
     settings: ImportModelSettings,
 ) -> str:
     """Converts the tensors, publishes the model, and returns a one-line summary."""
+    from stages.networks.bands import COLOURS
     from stages.networks.foreign.conversion import converted, identity
 
     of = f"source {source.name}: {source.title}" if source else "no table, tensors called as in timm or torchvision"
     say(f"{weights.name}: {of}")
     renamed = converted(tensors, source) if source else identity(tensors)
     outputs = len(data.classes) + settings.learn_void
+    if data.bands != COLOURS:
+        raise BadInput(
+            f"{data.path} has images of {data.bands} bands. Import networks for datasets of three bands only."
+        )
     network, fit, support = filled(settings, outputs, renamed)
     for sentence in fit.sentences():
         say(f"{weights.name}: {sentence}")

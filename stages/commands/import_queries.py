@@ -156,7 +156,7 @@ def global_regions(found: Selection, ids: list[str], regions: Superpixels, sourc
         if not known.all():
             raise BadInput(
                 f"{source}: image {ids[place]} has no region {found.region[rows][~known][0]} in {regions.path}. Import "
-                "the regions that the selection was made on (extract-superpixels --method imported)."
+                "the regions that the selection was made on (import-regions)."
             )
         region[rows] = of_image.start + index
     return region

@@ -16,13 +16,18 @@ from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
+from stages.artifacts.tiling import write_tiling
 from stages.datasets.archives import fetch_archives
-from stages.datasets.decode import LoadedSample, class_lookup, load_sample
+from stages.datasets.cutting import OpenFiles, cut, load_tile, require_rasters, tile_values, tiling_of
+from stages.datasets.decode import LoadedSample, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
+from stages.datasets.mask_files import ClassLookup, class_lookup
+from stages.datasets.reading import AS_SHOWN, UNSCALED, Reading, Values, described_reading, measured_levels, read_values
 from stages.datasets.scenes import generate_scene, scene_id
+from stages.datasets.shapes.masks import shape_masks
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
 from stages.runtime.console import say
@@ -31,6 +36,8 @@ from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 
 SHARD_IMAGES = 64
+LEVELS_TOLD = 4  # bands whose levels are printed
+SHARD_PIXELS = 1 << 24  # of tiles, which may be larger than images usually are
 GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
@@ -48,6 +55,8 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             f"{described.name} is divided into splits after its images are read, so none can be kept at an evaluation "
             "size. Remove --evaluation-scale."
         )
+    if described.tiles is not None and (settings.long_side is not None or settings.size is not None):
+        raise BadInput(f"{described.name} is cut into tiles, which --scale resizes. Pass --scale instead.")
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
@@ -58,7 +67,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             fetch_archives(described.archives, root)
         samples, faults = find_samples(described, root)
         if faults:
-            raise BadInput(faults + file_faults(samples, described, settings))
+            raise BadInput(faults + file_faults(samples, described, settings, placeholder(described, samples)))
         source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
     request = Request("prepare", "dataset", output, settings, {"source": source})
     return produce(request, lambda: build(request, described, samples, settings), force)
@@ -102,25 +111,70 @@ def identified(sample: Sample, verify: bool) -> list[Any]:
     return [sample.id, *([path.name, bytes_digest(path)] if verify else stamp(path) for path in files), *label]
 
 
-def file_faults(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> list[str]:
+def file_faults(
+    samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings, reading: Reading
+) -> list[str]:
     """The faults inside the files, to report them together with those of the layout."""
-    return [
-        fault for _, found in load_all(samples, description, settings) if isinstance(found, list) for fault in found
-    ]
+    if description.tiles is not None:
+        return require_rasters(samples)
+    loaded = load_all(samples, description, settings, reading)
+    return [fault for _, found in loaded if isinstance(found, list) for fault in found]
 
 
-def load_all(samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings) -> Iterator[Loaded]:
+def placeholder(description: DatasetDescription, samples: Sequence[Sample]) -> Reading:
+    """A reading to find faults with, for which nothing was measured."""
+    if not samples:
+        return AS_SHOWN
+    try:
+        found = described_reading(description.images, samples[0].image)
+    except BadInput:
+        return AS_SHOWN  # the first file is one of the faults
+    return found if description.images.percentiles is None else replace(found, levels=UNSCALED)
+
+
+def chosen_reading(description: DatasetDescription, samples: Sequence[Sample], settings: PrepareSettings) -> Reading:
+    """How to read the images of ``samples``, with the levels measured over those of the pool if that is asked for."""
+    if description.generator is not None:
+        return AS_SHOWN
+    reading, shares = described_reading(description.images, samples[0].image), description.images.percentiles
+    if shares is None:
+        return reading
+    pool = [sample for sample in samples if sample.split == pool_split(description)]
+    unscaled = replace(reading, levels=UNSCALED)
+    try:
+        with OpenFiles() as files:
+
+            def read(sample: Sample) -> Values:
+                if sample.tile is not None:
+                    return tile_values(sample, unscaled, files)
+                return read_values(sample.image, unscaled)
+
+            levels = measured_levels(pool or samples, read, shares)
+    except BadInput as error:
+        raise BadInput(file_faults(samples, description, settings, placeholder(description, samples))) from error
+    levels = levels[:1] if len({*levels}) == 1 else levels
+    told = ", ".join(f"{low:g} to {high:g}" for low, high in levels[:LEVELS_TOLD])
+    say(f"levels (percentiles {shares[0]:g} and {shares[1]:g}): {told}{', ...' if levels[LEVELS_TOLD:] else ''}")
+    return replace(reading, levels=levels)
+
+
+def load_all(
+    samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings, reading: Reading
+) -> Iterator[Loaded]:
     """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
-    lookup = class_lookup(description)
-    generator, queried = description.generator, pool_split(description)
+    lookup = shape_masks(description) if description.masks.encoding == "polygons" else class_lookup(description)
+    generator, queried, files = description.generator, pool_split(description), OpenFiles()
 
     def load(sample: Sample) -> LoadedSample | list[str]:
         if generator is not None:
             index = int(sample.image.name)
             image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
             found: LoadedSample | list[str] = LoadedSample(image, mask)
+        elif sample.tile is not None:
+            assert isinstance(lookup, ClassLookup)  # descriptions refuse tiles of polygons
+            found = load_tile(sample, lookup, files, reading)
         else:
-            found = load_sample(sample, lookup, description.masks.resize_images)
+            found = load_sample(sample, lookup, description.masks.resize_images, reading)
         if isinstance(found, list):
             return found
         stored = labelled(sample, resized(found, settings), description)
@@ -128,8 +182,9 @@ def load_all(samples: Sequence[Sample], description: DatasetDescription, setting
             return stored
         return replace(stored, evaluated=evaluated(found, settings))
 
-    with ThreadPoolExecutor(settings.workers or None) as pool:
-        yield from zip(samples, pool.map(load, samples), strict=True)
+    with files, ThreadPoolExecutor(settings.workers or None) as pool:
+        several = map if description.tiles is not None else pool.map  # tiles of one open file come one after the other
+        yield from zip(samples, several(load, samples), strict=True)
 
 
 def pool_split(description: DatasetDescription) -> str:
@@ -155,7 +210,9 @@ def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
     if size == (height, width):
         return replace(sample, vertices=vertices, file_size=size)
     mask = None if sample.mask is None else resize_mask(sample.mask, *size)
-    return LoadedSample(resize_image(sample.image, *size, settings.filter), mask, vertices, file_size=(height, width))
+    nothing = None if sample.without_data is None else resize_mask(sample.without_data, *size)
+    image = resize_image(sample.image, *size, settings.filter)
+    return LoadedSample(image, mask, vertices, file_size=(height, width), note=sample.note, without_data=nothing)
 
 
 def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
@@ -172,13 +229,20 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
 
 
 def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+    shard_images = SHARD_IMAGES
+    if description.tiles is not None:
+        samples = cut(samples, description, settings.seed)
+        shard_images = max(1, min(SHARD_IMAGES, SHARD_PIXELS // math.prod(description.tiles.size)))
     places = {sample.id: place for place, sample in enumerate(samples)}
-    announced, queried = False, pool_split(description)
+    announced, queried, noted = False, pool_split(description), set[str]()
+    reading = chosen_reading(description, samples, settings)
+    if description.mean is not None and len(description.mean) != reading.count:
+        raise BadInput(f"mean and std have {len(description.mean)} values for {reading.count} bands. Correct them.")
 
     def fill(writer: Writer, part: Sequence[Sample]) -> dict[str, Any]:
         nonlocal announced
         table, faults = [], []
-        for sample, loaded in load_all(part, description, settings):
+        for sample, loaded in load_all(part, description, settings, reading):
             if isinstance(loaded, list):
                 faults += loaded
                 continue
@@ -186,9 +250,14 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 announced = True
                 held_out = 0 if settings.evaluation_scale is None else sum(each.split != queried for each in samples)
                 announce(request, loaded, len(samples), held_out, settings.evaluation_scale or 0)
+            if loaded.note and loaded.note not in noted:
+                noted.add(loaded.note)
+                say(f"{sample.mask}: {loaded.note} (told once; other masks may be alike)")
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
+            if loaded.without_data is not None:
+                writer.array(f"without_data/{sample.id}", loaded.without_data.astype(np.uint8))
             if loaded.vertices is not None:
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]
@@ -200,10 +269,11 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 row = replace(row, evaluation_height=mask.shape[0], evaluation_width=mask.shape[1])
             table.append(asdict(row))
         if faults:  # check the rest too, to report all faults at once
-            raise BadInput(faults + file_faults(samples[places[part[-1].id] + 1 :], description, settings))
+            rest = samples[places[part[-1].id] + 1 :]
+            raise BadInput(faults + file_faults(rest, description, settings, reading))
         return {"table": table}
 
-    shards = build_shards(request, samples, SHARD_IMAGES, fill, "preparing")
+    shards = build_shards(request, samples, shard_images, fill, "preparing")
 
     def finish(writer: Writer, parts: Parts) -> Header:
         shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
@@ -233,8 +303,13 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
         listed = () if description.masks.ignore == "others" else description.masks.ignore
-        if ignored := [each for each in listed if each != VOID]:
+        if ignored := [each for each in listed if each != VOID and not isinstance(each, str)]:
             attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
+        if reading != AS_SHOWN:
+            attributes["reading"] = canonical(reading.recorded())
+        if description.tiles is not None:
+            attributes["tiles"] = canonical({"size": description.tiles.size, "overlap": description.tiles.overlap})
+            write_tiling(writer, tiling_of([samples[places[row.id]] for row in rows]))
         if description.defaults:
             attributes["defaults"] = canonical(description.defaults)
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
@@ -260,8 +335,9 @@ class ImageRow:
 
 
 def levels(image: np.ndarray) -> tuple[list[float], list[float]]:
-    """Sum and sum of squares over the pixels of ``image`` (H, W, 3) u8 per channel, values scaled to 0..1."""
-    histogram = np.array(Image.fromarray(image).histogram(), dtype=np.float64).reshape(3, 256)
+    """Sum and sum of squares over the pixels of ``image`` (H, W, B) u8 per channel, values scaled to 0..1."""
+    bands = np.moveaxis(image, 2, 0)
+    histogram = np.array([Image.fromarray(np.ascontiguousarray(band)).histogram() for band in bands], dtype=np.float64)
     return (histogram @ GREY_LEVELS).tolist(), (histogram @ GREY_LEVELS**2).tolist()
 
 
@@ -271,7 +347,7 @@ def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: 
     Called after all images are decoded, because the division is stratified by labels, which may come from masks.
     """
     division = description.division
-    if division is None:
+    if division is None or description.tiles is not None:  # tiles are divided before they are cut
         return parts
     labels = {row.id: row.label for part in parts for row in part if row.split == division.split}
     splits = divide(labels, division.shares, seed)
@@ -279,8 +355,9 @@ def divided(parts: list[list[ImageRow]], description: DatasetDescription, seed: 
 
 
 def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (3,) f64 of the channels over all pixels of ``split``, summed shard by shard."""
-    sums, squares, pixels = np.zeros((len(parts), 3)), np.zeros((len(parts), 3)), 0
+    """Mean and standard deviation (B,) f64 of the channels over all pixels of ``split``, summed shard by shard."""
+    bands = len(parts[0][0].sums)
+    sums, squares, pixels = np.zeros((len(parts), bands)), np.zeros((len(parts), bands)), 0
     for place, part in enumerate(parts):
         for row in part:
             if row.split == split:
@@ -297,8 +374,9 @@ def announce(request: Request, first: LoadedSample, count: int, held_out: int, s
     ``held_out`` images are stored a second time, resized by ``scale``.
     """
     # the shards and the joined file exist on disk at the same time
-    bytes_per_pixel = 3 if first.mask is None else 3 + 1 / 8
-    pixels = first.image.nbytes / 3 * count + math.prod(first.file_size) * scale**2 * held_out
+    bands = first.image.shape[2]
+    bytes_per_pixel = bands if first.mask is None else bands + 1 / 8
+    pixels = first.image.nbytes / bands * count + math.prod(first.file_size) * scale**2 * held_out
     size = int(bytes_per_pixel * pixels)
     say(f"{request.output} will take about {size / 1e6:.0f} MB")
     require_space(request.output.parent, 2 * size, f"Preparing {request.output.name}")

@@ -13,13 +13,15 @@ from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
-from stages.pixels.grids import grid_size
+from stages.pixels.grids import Size, grid_size
 from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
+from stages.scoring.contradiction import contradicted_pixels, contradicted_regions
 from stages.scoring.images import finish_images, score_images
-from stages.scoring.pixels import finish_pixels, score_pixels
+from stages.scoring.pixels import finish_pixels, score_pixels, write_maps
 from stages.scoring.regions import Pool, finish_regions, score_regions
-from stages.settings.score import ScoreSettings
+from stages.settings.score import CONTRADICTION, ScoreSettings
 
 SHARD_IMAGES = 64
 
@@ -46,15 +48,20 @@ def run(
         raise BadInput(f"--measure {settings.measure} requires --model; only random does not.")
     if (settings.region is not None) != (superpixels is not None):
         raise BadInput("--unit region requires --superpixels, and vice versa.")
-    if superpixels is None and (clusters is not None or annotations is not None):
+    of_answers = settings.measure == CONTRADICTION
+    if of_answers and annotations is None:
+        raise BadInput("--measure contradiction scores answers. Pass their ledger with --annotations.")
+    if superpixels is None and (clusters is not None or (annotations is not None and not of_answers)):
         raise BadInput("--clusters and --annotations require --unit region with --superpixels.")
     balance = None if settings.region is None else settings.region.balance
     if balance is not None and balance.class_balance == "cluster" and clusters is None:
         raise BadInput("--class-balance cluster requires --clusters, the output of cluster-regions.")
     if clusters is not None and balance is None:
-        raise BadInput("--measure random predicts no classes, so --clusters has nothing to count. Omit it.")
+        raise BadInput(
+            f"--measure {settings.measure} predicts no classes, so --clusters has nothing to count. Omit it."
+        )
     with Dataset(dataset) as data:
-        ids = data.ids(settings.split)
+        ids = drawn_images(data.ids(settings.split), settings, trained)
         if trained is not None:
             require_model(trained, data, settings)
         regions = None if superpixels is None else Superpixels(superpixels)
@@ -65,10 +72,11 @@ def run(
                 raise BadInput(f"{superpixels} has no regions, because every pixel is void. There is nothing to score.")
             if trained is not None and balance is not None and balance.merged_by == "model":
                 require_made_from(regions, "model", trained)
-        pool = None if regions is None else pool_of(data, regions, annotations, clusters)
-        inputs: dict[str, Any] = {"dataset": data, "model": trained, "superpixels": regions}
-        if pool is not None:
-            inputs |= {"annotations": pool.ledger, "clusters": pool.clusters}
+        grids = grids_of(data, ids, regions, settings)
+        ledger = None if annotations is None else open_ledger(annotations, data, grids)
+        pool = None if regions is None else pool_of(data, regions, ledger, clusters)
+        inputs: dict[str, Any] = {"dataset": data, "model": trained, "superpixels": regions, "annotations": ledger}
+        inputs["clusters"] = None if pool is None else pool.clusters
         request = Request("score", "scores", output, settings, refer(output, inputs))
         device = "cpu"
         if settings.network is not None:
@@ -76,7 +84,21 @@ def run(
 
             device = choose_device(settings.network.use.device).type
         with joined_ranks(device) as ranks:
-            return produce(request, lambda: build(request, data, ids, trained, pool, settings, ranks), force, ranks)
+            return produce(
+                request, lambda: build(request, data, ids, grids, trained, pool, ledger, settings, ranks), force, ranks
+            )
+
+
+def drawn_images(ids: list[str], settings: ScoreSettings, model: Model | None) -> list[str]:
+    """``ids``, or some of them if the settings limit their number: others for each model, so for each round.
+
+    Contradictions are looked for in all answers.
+    """
+    most = None if settings.pixel is None else settings.pixel.most_images
+    if most is None or most >= len(ids) or settings.measure == CONTRADICTION:
+        return ids
+    generator = stream(settings.seed, "most_images", "" if model is None else model.digest)
+    return [ids[place] for place in sorted(generator.choice(len(ids), most, replace=False).tolist())]
 
 
 def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
@@ -95,12 +117,24 @@ def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
         )
 
 
-def pool_of(data: Dataset, regions: Superpixels, annotations: Path | None, clusters: Path | None) -> Pool:
-    """The regions with their ledger and clusters; BadInput for files of another dataset or other regions."""
-    ledger = None if annotations is None else Annotations(annotations)
-    if ledger is not None:
-        require_made_from(ledger, "dataset", data)
-        require_same_grid(ledger, ledger.sizes, regions.sizes)
+def grids_of(data: Dataset, ids: list[str], regions: Superpixels | None, settings: ScoreSettings) -> dict[str, Size]:
+    """The grid of each image that is scored: that of its regions, or a scaled one."""
+    if regions is not None:
+        return regions.sizes
+    scale = 1.0 if settings.pixel is None else settings.pixel.grid_scale
+    return {image: grid_size(data.sizes[image], scale) for image in ids}
+
+
+def open_ledger(annotations: Path, data: Dataset, grids: dict[str, Size]) -> Annotations:
+    """The ledger; BadInput for one of another dataset or on other grids."""
+    ledger = Annotations(annotations)
+    require_made_from(ledger, "dataset", data)
+    require_same_grid(ledger, ledger.sizes, grids)
+    return ledger
+
+
+def pool_of(data: Dataset, regions: Superpixels, ledger: Annotations | None, clusters: Path | None) -> Pool:
+    """The regions with their ledger and clusters; BadInput for clusters of other regions."""
     grouped = None if clusters is None else Clusters(clusters)
     if grouped is not None:
         require_made_from(grouped, "superpixels", regions)
@@ -111,22 +145,27 @@ def build(
     request: Request,
     data: Dataset,
     ids: list[str],
+    grids: dict[str, Size],
     model: Model | None,
     pool: Pool | None,
+    ledger: Annotations | None,
     settings: ScoreSettings,
     ranks: Ranks,
 ) -> str:
     classifier = model if model is not None and model.of_images else None
-    if pool is not None:
-        grids = pool.regions.sizes
-        fill = score_regions(pool, model, settings)
-    else:
-        scale = 1.0 if settings.pixel is None else settings.pixel.grid_scale
-        grids = {image: grid_size(data.sizes[image], scale) for image in ids}
-        if classifier is not None:
-            fill = score_images(data, classifier, settings)
+    if settings.measure == CONTRADICTION:
+        assert model is not None
+        assert ledger is not None
+        if pool is not None:
+            fill = contradicted_regions(data, model, ledger, pool.regions, settings)
         else:
-            fill = score_pixels(data, model, grids, settings)
+            fill = write_maps(contradicted_pixels(data, model, ledger, grids, settings), settings)
+    elif pool is not None:
+        fill = score_regions(pool, model, settings)
+    elif classifier is not None:
+        fill = score_images(data, classifier, settings)
+    else:
+        fill = score_pixels(data, model, grids, settings)
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks.rank, ranks.size)
     ranks.barrier()
     if not ranks.is_main:

@@ -11,19 +11,24 @@ from stages.artifacts.hdf5 import Writer, build_in_memory, require_made_from
 from stages.artifacts.header import Header
 from stages.artifacts.images_table import require_same_grid, write_images
 from stages.artifacts.publish import publish_bytes
+from stages.artifacts.purposes import AGAIN, CONTROL, GOLD, purpose_counts, write_purpose
 from stages.artifacts.queries import COORDINATES
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels, regions_of
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput, NothingLeft
 from stages.runtime.parts import RULES, Part
+from stages.selecting.again import choose_again
 from stages.selecting.chooser import Chooser
+from stages.selecting.extra import Mixture
 from stages.selecting.image_budget import counted_images
 from stages.selecting.images import choose_images
 from stages.selecting.pixels import choose_pixels
 from stages.selecting.regions import choose_regions
 from stages.settings.select import SelectSettings
 
+TOLD = {"control": "drawn at random", "again": "asked again", "gold": "with known answers"}
 IMAGE_ANSWERS = {"mask": "mask", "class": "image-class", "classes": "image-classes"}
 
 
@@ -35,14 +40,15 @@ def run(
     annotations: Path | None = None,
     superpixels: Path | None = None,
     clusters: Path | None = None,
+    gold: Path | None = None,
     force: bool = False,
 ) -> Path:
-    """Publishes the queries of the next round; what ``annotations`` covers is not queried again.
+    """Publishes the queries of the next round; what ``annotations`` covers is not queried again unless settings say so.
 
-    Scores of regions need their ``superpixels``. ``clusters`` of the same regions are read by rules that need their
-    features. A budget that exceeds what is left takes all of it and says so. Raises NothingLeft if nothing is left,
-    and BadInput for a rule or settings that do not apply to the scores' unit, and for scores, regions or a ledger of
-    another dataset.
+    ``gold`` is a ledger of known answers, a share of which is queried too. Scores of regions need their
+    ``superpixels``. ``clusters`` of the same regions are read by rules that need their features. A budget that exceeds
+    what is left takes all of it and says so. Raises NothingLeft if nothing is left, and BadInput for a rule or settings
+    that do not apply to the scores' unit, and for scores, regions or a ledger of another dataset.
     """
     with Dataset(dataset) as data, Scores(scores) as scored:
         require_made_from(scored, "dataset", data)
@@ -55,16 +61,23 @@ def run(
             require_same_grid(ledger, ledger.sizes, scored.sizes)
         regions = regions_of(superpixels, data, scored)
         grouped = clusters_of(clusters, rule, scored, regions)
+        known = None if gold is None else Annotations(gold)
+        if known is not None:
+            require_made_from(known, "dataset", data)
+            require_same_grid(known, known.sizes, scored.sizes)
+        mixture = mixture_of(settings, ledger, known)
+        require_mixable(settings, mixture, rule)
         inputs = {
             "dataset": data,
             "scores": scored,
             "annotations": ledger,
             "superpixels": regions,
             "clusters": grouped,
+            "gold": known,
         }
         request = Request("select", "queries", output, settings, refer(output, inputs))
         try:
-            return produce(request, lambda: build(request, data, scored, ledger, regions, grouped, settings), force)
+            return produce(request, lambda: build(request, data, scored, regions, grouped, mixture, settings), force)
         except NothingLeft as error:
             if output.exists():
                 raise BadInput(
@@ -99,46 +112,94 @@ def clusters_of(path: Path | None, rule: Part, scores: Scores, regions: Superpix
     return clusters
 
 
+def mixture_of(settings: SelectSettings, ledger: Annotations | None, gold: Annotations | None) -> Mixture:
+    """The queries that the rule does not choose."""
+    round_number = 0 if ledger is None else ledger.next_round
+    shares, mixed = {}, settings.mixed
+    if mixed is not None:
+        shares = {CONTROL: mixed.control, AGAIN: mixed.repeat, GOLD: mixed.gold_share if gold is not None else 0.0}
+    return Mixture(ledger, gold, shares, round_number, settings.seed)
+
+
+def require_mixable(settings: SelectSettings, mixture: Mixture, rule: Part) -> None:
+    """BadInput if the kind of answer or the rule does not allow the queries that the rule does not choose."""
+    names = {CONTROL: "--control", AGAIN: "--repeat", GOLD: "--gold"}
+    asked = ["--again"] if settings.again else [names[purpose] for purpose, share in mixture.shares.items() if share]
+    if settings.again:
+        if mixture.gold is not None:
+            raise BadInput("--again queries only what was answered, so --gold has no share. Omit one of them.")
+        if mixture.ledger is None:
+            raise BadInput("--again queries what was answered. Pass the ledger with --annotations.")
+        if settings.region is not None and settings.region.pixels is not None:
+            raise BadInput("--again with --answer pixel needs scores of pixels. Score with --unit pixel.")
+    exact = (settings.image is not None and settings.image.image_answer == "mask") or (
+        settings.region is not None and settings.region.answer == "precise"
+    )
+    known = [name for name in asked if name != "--control"]
+    if exact and known:
+        raise BadInput(
+            f"{' and '.join(known)}: only queries whose answer names classes are asked twice, not masks and exact "
+            "labels. Leave it out."
+        )
+    if asked and not rule.facts["budget"] and not settings.again:
+        say(f"note: {' and '.join(asked)} has no effect, because rule {rule.name} has no budget to take a share of")
+
+
 def build(
     request: Request,
     data: Dataset,
     scores: Scores,
-    ledger: Annotations | None,
     regions: Superpixels | None,
     clusters: Clusters | None,
+    mixture: Mixture,
     settings: SelectSettings,
 ) -> str:
-    round_number = 0 if ledger is None else ledger.next_round
+    ledger, round_number = mixture.ledger, mixture.round
     rule, legacy = RULES[settings.rule], settings.stream == "legacy"
     chooser = Chooser(rule, settings.of_rule, round_number, settings.seed, legacy)
     answer, unit, privilege = "class", scores.unit, "none"
     budget = settings.budget_of(round_number)
     if settings.region is not None:
         assert regions is not None
-        columns, counts = choose_regions(regions, scores, ledger, clusters, settings.region, budget, chooser)
+        if settings.again:
+            columns, counts = choose_again(scores, regions, mixture, budget)
+        else:
+            columns, counts = choose_regions(
+                regions, scores, ledger, clusters, settings.region, budget, chooser, mixture
+            )
         answer, privilege = settings.region.answer, regions.attributes["oracle_privilege"]
         if settings.region.pixels is not None:
             unit, answer = "pixel", "class"
     elif settings.image is not None:
-        counted = counted_images(data, scores.ids, settings.image)
-        columns, counts = choose_images(scores, ledger, settings.image, counted, budget, chooser)
+        if settings.again:
+            columns, counts = choose_again(scores, None, mixture, budget)
+        else:
+            counted = counted_images(data, scores.ids, settings.image)
+            columns, counts = choose_images(scores, ledger, settings.image, counted, budget, chooser, mixture)
         answer = IMAGE_ANSWERS[settings.image.image_answer]
     else:
         assert settings.pixel is not None
-        columns, counts = choose_pixels(data, scores, ledger, settings.pixel, budget, chooser)
+        if settings.again:
+            columns, counts = choose_again(scores, None, mixture, budget)
+        else:
+            columns, counts = choose_pixels(data, scores, ledger, settings.pixel, budget, chooser, mixture)
         if settings.pixel.exclude_void:
             privilege = "void excluded from the draw"
     number = len(columns["image"])
-    if not number:
+    purpose = columns.get("purpose", np.zeros(number, dtype=np.uint8))
+    known = int((purpose >= AGAIN).sum())
+    if not number or (number == known < counts.get("asked", 0)):
         raise NothingLeft("Nothing left to query: the ledger covers the whole pool.")
     counts = {
         "queries": number,
         "images": len(np.unique(columns["image"])),
         "mean_score": float(columns["score"].mean(dtype=np.float64)),
         **counts,
+        **purpose_counts(purpose),
     }
     if "cluster" in columns:
-        counts["cluster_queries"] = np.bincount(columns["cluster"], minlength=clusters_in(scores, clusters)).tolist()
+        cluster = columns["cluster"][columns["cluster"] >= 0]
+        counts["cluster_queries"] = np.bincount(cluster, minlength=clusters_in(scores, clusters)).tolist()
 
     def fill(writer: Writer) -> Header:
         write_images(writer, scores.ids, scores.sizes)
@@ -146,6 +207,7 @@ def build(
         for name in COORDINATES:
             writer.array(f"queries/{name}", columns.get(name, nowhere).astype(np.int32))
         writer.array("queries/score", columns["score"].astype(np.float32))
+        write_purpose(writer, "queries/purpose", purpose)
         attributes = {
             "unit": unit,
             "answer": answer,
@@ -157,7 +219,8 @@ def build(
 
     publish_bytes(request.output, build_in_memory(fill))
     missing = f", {counts['shortfall']} fewer than budgeted (no more were left)" if counts.get("shortfall") else ""
-    return f"round {round_number}, {number} {unit} queries in {counts['images']} images{missing}"
+    told = "".join(f", {count} {TOLD[name]}" for name, count in purpose_counts(purpose).items())
+    return f"round {round_number}, {number} {unit} queries in {counts['images']} images{told}{missing}"
 
 
 def clusters_in(scores: Scores, clusters: Clusters | None) -> int:

@@ -22,7 +22,6 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import OBJECTIVES, Part
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.settings.network import NetworkSettings, SupportableSettings, SupportHeadSettings, recorded_network
-from stages.settings.prepare import RESIZING
 from stages.settings.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def require_labels(labels: Labels, objective: Part) -> None:
         )
     if learns == "class-sets" and not labels.answers.class_sets.any():
         raise BadInput(f"{labels.path} has no class sets. Set --objective labels.")
-    if learns == "masks" and not labels.mask_ids:
+    if learns == "masks" and not labels.mask_ids - labels.empty_ids:
         raise BadInput(
             f"{labels.path} has no full masks, which objective {objective.name} learns from. Query them with "
             "--image-answer mask."
@@ -179,7 +178,7 @@ def build(
         mean, std = tuple(start.attributes["mean"]), tuple(start.attributes["std"])
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     outputs = len(classes) + settings.learn_void
-    network = build_network(built, outputs, objective.facts["support"])
+    network = build_network(built, outputs, objective.facts["support"], data.bands)
     counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     set_norm_momentum(network, settings.optimisation.norm_momentum)
@@ -219,8 +218,9 @@ def build(
         "mean": list(mean),
         "std": list(std),
         "palette": data.palette.tolist(),
-        "resized": {name: value for name in RESIZING if (value := data.header.settings.get(name)) is not None},
+        "resized": data.resized,
         "best_epoch": trained.best_epoch,
+        **({"reading": data.reading} if data.reading else {}),
     } | recorded_privilege(privileges if learner.validates else [])
     beside = {
         request.path_beside(".history.csv"): history_csv(trained.history),
@@ -256,8 +256,15 @@ def set_initial_weights(
 
 def input_statistics(data: Dataset, normalisation: str, backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that normalise the input of the network."""
+    from stages.networks.bands import COLOURS
     from stages.networks.weights import IMAGENET_MEAN, IMAGENET_STD, backbone_statistics
 
+    if data.bands != COLOURS and normalisation != "dataset":
+        say(
+            f"The images have {data.bands} bands: they are normalised by their own mean and deviation, and saturation, "
+            "hue and grey are not augmented."
+        )
+        normalisation = "dataset"
     match normalisation:
         case "dataset":
             return tuple(data.attributes["mean"]), tuple(data.attributes["std"])

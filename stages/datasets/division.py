@@ -1,8 +1,8 @@
 """Divides one set of files into splits, for datasets that are distributed without splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,24 @@ def divide(labels: Mapping[str, int], shares: Mapping[str, float], seed: int) ->
         drawn = sorted(strata[label], key=lambda id: (stream_key(seed, "division", id), id))
         splits = [split for split, number in zip(shares, row, strict=True) for _ in range(number)]
         found |= zip(drawn, splits, strict=True)
+    return found
+
+
+def divide_groups(sizes: Mapping[str, int], shares: Mapping[str, float], key: Callable[[str], Any]) -> dict[str, str]:
+    """The split of each group of images that stay together; ``sizes``: its number of images.
+
+    Groups come in the order of ``key``, each to the split that lacks most images of its share; the last ones to splits
+    that have none yet.
+    """
+    numbers = allot([sum(sizes.values())], list(shares.values()))[0]
+    lacking = dict(zip(shares, numbers, strict=True))
+    empty = [split for split, number in lacking.items() if number]
+    found = {}
+    for place, group in enumerate(sorted(sizes, key=key)):
+        candidates = empty if len(empty) >= len(sizes) - place else list(lacking)
+        found[group] = max(candidates, key=lambda split: lacking[split])
+        lacking[found[group]] -= sizes[group]
+        empty = [split for split in empty if split != found[group]]
     return found
 
 

@@ -16,15 +16,27 @@ def _check_relative(path: str) -> str:
     return path
 
 
-def _check_pattern(pattern: str) -> str:
+def _check_braces(pattern: str) -> str:
     _check_relative(pattern)
     if {"{", "}"} & set(fill(pattern, {})):
         raise ValueError(f"{pattern!r} has a brace outside of a field. Write fields as {{name}}.")
+    return pattern
+
+
+def _check_pattern(pattern: str) -> str:
+    _check_braces(pattern)
     if "id" not in field_names(pattern):
         raise ValueError(
             f"{pattern!r} has no {{id}} field. Write {{id}} for the part of the path that differs between images."
         )
     return pattern
+
+
+def _check_rising(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not low < high:
+        raise ValueError(f"[{low:g}, {high:g}] does not rise. Write the lower value first.")
+    return pair
 
 
 def _one_or_more(check: Callable[[str], str]) -> Callable[[Any], str | tuple[str, ...]]:
@@ -45,10 +57,13 @@ Color = tuple[Byte, Byte, Byte]
 MaskValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+Band = Annotated[int, Field(strict=True, ge=1)]
+Pair = Annotated[tuple[float, float], AfterValidator(_check_rising)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
-Patterns = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_pattern))]
+MaskPatterns = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_braces))]
 RelativePaths = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_relative))]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(min_length=1)]

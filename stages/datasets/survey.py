@@ -7,17 +7,21 @@ option that decides.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.datasets.image_files import image_file
+from stages.datasets.image_files import ENDINGS, Contents
+from stages.datasets.rasters import contents_of_file, images_among
+from stages.datasets.shapes.files import ENDINGS as SHAPES
+from stages.datasets.shapes.files import files_below, read_drawings
 from stages.pixels.grids import Size
-from stages.runtime.errors import BadInput
+from stages.runtime.errors import BadInput, Undecided
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif")
+LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 """Endings that masks can have."""
+MOST_LOOKED_INTO = 20  # files that may contain shapes
 MASK_WORDS = "masks?|labels?|labelled|labeled|gt|annotations?|annot|ann|seg|segmentation|segmentationclass|truth|l"
 MASK_SUFFIX = re.compile(rf"^(?P<stem>.+?)[_.\- ]+(?:{MASK_WORDS})$", re.I)
 IMAGE_SUFFIX = re.compile(r"^(?P<stem>.+?)[_.\- ]+(?:images?|img|rgb|sat|photo)$", re.I)
@@ -26,6 +30,8 @@ IMAGE_FOLDER = re.compile(r"^(?:.*[_.\- ])?(?:images?|imgs?|jpegimages|photos?|r
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
 SPLIT_FOLDER = re.compile(rf"^({'|'.join(SPLITS)})(?:[_.\- ]?(?:{MASK_WORDS}|images?|img))?$", re.I)
+COLOURS_AND_ALPHA = 4
+USUAL_PERCENTILES = (1, 99)
 NUMBER = re.compile(
     r"^(?:(?P<group>.+?)(?:[_.\- ]+(?:x|y|r|c|f|row|col|tile|frame)?[_\-]?\d+)+|(?P<series>[a-z]*)\d+)$", re.I
 )
@@ -36,7 +42,7 @@ class Survey:
     """The images of a folder by path relative to it, sorted, with what belongs to them.
 
     masks: image -> mask; splits: image -> split, empty if neither folders nor lists name any; sizes: (height, width);
-    notes: findings in words.
+    notes: findings in words. reading: keys for [images] of the description, by which the images can be read.
     """
 
     root: Path
@@ -45,6 +51,7 @@ class Survey:
     splits: dict[str, str]
     sizes: dict[str, Size]
     notes: list[str] = field(default_factory=list)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -56,26 +63,25 @@ class Survey:
         return {image: "/".join(each[shared:]) for image, each in parts.items()}
 
 
-def survey(root: Path, masks: Path | None = None) -> Survey:
+def survey(root: Path, masks: Path | None = None, with_splits: bool = True) -> Survey:
     """Looks at all image files below ``root``; ``masks``: the folder below which the masks are.
+
+    ``with_splits``: whether to look for splits in the names of folders and in lists.
 
     BadInput for a folder without images, for files that cannot be read, and for what can be read in two ways.
     """
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder. Pass the folder with your images.")
-    files = sorted(
-        file.relative_to(root).as_posix()
-        for file in root.rglob("*")
-        if file.suffix.lower() in ENDINGS and file.is_file() and not hidden(file.relative_to(root))
-    )
+    found = [file for file in root.rglob("*") if file.is_file() and not hidden(file.relative_to(root))]
+    files = sorted(file.relative_to(root).as_posix() for file in images_among(found))
     if not files:
         raise BadInput(f"{root} contains no images ({', '.join(ENDINGS)}). Pass the folder with your images.")
     pairs, how = paired(files, None if masks is None else below(root, masks))
-    images = sorted(set(files) - set(pairs.values()) - orphans(files, pairs, how))
-    sizes, notes = measured(root, images)
-    notes += mask_notes(root, images, pairs, how)
-    splits, told = split_of_images(root, images)
-    return Survey(root, images, pairs, splits, sizes, notes + told)
+    images = sorted(set(files) - set(pairs.values()) - masks_beside(files) - orphans(files, pairs, how))
+    sizes, reading, notes = measured(root, images)
+    notes += mask_notes(root, images, pairs, how) + shape_notes(root)
+    splits, told = split_of_images(root, images) if with_splits else ({}, [])
+    return Survey(root, images, pairs, splits, sizes, notes + told, reading)
 
 
 def hidden(path: Path) -> bool:
@@ -95,22 +101,37 @@ def paired(files: Sequence[str], folder: str | None) -> tuple[dict[str, str], st
 
     BadInput if both ways find masks.
     """
+    beside = masks_beside(files)
     if folder is not None:
         inside = [file for file in files if file.startswith(f"{folder}/")]
-        return by_ending([file for file in files if file not in inside], inside, folder), f"in {folder}"
+        others = beside | {*inside}
+        return by_ending([file for file in files if file not in others], inside, folder), f"in {folder}"
     by_name = by_suffix(files)
     masks = [file for file in files if in_mask_folder(file)]
-    images = [file for file in files if not in_mask_folder(file)]
+    images = [file for file in files if not in_mask_folder(file) and file not in beside]
     by_place = by_folder(images, masks) if images else {}
     if by_name and by_place:
-        raise BadInput(
+        raise Undecided(
             f"Masks are found beside images ({next(iter(by_name.values()))}) and in folders of their own "
-            f"({next(iter(by_place.values()))}). Pass the folder of the masks with --masks."
+            f"({next(iter(by_place.values()))}). Pass the folder of the masks with --masks.",
+            "masks",
         )
     if by_place:
         folders = sorted({PurePosixPath(mask).parent.as_posix() for mask in by_place.values()})
         return by_place, f"in {', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}"
     return by_name, "beside the images"
+
+
+def masks_beside(files: Sequence[str]) -> set[str]:
+    """The files whose names say that they are masks of an image beside them."""
+    stems: set[tuple[PurePosixPath, str]] = set()
+    found: dict[str, tuple[PurePosixPath, str]] = {}
+    for path in map(PurePosixPath, files):
+        image, mask = IMAGE_SUFFIX.match(path.stem), MASK_SUFFIX.match(path.stem)
+        stems.add((path.parent, (image["stem"] if image else path.stem).lower()))
+        if mask and path.suffix.lower() in LOSSLESS:
+            found[path.as_posix()] = path.parent, mask["stem"].lower()
+    return {file for file, stem in found.items() if stem in stems}
 
 
 def by_suffix(files: Sequence[str]) -> dict[str, str]:
@@ -178,7 +199,9 @@ def only_pairs(images: Mapping[Any, Sequence[str]], masks: Mapping[Any, Sequence
         having = images.get(key, [])
         if len(having) > 1 or (having and len(given) > 1):
             names = ", ".join([*having, *given])
-            raise BadInput(f"{names}: it is not clear which mask belongs to which image. Pass --masks, or rename them.")
+            raise Undecided(
+                f"{names}: it is not clear which mask belongs to which image. Pass --masks, or rename them.", "masks"
+            )
         if having:
             found[having[0]] = given[0]
     return found
@@ -194,31 +217,67 @@ def orphans(files: Iterable[str], pairs: Mapping[str, str], how: str) -> set[str
     }
 
 
-def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], list[str]]:
-    """The size of each image, and what kinds there are; BadInput with the faults of all that cannot be read."""
-    sizes: dict[str, Size] = {}
-    kinds: Counter[str] = Counter()
-    modes: Counter[str] = Counter()
+def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], dict[str, Any], list[str]]:
+    """The size of each image, the keys by which they can be read, and what kinds there are, in words.
+
+    BadInput with the faults of all that cannot be read, for several pictures in one file, and for bands that differ.
+    """
+    found: dict[str, Contents] = {}
     faults: list[str] = []
     for image in images:
         try:
-            with image_file(root / image) as opened:
-                sizes[image] = upright(opened.size[::-1], opened.getexif().get(0x0112, 1))
-                kinds[opened.format or ""] += 1
-                modes[opened.mode] += 1
+            found[image] = contents_of_file(root / image)
+            if found[image].pages > 1:
+                faults.append(
+                    f"{root / image} contains {found[image].pages} pictures. Save each that you need as a file of its "
+                    "own, or write a description with page under [images] (docs/how-to/own-data.md)."
+                )
         except BadInput as error:
             faults += error.faults
     if faults:
         raise BadInput(faults)
+    sizes = {image: each.size for image, each in found.items()}
     smallest, largest = min(sizes.values(), key=area), max(sizes.values(), key=area)
     across = told_size(smallest) if smallest == largest else f"{told_size(smallest)} to {told_size(largest)}"
+    kinds, bands, depths = (
+        Counter(values(each) for each in found.values())
+        for values in (lambda each: each.form, lambda each: each.bands, lambda each: told_depth(each))
+    )
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return sizes, [f"{len(images)} images: {named}, {across}, mode {', '.join(modes)}"]
+    noun = "band" if {*bands} == {1} else "bands"
+    several = f"{', '.join(map(str, sorted(bands)))} {noun} of {', '.join(sorted(depths))}"
+    reading, notes = reading_of(found.values())
+    return sizes, reading, [f"{len(images)} images: {named}, {across}, {several}", *notes]
 
 
-def upright(size: tuple[int, int], orientation: int) -> Size:
-    """(height, width) after turning by the EXIF orientation."""
-    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else (size[0], size[1])
+def told_depth(found: Contents) -> str:
+    kind = "floating point" if found.dtype.kind == "f" else "bits"
+    return f"{8 * found.dtype.itemsize} {kind}" if kind == "bits" else f"{8 * found.dtype.itemsize}-bit {kind}"
+
+
+def reading_of(found: Iterable[Contents]) -> tuple[dict[str, Any], list[str]]:
+    """The keys for [images] that images of these contents need, and what they mean, in words."""
+    reading: dict[str, Any] = {}
+    notes = []
+    bands = {each.bands for each in found}
+    if max(bands) > COLOURS_AND_ALPHA:
+        if len(bands) > 1:
+            numbers = ", ".join(map(str, sorted(bands)))
+            raise BadInput(
+                f"The images have different numbers of bands ({numbers}). Put each kind into its own folder."
+            )
+        reading["bands"] = "all"
+        notes.append('all bands go into the network (bands = "all"); the first three are shown as red, green and blue')
+    if any(each.form == "TIFF" and each.bands == COLOURS_AND_ALPHA for each in found):
+        notes.append('the fourth band is left out; set bands = "all" under [images] if it is no transparency')
+    if any(each.is_deep for each in found):
+        reading["percentiles"] = list(USUAL_PERCENTILES)
+        notes.append(
+            "values are scaled to 8 bits between the {} and {} % percentiles of the pool (percentiles)".format(
+                *USUAL_PERCENTILES
+            )
+        )
+    return reading, notes
 
 
 def area(size: Size) -> int:
@@ -237,15 +296,35 @@ def mask_notes(root: Path, images: Sequence[str], pairs: Mapping[str, str], how:
     return notes + ([f"without a mask: {', '.join(lacking[:3])}{', ...' if lacking[3:] else ''}"] if lacking else [])
 
 
+def shape_notes(root: Path) -> list[str]:
+    """Shapes that somebody drew are no masks unless somebody says so: they may be of a few objects only."""
+    found = files_below(root, SHAPES)
+    readable = next((file for file in found[:MOST_LOOKED_INTO] if has_shapes(file)), None)
+    if readable is None:
+        return []
+    others = f" and {len(found) - 1} more files" if len(found) > 1 else ""
+    return [
+        f"shapes that somebody drew, such as {readable.relative_to(root).as_posix()}{others}, are not read as masks: "
+        'pass them to alseg import-labels, or describe them as masks with encoding = "polygons"'
+    ]
+
+
+def has_shapes(file: Path) -> bool:
+    with suppress(BadInput):
+        return any(drawing.shapes for drawing in read_drawings(file))
+    return False
+
+
 def split_of_images(root: Path, images: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The split of each image by folders such as train/, or by lists such as train.txt; empty if there are none."""
     by_place = {image: SPLITS[match[1].lower()] for image in images if (match := split_folder(image))}
     if by_place:
         lacking = [image for image in images if image not in by_place]
         if lacking:
-            raise BadInput(
+            raise Undecided(
                 f"{len(lacking)} images, such as {lacking[0]}, are in no folder of a split, but others are in "
-                f"{', '.join(sorted(set(by_place.values())))}. Move them into one, or pass --shares to draw splits."
+                f"{', '.join(sorted(set(by_place.values())))}. Move them into one, or pass --shares to draw splits.",
+                "shares",
             )
         return by_place, [f"splits by folders: {counted(by_place)}"]
     lists = {file: SPLITS[file.stem.lower()] for file in sorted(root.rglob("*.txt")) if file.stem.lower() in SPLITS}

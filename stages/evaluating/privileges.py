@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 
 from stages.artifacts.dataset import Dataset
-from stages.settings.base import StageSettings
+from stages.settings.base import StageSettings, fields_of
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.score import ScoreSettings
 
@@ -12,7 +12,8 @@ from stages.settings.score import ScoreSettings
 def usual_split(data: Dataset, stage: str, settings: type[StageSettings]) -> str:
     """The split that ``stage`` works on unless told otherwise: what the dataset says, else the default."""
     defaults = json.loads(data.attributes.get("defaults", "{}"))
-    return str(defaults.get(stage, {}).get("split", settings.model_fields["split"].default))
+    (_, field), *_ = fields_of(settings)["split"]
+    return str(defaults.get(stage, {}).get("split", field.default))
 
 
 def choosing_privileges(

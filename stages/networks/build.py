@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from stages.networks.bands import COLOURS, take_bands
 from stages.networks.inner import InnerNetwork
 from stages.networks.support import add_support
 from stages.networks.wiring import rewire
@@ -10,10 +11,12 @@ from stages.runtime.parts import ARCHITECTURES
 from stages.settings.network import BuiltNetworkSettings, DilatedSettings, SupportableSettings, SupportHeadSettings
 
 
-def build_network(settings: BuiltNetworkSettings, num_classes: int, support: bool = False) -> nn.Module:
+def build_network(
+    settings: BuiltNetworkSettings, num_classes: int, support: bool = False, bands: int = COLOURS
+) -> nn.Module:
     """The network of ``settings`` with random weights, in training mode, on torch's default device.
 
-    Maps float images (B, 3, H, W) to logits (B, ``num_classes``, H, W), or (B, ``num_classes``, 1, 1) if the
+    Maps float images (B, ``bands``, H, W) to logits (B, ``num_classes``, H, W), or (B, ``num_classes``, 1, 1) if the
     architecture predicts classes of images. Has ``backbone`` (its parameters are the backbone, all others the head) and
     ``pad_multiple`` (H and W must be multiples of it). The same global seed of torch gives the same weights; pretrained
     ones are loaded by ``stages.networks.weights.load_weights``.
@@ -24,7 +27,8 @@ def build_network(settings: BuiltNetworkSettings, num_classes: int, support: boo
 
     Raises:
         BadInput: unknown architecture or backbone, or a pair that does not fit; support heads for an architecture that
-            has none, or without their side taps; a plug-in's network without a backbone.
+            has none, or without their side taps; a plug-in's network without a backbone; a network that cannot take
+            so many bands.
         ValueError: ``num_classes`` is below 1.
     """
     if num_classes < 1:
@@ -38,6 +42,8 @@ def build_network(settings: BuiltNetworkSettings, num_classes: int, support: boo
         raise BadInput(f"Architecture {part.name}: its network has no submodule 'backbone'. Add one to the plug-in.")
     if isinstance(settings.of_architecture, DilatedSettings):
         rewire(network.backbone, settings.backbone, settings.of_architecture)
+    if bands != COLOURS:
+        take_bands(network, bands)
     if support:
         assert isinstance(network, InnerNetwork)
         assert isinstance(settings.of_architecture, SupportableSettings)

@@ -1,11 +1,11 @@
 """Names of timm models and of the encoders of segmentation-models-pytorch, checked before anything is built."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import timm
 
 from stages.runtime.errors import BadInput
+from stages.runtime.spelling import did_you_mean
 
 TIMM_PREFIX = "tu-"
 """Prefix of timm names in segmentation-models-pytorch."""
@@ -13,8 +13,7 @@ TIMM_PREFIX = "tu-"
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     """The error for a ``name`` that is not among the ``known`` ones, with the closest of them as the remedy."""
-    close = get_close_matches(name.lower(), list(known), n=5, cutoff=0.5)
-    remedy = f"Did you mean {', '.join(close)}?" if close else "Pass a name that timm or smp lists."
+    remedy = did_you_mean(name, known) or "Pass a name that timm or smp lists."
     return BadInput(f"Unknown {kind} {name!r}. {remedy}")
 
 

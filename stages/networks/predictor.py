@@ -20,8 +20,8 @@ from stages.settings.network import recorded_network
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B,3,H,W) f32 in [0,1] -> normalised."""
-    shape = (1, 3, 1, 1)
+    """(B,K,H,W) f32 in [0,1] -> normalised, each of the K bands by its own mean and deviation."""
+    shape = (1, -1, 1, 1)
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
@@ -151,7 +151,7 @@ class Predictor:
 def load_predictor(model: Model, checkpoint: str, device: torch.device, precision: str) -> Predictor:
     """The network of a model file with its last or best weights, on ``device`` in eval mode."""
     settings = recorded_network(model.attributes["network"], str(model.path))
-    network = build_network(settings, model.outputs, model.has_support)
+    network = build_network(settings, model.outputs, model.has_support, model.bands)
     network.load_state_dict(model.weights(checkpoint))
     network.eval()
     place(network, device)

@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from stages.networks.bands import adapted
 from stages.networks.foreign.files import read_tensors
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.networks.smp_adapter import SmpNetwork
@@ -46,7 +47,8 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
 
     A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
     Tensors are matched by name and shape; wrapper prefixes on either side and other tensors in the file (classifiers,
-    other heads) are ignored, and values are converted to the dtype of the network. The backbone is left untouched
+    other heads) are ignored, and values are converted to the dtype of the network. A first convolution of three inputs
+    is adapted to those of the network as timm does. The backbone is left untouched
     unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; unmatched
     tensors keep their random values. (PixelPick check A12.)
 
@@ -141,6 +143,7 @@ def _fill(
                 "Keep one of the two networks in the file."
             )
     found = {name: tensors[origins[plain_tensor_name(name)]] for name in targets if plain_tensor_name(name) in origins}
+    found = {name: adapted(tensor, targets[name]) for name, tensor in found.items()}
     fitting = {name: tensor for name, tensor in found.items() if tensor.shape == targets[name].shape}
 
     counted = _counted(backbone)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.pixels.bands import by_band
+
 Size = tuple[int, int]
 
 
@@ -23,12 +25,15 @@ def read_place(place: Any, count: int, side: int) -> Any:
 
 
 def image_on_grid(image: np.ndarray, size: Size) -> np.ndarray:
-    """(H,W,3) u8 resized to (h,w,3) u8, bicubic; the image itself if it already has that size."""
+    """(H,W,B) u8 resized to (h,w,B) u8, bicubic; the image itself if it already has that size."""
     if image.shape[:2] == tuple(size):
         return image
     from PIL import Image
 
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    def resized(part: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(part).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+    return by_band(image, resized)
 
 
 def map_on_grid(values: np.ndarray, size: Size) -> np.ndarray:

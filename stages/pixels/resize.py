@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from stages.pixels.bands import by_band
 from stages.pixels.grids import Size, grid_size
 from stages.runtime.errors import BadInput
 from stages.settings.common import Filter
@@ -34,7 +35,7 @@ def target_size(
 
 
 def resize_image(image: np.ndarray, height: int, width: int, kind: Filter = "bilinear") -> np.ndarray:
-    """``image`` (H, W, 3) u8 resized to (height, width, 3) u8 by the filter ``kind``.
+    """``image`` (H, W, B) u8 resized to (height, width, B) u8 by the filter ``kind``.
 
     Pillow's bilinear and bicubic (a = -0.5), antialiased if the image shrinks; bicubic-aliased is OpenCV's
     (a = -0.75), which reads 4 x 4 pixels however much the image shrinks.
@@ -44,9 +45,9 @@ def resize_image(image: np.ndarray, height: int, width: int, kind: Filter = "bil
     if kind == "bicubic-aliased":
         import cv2
 
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+        return by_band(image, lambda part: cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC))
     way = Image.Resampling.BICUBIC if kind == "bicubic" else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize((width, height), way))
+    return by_band(image, lambda part: np.asarray(Image.fromarray(part).resize((width, height), way)))
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:

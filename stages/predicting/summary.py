@@ -7,20 +7,27 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from stages.answering.exchange.outlines import Outlines
+from stages.pixels.grids import Size
+from stages.pixels.void import VOID
 from stages.predicting.sources import Source
 
 
-def shares_table(masks: Iterable[tuple[Source, np.ndarray, float | None]], classes: Sequence[str]) -> bytes:
+def shares_table(
+    masks: Iterable[tuple[Source, np.ndarray, Size, float | None]], classes: Sequence[str], void_is_no_data: bool
+) -> bytes:
     """CSV with a row per image: its size, the share of each class, and areas in square metres if they are known.
 
-    ``masks``: images, masks (H,W) u8, and the side of a pixel in metres or None. `unsure_share` is the rest.
+    ``masks``: images, how many pixels of their mask have each value (256,), sizes, and the side of a pixel in metres or
+    None. `unsure_share` is the rest. Shares are of the pixels with data.
     """
     rows = []
-    for source, mask, side in masks:
-        pixels = np.bincount(mask.ravel(), minlength=256)[: len(classes)]
-        shares = [*(pixels / mask.size).tolist(), 1 - pixels.sum() / mask.size]
+    for source, counts, (height, width), side in masks:
+        pixels = counts[: len(classes)]
+        with_data = max(1, height * width - (int(counts[VOID]) if void_is_no_data else 0))
+        shares = (pixels / with_data).tolist()
+        unsure = max(0.0, 1 - pixels.sum() / with_data) if height * width > counts[VOID] else 0.0
         areas = [] if side is None else (pixels * side**2).tolist()
-        rows.append((source.file_name, *mask.shape[::-1], shares, areas))
+        rows.append((source.file_name, width, height, [*shares, unsure], areas))
     with_areas = any(areas for *_, areas in rows)
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")

@@ -25,7 +25,7 @@ def require_sets(ledger: Annotations, regions: Superpixels | None) -> Superpixel
         raise BadInput(f"{ledger.path} contains no class sets. Use --method sieve.")
     if regions is None:
         raise BadInput("Class sets belong to regions. Pass the queried regions with --superpixels.")
-    if {file.digest for file in ledger.region_files} != {regions.digest}:
+    if {file.digest for file in ledger.cut_files} != {regions.digest}:
         raise BadInput(
             f"{ledger.path} answers queries of other regions than {regions.path}. Pass the superpixels that "
             "were queried."
@@ -88,7 +88,7 @@ def disambiguate(
         labelled: dict[str, int] = {}
         for image in part:
             rows = ledger.rows_of(image)
-            rows = rows[answers.of_regions[rows]]
+            rows = rows[answers.of_regions[rows] & ~ledger.drawn[rows]]
             void = classes if model.knows_void else VOID
             labels, points = label(image, rows)
             labels = ledger.painted_exactly(image, labels, void)

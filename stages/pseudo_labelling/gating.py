@@ -44,7 +44,8 @@ def gate_images(
 
     device, classes = choose_device(use.device), len(data.classes)
     predictor = load_predictor(model, checkpoint, device, use.precision)
-    discriminator = Discriminator(classes, model.header.settings["discriminator_width"]).to(device).eval()
+    discriminator = Discriminator(classes, model.header.settings["discriminator_width"], data.bands)
+    discriminator.to(device).eval()
     discriminator.load_state_dict(model.part("discriminator"))
     masks = sorted(ledger.mask_ids)
     others = [image for image in data.ids(settings.split) if image not in ledger.mask_ids]

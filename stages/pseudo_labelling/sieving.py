@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def require_dominant(ledger: Annotations) -> None:
-    """BadInput if no answer names the dominant class of a region."""
-    if not (ledger.answers.of_regions & (ledger.answers.label != VOID)).any():
+    """BadInput if no answer names the dominant class of a region, unless all labels are imported and so exact."""
+    if (
+        ledger.header.stage != "import-labels"
+        and not (ledger.answers.of_regions & (ledger.answers.label != VOID) & ~ledger.drawn).any()
+    ):
         raise BadInput(
             f"{ledger.path} contains no regions with a class, so there is nothing to sieve. Train on the ledger itself."
         )
@@ -32,7 +35,9 @@ def require_dominant(ledger: Annotations) -> None:
 
 def smallest_sieved(ledger: Annotations, min_pixels: int | None) -> int:
     """Regions of fewer pixels are kept whole; by default twice the mean size of the regions that were queried first."""
-    return round(2 * ledger.region_files[0].mean_size) if min_pixels is None else min_pixels
+    if min_pixels is not None or not ledger.cut_files:
+        return min_pixels or 0
+    return round(2 * ledger.cut_files[0].mean_size)
 
 
 def sieve_images(
@@ -60,7 +65,7 @@ def sieve_images(
         for image, logits in predictor.of_images(data, part, use.batch):
             size = ledger.sizes[image]
             rows = ledger.rows_of(image)
-            rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID)]
+            rows = rows[answers.of_regions[rows] & (answers.label[rows] != VOID) & ~ledger.drawn[rows]]
             index, owner = answers.areas.pixels(rows)
             named = answers.label[rows][owner]
             confident = confidence(logits, size, index, named)

@@ -3,19 +3,30 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.artifacts.dataset import Dataset
-from stages.recipes.checks import dataset_faults
-from stages.recipes.plan import Plan, Rule, build_rules, check_settings, quoted, rounds_of_budget, with_files
+from stages.recipes.people import PAGE, with_people
+from stages.recipes.plan import (
+    Plan,
+    Rule,
+    annotations_of,
+    build_rules,
+    exported,
+    fitted,
+    quoted,
+    rounds_of_budget,
+    with_files,
+    with_labels,
+    without_blind,
+)
 from stages.recipes.profile import load_profile, rounds_of
-from stages.recipes.recipe import Recipe, Step, Values, load_recipe
+from stages.recipes.recipe import Values, load_recipe
 from stages.recipes.resolve import dataset_defaults
 from stages.recipes.run_file import RunFile, file_or_name, read_run_file
 from stages.runtime.errors import BadInput
 
-SIMULATED, PEOPLE = "annotate-simulate", "annotate"
 VARIABLE = re.compile(r"\$\$|\$\(DATASET\)|\$\(RUN\)|\$@")
 ROUND = re.compile(r"\$\(RUN\)/round-(\d+)/")
 
@@ -24,7 +35,8 @@ ROUND = re.compile(r"\$\(RUN\)/round-(\d+)/")
 class Command:
     """A stage of a run: its words after `alseg`, its output, its round (0: also what is made once).
 
-    ``may_end``: if it finds nothing left to query, the run ends without an error.
+    ``may_end``: if it finds nothing left to query, the run ends without an error. ``by_people``: people work on the
+    output, so it is made once. ``awaits``: what people bring before, and the export that they fill in for it.
     """
 
     words: list[str]
@@ -32,10 +44,19 @@ class Command:
     round: int
     removed: Path | None
     may_end: bool
+    by_people: bool
+    awaits: tuple[Path, Path] | None
 
     @property
     def stage(self) -> str:
         return self.words[0]
+
+    @property
+    def waits(self) -> bool:
+        """Whether people have to answer before it can run."""
+        if self.output.exists():
+            return False
+        return self.stage == PAGE or (self.awaits is not None and not self.awaits[0].exists())
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,7 @@ def follow(run: Path) -> Following:
         rounds = rounds_of_budget(plan, data) if count == "budget" else count
         rules = build_rules(plan, rounds, common_words(run, file, file.recipe))
         if labels is not None:
-            rules = with_labels(rules, annotations_of(plan.recipe), labels)
+            rules = with_labels(rules, annotations_of(plan.recipe), quoted(str(labels)))
         for change in file.changes:
             other = plan_of(run, file, change.recipe, file.settings | change.settings, data, notes)
             rules = changed(rules, build_rules(other, rounds, common_words(run, file, change.recipe)), change.round)
@@ -71,58 +92,17 @@ def follow(run: Path) -> Following:
 def plan_of(run: Path, file: RunFile, name: str, settings: dict[str, Values], data: Dataset, notes: list[str]) -> Plan:
     """The plan of a recipe in this run; what it leaves out is added to ``notes``."""
     recipe = load_recipe(file_or_name(run, name))
-    if not recipe.steps:
-        raise BadInput(f"Recipe {recipe.name} has no steps; use one that lists [[steps]].")
-    if file.answers == "people":
-        recipe = with_people(recipe)
+    if (way := file.people) is not None:
+        recipe = with_people(recipe, way)
     profile = None if file.profile is None else file_or_name(run, file.profile)
-    plan = Plan(recipe, load_profile(profile), settings, dataset_defaults(data.path))
-    blind = [step for step in recipe.steps if step.stage == "evaluate" and not has_truth(plan, step, data)]
-    if blind:
-        split = plan.settings(blind[0]).flat()["split"]
-        notes.append(f"nothing is evaluated: split {split!r} has no masks")
-        kept = [step for step in recipe.steps if step not in blind]
-        plan = replace(plan, recipe=recipe.model_copy(update={"steps": kept}))
-    check_settings(plan)
-    faults = dataset_faults(data, [(step, plan.settings(step)) for step in plan.recipe.steps])
-    if faults:
-        raise BadInput(faults)
-    return plan
-
-
-def has_truth(plan: Plan, step: Step, data: Dataset) -> bool:
-    return data.has_masks(plan.settings(step).flat()["split"])
+    plan, told = without_blind(Plan(recipe, load_profile(profile), settings, dataset_defaults(data.path)), data)
+    notes += told
+    return fitted(plan, data)
 
 
 def common_words(run: Path, file: RunFile, recipe: str) -> list[list[str]]:
     profile = [["--profile", file_or_name(run, file.profile)]] if file.profile else []
     return [["--recipe", file_or_name(run, recipe)], *profile]
-
-
-def with_people(recipe: Recipe) -> Recipe:
-    """``recipe`` with the page in place of the simulated annotator, whose settings do not apply to people."""
-    steps = [
-        step.model_copy(update={"stage": PEOPLE, "settings": {}}) if step.stage == SIMULATED else step
-        for step in recipe.steps
-    ]
-    settings = {stage: values for stage, values in recipe.settings.items() if stage != SIMULATED}
-    return recipe.model_copy(update={"steps": steps, "settings": settings})
-
-
-def annotations_of(recipe: Recipe) -> str:
-    """The file with the answers of round 0 in a plan of ``recipe``."""
-    (step,) = [step for step in recipe.steps if step.stage in (SIMULATED, PEOPLE)][:1]
-    return f"$(RUN)/round-0/{step.name}.h5"
-
-
-def with_labels(rules: Sequence[Rule], answers: str, labels: Path) -> list[Rule]:
-    """``rules`` with the ledger ``labels`` in the place of ``answers``, and without what only led to them."""
-    removed = {answers}
-    for rule in reversed(rules):
-        readers = [other for other in rules if rule.target in other.needs]
-        if rule.target != answers and readers and all(other.target in removed for other in readers):
-            removed.add(rule.target)
-    return [with_files(rule, {answers: quoted(str(labels))}) for rule in rules if rule.target not in removed]
 
 
 def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[Rule]:
@@ -135,6 +115,7 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
     later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
+    later = [rule for rule in later if not rule.on_answers or set(rule.needs) <= written]
     for rule in later:
         for need in rule.needs:
             if need not in written and need.startswith("$(RUN)/"):
@@ -157,7 +138,16 @@ def command(rule: Rule, dataset: Path, run: Path) -> Command:
     def plain(text: str) -> list[str]:
         return shlex.split(VARIABLE.sub(lambda found: (values | {"$@": plain_target})[found[0]], text))
 
+    def path(text: str) -> Path:
+        return Path(plain(text)[0])
+
     plain_target = VARIABLE.sub(lambda found: values[found[0]], rule.target)
-    removed = Path(plain(rule.removed)[0]) if rule.removed else None
-    target = Path(plain(rule.target)[0])
-    return Command(plain(" ".join(rule.words)), target, round_of(rule), removed, rule.may_end)
+    return Command(
+        words=plain(" ".join(rule.words)),
+        output=path(rule.target),
+        round=round_of(rule),
+        removed=path(rule.removed) if rule.removed else None,
+        may_end=rule.may_end,
+        by_people=rule.by_people,
+        awaits=(path(rule.awaits), path(exported(rule))) if rule.awaits else None,
+    )

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from stages.datasets.description import load_description
 from stages.recipes.profile import load_profile, profile_names
 from stages.recipes.recipe import load_recipe, recipe_names
+from stages.runtime.console import print_table
 from stages.runtime.resources import data_folder
 
 
@@ -36,4 +36,4 @@ def show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
     table = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False)  # names that can be copied
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    print_table(table)

@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from stages.artifacts.model import read_model_header
@@ -14,7 +13,7 @@ from stages.artifacts.request import publish_extra
 from stages.recipes.reproduce import run_folder, runs_folder
 from stages.recipes.tables import PublishedTable, Row, load_table, table_names
 from stages.reporting.measured import measured_in
-from stages.runtime.console import say
+from stages.runtime.console import print_table, say
 from stages.runtime.errors import BadInput
 
 Measurements = Mapping[str, Sequence[Mapping[str, Any] | None]]
@@ -26,7 +25,7 @@ def list_tables() -> None:
     listed = Table("table", "title", "profile", "rows", box=None, pad_edge=False)
     for table in map(load_table, table_names()):
         listed.add_row(table.name, table.title, table.profile, str(len(table.rows)))
-    Console(highlight=False).print(listed)
+    print_table(listed)
 
 
 def show_table(name: str, folder: Path | None, output: Path | None) -> None:
@@ -41,7 +40,7 @@ def show_table(name: str, folder: Path | None, output: Path | None) -> None:
             found = "" if own is None else f"{spread_text(own['mean'], own['std'])} ({own['runs']})"
             names = (row.name, row.recipe) if place == 0 else ("", "")
             listed.add_row(*names, label, spread_text(*published), found)
-    Console(highlight=False).print(listed)
+    print_table(listed)
     print(f"Prepare with: {table.prepare}")
     if table.note:
         print(table.note)

@@ -1,37 +1,32 @@
-"""A recipe as a Makefile: one rule per stage and round, real files as targets."""
+"""The rules of a run: one per stage and round, real files as targets."""
 
-import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.request import publish_extra
 from stages.recipes.checks import dataset_faults
-from stages.recipes.profile import Profile, load_profile, prepare_line, rounds_of
+from stages.recipes.people import (
+    ANSWERS,
+    EXPORT,
+    FILES,
+    IMAGES,
+    PAGE,
+    TO_ANSWER,
+    Way,
+    answering_step,
+    on_answers,
+    with_people,
+)
+from stages.recipes.profile import Profile, load_profile
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
-from stages.recipes.resolve import dataset_defaults, step_settings, step_values
+from stages.recipes.resolve import step_settings, step_values
 from stages.registry import STAGES, Stage
-from stages.runtime.console import say
 from stages.runtime.errors import BadInput
+from stages.runtime.spelling import close_names
 from stages.settings.base import StageSettings, fields_of
 from stages.settings.text import option_name, shown
-
-WIDTH = 118
-# What make and the shell take as part of a file name everywhere in a rule, in targets and through variables
-PLAIN_PATH = re.compile(r"[\w./,+@-]+")
-
-# What is skipped is skipped silently; `make -n` shows all rules, since their inputs may be made by then
-ENDING = [
-    "# The run ends early if a round finds nothing left to query (exit code 3): rules that lack inputs do nothing",
-    'OR_END = || { test $$? -eq 3 && echo "The run ends here."; }',
-    "DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))",
-    "UNLESS_ENDED = $(if $(DRY),,$(if $(shell for file in $^; do test -e $$file || echo $$file; done),@:))",
-    "",
-]
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,7 @@ class Rule:
     """One target: its file, its prerequisites, the parts of its command, and a folder to remove afterwards.
 
     An option with its value is one part. ``may_end``: if nothing is left to query, the run ends without an error.
+    ``awaits``: the prerequisite that people bring.
     """
 
     target: str
@@ -46,6 +42,21 @@ class Rule:
     parts: list[list[str]]
     removed: str = ""
     may_end: bool = False
+    awaits: str = ""
+
+    @property
+    def by_people(self) -> bool:
+        """Whether people work on the target, which is then made once and never again."""
+        return self.stage in (PAGE, FILES, EXPORT)
+
+    @property
+    def on_answers(self) -> bool:
+        """Whether it evaluates on answers instead of masks."""
+        return self.stage == "evaluate" and "--annotations" in self.words
+
+    @property
+    def stage(self) -> str:
+        return self.parts[0][0]
 
     @property
     def words(self) -> list[str]:
@@ -66,90 +77,28 @@ class Plan:
         """The settings of ``step``, computed once."""
         place = step.name, step.rounds
         if place not in self.known:
-            self.known[place] = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            found = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            if step.stage == "evaluate":
+                found = found.settled(step.name, truth="answers" if "annotations" in step.reads else "masks")
+            self.known[place] = found
         return self.known[place]
 
 
 def read_plan(
-    recipe: str, profile: str | None = None, overrides: Sequence[str] = (), defaults: Mapping[str, Values] | None = None
+    recipe: str,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Values] | None = None,
+    people: Way | None = None,
 ) -> Plan:
-    """A recipe and a profile (names or TOML files) with ``overrides`` as typed; BadInput if any is invalid."""
+    """A recipe and a profile (names or TOML files) with ``overrides`` as typed; BadInput if any is invalid.
+
+    ``people``: the way in which they answer in place of the simulation.
+    """
     found = load_recipe(recipe)
+    if people is not None:
+        found = with_people(found, people)
     return Plan(found, load_profile(profile), parse_overrides(found, overrides), defaults or {})
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The Makefile of a run, its number of rules and of rounds, and what the user should know of it, if anything."""
-
-    text: str
-    rules: int
-    rounds: int
-    note: str
-
-
-def write_plan(
-    recipe_name: str,
-    dataset: Path,
-    output: Path | None,
-    run: Path | None,
-    profile: str | None,
-    rounds: int | None,
-    overrides: list[str],
-    plugins: list[Path] | None = None,
-) -> None:
-    """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset.
-
-    Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
-    """
-    made = plan_run(recipe_name, dataset, run, profile, rounds, overrides, plugins)
-    if made.note:
-        say(made.note)
-    if output is None:
-        print(made.text, end="", flush=True)
-        return
-    publish_extra(output, os.fsencode(made.text))
-    said = f"wrote {output}: {made.rules} rules, {made.rounds} rounds"
-    say(f"{said}; run it with `make -f {shlex.quote(str(output))}`")
-
-
-def plan_run(
-    recipe_name: str,
-    dataset: Path,
-    run: Path | None,
-    profile: str | None,
-    rounds: int | None,
-    overrides: Sequence[str],
-    plugins: list[Path] | None = None,
-    shared: Path | None = None,
-) -> Planned:
-    """The Makefile of ``rounds`` rounds in ``run``; the artifacts of `shared_steps` are in ``shared``, if given.
-
-    Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
-    """
-    found = read_plan(recipe_name, profile, overrides, dataset_defaults(dataset))
-    recipe = found.recipe
-    if not recipe.steps:
-        raise BadInput(f"Recipe {recipe.name} has no steps to plan; use one that lists [[steps]].")
-    by_hand = [f"{step.name} ({step.stage})" for step in recipe.steps if not STAGES[step.stage].plannable]
-    if by_hand:
-        raise BadInput(f"Recipe {recipe.name}: {', '.join(by_hand)} cannot be planned; run it by hand.")
-    check_settings(found)
-    with Dataset(dataset) as data:
-        faults = dataset_faults(data, [(step, found.settings(step)) for step in recipe.steps])
-        if faults:
-            raise BadInput(faults)
-        given = rounds or rounds_of(recipe, found.profile)
-        count = rounds_of_budget(found, data) if given == "budget" else given
-        fits = found.profile.dataset in ("", data.attributes["name"])
-        note = f"profile {profile} is for dataset {found.profile.dataset}, but this is {data.attributes['name']}"
-    common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
-    common += [["--plugin", str(plugin)] for plugin in plugins or []]
-    rules = build_rules(found, count, common)
-    if shared is not None:
-        rules = [with_files(rule, shared_files(recipe)) for rule in rules]
-    text = render(found, rules, dataset, run or Path("runs") / recipe.name, count, shared)
-    return Planned(text, len(rules), count, "" if fits else f"note: {note}")
 
 
 def shared_steps(recipe: Recipe) -> list[Step]:
@@ -173,6 +122,55 @@ def with_files(rule: Rule, moved: Mapping[str, str]) -> Rule:
     needs = [moved.get(need, need) for need in rule.needs]
     parts = [[moved.get(word, word) for word in part] for part in rule.parts]
     return replace(rule, target=moved.get(rule.target, rule.target), needs=needs, parts=parts)
+
+
+def annotations_of(recipe: Recipe) -> str:
+    """The file with the answers of round 0 in a plan of ``recipe``; BadInput if it asks nothing."""
+    step = answering_step(recipe)
+    if step is None:
+        raise BadInput(f"Recipe {recipe.name} asks nothing, so no labels can replace its answers. Use another recipe.")
+    return artifact(step, 0)
+
+
+def with_labels(rules: Sequence[Rule], answers: str, labels: str) -> list[Rule]:
+    """``rules`` with the ledger ``labels`` in the place of ``answers``, and without what only led to them."""
+    removed = {answers}
+    for rule in reversed(rules):
+        readers = [
+            other for other in rules if rule.target in other.needs or (other.awaits and rule.target == exported(other))
+        ]
+        if rule.target != answers and readers and all(other.target in removed for other in readers):
+            removed.add(rule.target)
+    return [with_files(rule, {answers: labels}) for rule in rules if rule.target not in removed]
+
+
+def fitted(plan: Plan, data: Dataset) -> Plan:
+    """``plan`` itself; BadInput with all that its settings and ``data`` lack."""
+    if not plan.recipe.steps:
+        raise BadInput(f"Recipe {plan.recipe.name} has no steps; use one that lists [[steps]].")
+    check_settings(plan)
+    if faults := dataset_faults(data, [(step, plan.settings(step)) for step in plan.recipe.steps]):
+        raise BadInput(faults)
+    return plan
+
+
+def without_blind(plan: Plan, data: Dataset) -> tuple[Plan, list[str]]:
+    """``plan`` without evaluations on a split without masks, and a sentence that says so.
+
+    If the answers name classes of pixels or regions, or are masks, each model is evaluated on those of the next round.
+    """
+    evaluations = [step for step in plan.recipe.steps if step.stage == "evaluate"]
+    blind = [step for step in evaluations if not data.has_masks(plan.settings(step).flat()["split"])]
+    if not blind:
+        return plan, []
+    split = plan.settings(blind[0]).flat()["split"]
+    asked = [plan.settings(step).flat()["image_answer"] for step in plan.recipe.steps if step.stage == "select"]
+    if answering_step(plan.recipe) is not None and {*asked} == {"mask"} and any(step.rounds == "all" for step in blind):
+        told = f"split {split!r} has no masks: each model is evaluated on the answers of the next round"
+        return replace(plan, recipe=on_answers(plan.recipe, blind)), [told]
+    kept = [step for step in plan.recipe.steps if step not in blind]
+    fewer = replace(plan, recipe=plan.recipe.model_copy(update={"steps": kept}))
+    return fewer, [f"nothing is evaluated: split {split!r} has no masks"]
 
 
 def rounds_of_budget(plan: Plan, data: Dataset) -> int:
@@ -211,7 +209,25 @@ def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     for (number, *_), together in sharing.items():
         if len(together) > 1:
             share_predictions(rules, together, f"$(RUN)/round-{number}/predictions")
-    return rules
+    return [each for rule in rules for each in ([export_rule(rule), rule] if rule.awaits else [rule])]
+
+
+def export_rule(rule: Rule) -> Rule:
+    """The rule of what people fill in before the answers of ``rule`` can be imported."""
+    stage = STAGES[FILES]
+    files = dict(zip(stage.positional, rule.parts[0][1:], strict=True))
+    regions = [part for part in rule.parts if part[0] == "--superpixels"]
+    parts = [[EXPORT, files["dataset"], files["queries"]], *regions, ["--images", f"$(RUN)/{IMAGES}"], ["-o", "$@"]]
+    needs = [
+        need for need in rule.needs if need in (files["dataset"], files["queries"], *(file for _, file in regions))
+    ]
+    return Rule(exported(rule), needs, parts)
+
+
+def exported(rule: Rule) -> str:
+    """The file or folder with the queries whose answers ``rule`` imports; empty for other rules."""
+    folder, slash, name = rule.awaits.rpartition("/")
+    return f"{folder}{slash}{name.replace(ANSWERS, TO_ANSWER, 1)}"
 
 
 def share_predictions(rules: list[Rule], together: Sequence[int], folder: str) -> None:
@@ -245,16 +261,24 @@ def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Value
         places = [place] if dot else used
         known = [place in stage_of and name in fields_of(settings_of(stage_of[place])) for place in places]
         if not equals or not all(known):
-            faults.append(
-                f"--set {text}: write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step of "
-                "the recipe, or seed=VALUE."
-            )
+            faults.append(f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}")
             continue
         for each in places:
             found.setdefault(each, {})[name] = value.strip()
     if faults:
         raise BadInput(faults)
     return found
+
+
+def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
+    """What to type instead of an override that names no setting."""
+    if place in stage_of:
+        meant = [f"{place}.{each}" for each in close_names(name, fields_of(settings_of(stage_of[place])))]
+    else:
+        meant = [f"{each}.{name}" for each in close_names(place, stage_of)]
+    if meant:
+        return f"Did you mean {' or '.join(meant)}?"
+    return "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, or seed=VALUE."
 
 
 def settings_of(stage: str) -> type[StageSettings]:
@@ -303,6 +327,9 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
         if target is None:
             raise BadInput(f"Recipe {recipe.name}, step {step.name}: round {source_round} has no step {name}.")
         files[role] = artifact(target, source_round)
+    awaits = ""
+    if step.stage == FILES:
+        awaits = files["answers"] = artifact(step, number).replace(f"{step.name}{stage.ending}", brought(plan, step))
     missing = [each.role for each in stage.inputs if each.required and each.role not in (*files, "dataset")]
     if missing:
         raise BadInput(f"Recipe {recipe.name}, step {step.name}: {step.stage} needs {', '.join(missing)} under reads.")
@@ -315,7 +342,18 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
     for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
         parts.append(option_words(stage, name, value))
     parts.append(["-o", "$@"])
-    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], parts)
+    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], parts, awaits=awaits)
+
+
+def brought(plan: Plan, step: Step) -> str:
+    """The name of what people bring: a table, or a folder of PNG for answers that have to be painted."""
+    choosing = next(each for each in plan.recipe.steps if each.name == step.reads["queries"].partition("@")[0])
+    scoring = next(each for each in plan.recipe.steps if each.name == choosing.reads["scores"].partition("@")[0])
+    unit, values = plan.settings(scoring).flat()["unit"], plan.settings(choosing).flat()
+    painted = (
+        values.get("image_answer") == "mask" if unit == "image" else unit == "region" and values["answer"] == "precise"
+    )
+    return ANSWERS if painted else f"{ANSWERS}.csv"
 
 
 def positional_words(stage: Stage, files: Mapping[str, str]) -> list[str]:
@@ -336,82 +374,3 @@ def quoted(word: str) -> str:
     if "\n" in word or "\0" in word:
         raise BadInput(f"{word!r} has a line break or NUL, which a Makefile cannot pass on. Remove it.")
     return shlex.quote(word).replace("$", "$$")
-
-
-def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int, shared: Path | None = None) -> str:
-    """The Makefile's text."""
-    on = f", profile {plan.profile.name}" if plan.profile.name else ""
-    ends = [rule.target for rule in rules if rule.words[0] == "evaluate"] or [rules[-1].target]
-    skipped = skipped_at_an_end(rules)
-    lines = [
-        one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),
-        *([one_line(f"# Dataset: {prepared}")] if (prepared := prepare_line(plan.recipe, plan.profile)) else []),
-        "#   make -f THIS            run, or continue after a failure or an interruption",
-        "#   make -f THIS -n         show what is left to do",
-        "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
-        '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
-        "",
-        f"DATASET ?= {make_path(dataset)}",
-        f"RUN ?= {make_path(run)}",
-        *([] if shared is None else [f"SHARED ?= {make_path(shared)}"]),
-        "ALSEG ?= alseg",
-        "LAUNCH ?=",
-        "TRAIN ?= $(ALSEG)",
-        "",
-        *(ENDING if skipped else []),
-        "ifneq ($(words $(DATASET)) $(words $(RUN)),1 1)",
-        "$(error DATASET and RUN must each be a path without spaces)",
-        "endif",
-        "",
-        ".PHONY: all",
-        "all: " + " \\\n     ".join(ends),
-        "",
-        "# A file is whole as soon as it exists, so make must not delete it when it is interrupted after that",
-        ".PRECIOUS: " + " \\\n  ".join(rule.target for rule in rules),
-    ]
-    for rule in rules:
-        program = ["$(LAUNCH)", "$(TRAIN)" if rule.words[0] == "train" else "$(ALSEG)"]
-        if rule.target in skipped:
-            program = ["$(UNLESS_ENDED)", *program]
-        *parts, last = [program + rule.parts[0], *rule.parts[1:]]
-        parts.append([*last, "$(OR_END)"] if rule.may_end else last)
-        lines += ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(parts)]
-        lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
-        lines.append("\t@touch -c $@")  # an up-to-date output is not rewritten, so make would rerun it each time
-    return "\n".join(lines) + "\n"
-
-
-def skipped_at_an_end(rules: Sequence[Rule]) -> set[str]:
-    """The targets that are not made once nothing is left to query: the queries, and all that is made of them."""
-    found: set[str] = set()
-    for rule in rules:
-        if rule.may_end or not found.isdisjoint(rule.needs):
-            found.add(rule.target)
-    return found
-
-
-def one_line(comment: str) -> str:
-    """``comment`` without line breaks and control characters, which would end it."""
-    return " ".join("".join(character if character.isprintable() else " " for character in comment).split())
-
-
-def wrapped(parts: list[list[str]]) -> list[str]:
-    """A recipe line, wrapped with backslashes between ``parts`` if it is too long."""
-    lines, line = [], "\t"
-    for text in map(" ".join, parts):
-        if len(line) + len(text) > WIDTH and line.strip():
-            lines.append(line.rstrip(" ") + " \\")
-            line = "\t  "
-        line += text + " "
-    return [*lines, line.rstrip(" ")]
-
-
-def make_path(path: Path) -> str:
-    """``path`` as the value of a variable that targets and recipe lines contain; BadInput if make cannot take it."""
-    text = os.fspath(path)
-    if not PLAIN_PATH.fullmatch(text) or text.startswith("-"):
-        raise BadInput(
-            f"{text!r} has a character that make does not allow in a file name. Use letters, digits and . / , + @ _ - "
-            "with no - at the start."
-        )
-    return text

@@ -15,16 +15,21 @@ from stages.settings.toml_files import read_toml
 class Profile(Table):
     """Named settings per stage, and the maximum number of rounds of a recipe.
 
-    ``dataset`` is the name of the intended dataset, ``prepare`` the way to prepare it unless a recipe has
-    its own.
+    ``dataset`` is the name of the intended dataset, ``also`` names others that it fits, ``prepare`` is the way to
+    prepare ``dataset`` unless a recipe has its own.
     """
 
     name: str = ""
     title: str
     dataset: str = ""
+    also: tuple[str, ...] = ()
     prepare: str = ""
     rounds: int | None = Field(None, ge=1)
     settings: dict[str, Values] = Field(default_factory=dict)
+
+    def fits(self, dataset: str) -> bool:
+        """Whether the profile is for the dataset of that name, or for any."""
+        return not self.dataset or dataset in (self.dataset, *self.also)
 
 
 def load_profile(name_or_path: str | None) -> Profile:

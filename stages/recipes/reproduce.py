@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.artifacts.request import publish_extra
-from stages.recipes.plan import Planned, make_path, plan_run, quoted, shared_files, shared_steps
+from stages.recipes.makefile import Planned, make_path, plan_run
+from stages.recipes.plan import quoted, shared_files, shared_steps
 from stages.recipes.tables import PublishedTable, Row, load_table
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -69,7 +70,7 @@ def write_table(
         try:
             planned = plan_one(table, run, dataset, overrides)
             texts[run.makefile] = planned.text
-            notes[planned.note] = None
+            notes |= dict.fromkeys(planned.notes)
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
@@ -77,8 +78,8 @@ def write_table(
     texts[output or where / "Makefile"] = render_table(table, name, runs, where, dataset, overrides)
     for path, text in texts.items():
         publish_extra(path, os.fsencode(text))
-    for note in filter(None, notes):
-        say(note)
+    for note in notes:
+        say(f"note: {note}")
     last = shlex.quote(str(output or where / "Makefile"))
     say(f"wrote {last}: {len(runs)} runs of {len(chosen)} rows; run it with `make -f {last}`")
 
@@ -155,7 +156,7 @@ def render_table(
 
 
 def report_commands(table: PublishedTable, runs: Sequence[TableRun], folder: Path) -> list[list[str]]:
-    """`compare` (the first seeds) and `report` (all), for the rows with the same full supervision each."""
+    """`compare` and `report`, for the rows with the same full supervision each."""
     full = {run.row.full for run in runs} - {""}
     groups: dict[str, list[TableRun]] = {}
     for run in runs:
@@ -166,11 +167,10 @@ def report_commands(table: PublishedTable, runs: Sequence[TableRun], folder: Pat
         with_bound = [["--full", str(run.folder)] for run in runs if run.row.name == bound and run.seed == 0]
         ending = "-".join(["", table.row(bound).folder] if bound else [])
         options = [*(with_bound[0] if with_bound else []), "--checkpoint", table.checkpoint]
-        first = [str(run.folder) for run in members if run.seed == 0]
+        every = [str(run.folder) for run in members]
         steps = dict.fromkeys(run.row.evaluation for run in members)
         evaluation = next(iter(steps)) if len(steps) == 1 else "evaluation"
         options += ["--evaluation", evaluation] if evaluation != "evaluation" else []
-        commands.append(["compare", *first, *options, "-o", str(folder / f"curve{ending}.png")])
-        every = [str(run.folder) for run in members]
+        commands.append(["compare", *every, *options, "-o", str(folder / f"curve{ending}.png")])
         commands.append(["report", *every, *options, "--images", "0", "-o", str(folder / f"report{ending}.html")])
     return [[quoted(word) for word in words] for words in commands]

@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
+from stages.recipes.people import Way
 from stages.recipes.recipe import Values, section_faults
 from stages.runtime.errors import BadInput
 from stages.settings.base import settings_faults
-from stages.settings.toml_files import read_toml
-
-NAME = "run.toml"
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 
 class Change(Table):
@@ -25,24 +24,31 @@ class Change(Table):
 class RunFile(Table):
     """A run: files relative to its folder, recipe and profile by name or file, settings per stage on top of them.
 
-    ``labels``: a ledger that takes the place of the answers of round 0.
+    ``answers``: people on the page, people by files, or the simulation. ``labels``: a ledger that takes the place of
+    the answers of round 0.
     """
 
     dataset: str = "dataset.h5"
     recipe: str
     profile: str | None = None
-    answers: Literal["people", "simulated"] = "people"
+    answers: Literal["people", "files", "simulated"] = "people"
     rounds: Annotated[int, Field(ge=1)] | None = None
     labels: str | None = None
     settings: dict[str, Values] = Field(default_factory=dict)
     changes: tuple[Change, ...] = ()
 
+    @property
+    def people(self) -> Way | None:
+        """The way in which people answer; None if answers are simulated."""
+        ways: dict[str, Way | None] = {"people": "page", "files": "files", "simulated": None}
+        return ways[self.answers]
+
 
 def read_run_file(run: Path) -> RunFile:
     """The content of ``run``/run.toml; BadInput if there is none, or with all its faults."""
-    path = run / NAME
+    path = run / RUN_FILE
     if not path.is_file():
-        raise BadInput(f"{run} has no {NAME}. Pass a run folder written by `alseg init`, or write {NAME}.")
+        raise BadInput(f"{run} has no {RUN_FILE}. Pass a run folder written by `alseg init`, or write {RUN_FILE}.")
     try:
         found = RunFile.model_validate(read_toml(path))
     except ValidationError as error:

@@ -2,21 +2,30 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.journals import find_journals
 from stages.artifacts.publish import lock_path
 from stages.artifacts.queries import Queries
-from stages.recipes.following import PEOPLE, Command, Following, follow
+from stages.recipes.following import Command, Following, follow
+from stages.recipes.people import LEDGERS, PAGE, to_do
 from stages.reporting.measured import measured
+from stages.reporting.people import Agreed, gold_of, people_of
+from stages.reporting.quality import KNOWN, TWICE, OnAnswers, outlook, people_table, read_on_answers
+from stages.runtime.console import print_table
 
 LAST = "last"
+LEGEND = (
+    "agreed: how often the model of the round before predicted the new answers; queries selected by score are harder "
+    "than others. at random: the same for queries drawn at random, with a 95 % interval."
+)
 
 
 @dataclass
@@ -29,6 +38,7 @@ class Round:
     clicks: float | None = None
     minutes: float | None = None
     miou: float | None = None
+    on_answers: OnAnswers | None = None
 
 
 def show_status(run: Path, as_json: bool) -> None:
@@ -37,22 +47,63 @@ def show_status(run: Path, as_json: bool) -> None:
     rounds = rounds_of_run(following)
     coming = next_command(following)
     told = next_step(following, coming)
+    on_answers = [each.on_answers for each in rounds if each.on_answers is not None]
+    curve = [(each.clicks, each.miou) for each in rounds if each.clicks is not None and each.miou is not None]
+    prospect, in_words = outlook(curve, on_answers)
+    people, gold = quality_of_answers(following)
     if as_json:
-        state = {"run": str(run), "recipe": following.file.recipe, "rounds": [asdict(each) for each in rounds]}
+        state: dict[str, Any] = {"run": str(run), "recipe": following.file.recipe}
+        state |= {"rounds": [asdict(each) for each in rounds]}
+        state |= {"forecast": None if prospect is None else asdict(prospect)}
+        state |= {"people": [asdict(each) for each in people], "gold": [asdict(each) for each in gold]}
         print(json.dumps(state | {"next": told, "finished": coming is None, "notes": following.notes}, indent=1))
         return
-    table = Table("round", "queries", "answered", "clicks", "minutes", "mIoU", box=None, pad_edge=False)
+    print_table(rounds_table(rounds))
+    if on_answers:
+        print(LEGEND)
+    for title, found in ((TWICE, people), (KNOWN, gold)):
+        if found:
+            print_table(agreement_table(people_table(found, title)))
+    if in_words:
+        print(in_words)
+    for note in following.notes:
+        print(note)
+    print(told)
+
+
+def rounds_table(rounds: Sequence[Round]) -> Table:
+    """A row per round, with the agreement of models and new answers if there is any."""
+    agreed = any(each.on_answers is not None for each in rounds)
+    more = ["agreed %", "at random %"] if agreed else []
+    table = Table("round", "queries", "answered", "clicks", "minutes", "mIoU", *more, box=None, pad_edge=False)
     for each in rounds:
+        found = each.on_answers
+        cells = ["" if found is None else f"{found.every.share:.1f}"]
+        cells += ["" if found is None or found.control is None else found.control.told]
         table.add_row(
             str(each.round),
             *("" if value is None else f"{value:.0f}" for value in (each.queries, each.answered, each.clicks)),
             "" if each.minutes is None else f"{each.minutes:.1f}",
             "" if each.miou is None else f"{each.miou:.1f}",
+            *(cells if agreed else []),
         )
-    Console(highlight=False).print(table)
-    for note in following.notes:
-        print(note)
-    print(told)
+    return table
+
+
+def agreement_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+def quality_of_answers(following: Following) -> tuple[list[Agreed], list[Agreed]]:
+    """How far people agree with one another, and with known answers, in the last ledger of the run."""
+    written = [each.output for each in following.commands if each.stage in LEDGERS and each.output.is_file()]
+    if not written:
+        return [], []
+    with Annotations(written[-1]) as ledger:
+        return people_of(ledger), gold_of(ledger)
 
 
 def rounds_of_run(following: Following) -> list[Round]:
@@ -62,7 +113,7 @@ def rounds_of_run(following: Following) -> list[Round]:
         entry = found.setdefault(command.round, Round(command.round))
         if command.output.is_file():
             note_output(entry, command)
-        elif command.stage == PEOPLE:
+        elif command.stage == PAGE and entry.queries is not None:
             entry.answered = answers_in_journals(command.output)
     return [each for each in found.values() if any(value is not None for value in list(asdict(each).values())[1:])]
 
@@ -73,14 +124,15 @@ def note_output(entry: Round, command: Command) -> None:
         case "select":
             with Queries(command.output) as queries:
                 entry.queries = len(queries)
-        case "annotate" | "annotate-simulate":
+        case "annotate" | "annotate-simulate" | "import-answers":
             with Annotations(command.output) as ledger:
                 entry.answered = int((ledger.answers.round == ledger.next_round - 1).sum())
                 cost = ledger.cost()
                 entry.clicks, entry.minutes = cost["clicks"], cost["seconds"] / 60
         case "evaluate":
-            rows = measured(command.output, LAST)
-            entry.miou = rows[0].miou if rows else None
+            entry.on_answers = read_on_answers(command.output, LAST)
+            rows = measured(command.output, LAST) if entry.on_answers is None else []
+            entry.miou = rows[0].miou if rows else entry.miou
 
 
 def answers_in_journals(output: Path) -> int:
@@ -105,10 +157,17 @@ def next_step(following: Following, coming: Command | None) -> str:
         return f"finished: {following.folder} has all its rounds. For more, raise rounds in run.toml."
     if lock_path(coming.output).exists():
         return f"running: {coming.stage} of round {coming.round} ({coming.output})"
-    if coming.stage == PEOPLE:
-        return f"next: answer the queries of round {coming.round}: {page_command(coming)}"
+    if coming.waits and coming.awaits is None:
+        return f"next: answer the queries of round {coming.round}: alseg next {folder} --page"
+    if coming.waits:
+        told = waiting(coming)
+        return f"next: {told[:1].lower()}{told[1:]}: alseg next {folder}"
     return f"next: {coming.stage} of round {coming.round}: alseg next {folder}"
 
 
-def page_command(command: Command) -> str:
-    return shlex.join(["alseg", *command.words])
+def waiting(command: Command) -> str:
+    """What people do before a command that waits for them."""
+    if command.awaits is None:
+        return "Answer them on its page"
+    brought, exported = command.awaits
+    return f"{to_do(str(exported), str(brought))}, then run"

@@ -17,6 +17,8 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.void import VOID
 from stages.regions.votes import achievable, label_precision, vote_all
+from stages.reporting.people import gold_of, people_of
+from stages.reporting.quality import KNOWN, TWICE, people_table
 from stages.runtime.console import Progress
 from stages.runtime.numbers import defined
 
@@ -45,6 +47,10 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
                     labels["void"] -= several
                     labels["several classes"] = several
                 found["class_labels"] = labels
+            if twice := people_of(artifact):
+                found["answered_twice"] = people_table(twice, TWICE)
+            if known := gold_of(artifact):
+                found["known_answers"] = people_table(known, KNOWN)
             return found | (rounds_of_regions(artifact) if artifact.region_files else {})
         case PseudoLabels():
             classes = artifact.attributes["classes"]
@@ -62,7 +68,7 @@ def kind_specific(artifact: Artifact | Model) -> dict[str, Any]:
                     {
                         "model": files[row],
                         "checkpoint": checkpoints[row],
-                        "miou": float(miou[row]),
+                        "miou": defined(miou[row]),
                         "iou": {
                             name: None if np.isnan(value) else float(value)
                             for name, value in zip(artifact.attributes["classes"], iou[row], strict=True)

@@ -12,10 +12,12 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
+from stages.artifacts.queries import Queries
 from stages.artifacts.request import publish_extra
 from stages.artifacts.structure import pattern_of
 from stages.reporting.agreement import compared
 from stages.reporting.diagnostics import against_truth, kind_specific
+from stages.reporting.originals import places_table, sources_table
 from stages.runtime.console import say
 
 # Printed in %, like precisions
@@ -75,6 +77,10 @@ def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[st
     else:
         found["arrays"] = array_table(artifact)
     found |= kind_specific(artifact)
+    if isinstance(artifact, Dataset) and (sources := sources_table(artifact)):
+        found["sources"] = sources
+    if isinstance(artifact, Queries) and data is not None and (places := places_table(artifact, data)):
+        found["places"] = places
     truth = {} if data is None else against_truth(artifact, data)
     return found | ({"against_truth": truth} if truth else {})
 
@@ -138,7 +144,7 @@ def print_description(description: dict[str, Any]) -> None:
     for title in ("splits", "cost", "image_classes", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             print_shares(console, title.replace("_", " "), description[title])
-    for title in ("rounds", "clusters"):
+    for title in ("rounds", "clusters", "sources", "places", "answered_twice", "known_answers"):
         if description.get(title):
             console.print(rows_table(description[title]))
     if "against" in description:
@@ -153,7 +159,8 @@ def print_description(description: dict[str, Any]) -> None:
         console.print(table)
     for result in description.get("results", []):
         values = {name: "none" if value is None else f"{100 * value:.1f}" for name, value in result["iou"].items()}
-        console.print(f"{result['model']} ({result['checkpoint']}): mIoU {100 * result['miou']:.2f}; {pairs(values)}")
+        miou = "none" if result["miou"] is None else f"{100 * result['miou']:.2f}"
+        console.print(f"{result['model']} ({result['checkpoint']}): mIoU {miou}; {pairs(values)}")
 
 
 def print_shares(console: Console, title: str, values: dict[str, Any]) -> None:
@@ -169,7 +176,7 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
     names = list(rows[-1])  # the last row has most columns
     table = Table(box=None, pad_edge=False)
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for values in rows:
         table.add_row(*(number(name, values[name]) if name in values else "" for name in names))
     return table
@@ -183,6 +190,8 @@ def number(name: str, value: float | None) -> str:
         return f"{100 * value:.2f} %"
     if name.startswith("mean_"):
         return f"{value:.2f}"
+    if name.startswith("map_"):
+        return f"{value:.10g}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.evaluation import COSTS, Evaluation
 from stages.artifacts.verify import content_faults
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
@@ -66,7 +66,7 @@ def measured(path: Path, checkpoint: str) -> list[Measured]:
     with Evaluation(path) as file:
         digests, checkpoints = file.strings("models/digest"), file.strings("models/checkpoint")
         epochs, miou, iou = (file.read(name) for name in ("models/epoch", "miou", "iou"))
-        cost = {name: file.read(f"cost/{name}") for name in ("answers", "asked_images", "clicks", "seconds")}
+        cost = {name: file.read(f"cost/{name}") for name in COSTS}
         classes, split = list(file.attributes["classes"]), str(file.attributes["split"])
         image_sizes = str(file.attributes.get("image_sizes", ""))
     return [

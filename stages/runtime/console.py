@@ -11,6 +11,7 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 
 
 def is_main_process() -> bool:
@@ -45,6 +46,14 @@ def print_line(text: str, stream: TextIO) -> None:
     """Prints a line to ``stream``, or nothing if that is full, closed or a broken pipe."""
     with suppress(OSError, ValueError):  # ValueError: closed by the program
         print(text, file=stream, flush=True)
+
+
+UNLIMITED = 1 << 16  # columns
+
+
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the terminal, or as wide as it is into a file or a pipe."""
+    Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED).print(table)
 
 
 SHORTEST_PAUSE, PAUSE_SHARE = 10.0, 0.1  # seconds between two lines of a log, and their share of the time so far

@@ -14,6 +14,19 @@ class BadInput(Exception):
         super().__init__("\n".join(self.faults))
 
 
+class Undecided(BadInput):
+    """What the input leaves open and ``option`` (a name such as `classes`) decides; on a terminal a person is asked."""
+
+    def __init__(self, fault: str, option: str):
+        super().__init__(fault)
+        self.option = option
+
+
+NOTHING_LEFT = 3
+RUN_ENDS = "The run ends here."
+"""The exit code of `NothingLeft`, and what is said where a run ends by it."""
+
+
 class NothingLeft(BadInput):
     """No unit is left to query: exit code 3. A planned run ends there, with the rounds that it has."""
 

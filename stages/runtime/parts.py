@@ -14,11 +14,11 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.runtime.errors import BadInput
+from stages.runtime.spelling import did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -136,9 +136,8 @@ class Registry:
     def unknown(self, name: str, choices: Sequence[str] | None = None) -> str:
         """The sentence for a ``name`` that is not registered; ``choices`` are the names if there are others too."""
         known = self.names() if choices is None else list(choices)
-        close = get_close_matches(name, known, n=3)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        return f"Unknown {self.kind} {name!r}. {hint}Choose one of {', '.join(known)}, or pass --plugin."
+        listed = f"Choose one of {', '.join(known)}, or pass --plugin."
+        return " ".join(filter(None, [f"Unknown {self.kind} {name!r}.", did_you_mean(name, known), listed]))
 
 
 REQUIRED = object()

@@ -1,9 +1,13 @@
 """Location of the shipped descriptions and recipes: inside the installed package, beside it in a checkout."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from stages.runtime.errors import BadInput
+from stages.runtime.spelling import did_you_mean
+
+LISTED_BY = {
+    "recipes": "alseg recipes", "profiles": "alseg profiles", "datasets": "alseg datasets", "tables": "alseg reproduce"
+}  # fmt: skip
 
 
 def data_folder(name: str) -> Path:
@@ -27,8 +31,7 @@ def find_toml(kind: str, name_or_path: str) -> Path:
     if path.is_file():
         return path
     names = sorted(file.stem for file in data_folder(kind).glob("*.toml"))
-    close = get_close_matches(name_or_path, names, n=3)
-    hint = f"Did you mean {' or '.join(close)}? " if close else ""
-    raise BadInput(
-        f"Unknown {kind[:-1]} {name_or_path!r}. {hint}Choose one of {', '.join(names)}, or pass a TOML file."
-    )
+    remedy = f"Choose one of {', '.join(names)}, or pass a TOML file."
+    if asked := did_you_mean(name_or_path, names):
+        remedy = f"{asked} `{LISTED_BY[kind]}` lists all." if kind in LISTED_BY else asked
+    raise BadInput(f"Unknown {kind[:-1]} {name_or_path!r}. {remedy}")

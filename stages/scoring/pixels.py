@@ -17,8 +17,14 @@ Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
 
 
 def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], settings: ScoreSettings) -> Fill:
+    """Scores by a measure, or at random without a ``model``."""
+    return write_maps(
+        random_maps(grids, settings) if model is None else network_maps(data, model, grids, settings), settings
+    )
+
+
+def write_maps(make: Maps, settings: ScoreSettings) -> Fill:
     """Writes the maps to the file; per-image means and extremes are kept for `finish_pixels`."""
-    make = random_maps(grids, settings) if model is None else network_maps(data, model, grids, settings)
     stored = settings.pixel
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:

@@ -29,10 +29,10 @@ class Pool:
     clusters: Clusters | None
 
     def labels(self, image: str) -> np.ndarray:
-        """(H,W) i32 region ids, -1 = none or queried before."""
+        """(H,W) i32 region ids, -1 = none, queried before, or labelled exactly."""
         labels = self.regions.labels(image)
-        if self.ledger is not None:
-            labels[self.ledger.queried_pixels(image)] = -1
+        if self.ledger is not None and image in self.ledger.rows:
+            labels[self.ledger.exact_area(image)] = -1
         return labels
 
 

@@ -6,18 +6,25 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.annotations import Annotations
+from stages.artifacts.purposes import AGAIN, CONTROL
 from stages.artifacts.scores import Scores
 from stages.runtime.errors import BadInput, NothingLeft
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
+from stages.selecting.extra import NOTHING, Columns, Extra, Mixture
 from stages.selecting.image_budget import ImageBudget, next_count, whole_budget
-from stages.selecting.pixels import Columns
 from stages.selecting.pool import budget_counts
 from stages.settings.select import ImageQueries, SeedSettings
 
 
 def choose_images(
-    scores: Scores, ledger: Annotations | None, settings: ImageQueries, counted: int, budget: int, chooser: Chooser
+    scores: Scores,
+    ledger: Annotations | None,
+    settings: ImageQueries,
+    counted: int,
+    budget: int,
+    chooser: Chooser,
+    mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns image and score in rank order) and counts.
 
@@ -26,30 +33,37 @@ def choose_images(
     """
     values, ids = scores.image_scores(), scores.ids
     queried = queried_images(ids, ledger, settings.image_answer)
-    left = np.flatnonzero(~queried)
+    whole = None if settings.share is None else whole_budget(counted, settings, len(ids))
+    extra, left = NOTHING, np.flatnonzero(~queried)
+    if chooser.keeps_to_budget:
+        budget = round_budget(whole, len(left), ledger, settings, budget, chooser.round)
+        extra = mixture.known("image", scores, None, budget)
+        left = np.setdiff1d(left, extra.index)
+        random = mixture.control(left, budget)
+        extra, left = extra.followed_by(Extra.of(random, random, CONTROL)), np.setdiff1d(left, random)
     lazy: dict[str, Callable[[], Any]] = {
         "features": lambda: scores.image_features()[left],
         "queried_features": lambda: scores.image_features()[queried],
         "answered": lambda: np.searchsorted(left, answered_images(ids, ledger, left, settings)),
     }
     pool = Candidates(unit="image", scores=values[left], image=left, total=len(ids), round=chooser.round, lazy=lazy)
-    whole = None if settings.share is None else whole_budget(counted, settings, len(ids))
-    if chooser.keeps_to_budget:
-        budget = round_budget(whole, len(left), ledger, settings, budget, chooser.round)
-    found = left[chooser.positions(pool, budget, "dataset")]
+    found = left[chooser.positions(pool, max(budget - len(extra.index), 0), "dataset")]
     counts = chooser.described(pool, budget)
     if chooser.keeps_to_budget:
-        counts |= budget_counts(budget, len(found))
+        counts |= budget_counts(budget, len(found) + len(extra.index))
     if whole is not None and spread(settings) is not None:
         counts |= {"budget": whole.budget, "seed": whole.seed, "rounds": whole.rounds}
-    return {"image": found, "score": values[found]}, counts
+    own = {"image": extra.image, "score": values[extra.index]}
+    return extra.before({"image": found, "score": values[found]}, own), counts
 
 
 def rows_queried(ledger: Annotations | None, image_answer: str) -> np.ndarray:
-    """Row numbers of the answers of this kind, oldest first."""
+    """Row numbers of the first answers of this kind about each image, oldest first."""
     if ledger is None:
         return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(ledger.answers.of_images) if image_answer == "mask" else ledger.image_rows
+    answers = ledger.answers
+    of_kind = answers.of_images if image_answer == "mask" else answers.image_level == 1
+    return np.flatnonzero(of_kind & (answers.purpose < AGAIN))
 
 
 def queried_images(ids: list[str], ledger: Annotations | None, image_answer: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Queries of pixels by score maps: in each image, or anywhere in the dataset."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,9 @@ from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.coverage import mean_coverage
+from stages.selecting.extra import Columns, Extra, Mixture
 from stages.selecting.pool import budget_counts, excluded_pixels
 from stages.settings.select import PixelQueries
-
-Columns = dict[str, np.ndarray]
 
 
 def choose_pixels(
@@ -26,16 +26,41 @@ def choose_pixels(
     settings: PixelQueries,
     budget: int,
     chooser: Chooser,
+    mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns image, y, x, score in rank order) and counts; ``budget`` is that of one image."""
     require_pixel_budget(budget)
+
+    def excluded(number: int) -> np.ndarray:
+        image = scores.ids[number]
+        return excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
+
+    extra = extra_pixels(scores, excluded, mixture, budget * len(scores.ids))
     pick = pick_per_image if settings.scope == "image" else pick_from_dataset
-    chosen = pick(data, scores, ledger, settings, budget, chooser)
+    chosen = pick(scores, excluded, settings, budget, chooser, extra)
     widths = np.array([scores.sizes[image][1] for image in scores.ids])
     image, index = chosen["image"], chosen["index"]
     y, x = index // widths[image], index % widths[image]
     counts = pixel_counts(image, y, x, budget * len(scores.ids))
-    return {"image": image, "y": y, "x": x, "score": chosen["score"]}, counts
+    purpose = {"purpose": chosen["purpose"]} if "purpose" in chosen else {}
+    return {"image": image, "y": y, "x": x, "score": chosen["score"]} | purpose, counts
+
+
+def extra_pixels(
+    scores: Scores,
+    excluded: Callable[[int], np.ndarray],
+    mixture: Mixture,
+    total: int,
+) -> Extra:
+    """The pixels among ``total`` queries that no rule chooses; ``excluded`` maps an image to its queried pixels."""
+    known = mixture.known("pixel", scores, None, total)
+
+    def unavailable(number: int) -> np.ndarray:
+        taken = excluded(number)
+        taken.ravel()[known.index[known.rows_of(number)]] = True
+        return taken
+
+    return known.followed_by(mixture.control_pixels(scores.ids, scores.sizes, unavailable, total))
 
 
 def require_pixel_budget(budget: int) -> None:
@@ -49,43 +74,61 @@ def pixel_counts(image: np.ndarray, y: np.ndarray, x: np.ndarray, asked: int) ->
 
 
 def pick_per_image(
-    data: Dataset,
     scores: Scores,
-    ledger: Annotations | None,
+    excluded: Callable[[int], np.ndarray],
     settings: PixelQueries,
     budget: int,
     chooser: Chooser,
+    extra: Extra,
 ) -> Columns:
     """The budget in each image (or, with image_share, the whole budget in some of them)."""
     ids = scores.ids
     share = 1.0 if settings.within is None else settings.within.image_share
-    budgets = image_budgets(len(ids), budget, share, stream(chooser.seed, "image_share", chooser.round))
-    parts: list[tuple[int, np.ndarray, np.ndarray]] = []
+    given = extra.per_image(len(ids))
+    budgets = image_budgets(given, budget, share, stream(chooser.seed, "image_share", chooser.round))
+    parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
     with Progress("selecting", len(ids)) as bar:
         for number, image in enumerate(ids):
-            if budgets[number]:
-                values, eligible = eligible_pixels(data, scores, ledger, settings, image)
+            if budgets[number] or given[number]:
+                rows = extra.rows_of(number)
+                values, eligible = eligible_pixels(scores, image, excluded(number), extra.index[rows])
                 row = np.broadcast_to(np.int64(number), len(eligible))
                 pool = Candidates(
                     unit="pixel", scores=values[eligible], image=row, total=len(values), round=chooser.round
                 )
-                found = eligible[chooser.positions(pool, int(budgets[number]), image)]
-                parts.append((number, found, values[found]))
+                found = np.concatenate(
+                    [extra.index[rows], eligible[chooser.positions(pool, int(budgets[number]), image)]]
+                )
+                parts.append((number, found, values[found], padded(extra.purpose[rows], len(found))))
             bar.advance()
     return {
-        "image": np.concatenate([np.full(len(found), number) for number, found, _ in parts]),
-        "index": np.concatenate([found for _, found, _ in parts]),
-        "score": np.concatenate([values for _, _, values in parts]),
+        "image": np.concatenate([np.full(len(found), number) for number, found, *_ in parts]),
+        "index": np.concatenate([found for _, found, *_ in parts]),
+        "score": np.concatenate([values for _, _, values, _ in parts]),
+        "purpose": np.concatenate([purpose for *_, purpose in parts]),
     }
 
 
-def image_budgets(images: int, budget: int, share: float, generator: np.random.Generator) -> np.ndarray:
-    """(images,) i64 pixels per image: the budget, or with a ``share`` below 1 all budgets in that share of them."""
+def padded(purpose: np.ndarray, length: int) -> np.ndarray:
+    """``purpose`` (n,) u8, followed by zeros: (length,)."""
+    return np.concatenate([purpose, np.zeros(length - len(purpose), dtype=np.uint8)])
+
+
+def image_budgets(given: np.ndarray, budget: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """(images,) i64 pixels that the rule chooses per image, of which ``given`` (images,) are queried anyway.
+
+    The rest of the budget, or with a ``share`` below 1 the rest of all budgets in that share of the images.
+    """
+    images, rest = len(given), max(budget * len(given) - int(given.sum()), 0)
     if share == 1:
-        return np.full(images, budget, dtype=np.int64)
+        budgets = np.maximum(budget - given, 0)
+        while (excess := int(budgets.sum()) - rest) > 0:  # where more are given than the budget of an image
+            open_images = np.flatnonzero(budgets)
+            budgets[generator.choice(open_images, min(excess, len(open_images)), replace=False)] -= 1
+        return budgets
     some = np.sort(generator.choice(images, max(1, int(images * share + 1e-9)), replace=False))
     budgets = np.zeros(images, dtype=np.int64)
-    budgets[some] = split_budget(budget * images, len(some), generator)
+    budgets[some] = split_budget(rest, len(some), generator)
     return budgets
 
 
@@ -97,18 +140,21 @@ def split_budget(total: int, images: int, generator: np.random.Generator) -> np.
 
 
 def pick_from_dataset(
-    data: Dataset,
     scores: Scores,
-    ledger: Annotations | None,
+    excluded: Callable[[int], np.ndarray],
     settings: PixelQueries,
     budget: int,
     chooser: Chooser,
+    extra: Extra,
 ) -> Columns:
     """The budget of all images together, spent on pixels of any image."""
     values, images, indices, total = [], [], [], 0
+    known = np.zeros(len(extra.image), dtype=np.float32)
     with Progress("selecting", len(scores.ids)) as bar:
         for number, image in enumerate(scores.ids):
-            flat, eligible = eligible_pixels(data, scores, ledger, settings, image)
+            rows = extra.rows_of(number)
+            flat, eligible = eligible_pixels(scores, image, excluded(number), extra.index[rows])
+            known[rows] = flat[extra.index[rows]]
             values.append(flat[eligible])
             images.append(np.full(len(eligible), number, dtype=np.int32))
             indices.append(eligible.astype(np.int32))
@@ -121,17 +167,18 @@ def pick_from_dataset(
         total=total,
         round=chooser.round,
     )
-    asked = budget * len(scores.ids)
-    found = chooser.positions(pool, asked, "dataset")
-    return {"image": pool.image[found], "index": np.concatenate(indices)[found], "score": pool.scores[found]}
+    found = chooser.positions(pool, max(budget * len(scores.ids) - len(known), 0), "dataset")
+    chosen = {"image": pool.image[found], "index": np.concatenate(indices)[found], "score": pool.scores[found]}
+    return extra.before(chosen, {"image": extra.image, "index": extra.index, "score": known})
 
 
 def eligible_pixels(
-    data: Dataset, scores: Scores, ledger: Annotations | None, settings: PixelQueries, image: str
+    scores: Scores, image: str, excluded: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of all pixels of an image (H*W,) f32, and the flat indices of those that may be queried, ascending.
+    """Scores of all pixels of an image (H*W,) f32, and the flat indices of those that may be chosen, ascending.
 
-    Excluded pixels are not candidates, so they cannot be chosen even if scores are saturated.
+    Pixels ``excluded`` (H,W) bool or ``taken`` (n,) are not candidates, so they cannot be chosen even if scores are
+    saturated.
     """
-    excluded = excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
+    excluded.ravel()[taken] = True
     return scores.map(image).ravel(), np.flatnonzero(~excluded.ravel())

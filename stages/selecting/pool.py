@@ -14,23 +14,24 @@ MOSTLY = 0.5
 
 def budget_counts(asked: int, found: int) -> dict[str, int]:
     """Counts of ``found`` queries if the budget was ``asked``: a larger one takes all that is left in the pool."""
-    return {"asked": asked, "shortfall": asked - found}
+    return {"asked": asked, "shortfall": max(asked - found, 0)}
 
 
 def excluded_pixels(
     data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str, grid: tuple[int, int]
 ) -> np.ndarray:
-    """(H,W) bool on ``grid``: queried before, or void if ``exclude_void`` is set (simulation only)."""
-    excluded = np.zeros(grid, dtype=bool)
+    """(H,W) bool on ``grid``: without data, labelled exactly, queried, or void if ``exclude_void`` (simulation)."""
+    nothing = data.without_data(image, grid)
+    excluded = np.zeros(grid, dtype=bool) if nothing is None else nothing
     if exclude_void:
         excluded |= data.mask(image, grid) == VOID
-    if ledger is not None:
-        excluded[ledger.queried_pixels(image)] = True
+    if ledger is not None and image in ledger.rows:
+        excluded |= ledger.exact_area(image)
     return excluded
 
 
 def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: float) -> np.ndarray:
-    """(R,) bool: more than the share ``most`` of the region's pixels lie in regions queried before.
+    """(R,) bool: more than the share ``most`` of the region's pixels lie in regions queried before, or in masks.
 
     Regions of the same file are compared by number, which is fast; those of other files by their pixels.
     """
@@ -38,16 +39,15 @@ def excluded_regions(regions: Superpixels, ledger: Annotations | None, most: flo
     if ledger is None or most >= 1:
         return excluded
     answers = ledger.answers
-    of_regions = answers.of_regions
-    if {file.digest for file in ledger.region_files} <= {regions.digest}:
+    of_regions = answers.of_regions & ledger.in_force
+    if {file.digest for file in ledger.region_files} <= {regions.digest} and not ledger.mask_ids:
         excluded[answers.region[of_regions]] = True
         return excluded
-    queried = [image for image in regions.ids if of_regions[ledger.rows_of(image)].any()]
+    queried = [image for image in regions.ids if of_regions[ledger.rows_of(image)].any() or image in ledger.mask_ids]
     with Progress("looking up queried regions", len(queried)) as bar:
         for image in queried:
             rows = regions.rows[image]
-            index, _ = answers.areas.pixels(ledger.rows_of(image))
-            inside = regions.labels(image).ravel()[np.unique(index)]
+            inside = regions.labels(image)[ledger.queried_area(image) | (image in ledger.mask_ids)]
             covered = np.bincount(inside[inside >= 0], minlength=regions.number(image))
             excluded[rows] = covered > most * regions.region_sizes[rows]
             bar.advance()

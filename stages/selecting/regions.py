@@ -10,12 +10,15 @@ import numpy as np
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.clusters import Clusters
 from stages.artifacts.hdf5 import require_made_from
+from stages.artifacts.purposes import CONTROL
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
-from stages.selecting.pixels import Columns, pixel_counts, require_pixel_budget
+from stages.selecting.extra import Columns, Extra, Mixture, keys
+from stages.selecting.pixels import extra_pixels, image_budgets, pixel_counts, require_pixel_budget
 from stages.selecting.pool import budget_counts, excluded_regions, queried_regions
 from stages.settings.select import RegionQueries
 
@@ -95,17 +98,20 @@ def choose_regions(
     settings: RegionQueries,
     budget: int,
     chooser: Chooser,
+    mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns in rank order) and counts: of whole regions, or of the best pixel of each."""
     if settings.whole is None:
-        return choose_best_pixels(regions, scores, ledger, clusters, settings, budget, chooser)
+        return choose_best_pixels(regions, scores, ledger, clusters, settings, budget, chooser, mixture)
     excluded = excluded_regions(regions, ledger, settings.whole.exclude_queried)
-    pool = RegionPool(regions, scores, ledger, clusters, ~excluded, chooser.round)
+    budget = budget or int((~excluded).sum())
+    extra, left = extra_regions(regions, scores, ~excluded, mixture, budget)
+    pool = RegionPool(regions, scores, ledger, clusters, left, chooser.round)
     candidates, index = pool.within(pool.all_rows)
-    budget = budget or len(index)
-    found = chooser.positions(candidates, budget, "dataset")
-    region = index[found]
-    columns = {"image": candidates.image[found], "region": region, "score": candidates.scores[found]}
+    found = chooser.positions(candidates, max(budget - len(extra.index), 0), "dataset")
+    chosen = {"image": candidates.image[found], "region": index[found], "score": candidates.scores[found]}
+    columns = extra.before(chosen, {"image": extra.image, "region": extra.index, "score": pool.values[extra.index]})
+    region = columns["region"]
     if "clusters" in chooser.rule.facts["needs"]:
         columns["cluster"] = pool.cluster[region]
     counts = {
@@ -116,6 +122,17 @@ def choose_regions(
     return columns, counts | (budget_counts(budget, len(region)) if chooser.keeps_to_budget else {})
 
 
+def extra_regions(
+    regions: Superpixels, scores: Scores, left: np.ndarray, mixture: Mixture, total: int
+) -> tuple[Extra, np.ndarray]:
+    """The regions among ``total`` queries that no rule chooses, and which of those ``left`` (R,) bool it can choose."""
+    extra, left = mixture.known("region", scores, regions, total), left.copy()
+    left[extra.index] = False
+    region = mixture.control(np.flatnonzero(left), total)
+    left[region] = False
+    return extra.followed_by(Extra.of(regions.images_of(region), region, CONTROL)), left
+
+
 def choose_best_pixels(
     regions: Superpixels,
     scores: Scores,
@@ -124,34 +141,61 @@ def choose_best_pixels(
     settings: RegionQueries,
     budget: int,
     chooser: Chooser,
+    mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
     """One pixel in each region chosen; ``budget`` is that of one image (spec madbal.md 6).
 
-    With scope dataset, the images share the sum of their budgets.
+    With scope dataset, the images share the sum of their budgets. Pixels that no rule chooses may lie anywhere.
     """
     y, x = scores.best_pixels()
     require_same_ledger(scores, ledger)
     require_pixel_budget(budget)
     assert settings.pixels is not None
-    pool = RegionPool(regions, scores, ledger, clusters, scores.pixels_left() > 0, chooser.round)
     asked = budget * len(regions.ids)
+
+    def queried(number: int) -> np.ndarray:
+        taken = np.zeros(scores.sizes[scores.ids[number]], dtype=bool)
+        if ledger is not None:
+            taken[ledger.queried_pixels(scores.ids[number])] = True
+        return taken
+
+    extra = extra_pixels(scores, queried, mixture, asked)
+    widths = np.array([scores.sizes[image][1] for image in scores.ids], dtype=np.int64)
+    every = regions.images_of(np.arange(regions.count))
+    taken = np.isin(keys(every, y * widths[every] + x), keys(extra.image, extra.index))
+    pool = RegionPool(regions, scores, ledger, clusters, (scores.pixels_left() > 0) & ~taken, chooser.round)
     parts: list[np.ndarray] = []
     told: dict[str, Any] = {}
     if settings.pixels.scope == "image":
-        places = [(image, regions.rows[image], budget) for image in regions.ids]
+        generator = stream(chooser.seed, "image_share", chooser.round)
+        rest = image_budgets(extra.per_image(len(regions.ids)), budget, 1.0, generator).tolist()
+        places = [(image, regions.rows[image], each) for image, each in zip(regions.ids, rest, strict=True)]
     else:
-        places = [("dataset", pool.all_rows, asked)]
+        places = [("dataset", pool.all_rows, max(asked - len(extra.image), 0))]
     for name, rows, each in places:
         candidates, index = pool.within(rows)
         parts.append(index[chooser.positions(candidates, each, name)])
         if len(parts) == 1:
             told = chooser.described(candidates, each)
     region = np.concatenate(parts)
-    image = regions.images_of(region)
-    columns = {"image": image, "y": y[region], "x": x[region], "region": region, "score": pool.values[region]}
+    chosen = {"image": regions.images_of(region), "y": y[region], "x": x[region], "region": region}
+    columns = extra.before(chosen, pixels_in_regions(regions, extra, widths))
+    region = columns["region"]
+    columns["score"] = np.where(region < 0, 0.0, pool.values[region])
     if scores.has_clusters:
-        columns["cluster"] = pool.cluster[region]
-    return columns, pixel_counts(image, columns["y"], columns["x"], asked) | told
+        columns["cluster"] = np.where(region < 0, -1, pool.cluster[region].astype(np.int64))
+    return columns, pixel_counts(columns["image"], columns["y"], columns["x"], asked) | told
+
+
+def pixels_in_regions(regions: Superpixels, extra: Extra, widths: np.ndarray) -> Columns:
+    """Image, y, x and region (-1: in none) of the pixels ``extra``; ``widths`` (N,) of the images."""
+    region = np.full(len(extra.image), -1, dtype=np.int64)
+    for number in np.unique(extra.image).tolist():
+        rows, image = extra.rows_of(number), regions.ids[number]
+        inside = regions.labels(image).ravel()[extra.index[rows]]
+        region[rows] = np.where(inside < 0, -1, regions.rows[image].start + inside)
+    y, x = np.divmod(extra.index, widths[extra.image])
+    return {"image": extra.image, "y": y, "x": x, "region": region}
 
 
 def require_same_ledger(scores: Scores, ledger: Annotations | None) -> None:

@@ -7,7 +7,6 @@ recipes, options, headers and keyword arguments, all names are flat.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
@@ -16,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import Part, Registry
+from stages.runtime.spelling import close_names
 
 # Marks fields that decide where and how fast a stage runs but not what it computes. They are ignored when deciding
 # whether an output is up to date.
@@ -46,8 +46,8 @@ class Not(tuple[str, ...]):
 
 
 def comparable(value: Any) -> str:
-    """A chooser's value in comparable form: 0, 0.0 and "0" are equal."""
-    text = str(value)
+    """A chooser's value in comparable form: 0, 0.0 and "0" are equal, and so are False and "false"."""
+    text = str(value).lower()
     try:
         return str(float(text))
     except ValueError:
@@ -428,7 +428,7 @@ def read_text(field: FieldInfo, value: Any) -> Any:
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
     """The message for a name that is not a setting."""
-    close = get_close_matches(name, list(known), n=3)
+    close = close_names(name, known)
     hint = f"did you mean {' or '.join(close)}?" if close else "no setting has a similar name (see --help-all)."
     return f"unknown setting {name!r}; {hint}"
 

@@ -12,6 +12,8 @@ Checkpoint = Literal["last", "best"]
 Filter = Literal["bilinear", "bicubic", "bicubic-aliased"]
 EvaluationSize = Literal["dataset", "original"]
 Undefined = Literal["skip", "zero", "one"]
+Overlap = Literal["later", "smaller"]
+OVERLAP = "Which of two overlapping shapes is on top: the later one in the file, or the smaller one."
 
 
 class ComputeSettings(Settings):

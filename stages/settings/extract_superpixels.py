@@ -43,9 +43,8 @@ class ExtractSettings(StageSettings):
         CUTTERS,
         "seeds",
         "How to cut: seeds, slic or lsc superpixels of the colours, grid squares, oracle parts of the ground truth "
-        "(simulation only), adaptive: base regions merged by the predictions of a model, or imported: the maps in "
-        "--labels.",
-        also=("adaptive", "imported"),
+        "(simulation only), or adaptive: base regions merged by the predictions of a model.",
+        also=("adaptive",),
     )
     split: str = Field("train", description="Split whose images are cut.")
     workers: int = Field(0, ge=0, description="Processes; 0: one per core.", json_schema_extra=EXECUTION)

@@ -35,8 +35,11 @@ def is_key(key: str) -> bool:
     return key in NAMED or key in FIXED or (len(key) == 1 and key.isprintable())
 
 
-def class_keys(keys: Sequence[str] | None, commands: Mapping[str, str], classes: Sequence[str]) -> list[str]:
-    """The key of each class; BadInput if the number of ``keys`` differs, or if ``keys`` is None and keys run out."""
+def class_keys(keys: Sequence[str] | None, commands: Mapping[str, str], classes: Sequence[str]) -> list[str | None]:
+    """The key of each class, None if keys run out: such a class is found by its name on the page.
+
+    BadInput if the number of ``keys`` differs from that of the classes.
+    """
     if keys is not None:
         if len(keys) != len(classes):
             raise BadInput(
@@ -44,9 +47,4 @@ def class_keys(keys: Sequence[str] | None, commands: Mapping[str, str], classes:
             )
         return list(keys)
     free = [key for key in IN_ORDER if key not in commands.values()]
-    if len(classes) > len(free):
-        raise BadInput(
-            f"The dataset has {len(classes)} classes, but a keyboard has {len(free)} plain keys. Set a key for each "
-            "class with --keys (any characters), or answer in a table (export-queries, import-answers)."
-        )
-    return free[: len(classes)]
+    return [*free, *[None] * len(classes)][: len(classes)]

@@ -8,6 +8,9 @@ from stages.runtime.parts import MEASURES
 from stages.settings.base import Not, PartSettings, Settings, StageSettings, chosen, group, part_group
 from stages.settings.common import Checkpoint, NetworkUse, PredictionSettings
 
+CONTRADICTION = "contradiction"
+"""The measure of answers instead of predictions."""
+
 
 class PixelScores(Settings):
     """Scores of pixels."""
@@ -16,6 +19,11 @@ class PixelScores(Settings):
         1.0, gt=0, le=1, description="Queries live on a grid of the image's sides times this factor, rounded down."
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored score maps.")
+    most_images: int | None = Field(
+        None,
+        ge=1,
+        description="Score at most this many images, drawn at random for each model; only these can be queried.",
+    )
 
 
 class ShareSettings(Settings):
@@ -67,7 +75,7 @@ class RegionScores(Settings):
     best_pixel: bool = Field(
         False, description="Store the position of each region's highest pixel, for select --answer pixel."
     )
-    balance: BalanceSettings | None = group(measure=Not("random"))
+    balance: BalanceSettings | None = group(measure=Not("random", CONTRADICTION))
 
 
 class ImageFeatures(Settings):
@@ -82,7 +90,7 @@ class ImageFeatures(Settings):
 class ImageScores(Settings):
     """Scores of images."""
 
-    kept: ImageFeatures | None = group(measure=Not("random"))
+    kept: ImageFeatures | None = group(measure=Not("random", CONTRADICTION))
 
 
 class NetworkScores(PredictionSettings):
@@ -110,7 +118,11 @@ class ScoreSettings(StageSettings):
         "pixel", description="What to score. Region and image scores are the mean over their pixels."
     )
     measure: str = chosen(
-        MEASURES, "margin", "Uncertainty of a pixel, or random. Higher scores are queried first.", also=("random",)
+        MEASURES,
+        "margin",
+        "Uncertainty of a pixel, or random, or of answers how far the model contradicts them. Higher scores are "
+        "queried first.",
+        also=("random", CONTRADICTION),
     )
     split: str = Field("train", description="Split whose images are scored.")
     pixel: PixelScores | None = group(unit="pixel")
@@ -133,7 +145,11 @@ class ScoreSettings(StageSettings):
     def _go_together(self) -> Self:
         if self.passes and self.network is not None and self.network.needs_support:
             raise ValueError("a committee does not read support heads; set maturity none and lossiness false")
+        if self.measure == CONTRADICTION and self.unit == "image":
+            raise ValueError("measure contradiction scores answers about pixels and regions; set unit pixel or region")
         if self.region is not None:
+            if self.region.best_pixel and self.measure == CONTRADICTION:
+                raise ValueError("measure contradiction has no best_pixel; set unit pixel for answers about pixels")
             chance = self.measure == "random"
             if self.region.best_pixel and chance and self.region.region_score == "mean":
                 raise ValueError("best_pixel with measure random requires region_score highest")

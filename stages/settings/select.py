@@ -92,6 +92,33 @@ class ImageQueries(Settings):
     share: RatioSettings | None = group(ratio=Not("None"))
 
 
+class MixedQueries(Settings):
+    """Queries that the rule does not choose, as shares of the budget."""
+
+    control: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the queries that is drawn at random from the whole pool, to measure without masks how "
+        "good a model is (evaluate --annotations).",
+    )
+    repeat: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the queries that repeats earlier ones at random, to measure how far people agree.",
+    )
+    gold_share: float = Field(
+        0.05, ge=0, le=1, description="Share of the queries with known answers, taken from --gold if that is passed."
+    )
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Self:
+        if self.control + self.repeat + self.gold_share > 1:
+            raise ValueError("control, repeat and gold_share must sum to at most 1")
+        return self
+
+
 class SelectSettings(StageSettings):
     """Settings of `select`."""
 
@@ -106,6 +133,12 @@ class SelectSettings(StageSettings):
         "named",
         description="Random draws: one stream per image, or one legacy NumPy stream over all images in order.",
     )
+    again: bool = Field(
+        False,
+        description="Query what was answered once more, highest scores first whatever the rule; the budget is that of "
+        "all images. For scores by measure contradiction.",
+    )
+    mixed: MixedQueries | None = group(again="False")
     of_rule: PartSettings | None = part_group("rule")
     pixel: PixelQueries | None = group(unit="pixel")
     region: RegionQueries | None = group(unit="region")

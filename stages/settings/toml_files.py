@@ -1,4 +1,4 @@
-"""Reading TOML that others wrote: descriptions of datasets, recipes and profiles."""
+"""Reading TOML that others wrote: descriptions of datasets, recipes, profiles and runs."""
 
 import re
 import tomllib
@@ -8,6 +8,8 @@ from typing import Any
 from stages.runtime.errors import BadInput
 from stages.runtime.limited import read_limited
 
+RUN_FILE = "run.toml"
+"""What a run folder that `alseg next` goes on with has."""
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32  # of tables and lists in one another
 LONGEST_KEY = 200  # characters

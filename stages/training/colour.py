@@ -1,4 +1,7 @@
-"""Colour augmentation on the device: jitter, grey, blur; each sample's draws are made beforehand."""
+"""Colour augmentation on the device: jitter, grey, blur; each sample's draws are made beforehand.
+
+Images of other bands than red, green and blue get brightness, contrast and blur; saturation, hue and grey are left out.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ def blur_kernel_size(height: int, width: int) -> int:
 
 
 def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
-    """Gaussian blur of (3,H,W) f32 with reflected borders, as in torchvision, but separable: 2k products, not k²."""
+    """Gaussian blur of (K,H,W) f32 with reflected borders, as in torchvision, but separable: 2k products, not k²."""
     positions = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
     kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, -1)
@@ -74,17 +77,34 @@ def gaussian_blur(image: Tensor, size: int, sigma: float) -> Tensor:
     return F.conv2d(image, kernel[..., None])[:, 0]
 
 
+def brighter(image: Tensor, factor: float) -> Tensor:
+    """(K,H,W) f32 in [0,1] times ``factor``, as torchvision does with colours."""
+    return (image * factor).clamp(0, 1)
+
+
+def contrasted(image: Tensor, factor: float) -> Tensor:
+    """(K,H,W) f32 in [0,1] blended with its mean over all bands; in torchvision it is that of the grey image."""
+    return ((image - image.mean()) * factor + image.mean()).clamp(0, 1)
+
+
+ADJUST_BANDS = {"brightness": brighter, "contrast": contrasted}
+
+
 def augment_colour(images: Tensor, draws: Sequence[ColourDraw]) -> Tensor:
-    """(B,3,H,W) f32 in [0,1] -> the same shape, each sample augmented by its own draw."""
+    """(B,K,H,W) f32 in [0,1] -> the same shape, each sample augmented by its own draw."""
     if not any(draw.jitter or draw.grey or draw.sigma for draw in draws):
         return images
     of_image = blur_kernel_size(*images.shape[-2:])
     widest = 2 * min(images.shape[-2:]) - 1  # the widest that reflection allows
     done = []
     for image, draw in zip(images, draws, strict=True):
+        colours = len(image) == 3
         for name, factor in draw.jitter:
-            image = ADJUST[name](image, factor)
-        if draw.grey:
+            if colours:
+                image = ADJUST[name](image, factor)
+            elif name in ADJUST_BANDS:
+                image = ADJUST_BANDS[name](image, factor)
+        if draw.grey and colours:
             image = V.rgb_to_grayscale(image, num_output_channels=3)
         size = min(draw.kernel or of_image, widest)
         if draw.sigma and size > 1:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from stages.pixels.bands import by_band
 from stages.pixels.grids import Size, grid_size
 from stages.pixels.resize import source_indices
 from stages.pixels.void import VOID
@@ -120,17 +121,21 @@ def crop_labels(labels: np.ndarray, window: Window, padding: int = VOID) -> np.n
 
 
 def scaled_part(image: np.ndarray, scaled: Size, top: int, left: int, rows: int, columns: int) -> np.ndarray:
-    """(rows, columns, 3) u8 of the image (H,W,3) u8 resized to ``scaled``; computes only that part."""
+    """(rows, columns, B) u8 of the image (H,W,B) u8 resized to ``scaled``; computes only that part."""
     height, width = image.shape[:2]
     if scaled == (height, width):
         return image[top : top + rows, left : left + columns]
     down, right = height / scaled[0], width / scaled[1]
     box = (left * right, top * down, min(width, (left + columns) * right), min(height, (top + rows) * down))
-    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+
+    def resized(part: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(part).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+
+    return by_band(image, resized)
 
 
 def rotated_part(image: np.ndarray, window: Window) -> np.ndarray:
-    """(rows, columns, 3) u8: the visible part of a rotated window, from the image (H,W,3) u8.
+    """(rows, columns, B) u8: the visible part of a rotated window, from the image (H,W,B) u8.
 
     The image is resized first, as without rotation, but only the part that the rotated crop needs; then one bilinear
     sampling rotates it. Pillow's own rotation rounds down, which would darken the image by half a grey level.
@@ -151,8 +156,8 @@ def rotated_part(image: np.ndarray, window: Window) -> np.ndarray:
     return found.round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def crop_image(image: np.ndarray, window: Window, colour: tuple[int, int, int]) -> np.ndarray:
-    """(H,W,3) u8 -> (height, width, 3) u8, bilinear (area-weighted when shrinking), padded with ``colour``."""
+def crop_image(image: np.ndarray, window: Window, colour: tuple[int, ...]) -> np.ndarray:
+    """(H,W,B) u8 -> (height, width, B) u8, bilinear (area-weighted when shrinking), padded with ``colour``."""
     rows, columns = window.visible
     if window.angle:
         seen = rotated_part(image, window)
@@ -162,7 +167,7 @@ def crop_image(image: np.ndarray, window: Window, colour: tuple[int, int, int]) 
     if (rows, columns) == (window.height, window.width):
         out = seen
     else:
-        out = np.empty((window.height, window.width, 3), dtype=np.uint8)
+        out = np.empty((window.height, window.width, image.shape[2]), dtype=np.uint8)
         out[:] = colour
         out[:rows, :columns] = seen
     return np.ascontiguousarray(out[:, ::-1] if window.mirrored else out)

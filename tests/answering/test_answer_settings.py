@@ -70,13 +70,25 @@ def test_the_price_of_masks_is_for_masks(settings):
         given.settled("q.h5", answer="class")
 
 
-@pytest.mark.parametrize(("name", "value"), [("keys", "a,s"), ("void_key", "n"), ("skip_key", "n")])
-def test_keys_of_classes_are_for_answers_that_name_classes(name, value):
-    given = PeopleSettings.load({name: value})
-    assert given.settled("q.h5", answer="class-set").flat()[name] in (value, value.split(","))
-    told = rf"{name.replace('_', '-')} does not apply to answer mask; it is for any answer except mask\.$"
+@pytest.mark.parametrize(
+    ("name", "applies", "told"),
+    [
+        ("skip_key", "precise", "skip-key does not apply to answer mask; it is for any answer except mask"),
+        ("erase_key", "precise", "erase-key does not apply to answer class; it is for answer mask, precise"),
+    ],
+)
+def test_keys_are_for_answers_that_have_their_command(name, applies, told):
+    given = PeopleSettings.load({name: "n"})
+    assert given.settled("q.h5", answer=applies).flat()[name] == "n"
     with pytest.raises(BadInput, match=told):
-        given.settled("q.h5", answer="mask")
+        given.settled("q.h5", answer="mask" if name == "skip_key" else "class")
+
+
+def test_tools_have_keys_only_where_exact_labels_are_painted():
+    given = PeopleSettings.load({"keys": "b,e"})
+    assert "brush" not in given.settled("q.h5", answer="class").commands()
+    with pytest.raises(BadInput, match="key 'b' means class 1 and brush; choose different keys"):
+        given.settled("q.h5", answer="precise")
 
 
 def test_keys_with_two_meanings_are_refused():

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 
 from stages.commands import prepare
-from stages.datasets.decode import class_lookup, decode_mask
 from stages.datasets.description import load_description
+from stages.datasets.mask_files import class_lookup, decode_mask
 from stages.runtime.randomness import stream
 from stages.settings.prepare import PrepareSettings
 from tests.bench.material import CAMVID, quiet, street_files

@@ -271,7 +271,11 @@ class Browser:
         if not marks:
             self.do(hold, "keydown")
         drawn = self.driver.execute_async_script(
-            "const drawn = () => arguments[0](document.querySelector('#view').toDataURL());"
+            "const drawn = () => {"
+            " const [image, marks] = ['#view', '#marks'].map((name) => document.querySelector(name));"
+            " const both = Object.assign(document.createElement('canvas'), {width: image.width, height: image.height});"
+            " for (const layer of [image, marks]) both.getContext('2d').drawImage(layer, 0, 0);"
+            " arguments[0](both.toDataURL()); };"
             "requestAnimationFrame(() => requestAnimationFrame(drawn))"
         )
         self.do(hold, "keyup")

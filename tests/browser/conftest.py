@@ -22,8 +22,8 @@ from stages.settings.select import SelectSettings  # noqa: E402
 def made(tmp_path_factory) -> Path:
     """The dataset with queries of every kind and their simulated answers; never changed by a test.
 
-    p: 60 pixels, m: 300 pixels, r: 30 regions by dominant class, c: 30 by class set, i: 6 images by
-    class, o: by all their classes, k: 6 by mask.
+    p: 60 pixels, m: 300 pixels, r: 30 regions by dominant class, c: 30 by class set, e: 3 by exact labels, i: 6 images
+    by class, o: by all their classes, k: 6 by mask.
     """
     folder = tmp_path_factory.mktemp("made")
     (folder / "tiny.toml").write_text(DESCRIPTION)
@@ -39,6 +39,7 @@ def made(tmp_path_factory) -> Path:
         "m": (pixels, None, SelectSettings(rule="uniform", budget=50)),
         "r": (areas, regions, SelectSettings(rule="top", budget=30)),
         "c": (areas, regions, SelectSettings(rule="top", budget=30, answer="class-set")),
+        "e": (areas, regions, SelectSettings(rule="top", budget=3, answer="precise")),
         "o": (images, None, SelectSettings(rule="top", budget=6, image_answer="classes")),
         "k": (images, None, SelectSettings(rule="top", budget=6)),
         "i": (images, None, SelectSettings(rule="top", budget=6, image_answer="class")),

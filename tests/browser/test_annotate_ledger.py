@@ -31,15 +31,18 @@ class Person:
 
     def __init__(self, place, monkeypatch):
         self.place, self.most, self.finishes = place, 0, False
-        self.asked = []
+        self.asked, self.label, self.again = [], CLASS, False
         monkeypatch.setattr(serving, "serve", self.serve)
 
     def serve(self, session, host, port, publish):
         situation = session.ask("page", "Ada")
         for _ in range(self.most):
+            if self.again:  # the answer that was changed longest ago
+                oldest = session.review("page", "Ada")["answers"][-1]["query"]
+                situation = session.reopen("page", "Ada", oldest)
             query = situation["question"]["query"]
             self.asked.append(query)
-            given = {"classes": (CLASS,)}
+            given = {"classes": (self.label,)}
             if session.masks is not None:
                 mask = session.questions.data.mask(session.questions.image(query))
                 session.masks.keep(query, np.zeros_like(mask))  # changed their mind
@@ -170,6 +173,45 @@ def test_a_damaged_ledger_of_the_simulation_is_built_again_while_its_stage_can_b
     flip_header(output)
     annotate_simulate.run(place / "d.h5", place / "p.h5", output, AnnotateSettings())
     assert Annotations(output).digest == digest
+
+
+def test_answers_are_changed_once_the_ledger_is_written(place, person, capsys):
+    """On demand; an interruption is gone on with; a later round that does not have the change keeps the journal."""
+    output = person.answers(finishes=True)
+    first = Annotations(output).answers
+    person.answers(most=0)
+    assert f"{output} is up to date" in capsys.readouterr().out
+    person.label = CLASS + 1
+    person.again = True
+    person.stops(most=2, mend=True)
+    changed = person.asked[-2:]
+    assert np.array_equal(Annotations(output).answers.label, first.label), "nothing is written before Finish"
+    select.run(place / "d.h5", place / "ps.h5", place / "p1.h5", SelectSettings(budget=2), output)
+    annotate_simulate.run(place / "d.h5", place / "p1.h5", place / "a1.h5", AnnotateSettings(), output)
+    assert len(find_journals(output)) == 1, "it has answers that no ledger has"
+    person.answers(most=1)  # without the option
+    changed.append(person.asked[-1])
+    answers = Annotations(output).answers
+    assert len(answers) == len(first) == 5
+    label = dict(zip(sorted(set(person.asked)), answers.label.tolist(), strict=True))
+    assert label == {query: CLASS + (query in changed) for query in person.asked}
+    verify_files([output])
+    person.answers(most=0)
+    assert f"{output} is up to date" in capsys.readouterr().out
+
+
+def test_a_ledger_whose_answers_the_journal_lacks_is_not_written_again(place, person):
+    output = person.answers()
+    before = output.read_bytes()
+    (journal,) = find_journals(output)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    with pytest.raises(BadInput, match=r"lacks 1 answers that .*a\.h5 contains, so it cannot be written again"):
+        person.answers(mend=True)
+    journal.unlink()
+    with pytest.raises(BadInput, match=r"has no journal of its answers any more: a later ledger contains them"):
+        person.answers(mend=True)
+    assert output.read_bytes() == before
 
 
 def test_the_journal_goes_once_a_later_ledger_has_its_answers(place, person):

@@ -91,7 +91,7 @@ def test_a_wrong_file_is_told_and_the_page_goes_on(place, browser, truth, tmp_pa
         browser.choose_file(file)
         assert "cannot be decoded" in browser.text("#notice")
         assert browser.press(ENTER) == ("open", query), "Enter must not record the mask before"
-        assert "choose a file" in browser.text("#commands")
+        assert "The last file was refused. Press Enter again" in browser.text("#notice")
         file.write_bytes(png(mask_of(truth, query)))
         browser.choose_file(file)
         assert browser.press(ENTER)[1] != query
@@ -156,12 +156,17 @@ def test_a_lost_mask_is_told_at_the_next_start(place, truth):
     assert "Traceback" not in err
 
 
-def test_uploads_without_an_answer_leave_nothing(place, truth):
+def test_a_begun_mask_is_there_again_after_a_stop(place, truth):
     with served(*WORDS, cwd=place) as server:
-        assert bring(server.client(), 0, png(mask_of(truth, 0)))[0] == 200
+        query = server.client().ask()["question"]["query"]
+        _, told = bring(server.client(), query, png(mask_of(truth, query)))
         server.process.terminate()
         assert server.end()[0] == 75
-    assert not (place / "a.h5.work").exists()
+    with served(*WORDS, cwd=place) as server:
+        situation = server.client().ask()
+        assert (situation["question"]["query"], situation["draft"]) == (query, told["mask"])
+        status, content = server.client().send("GET", f"/mask/{query}/{told['mask']}")
+        assert (status, content) == (200, mask_of(truth, query).tobytes())
 
 
 def test_hostile_uploads_are_refused_and_the_server_lives(place, truth):

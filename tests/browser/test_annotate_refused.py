@@ -254,20 +254,6 @@ def test_settings_and_files_that_do_not_fit_are_named(place, words, says):
     assert "Traceback" not in err
 
 
-def test_exact_labels_of_regions_are_left_to_other_tools(place):
-    from stages.commands import select
-    from stages.settings.select import SelectSettings
-
-    settings = SelectSettings(rule="top", budget=2, answer="precise")
-    select.run(place / "d.h5", place / "rs.h5", place / "e.h5", settings, superpixels=place / "regions.h5")
-    process = launch("d.h5", "e.h5", "--superpixels", "regions.h5", "-o", "a.h5", cwd=place)
-    told = (
-        "e.h5 contains queries of exact labels of regions, which the page does not offer. Paint them in another tool "
-        "(export-queries, import-answers)."
-    )
-    assert told in process.communicate()[1]
-
-
 def test_another_host_is_warned_of(place):
     with served("d.h5", "p.h5", "-o", "a.h5", "--host", "0.0.0.0", cwd=place) as server:
         server.process.terminate()

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from stages.answering.answer import Answer
 from stages.answering.browser.guard import is_ours, name_in
+from stages.answering.browser.masks import MaskFiles
+from stages.answering.browser.pins import pins_of
 from stages.answering.browser.refused import Refused
-from stages.answering.browser.session import Conflict, Session
+from stages.answering.browser.session import Conflict, Session, Shown
 from stages.answering.journal import Journal
 from stages.answering.order import short_path
 from stages.answering.questions import Questions
+from stages.artifacts.annotations import Annotations
 from stages.runtime.errors import BadInput, StageFailed
 from stages.settings.annotate import PeopleSettings
 from stages.settings.keys import class_keys
@@ -166,6 +169,25 @@ class TestAnswers:
         assert sorted(session.seconds.values()) == [4, 5, 120]
         assert situation["progress"]["minutes_left"] == 5 * 57 / 60
 
+    def test_painting_takes_as_long_as_its_strokes(self, made, tmp_path):
+        """The cap is per stroke; a chosen file has no clicks, so the cost of its mask is not known."""
+        truth = Truth(made, "k.h5")
+        questions = Questions(truth.data, truth.queries, None)
+        masks = MaskFiles(tmp_path / "masks", questions)
+        journal = Journal(tmp_path / "w" / "journal.jsonl", questions)
+        session = Session(questions, journal, PeopleSettings().settled(answer="mask"), masks=masks)
+        situation = session.ask("a", "a")
+        for clicks, seconds, counted in ((3, 400.0, 400.0), (3, 4000.0, 480.0), (0, 300.0, 120.0)):
+            query = asked(situation)
+            digest = masks.keep(query, truth.data.mask(questions.image(query)))
+            situation = answer(session, "a", situation, classes=(), mask=digest, clicks=clicks, seconds=seconds)
+            assert (session.clicks[query], session.seconds[query]) == (clicks or None, counted)
+        situation = session.reopen("a", "a", query)
+        again = masks.keep(query, np.zeros_like(truth.data.mask(questions.image(query))))
+        answer(session, "a", situation, classes=(), mask=again, clicks=2)
+        assert session.clicks[query] is None, "a file that was corrected"
+        journal.close()
+
     def test_a_full_disk_is_told_and_nothing_counts(self, session, monkeypatch):
         situation = session.ask("a", "a")
 
@@ -187,6 +209,38 @@ class TestAnswers:
         with pytest.raises(Refused, match=told):
             session.ask("a", "a")
         session.ask("a", "name 3")
+
+    def test_the_end_waits_for_who_reviews_answers(self, session, clock):
+        situation = session.ask("a", "a")
+        given = []
+        for number in range(60):
+            given.insert(0, asked(situation))
+            situation = answer(session, "a", situation, classes=(number % 3,))
+        found = session.review("a", "a")["answers"]
+        assert [each["query"] for each in found] == given
+        assert [each["answer"]["classes"] for each in found[:3]] == [(2,), (1,), (0,)]
+        assert not session.review("b", "b")["answers"], "they are those of somebody else"
+        session.leave("b")
+        clock.now += 60
+        session.close_when_complete()
+        assert not session.closed
+        with pytest.raises(Refused, match="not an answer of yours"):
+            session.reopen("b", "b", given[0])
+        session.leave("b")
+        session.ask("a", "a")
+        session.close_when_complete()
+        assert session.closed
+
+    def test_answers_that_are_changed_later_end_when_somebody_finishes(self, session, clock):
+        situation = session.ask("a", "a")
+        for _ in range(60):
+            situation = answer(session, "a", situation)
+        session.mending = True
+        clock.now += 3600
+        session.close_when_complete()
+        assert not session.closed
+        session.finish()
+        assert session.closed
 
     def test_the_end_waits_for_who_looks_at_an_answer_again(self, session, clock):
         situation = session.ask("a", "a")
@@ -215,15 +269,47 @@ def test_the_path_visits_everything_once_and_always_the_nearest(points):
         assert (y[following] - y[here]) ** 2 + (x[following] - x[here]) ** 2 == distance.min()
 
 
+class TestPins:
+    def test_own_answers_in_the_image_are_pinned_where_they_were_given(self, session):
+        situation = session.ask("a", "a")
+        first, image = situation["question"], situation["question"]["image"]
+        assert situation["pins"] == []
+        situation = answer(session, "a", situation, classes=(4,))
+        second = situation["question"]
+        assert situation["pins"] == [(first["y"] + 0.5, first["x"] + 0.5, 4)]
+        situation = answer(session, "a", situation, classes=(), void=True)
+        assert (second["y"] + 0.5, second["x"] + 0.5, -1) in situation["pins"]
+        assert situation["question"]["image"] == image
+        session.leave("a")
+        assert session.ask("b", "b")["pins"] == [], "nobody is shown what others answered"
+        session.leave("b")
+        assert session.back("a", "a", None)["pins"] == [(first["y"] + 0.5, first["x"] + 0.5, 4)]
+
+    def test_answers_of_earlier_rounds_are_pinned_but_not_at_the_place_of_the_query(self, made, session):
+        ledger = Annotations(made / "p-simulated.h5")
+        questions = session.questions
+        session.extras = Shown(pins=pins_of(ledger, questions))
+        name = ledger.annotators[ledger.answers.annotator[0]]
+        situation = session.ask("a", name)
+        image = situation["question"]["image"]
+        others = [query for query in questions.rows[image].tolist() if query != asked(situation)]
+        queries = questions.queries
+        expected = {(queries.y[query] + 0.5, queries.x[query] + 0.5) for query in others}
+        assert {pin[:2] for pin in situation["pins"]} == expected
+        assert session.ask("b", "b")["pins"] == []
+
+
 class TestKeys:
     def test_digits_then_letters_that_no_command_has(self):
         keys = class_keys(None, PeopleSettings(skip_key="w").commands(), [f"class {number}" for number in range(14)])
         assert keys == [*"1234567890", "q", "e", "r", "t"]
 
-    def test_too_many_classes_name_the_remedy(self):
-        with pytest.raises(BadInput, match="Set a key for each class with --keys"):
-            class_keys(None, PeopleSettings().commands(), ["c"] * 60)
-        assert len(set(class_keys(None, PeopleSettings().commands(), ["c"] * 59))) == 59
+    def test_classes_beyond_the_keys_have_none(self):
+        keys = class_keys(None, PeopleSettings().commands(), ["c"] * 61)
+        assert keys[59:] == [None, None]
+        assert len(set(keys[:59])) == 59
+        with pytest.raises(BadInput, match="Name one for each"):
+            class_keys(("a",), PeopleSettings().commands(), ["c"] * 2)
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,11 @@ def test_a_value_that_is_not_ignored_or_means_a_class_is_no_void(tmp_path):
         masks.take(QUERY, png(painted(questions, 254)))
 
 
-def test_only_masks_that_answers_refer_to_are_kept(tmp_path):
+def test_only_masks_that_answers_refer_to_and_begun_ones_are_kept(tmp_path):
     questions = questions_with(tmp_path, "")
     size = questions.data.sizes[questions.image(QUERY)]
     journal = Journal(tmp_path / "w" / "journal-0.jsonl", questions)
-    with annotate.uploaded_masks(journal) as masks:
+    with annotate.stored_masks(journal) as masks:
         session = Session(questions, journal, PeopleSettings().settled(answer="mask"), (), masks)
         situation = session.ask("page", "Ada")
         query = situation["question"]["query"]
@@ -122,10 +122,13 @@ def test_only_masks_that_answers_refer_to_are_kept(tmp_path):
         answer(first)
         assert kept() == {f"{query}-{first}.png", f"{other}-{waits}.png"}
         (masks.folder / "notes.txt").write_text("of the user")
-    assert kept() == {f"{query}-{first}.png", "notes.txt"}
+    assert kept() == {f"{query}-{first}.png", f"{other}-{waits}.png", "notes.txt"}
     journal.close()
     again = Journal(journal.path, questions)
     (masks.folder / "upload-x").write_bytes(b"of a server that was killed")
-    with annotate.uploaded_masks(again) as masks:  # the answers before, whose masks are gone, do not count
-        assert kept() == {f"{query}-{first}.png", "notes.txt"}
+    with annotate.stored_masks(again) as masks:  # the answers before, whose masks are gone, do not count
+        assert kept() == {f"{query}-{first}.png", f"{other}-{waits}.png", "notes.txt"}
+        assert masks.draft(other) == waits
+        again.finish()
+    assert kept() == {f"{query}-{first}.png", "notes.txt"}
     again.close()

@@ -65,7 +65,7 @@ def test_three_commands_lead_from_photographs_to_masks(tmp_path: Path, browser: 
 
     first, second, third = commands_of_the_page()
     told = finished(*first, "--profile", "short.toml", "--budget", 1, "--rounds", 2, cwd=tmp_path)
-    assert f"{PHOTOGRAPHS} images: {PHOTOGRAPHS} JPEG, 64x48, mode RGB" in told
+    assert f"{PHOTOGRAPHS} images: {PHOTOGRAPHS} JPEG, 64x48, 3 bands of 8 bits" in told
     assert "Go on with `alseg next run`" in told
 
     process = alseg(*second, cwd=tmp_path)
@@ -92,8 +92,9 @@ def test_three_commands_lead_from_photographs_to_masks(tmp_path: Path, browser: 
     assert not browser.faults()
 
     told = finished("status", cwd=tmp_path)
-    assert re.search(rf"^1 +{PHOTOGRAPHS} +{PHOTOGRAPHS} +{2 * PHOTOGRAPHS} +\d+\.\d *$", told, re.M), told
-    assert "nothing is evaluated: split 'test' has no masks" in told
+    cost = rf"{PHOTOGRAPHS} +{PHOTOGRAPHS} +{2 * PHOTOGRAPHS} +\d+\.\d"
+    assert re.search(rf"^1 +{cost} +\d+\.\d +\d+\.\d \(\d+ to \d+\) *$", told, re.M), told
+    assert "split 'test' has no masks: each model is evaluated on the answers of the next round" in told
 
 
 def test_next_stops_where_people_have_to_answer(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_next_stops_where_people_have_to_answer(tmp_path: Path) -> None:
     (tmp_path / "short.toml").write_text(PROFILE)
     finished("init", "photos", "--classes", "a,b", "--profile", "short.toml", "-o", "mine", cwd=tmp_path)
     told = finished("next", "mine", cwd=tmp_path)
-    assert "Round 0 needs answers. Serve its page, then go on:" in told
-    assert "alseg annotate mine/dataset.h5 mine/round-0/queries.h5 --recipe pixelpick" in told
+    assert "Round 0 needs answers. Answer them on its page:\n  alseg next mine --page\n" in told
+    assert "To serve the page alone: alseg annotate mine/dataset.h5 mine/round-0/queries.h5 --recipe pixelpick" in told
     assert not (tmp_path / "mine" / "round-0" / "model.safetensors").exists()
-    assert "next: answer the queries of round 0: alseg annotate" in finished("status", "mine", cwd=tmp_path)
+    assert "next: answer the queries of round 0: alseg next mine --page" in finished("status", "mine", cwd=tmp_path)

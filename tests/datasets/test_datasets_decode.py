@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from stages.datasets.decode import LoadedSample, class_lookup, decode_mask, load_sample, read_image, read_mask
+from stages.datasets.decode import LoadedSample, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.files import Sample, find_samples
+from stages.datasets.mask_files import class_lookup, decode_mask, read_mask
+from stages.datasets.reading import read_image
 from stages.runtime.errors import BadInput
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -66,7 +68,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 def test_deep_images_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "deep.png", np.arange(6, dtype=np.uint16).reshape(2, 3))
-    with pytest.raises(BadInput, match=r"has more than 8 bits per channel \(mode .*\)\. Convert it to 8 bits\.$"):
+    told = (
+        r"has more than 8 bits per channel \(uint16\)\. Set percentiles = \[1, 99\], or levels = \[LOW, HIGH\], under"
+    )
+    with pytest.raises(BadInput, match=told):
         read_image(path)
 
 
@@ -107,10 +112,14 @@ def test_an_index_mask_stored_as_rgb_needs_equal_channels(tmp_path: Path) -> Non
 
 
 def test_masks_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"is a JPEG, whose compression changes class values\. Store masks as PNG\.$"):
+    with pytest.raises(
+        BadInput, match=r"is a JPEG, whose compression changes class values\. Store masks as PNG, or set"
+    ):
         read_mask(save(tmp_path / "lossy.jpg", INDEX), "index")
-    with pytest.raises(BadInput, match=r"\(mode F\) contains no class values\. Store masks as grey or palette PNG\.$"):
-        read_mask(save(tmp_path / "real.tif", INDEX.astype(np.float32)), "index")
+    with pytest.raises(BadInput, match="contains fractions, which are no class values"):
+        read_mask(save(tmp_path / "real.tif", INDEX.astype(np.float32) + 0.5), "index")
+    with pytest.raises(BadInput, match="contains values below 0 or above 65535"):
+        read_mask(save(tmp_path / "low.tif", INDEX.astype(np.int32) - 1), "index")
 
 
 @st.composite

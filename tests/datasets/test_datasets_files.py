@@ -102,12 +102,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         f"The list {root}/none.txt cannot be read ([Errno 2] No such file or directory: '{root}/none.txt'). "
         "Check --root and the key list.",
         f"The list {root}/void.txt is empty. Write one id per line.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/train/y/1.png (split train). "
-        "Make ids unique in the dataset.",
-        f"Image id '1' occurs twice: {root}/train/x/1.png (split train) and {root}/test/1.png (split test). "
-        "Make ids unique in the dataset.",
     ]
-    assert [sample.id for sample in samples] == ["1", "1", "2", "3", "1", "7", "8"]
+    assert [sample.id for sample in samples] == ["train/x/1", "train/y/1", "2", "3", "test/1", "7", "8"]
 
 
 def test_a_missing_root_is_the_only_fault(tmp_path: Path) -> None:
@@ -153,4 +149,62 @@ def test_the_augmented_set_has_the_ids_of_three_lists_without_those_of_val_and_p
         "the id.",
         f"The image {tmp_path}/JPEGImages/d.jpg has no mask {tmp_path}/SegmentationClass/d.png or "
         f"{tmp_path}/SBD/cls/d.mat. Add the mask or remove the image.",
+    ]
+
+
+def found_ids(description: DatasetDescription, root: Path) -> list[tuple[str, str]]:
+    samples, faults = find_samples(description, root)
+    assert faults == []
+    return [(sample.split, sample.id) for sample in samples]
+
+
+def test_only_ids_that_occur_twice_are_qualified(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1.png", "train/2.png", "test/1.png", "test/3.png")
+    description = describe(train={"images": "train/{id}.png"}, test={"images": "test/{id}.png"})
+    assert found_ids(description, tmp_path) == [
+        ("train", "train/1"), ("train", "2"), ("test", "test/1"), ("test", "3"),
+    ]  # fmt: skip
+
+
+def test_one_file_in_two_splits_and_two_files_of_one_name_are_faults(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "b.tif")
+    (tmp_path / "one.txt").write_text("a\n")
+    (tmp_path / "two.txt").write_text("a.png\n")
+    twice = describe(train={"images": "{id}.png", "list": "one.txt"}, test={"images": "{id}.png", "list": "two.txt"})
+    assert find_samples(twice, tmp_path)[1] == [
+        f"The image {tmp_path}/a.png is in split train and in split test. Keep it in one of them."
+    ]
+    assert find_samples(describe(train={"images": "{id}.*"}), touch(tmp_path / "x", "b.png", "b.tif"))[1] == [
+        f"{tmp_path}/x/b.png and {tmp_path}/x/b.tif are both image 'b'. Rename one of them, or name both in a table "
+        "of files."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "names"),
+    [
+        ("{id}.png", "{id}_mask.png", ["a.png", "a_mask.png", "b.png", "b_mask.png"]),
+        ("{id}_rgb.png", "{id}.png", ["a_rgb.png", "a.png", "b_rgb.png", "b.png"]),
+        ("{id}.*", "{id}.png", ["a.jpg", "a.png", "b.jpeg", "b.png"]),
+        ("{id}.jpg", "{id}.png", ["a.JPG", "a.png", "b.jpg", "b.PNG"]),
+    ],
+)
+def test_masks_beside_their_images_are_no_images(images: str, masks: str, names: list[str], tmp_path: Path) -> None:
+    touch(tmp_path, *names)
+    description = describe(train={"images": images, "masks": masks})
+    samples, faults = find_samples(description, tmp_path)
+    assert faults == []
+    assert [(each.image.name, each.mask and each.mask.name) for each in samples] == [
+        (names[0], names[1]), (names[2], names[3]),
+    ]  # fmt: skip
+
+
+def test_a_list_may_name_files_with_endings_and_folders(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/{name}_sat.JPG" for name in "abcde"))
+    (tmp_path / "train.txt").write_text("a\nb_sat.JPG\nimages/c_sat.JPG\nimages\\d_sat\ne_sat.jpg\n")
+    description = describe(train={"images": "images/{id}_sat.jpg", "list": "train.txt"})
+    assert found_ids(description, tmp_path) == [("train", name) for name in "abcde"]
+    (tmp_path / "train.txt").write_text("a.png\nz.jpg\n")
+    assert find_samples(description, tmp_path)[1] == [
+        f"{tmp_path}/train.txt lists 'z', but images/z_sat.jpg does not exist. Add the file or remove the id."
     ]

@@ -9,7 +9,7 @@ from scipy.io import savemat
 
 from stages.artifacts.dataset import Dataset
 from stages.commands.prepare import run
-from stages.datasets.decode import read_mask
+from stages.datasets.mask_files import read_mask
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 

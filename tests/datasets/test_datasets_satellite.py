@@ -8,8 +8,8 @@ from PIL import Image
 
 from stages.artifacts.dataset import Dataset
 from stages.commands import prepare
-from stages.datasets.decode import class_lookup, decode_mask, read_mask
 from stages.datasets.description import DatasetDescription, load_description
+from stages.datasets.mask_files import class_lookup, decode_mask, read_mask
 from stages.pixels.resize import resize_mask
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
@@ -225,14 +225,14 @@ def test_deepglobe_in_the_layout_of_the_public_code_with_a_red_pixel(deepglobe: 
         assert data.ignored == [(0, 0, 0), (255, 0, 0)]
 
 
-def test_a_mask_of_the_unknown_alone_and_a_jpeg_mask_are_refused(deepglobe: Path) -> None:
+def test_masks_of_the_unknown_alone_are_refused_in_a_jpeg_too(deepglobe: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(deepglobe / "101_mask.png")
     (deepglobe / "102_mask.png").unlink()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(deepglobe / "102_mask.png", format="JPEG")
     with pytest.raises(BadInput) as caught:
         prepared("deepglobe", deepglobe)
     assert [
-        ("101_mask.png: no pixel has a class" in fault, "102_mask.png is a JPEG" in fault)
+        ("101_mask.png: no pixel has a class" in fault, "102_mask.png: no pixel has a class" in fault)
         for fault in caught.value.faults
     ] == [
         (True, False),
@@ -250,7 +250,8 @@ def test_binarise_belongs_to_colours_that_it_leaves_as_they_are(tmp_path: Path) 
 
     black = '{ name = "black", color = [0, 0, 0] }'
     grey = '{ name = "grey", color = [128, 0, 0] }'
-    assert 'binarise applies to colours. Set encoding = "color"' in told(black, "binarise = 128")
+    lone = '{ name = "black", color = [0, 0, 0] }, { name = "one", color = [0, 0, 1] }'
+    assert "classes.1 (one): no mask has the value 1 after masks.binarise" in told(lone, "binarise = 128")
     assert "masks.binarise = 0: input should be greater" in told(black, 'encoding = "color", binarise = 0')
     colours = told(f"{black}, {grey}", 'encoding = "color", binarise = 128')
     assert "classes.1 (grey): no mask has the colour (128, 0, 0) after masks.binarise" in colours

@@ -123,3 +123,39 @@ def test_sizes_are_upright_and_damage_is_told(tmp_path: Path) -> None:
     (tmp_path / "c.jpg").write_bytes(b"no image")
     with pytest.raises(BadInput, match=r"c\.jpg cannot be decoded"):
         survey(tmp_path)
+
+
+def test_bits_bands_and_pages_are_told_with_the_keys_that_read_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 8, 5), np.uint16))
+    np.save(tmp_path / "b.npy", np.zeros((6, 8, 5), np.uint16))
+    found = survey(tmp_path)
+    assert found.reading == {"bands": "all", "percentiles": [1, 99]}
+    assert found.notes[0] == "2 images: 2 NPY, 8x6, 5 bands of 16 bits"
+    assert found.notes[1].startswith('all bands go into the network (bands = "all"); the first three are shown')
+    assert found.notes[2].startswith("values are scaled to 8 bits between the 1 and 99 % percentiles of the pool")
+    np.save(tmp_path / "b.npy", np.zeros((6, 8, 7), np.uint16))
+    with pytest.raises(BadInput, match=r"different numbers of bands \(5, 7\)"):
+        survey(tmp_path)
+    fill(tmp_path, "photo.jpg")  # arrays beside images are no images
+    assert (survey(tmp_path).images, survey(tmp_path).reading) == (["photo.jpg"], {})
+    pages = [Image.fromarray(IMAGE)] * 3
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(
+        BadInput, match=r"stack\.tif contains 3 pictures\. Save each that you need as a file of its own"
+    ):
+        survey(tmp_path)
+
+
+def test_shapes_that_somebody_drew_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "settings.json").write_text("{}")
+    assert not any("shapes" in note for note in survey(tmp_path).notes)
+    shape = '{"label": "tree", "points": [[0, 0], [4, 0], [0, 4]]}'
+    (tmp_path / "a.json").write_text(
+        f'{{"imagePath": "a.jpg", "imageHeight": 6, "imageWidth": 8, "shapes": [{shape}]}}'
+    )
+    note = survey(tmp_path).notes[-1]
+    assert note.startswith(
+        "shapes that somebody drew, such as a.json and 1 more files, are not read as masks: pass them"
+    )
+    assert "alseg import-labels" in note

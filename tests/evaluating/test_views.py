@@ -12,7 +12,7 @@ from torch import nn
 from worlds import write_dataset, write_network
 
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.evaluation import COSTS, Evaluation
 from stages.commands import evaluate, prepare
 from stages.evaluating.confusion import confusion_matrix, mean_iou
 from stages.evaluating.views import EvaluationView
@@ -192,7 +192,7 @@ def test_a_class_that_is_only_predicted():
 
 
 def untrained(folder, dataset):
-    counts = {"epochs": 1} | dict.fromkeys(evaluate.COSTS, 0)
+    counts = {"epochs": 1} | dict.fromkeys(COSTS, 0)
     return forge_header(write_network(folder / "m.safetensors", dataset), counts=counts)
 
 

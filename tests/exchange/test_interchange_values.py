@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from stages.answering.exchange.coco import string_counts
-from stages.answering.exchange.names import image_of, known_names
 from stages.answering.exchange.values import OPEN, SKIP, UNPAINTED, colours_of, names_of, values_of
+from stages.datasets.image_names import image_of, known_names
+from stages.datasets.shapes.runs import string_runs
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
@@ -42,7 +42,7 @@ def test_no_two_colours_are_alike(palette):
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_compressed_runs_are_those_of_the_reference(mask):
     packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    runs = string_counts(packed["counts"].decode())
+    runs = string_runs(packed["counts"].decode())
     assert runs.sum() == mask.size
     assert np.array_equal(np.repeat(np.arange(len(runs)) % 2 == 1, runs), mask.T.ravel())
 
@@ -52,13 +52,13 @@ def test_long_runs_too(start, lengths):
     if start + sum(lengths) < 2**32:  # what the reference takes
         runs = [start, *lengths]
         packed = coco.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))
-        assert string_counts(packed["counts"].decode()).tolist() == runs
+        assert string_runs(packed["counts"].decode()).tolist() == runs
 
 
 @pytest.mark.parametrize("text", ["", "P", "0" * 5 + "`", "o" * 40, "ä", "PPPPPPPPPPPPPPPPPPPP0"])
 def test_strings_that_are_no_runs(text):
     with pytest.raises(ValueError, match="runs that are not a COCO string"):
-        string_counts(text)
+        string_runs(text)
 
 
 class TestNames:

@@ -12,16 +12,16 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
-from stages.commands import annotate_simulate, extract_superpixels, import_answers, import_queries
+from stages.commands import annotate_simulate, import_answers, import_queries, import_regions
 from stages.datasets.pickle_files import read_pickle
-from stages.recipes.plan import write_plan
-from stages.regions.imported import read_map
+from stages.recipes.makefile import write_plan
+from stages.regions.imported import region_map
 from stages.reporting.agreement import compared
 from stages.runtime.errors import BadInput
 from stages.settings.annotate_simulate import AnnotateSettings
-from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.import_answers import ImportSettings
 from stages.settings.import_queries import ImportQueriesSettings
+from stages.settings.import_regions import ImportRegionsSettings
 
 COLUMNS = ("image", "y", "x", "region")
 
@@ -128,7 +128,7 @@ def test_numbers_over_all_images_by_hand(asked, tmp_path):
     assert found.region.tolist() == [first[2] + 3, first[0] + 5, first[3]]
     refused(one, tmp_path, numbers, r"numbers regions over all images\. Pass --stride")
     refused(one, tmp_path, numbers, r"names image 150, and the split has 4\. Check --stride", stride=2)
-    refused(one, tmp_path, np.array([99]), r"image a/one has no region 99 in .*--method imported", stride=100)
+    refused(one, tmp_path, np.array([99]), r"image a/one has no region 99 in .*\(import-regions\)", stride=100)
 
 
 def test_lists_of_labelled_regions(asked, tmp_path):
@@ -162,8 +162,8 @@ def test_region_maps_keep_the_numbers_of_the_other_program(tmp_path):
     for image in "ab":
         content = {"labels": labels, "valid_idxes": np.unique(labels)}
         (folder / f"{image}_leftImg8bit.png.pkl").write_bytes(pickle.dumps(content))
-    settings = ExtractSettings(method="imported")
-    regions = extract_superpixels.run(dataset, tmp_path / "r.h5", settings, labels=folder)
+    settings = ImportRegionsSettings(rest="none", workers=1)
+    regions = import_regions.run(dataset, [folder], tmp_path / "r.h5", settings)
     with Superpixels(regions) as found:
         assert found.numbers.tolist() == [0, 7, 40] * 2
         assert found.labels("a").tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2]] * 8
@@ -187,26 +187,19 @@ def test_region_maps_keep_the_numbers_of_the_other_program(tmp_path):
     later = import_queries.run(dataset, tmp_path / "s.pkl", tmp_path / "q1.h5", made, ledger, regions)
     assert Queries(later).region.tolist() == [4, 1]
     assert Queries(later).round == 1
-    with pytest.raises(BadInput, match=r"--labels and --method imported require each other"):
-        extract_superpixels.run(dataset, tmp_path / "x.h5", settings)
-    coarse = ExtractSettings(method="imported", grid_scale=0.5)
-    with pytest.raises(BadInput, match=r"a map of 8 x 9 pixels, not 4 x 4\. Prepare the dataset in that size, or set"):
-        extract_superpixels.run(dataset, tmp_path / "x.h5", coarse, labels=folder)
     (folder / "a_leftImg8bit.png.pkl").unlink()
-    with pytest.raises(BadInput, match=r"has no map of 1 of 2 images, such as a\.pkl"):
-        extract_superpixels.run(dataset, tmp_path / "x.h5", settings, labels=folder)
+    with pytest.raises(BadInput, match=r"has no map of 1 of 2 images, such as a\. Pass the maps or masks"):
+        import_regions.run(dataset, [folder], tmp_path / "x.h5", settings)
 
 
 def test_rectangles_are_regions(tmp_path):
     boxes = np.zeros((4, 4), np.int16)  # of a grid of 2 by 2, whose right column is outside of the image
     boxes[0], boxes[2] = (0, 0, 1, 4), (2, 0, 2, 4)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"boxes": boxes, "valid_idxes": [0, 2]}))
-    labels, source = read_map(tmp_path / "a.pkl", (3, 5))
-    assert labels.tolist() == [[0] * 5, [0] * 5, [1] * 5]
-    assert source.tolist() == [0, 2]
+    assert region_map(tmp_path / "a.pkl").tolist() == [[0] * 5, [0] * 5, [2] * 5]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"boxes": boxes, "valid_idxes": [4]}))
     with pytest.raises(BadInput, match="contains no rectangles"):
-        read_map(tmp_path / "a.pkl", (3, 5))
+        region_map(tmp_path / "a.pkl")
 
 
 def test_pixels_that_a_region_map_lost_are_those_chosen_before(tmp_path):

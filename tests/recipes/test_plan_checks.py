@@ -4,7 +4,7 @@ import h5py
 import pytest
 from worlds import random_masks, write_dataset
 
-from stages.recipes.plan import write_plan
+from stages.recipes.makefile import write_plan
 from stages.runtime.errors import BadInput
 
 NAMES = [f"i{number}" for number in range(6)]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.recipes.plan import build_rules, read_plan, render
+from stages.recipes.makefile import render
+from stages.recipes.plan import build_rules, read_plan
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

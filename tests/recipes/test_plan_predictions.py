@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.recipes.plan import build_rules, read_plan, render
+from stages.recipes.makefile import render
+from stages.recipes.plan import build_rules, read_plan
 
 
 def sharing(recipe: str, overrides: tuple[str, ...] = (), rounds: int = 3) -> dict[str, str]:

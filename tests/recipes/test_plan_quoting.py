@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stages.recipes.plan import build_rules, make_path, quoted, read_plan, render
+from stages.recipes.makefile import make_path, render
+from stages.recipes.plan import build_rules, quoted, read_plan
 from stages.recipes.profile import profile_names
 from stages.recipes.recipe import recipe_names
 from stages.runtime.errors import BadInput

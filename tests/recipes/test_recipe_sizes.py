@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from alseg_cli.app import app
 from stages.artifacts.dataset import Dataset
 from stages.commands import prepare
+from stages.datasets.description import load_description
 from stages.recipes.checks import dataset_faults
-from stages.recipes.plan import build_rules, read_plan, render
+from stages.recipes.makefile import render
+from stages.recipes.plan import build_rules, read_plan
 from stages.recipes.profile import load_profile, prepare_line, profile_names
 from stages.recipes.recipe import load_recipe, recipe_names
 from stages.recipes.resolve import resolve
@@ -58,8 +60,9 @@ EVALUATED = {
 def test_the_way_to_prepare(recipe, profile):
     words = shlex.split(prepare_line(load_recipe(recipe), load_profile(profile)))
     assert words[:5] == ["alseg", "prepare", profile, "--root", "FOLDER"]
-    assert " ".join(words[5:-2]) == PREPARED[recipe, profile]
+    assert " ".join(word for word in words[5:-2] if word != "--download") == PREPARED[recipe, profile]
     assert words[-2] == "-o"
+    assert ("--download" in words) == bool(load_description(profile).archives)
 
 
 @pytest.mark.parametrize("recipe, profile", EVALUATED)
@@ -80,7 +83,7 @@ def test_each_way_to_prepare_is_a_command(tmp_path):
     for line in lines:
         if "--root FOLDER" not in line:
             continue  # drawn, not read: it would run
-        words = shlex.split(line.replace("FOLDER", str(tmp_path)))[1:]
+        words = shlex.split(line.replace("FOLDER --download", "FOLDER").replace("FOLDER", str(tmp_path)))[1:]
         result = CliRunner().invoke(app, words)
         assert isinstance(result.exception, BadInput), result.output
         assert "nothing matches" in str(result.exception) or "There is no" in str(result.exception)

@@ -98,8 +98,8 @@ def test_a_table_is_a_makefile_per_run_and_one_for_all(place, capsys):
     assert [line.split()[1] for line in commands].count("train") == 2 * 2 + 1
     *_, compare, report, shown = commands
     full = "--full runs/mine/all-0 --checkpoint last"
-    assert compare == f"alseg compare runs/mine/pixel-pick-0 {full} -o runs/mine/curve-all.png"
     both = "runs/mine/pixel-pick-0 runs/mine/pixel-pick-1"
+    assert compare == f"alseg compare {both} {full} -o runs/mine/curve-all.png"
     assert report == f"alseg report {both} {full} --images 0 -o runs/mine/report-all.html"
     assert shown == "alseg reproduce mine.toml --runs runs/mine --json runs/mine/measured.json"
     assert would_run("runs/mine/Makefile", "measured") == [shown]

@@ -76,9 +76,14 @@ def learn(folder: Path, dataset: Path, ledger: Path) -> Path:
 
 
 def write_evaluation(
-    folder: Path, clicks: float, iou: Mapping[str, float | None], split: str = "test", like: Header | None = None
+    folder: Path,
+    clicks: float,
+    iou: Mapping[str, float | None],
+    split: str = "test",
+    like: Header | None = None,
+    seed: int = 1,
 ) -> Path:
-    """An evaluation of a model that is gone, with the last epoch alone; made as the one ``like``, with seed 1."""
+    """An evaluation of a model that is gone, with the last epoch alone; made as the one ``like``, with this seed."""
     folder.mkdir(parents=True, exist_ok=True)
     values = np.array([np.nan if value is None else value for value in iou.values()])
     cost = {"answers": clicks, "asked_images": 2, "labelled_pixels": 1, "clicks": clicks, "seconds": 2 * clicks}
@@ -95,7 +100,7 @@ def write_evaluation(
             writer.array(f"cost/{name}", np.array([number], dtype=np.float64))
         attributes = {"classes": list(iou), "split": split}
         made = like or Header("evaluation", "evaluate", {}, {}, 1, created=now())
-        return replace(made, attributes=attributes, seed=1)
+        return replace(made, attributes=attributes, seed=seed)
 
     path = folder / "evaluation.h5"
     publish_bytes(path, build_in_memory(fill))

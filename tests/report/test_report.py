@@ -338,6 +338,11 @@ class TestProvenance:
         page = report([copy], tmp_path / "r.html")
         assert "pixelpick, profile scenes" in page.text
         assert "make -f any.mk" in page.text
+        (copy / "run.toml").write_text('recipe = "madbal"\nprofile = "profile.toml"\n')
+        page = report([copy], tmp_path / "r.html")
+        assert "madbal, profile profile.toml" in page.text
+        assert "alseg next " in page.text
+        (copy / "run.toml").unlink()
         plan.write_text(plan.read_text().replace(NAME, "other"))
         assert "not recorded" in report([copy], tmp_path / "r.html").text
 

@@ -89,6 +89,15 @@ def test_colour_augmentation_keeps_range_and_touches_only_its_sample():
     assert (done <= 1 + 1e-6).all()
 
 
+def test_images_of_other_bands_get_brightness_and_contrast_but_no_hue_saturation_or_grey():
+    images = torch.tensor([0.2, 0.4, 0.6, 0.8, 0.0]).view(1, 5, 1, 1).expand(1, 5, 4, 4).clone()
+    none = [ColourDraw((("hue", 0.3), ("saturation", 2.0)), True, 0.0)]
+    assert torch.equal(augment_colour(images, none), images)
+    found = augment_colour(images, [ColourDraw((("brightness", 1.5), ("contrast", 0.5)), False, 0.0)])
+    # times 1.5 and clipped: 0.3 0.6 0.9 1 0; halfway to their mean of 0.56
+    assert torch.allclose(found[0, :, 0, 0], torch.tensor([0.43, 0.58, 0.73, 0.78, 0.28]))
+
+
 def test_colour_draws_have_the_stated_frequencies():
     chosen = TrainSettings(jitter=0.8, grey=0.2, blur=0.5)
     draws = [draw_colour(chosen.augmentation, stream(0, "test", number)) for number in range(2000)]

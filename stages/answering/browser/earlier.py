@@ -9,9 +9,11 @@ from stages.answering.answer import Answer, fault
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.journal import Asked, Journal, read_contents, read_journal
 from stages.answering.questions import Questions
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.journals import find_journals, masks_folder
 from stages.artifacts.opening import read_any_header
+from stages.artifacts.request import Request
 from stages.artifacts.verify import content_faults
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -50,6 +52,35 @@ def is_damaged(output: Path, questions: Questions) -> bool:
             return bool(content_faults(ledger))
     except BadInput:
         return True
+
+
+def may_mend(request: Request, journal: Path, questions: Questions, wanted: bool) -> bool:
+    """Whether answers may be changed although the ledger is written: if ``wanted``, or if that was interrupted before.
+
+    The journal must have all answers that the ledger has of these queries: BadInput otherwise, because the ledger that
+    is written again would lose them.
+    """
+    found = read_journal(journal, questions) if journal.is_file() else None
+    interrupted = found is not None and found.reopened
+    if not (wanted or interrupted) or request.differences() != []:
+        return False
+    if found is None or not found.finished:
+        raise BadInput(
+            f"{request.output} has no journal of its answers any more: a later ledger contains them. Omit --mend, and "
+            "ask the queries again in a later round."
+        )
+    kept = {tuple(questions.place(answer.query).values()) for answer in found.answers}
+    with Annotations(request.output) as ledger:
+        rows = ledger.answers
+        own = (rows.round == questions.queries.round).nonzero()[0]
+        places = zip(rows.image[own], rows.y[own], rows.x[own], rows.region[own], strict=True)
+        missing = sum((ledger.ids[image], int(y), int(x), int(region)) not in kept for image, y, x, region in places)
+    if missing:
+        raise BadInput(
+            f"{journal} lacks {missing} answers that {request.output} contains, so it cannot be written again. Omit "
+            "--mend."
+        )
+    return True
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,8 @@ def take_over(path: Path, journal: Journal, masks: MaskFiles | None) -> None:
         raise BadInput(f"{path} has {total} answers, but none to an open query here. Omit --journal.")
     if masks is not None:
         theirs = MaskFiles(masks_folder(path), journal.questions)
-        for each in {each.here.query: each for each in usable}.values():
-            masks.keep(each.here.query, theirs.read(each.there.query, each.there.mask))
+        for each in {each.here.query: each for each in usable if each.here.mask}.values():
+            masks.keep(each.here.query, theirs.read_begun(each.there.query, each.there.mask))
     answers = [each.here for each in usable]
     journal.append(answers)
     say(f"took over the answers to {len({answer.query for answer in answers})} queries from {path}")

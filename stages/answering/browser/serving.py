@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -67,7 +68,10 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
         thread.start()
         if not is_loopback(host):
             warn_of_host(host)
-        print(f"answer at {address_of(host, port)}/?token={token}", flush=True)  # nobody can answer without it
+        address = f"{address_of(host, port)}/?token={token}"
+        print(f"answer at {address}", flush=True)  # nobody can answer without it
+        if session.settings.open:
+            webbrowser.open(address)
         try:
             wait(session, stop, thread)
             session.close()

@@ -17,18 +17,16 @@ from starlette.routing import Route
 
 from stages.answering.answer import Answer, Text, what_is_wrong
 from stages.answering.browser.guard import App, Guard
+from stages.answering.browser.guide import Guide
 from stages.answering.browser.masks import MOST_MASK_BYTES, MaskFiles
 from stages.answering.browser.refused import Refused
 from stages.answering.browser.session import Conflict, Session
+from stages.answering.browser.thumbnails import thumbnail
 from stages.answering.questions import TEXTS
 from stages.runtime.errors import BadInput, StageFailed
 
-FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.svg": ("page.svg", "image/svg+xml"),
-}
+PAGE = Path(__file__).parent / "page"
+MIME = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PATIENCE = 25.0  # seconds after which a page that waits for the result repeats its request
 POLL = 0.05  # seconds between checks for the result
 
@@ -57,7 +55,8 @@ class Answering(Asking):
 
 def application(session: Session, token: str, host: str, port: int) -> App:
     """The web application; all requests need the token."""
-    pages = {path: static(*file) for path, file in FILES.items()}
+    files = {file.name: static(file) for file in sorted(PAGE.iterdir()) if file.suffix in MIME}
+    pages = {"/": files.pop("page.html")} | {f"/{name}": page for name, page in files.items()}
 
     async def description(request: Request) -> Response:
         return JSONResponse(page_facts(session))
@@ -75,16 +74,46 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         digest, shown = await run_in_threadpool(masks.take, query, await request.body())
         return JSONResponse({"mask": digest, "shown": shown})
 
-    async def overlay(request: Request) -> Response:
+    async def labels(request: Request) -> Response:
+        """The values of a mask, a byte per pixel, row by row; see `MaskFiles.read_begun`."""
         masks, query = uploaded(request)
         digest = request.path_params["digest"]
-        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
-            raise Refused(404, "Unknown mask.")
-        return Response(await run_in_threadpool(masks.overlay, query, digest), media_type="image/png")
+        require_mask(masks, query, digest)
+        mask = await run_in_threadpool(masks.read_begun, query, digest)
+        return Response(mask.tobytes(), media_type="application/octet-stream")
+
+    async def small(request: Request) -> Response:
+        query, digest = queried(request), request.query_params.get("mask", "")
+        if digest:
+            require_mask(session.masks, query, digest)
+        picture = await run_in_threadpool(thumbnail, session.questions, query, session.masks, digest)
+        return Response(picture, media_type="image/jpeg")
+
+    async def tile(request: Request) -> Response:
+        """A part of the original file of an image; see `Originals.tile`."""
+        place = [number(request, name) for name in ("level", "row", "column")]
+        originals, image = session.extras.originals, session.questions.image(queried(request))
+        found = None if originals is None or min(place) < 0 else await run_in_threadpool(originals.tile, image, *place)
+        if found is None:
+            raise Refused(404, "There is no such part of an original.")
+        return Response(found, media_type="image/png")
+
+    async def guidelines(request: Request) -> Response:
+        return JSONResponse(known_guide().shown())
+
+    async def illustration(request: Request) -> Response:
+        found = await run_in_threadpool(known_guide().picture, number(request, "place"))
+        if found is None:
+            raise Refused(404, "The guidelines have no such picture.")
+        return Response(found, media_type="image/jpeg")
+
+    def known_guide() -> Guide:
+        if session.extras.guide is None:
+            raise Refused(404, "There are no guidelines.")
+        return session.extras.guide
 
     def queried(request: Request) -> int:
-        number = request.path_params["query"]
-        query = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
+        query = number(request, "query")
         if query not in session.position:
             raise Refused(404, "Unknown query.")
         return query
@@ -113,6 +142,14 @@ def application(session: Session, token: str, host: str, port: int) -> App:
         about = await read_body(request, About)
         return await reply(session.put_off, about.client, about.annotator, -1 if about.query is None else about.query)
 
+    async def reopen(request: Request) -> Response:
+        about = await read_body(request, About)
+        return await reply(session.reopen, about.client, about.annotator, -1 if about.query is None else about.query)
+
+    async def review(request: Request) -> Response:
+        asking = await read_body(request, Asking)
+        return await reply(session.review, asking.client, asking.annotator)
+
     async def leave(request: Request) -> Response:
         asking = await read_body(request, Asking)
         await run_in_threadpool(session.leave, asking.client)
@@ -138,10 +175,12 @@ def application(session: Session, token: str, host: str, port: int) -> App:
 
     posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
         "/next": following, "/answer": answer, "/undo": undo, "/later": later, "/leave": leave, "/finish": finish,
-        "/end": end, "/mask/{query}": upload,
+        "/end": end, "/mask/{query}": upload, "/reopen": reopen, "/review": review,
     }  # fmt: skip
     gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
-        "/session": description, "/image/{query}": image, "/mask/{query}/{digest}": overlay,
+        "/session": description, "/image/{query}": image, "/mask/{query}/{digest}": labels,
+        "/thumbnail/{query}": small, "/tile/{query}/{level}/{row}/{column}": tile,
+        "/guide": guidelines, "/guide/{place}": illustration,
     }  # fmt: skip
     routes = [Route(path, page, methods=["GET"]) for path, page in pages.items()]
     routes += [Route(path, get, methods=["GET"]) for path, get in gets.items()]
@@ -157,13 +196,17 @@ def page_facts(session: Session) -> dict[str, Any]:
     """What the page needs to know at the start."""
     questions, settings = session.questions, session.settings
     classes = zip(questions.classes, questions.colours, session.keys, strict=True)
+    painting = session.masks is not None
     return {
         "asked": TEXTS[questions.queries.answer],
-        "unit": questions.queries.unit,
-        "answer": questions.queries.answer,
         "sets": questions.of_sets,
-        "masks": session.masks is not None,
-        "void_in_sets": questions.queries.answer == "class-set",
+        "painting": painting,
+        "files": session.takes_files,
+        "skips": settings.naming is not None,
+        "void_named": painting or questions.queries.answer == "class-set",
+        "mending": session.mending,
+        "guide": session.extras.guide is not None,
+        "most_seconds": settings.most_seconds,
         "round": questions.queries.round,
         "dataset": questions.data.attributes["name"],
         "annotator": settings.annotator,
@@ -172,14 +215,26 @@ def page_facts(session: Session) -> dict[str, Any]:
     }
 
 
-def static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Serves a file of the folder page, as it was when the server started."""
-    content = (Path(__file__).parent / "page" / name).read_bytes()
+def static(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    """Serves a file of the page, as it was when the server started."""
+    content = file.read_bytes()
 
     async def page(request: Request) -> Response:
-        return Response(content, media_type=kind)
+        return Response(content, media_type=MIME[file.suffix])
 
     return page
+
+
+def number(request: Request, name: str) -> int:
+    """A number in the path; -1 if it is none."""
+    text = request.path_params[name]
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+
+
+def require_mask(masks: MaskFiles | None, query: int, digest: str) -> None:
+    """Refused unless this mask was stored for the query."""
+    if masks is None or not re.fullmatch(r"[0-9a-f]{64}", digest) or not masks.has(query, digest):
+        raise Refused(404, "Unknown mask.")
 
 
 async def read_body(request: Request, body: type[Body]) -> Body:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.answering.exchange.names import image_of, known_names
 from stages.answering.exchange.outlines import Outlines
 from stages.answering.exchange.painted import Painting, Strokes
 from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, value_of, values_of
-from stages.datasets.decode import read_mask
 from stages.datasets.encode import png_bytes
 from stages.datasets.image_files import image_file
-from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
+from stages.datasets.image_names import image_of, known_names
+from stages.datasets.labelmap import LABELMAP_HEADING, read_labelmap
+from stages.datasets.mask_files import read_mask
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
@@ -88,20 +88,8 @@ def read_png(
 
 def named_colours(file: Path, values: Mapping[str, int]) -> dict[int, int | str]:
     """Packed colour -> value, or the name in the file if it is not a class."""
-    colours: dict[int, int | str] = {}
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line == LABELMAP_HEADING or line.startswith("# "):
-            continue
-        parts = COLOURED.fullmatch(line)
-        if parts is None:
-            raise BadInput(f"{file}, line {number}: {line!r} does not have the form name:red,green,blue::. Correct it.")
-        name, colour = parts[1], int.from_bytes(bytes(min(int(part), 255) for part in parts.groups()[1:]))
-        known = value_of(name, values)
-        value = name if known is None else known
-        if colours.setdefault(colour, value) != value:
-            raise BadInput(f"{file}, line {number}: {name!r} has the colour of another name. Choose another colour.")
-    return colours
+    named = {colour: (name, value_of(name, values)) for colour, name in read_labelmap(file).items()}
+    return {colour: name if value is None else value for colour, (name, value) in named.items()}
 
 
 def strokes_in(

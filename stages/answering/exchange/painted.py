@@ -90,9 +90,8 @@ def require_paintable(questions: Questions) -> None:
         raise BadInput(f"{queries.path} contains queries of image classes, which cannot be painted. Use .csv or .json.")
 
 
-def require_size(size: Size, image: str, questions: Questions, resize: bool) -> None:
-    """BadInput if ``size``, in which ``image`` was painted, is not that of the image, unless it may be resized."""
-    right = questions.data.sizes[image]
+def require_size(size: Size, right: Size, image: str, resize: bool) -> None:
+    """BadInput if ``size``, in which ``image`` was painted, is not the ``right`` one, unless it may be resized."""
     if size != right and (not resize or size[0] * size[1] > MOST_PIXELS):
         sizes = " and ".join(f"{width}x{height}" for height, width in (size, right))
         raise BadInput(
@@ -119,7 +118,7 @@ def painted_answers(
     require_paintable(questions)
     found = {image: painted[image] for image in questions.rows if image in painted}
     for image, painting in found.items():
-        require_size(painting.size, image, questions, resize)
+        require_size(painting.size, questions.data.sizes[image], image, resize)
     if questions.queries.answer in EXACT:
         return exact_answers(questions, found, click, mask)
     return named_answers(questions, found, existing(click).seconds_per_click)
@@ -215,6 +214,7 @@ def exact_answers(
     answered = np.flatnonzero(every.done)
     columns: dict[str, Any] = {
         "clicks": clicks[answered],
+        "purpose": queries.purpose[answered],
         "state": np.where(every.skip, states.SKIPPED, states.ANSWERED)[answered],
     }
     if queries.unit == "region":

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.answering.exchange.names import image_of, known_names
+from stages.datasets.image_names import image_of, known_names
 from stages.datasets.pickle_files import MOST_BYTES, read_array, read_pickle
 from stages.pixels.grids import Size
 from stages.regions.imported import bare_name, region_map

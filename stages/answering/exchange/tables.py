@@ -1,4 +1,7 @@
-"""Queries as tables to fill in, as CSV or JSON: one row per query, with the answer in the column `class`."""
+"""Queries as tables to fill in, as CSV or JSON: one row per query, with the answer in the column `class`.
+
+Of images that are tiles, the table also says where each query lies in the original file.
+"""
 
 import csv
 import io
@@ -7,6 +10,8 @@ import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stages.answering.answer import Answer, fits, name_fault
 from stages.answering.exchange.values import SKIP, words_beside
@@ -36,14 +41,33 @@ def table_rows(questions: Questions, answers: Mapping[int, Answer]) -> list[dict
     """One row per query, image by image from top to bottom, with its answer if there is one, otherwise None."""
     queries = questions.queries
     boxes = questions.boxes.tolist()
+    originals = places_in_originals(questions)
     rows = []
     for query in sorted(range(len(queries)), key=lambda query: (queries.image[query], *boxes[query])):
         place = questions.place(query)
         row = {"query": query} | {name: place[name] for name in PLACE[queries.unit]}
         if queries.unit == "region":
             row |= dict(zip(BOX, boxes[query], strict=True))
+        row |= {name: values[query] for name, values in originals.items()}
         rows.append(row | answer_cells(questions, answers.get(query)))
     return rows
+
+
+def places_in_originals(questions: Questions) -> dict[str, list[Any]]:
+    """Columns with the place of each query in the file that its image was cut from; none if images are whole files.
+
+    The place of a region or an image is the middle of its bounding box.
+    """
+    tiling = questions.data.tiling
+    if tiling is None:
+        return {}
+    queries = questions.queries
+    tiles = np.array([questions.data.places[image] for image in queries.ids])[queries.image]
+    grids = np.array([queries.sizes[image] for image in queries.ids])[queries.image]
+    y, x = (questions.boxes[:, :2] + questions.boxes[:, 2:]).T // 2
+    if queries.unit == "image":
+        y, x = grids.T // 2
+    return tiling.columns(tiles, y, x, grids)
 
 
 def answer_cells(questions: Questions, answer: Answer | None) -> dict[str, Any]:

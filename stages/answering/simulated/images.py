@@ -22,6 +22,7 @@ def mask_answers(data: Dataset, queries: Queries, cost: MaskCost, click_budget: 
         len(data.classes),
         image=image,
         round=queries.round,
+        purpose=queries.purpose[answered],
         clicks=cost.clicks_per_mask,
         seconds=cost.seconds_per_mask,
     )
@@ -43,6 +44,7 @@ def class_answers(
         len(data.classes),
         image=queries.image[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         label=labels[answered],
         state=states(labels[answered]),
         seconds=click.seconds_per_click,
@@ -71,6 +73,7 @@ def classes_answers(
         len(data.classes),
         image=queries.image[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         state=np.where(sets[answered].any(1), ANSWERED, ANSWERED_VOID),
         clicks=clicks[answered],
         seconds=clicks[answered] * np.float32(click.seconds_per_click),

@@ -29,6 +29,7 @@ def pixel_answers(
         y=queries.y[answered],
         x=queries.x[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         label=labels[answered],
         state=states(labels[answered]),
         seconds=click.seconds_per_click,

@@ -136,6 +136,7 @@ def region_answers(
         image=queries.image[answered],
         region=queries.region[answered],
         round=queries.round,
+        purpose=queries.purpose[answered],
         label=labels,
         state=state,
         clicks=clicks,

@@ -60,7 +60,7 @@ def tiles_of(chosen: np.ndarray, regions: Superpixels, data: Dataset, side: int)
         image = regions.ids[index]
         rows = regions.rows[image]
         boxes = {name: regions.read(f"regions/{name}", rows) for name in BOX}
-        patches = cut_patches(data.image(image, regions.sizes[image]), regions.labels(image), boxes, side)
+        patches = cut_patches(data.rgb(image, regions.sizes[image]), regions.labels(image), boxes, side)
         for region in chosen[images == index].tolist():
             colours = (patches[region - rows.start].transpose(1, 2, 0) * 255).round().astype(np.uint8)
             kind = Image.Resampling.NEAREST if side <= SIDE else Image.Resampling.BICUBIC

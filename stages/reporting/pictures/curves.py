@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from stages.datasets.encode import png_bytes
+from stages.reporting.equal_cost import Curve
 
 # Okabe and Ito's colours, distinguishable with any colour vision
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -89,17 +90,20 @@ def draw_balance(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def run_curves(
-    runs: Mapping[str, Sequence[tuple[float, float]]], full: tuple[str, float] | None, unit: str, title: str
+    runs: Mapping[str, tuple[Curve, Curve | None]], full: tuple[str, float] | None, unit: str, title: str
 ) -> bytes:
-    """mIoU (%) over cost of several runs, with full supervision as a horizontal line.
+    """mIoU (%) over cost of several recipes, with full supervision as a horizontal line.
 
-    ``runs`` maps a name to (cost, mIoU in %) per round.
+    ``runs`` maps a name to the mean over seeds and its deviation, drawn as a band; None for a single run.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = plain(figure.add_subplot())
-    for number, (name, points) in enumerate(runs.items()):
+    for number, (name, (mean, deviation)) in enumerate(runs.items()):
         colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
-        axes.plot([x for x, _ in points], [y for _, y in points], label=name, color=colour, marker=marker)
+        axes.plot(mean.cost, mean.value, label=name, color=colour, marker=marker)
+        if deviation is not None:
+            band = mean.value - deviation.value, mean.value + deviation.value
+            axes.fill_between(mean.cost, *band, color=colour, alpha=0.16, lw=0)
     if full is not None:
         axes.axhline(full[1], color="0.3", ls="--", lw=1, label=f"{full[0]} {full[1]:.1f}")
         axes.axhline(0.95 * full[1], color="0.6", ls=":", lw=1, label=f"95 % of it {0.95 * full[1]:.1f}")

@@ -127,7 +127,7 @@ def judge(pseudo: PseudoLabels, data: Dataset, rows: Sequence[int]) -> list[Judg
         image = pseudo.ids[row]
         labels = predicted.get(image) if image in refused else pseudo.label_map(image, len(data.classes))
         truth = data.mask(image) if f"masks/{image}" in data else None
-        found.append(Judged(data.image(image), labels, truth, float(scores[row])))
+        found.append(Judged(data.rgb(image), labels, truth, float(scores[row])))
     return found
 
 

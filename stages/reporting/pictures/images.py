@@ -24,7 +24,7 @@ def draw_image_queries(queries: Queries, data: Dataset, image: str | None) -> by
         told = f"rank {rank + 1} of {len(asked)} in round {queries.round}, score {scores[rank]:.4g}"
         return draw_image(data, image, f"{image}: {told}, answer: {queries.answer}")
     cells = [
-        Cell((name, f"rank {rank + 1}, score {score:.4g}"), [data.image(name)])
+        Cell((name, f"rank {rank + 1}, score {score:.4g}"), [data.rgb(name)])
         for rank, (name, score) in enumerate(zip(asked[:MOST_ASKED], scores.tolist(), strict=False))
     ]
     title = f"{len(asked)} images queried in round {queries.round}, answer: {queries.answer}"
@@ -45,7 +45,7 @@ def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes
 
     def cells(places: np.ndarray) -> list[Cell]:
         return [
-            Cell((scores.ids[place], f"{measure} {values[place]:.4g}"), [data.image(scores.ids[place])])
+            Cell((scores.ids[place], f"{measure} {values[place]:.4g}"), [data.rgb(scores.ids[place])])
             for place in places.tolist()
         ]
 
@@ -55,7 +55,7 @@ def draw_image_scores(scores: Scores, data: Dataset, image: str | None) -> bytes
 
 def draw_image(data: Dataset, image: str, title: str) -> bytes:
     """Only the image."""
-    pixels = data.image(image)
+    pixels = data.rgb(image)
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     axes.imshow(pixels)

@@ -42,7 +42,7 @@ def draw_answers(ledger: Annotations, data: Dataset, image: str) -> bytes:
     A region with several classes has stripes of all of them. Regions labelled exactly show these labels; an image
     answered with its full mask shows the mask. The title names the classes of the whole image.
     """
-    pixels = data.image(image, ledger.sizes[image])
+    pixels = data.rgb(image, ledger.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     labels = ledger.label_map(image)
@@ -162,7 +162,7 @@ def mark_pixels(axes: Axes, ledger: Annotations, data: Dataset, image: str) -> b
 def draw_pseudo_labels(pseudo: PseudoLabels, data: Dataset, image: str) -> bytes:
     """Image, answers, the labels made from them, and the truth if the dataset has it."""
     ledger = open_input(pseudo, "annotations", Annotations)
-    pixels = data.image(image, pseudo.sizes[image])
+    pixels = data.rgb(image, pseudo.sizes[image])
     truth = data.mask(image, pseudo.sizes[image]) if f"masks/{image}" in data else None
     panels, rows = (3, 1) if truth is None else (2, 2)
     figure = figure_for(pixels, panels, rows)
@@ -189,7 +189,7 @@ def show_sieved(
     truth: np.ndarray | None,
 ) -> None:
     """Labels before and after the sieve on two ``panels``, and the ``truth`` (H,W) u8 on the ``last``."""
-    pixels, before, after = data.image(image, pseudo.sizes[image]), ledger.label_map(image), pseudo.label_map(image)
+    pixels, before, after = data.rgb(image, pseudo.sizes[image]), ledger.label_map(image), pseudo.label_map(image)
     labelled, sieved = before != VOID, (before != VOID) & (after == VOID)
     owner = answered_regions(ledger, image)
     for axes, labels in zip(panels, (before, after), strict=True):
@@ -226,7 +226,7 @@ def show_disambiguated(
 
     The queried regions are outlined; labels that spread beyond them are hatched with thin lines.
     """
-    pixels, void = data.image(image, pseudo.sizes[image]), len(data.classes)
+    pixels, void = data.rgb(image, pseudo.sizes[image]), len(data.classes)
     labels = pseudo.label_map(image, void)
     labelled, asked, owner = labels != VOID, ledger.queried_area(image), answered_regions(ledger, image)
     beyond = labelled & ~asked & (ledger.label_map(image, void) == VOID)
@@ -267,7 +267,7 @@ def mark_prototypes(axes: Axes, pseudo: PseudoLabels, ledger: Annotations, data:
     """Draws the prototype pixel of each class of each region as a dot in the colour of the class; False if none."""
     if "prototypes" not in pseudo:
         return False
-    pixels = data.image(image, pseudo.sizes[image])
+    pixels = data.rgb(image, pseudo.sizes[image])
     rows = np.flatnonzero(np.isin(pseudo.read("prototypes/answer"), ledger.rows_of(image)))
     classes, y, x = (pseudo.read(f"prototypes/{name}")[rows] for name in ("class", "y", "x"))
     colours = np.concatenate([data.palette, np.array([VOID_STRIPES[0]])])[classes] / 255

@@ -102,7 +102,7 @@ def draw_predictions(model: Model, data: Dataset | None, image: str | None) -> b
 
 
 def draw_dataset(data: Dataset, image: str) -> bytes:
-    pixels = data.image(image)
+    pixels = data.rgb(image)
     panels = 2 if f"masks/{image}" in data else 1
     figure = figure_for(pixels, panels)
     left, *right = axes_of(figure, panels)
@@ -116,7 +116,7 @@ def draw_dataset(data: Dataset, image: str) -> bytes:
 
 
 def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
-    pixels = data.image(image, scores.sizes[image])
+    pixels = data.rgb(image, scores.sizes[image])
     figure = figure_for(pixels, 2, bars=1)
     left, right = axes_of(figure, 2)
     left.imshow(pixels)
@@ -129,7 +129,7 @@ def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
 
 def draw_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     """The queried pixels."""
-    pixels = data.image(image, queries.sizes[image])
+    pixels = data.rgb(image, queries.sizes[image])
     figure = figure_for(pixels)
     (axes,) = axes_of(figure, 1)
     axes.imshow(pixels)

@@ -29,7 +29,7 @@ def draw_picked_pixels(queries: Queries, data: Dataset, image: str) -> bytes:
     The pixels may be on a coarser grid than the image, which is drawn at its own size.
     """
     regions = open_input(queries, "superpixels", Superpixels)
-    pixels = data.image(image)
+    pixels = data.rgb(image)
     labels = map_on_grid(regions.labels(image), data.sizes[image])
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
     chosen = np.zeros(regions.number(image), dtype=bool)

@@ -53,9 +53,9 @@ def draw_model(model: Model, data: Dataset, image: str) -> bytes:
     The network gets the image at the size stored in the dataset. A network that learned void may predict it, but
     entropy and score are computed over the other classes.
     """
-    pixels = data.image(image)
+    pixels = data.rgb(image)
     truth = data.mask(image) if f"masks/{image}" in data else None
-    found = predict(model, len(data.classes), pixels)
+    found = predict(model, len(data.classes), data.image(image))
     number = 2 + (truth is not None) + (found.mixing is not None) + len(found.heats)
     figure, panels = figure_of(pixels, number)
     left = iter(panels)
@@ -76,7 +76,7 @@ def draw_model(model: Model, data: Dataset, image: str) -> bytes:
 
 
 def predict(model: Model, classes: int, pixels: np.ndarray) -> Prediction:
-    """The network's output for an image (H,W,3) u8."""
+    """The network's output for an image (H,W,B) u8."""
     predictor, entropy = load_predictor(model, CHECKPOINT, choose_device("auto"), "auto"), plain_measure("entropy")
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(predictor.device)
     with torch.inference_mode():

@@ -31,7 +31,7 @@ MARKED = 10  # best pixels marked per image: more would hide the map
 
 def draw_superpixels(regions: Superpixels, data: Dataset, image: str) -> bytes:
     """Borders over the image; for merged regions, the base regions beside them. Pixels in no region are striped."""
-    pixels, labels = data.image(image, regions.sizes[image]), regions.labels(image)
+    pixels, labels = data.rgb(image, regions.sizes[image]), regions.labels(image)
     canvas = Canvas(pixels)
     if regions.method == "adaptive":
         base = open_input(regions, "superpixels", Superpixels)
@@ -79,7 +79,7 @@ def at_pixels(values: np.ndarray, labels: np.ndarray, nothing: Any) -> np.ndarra
 def draw_region_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     """Image, heat map of the regions' scores, and the predicted class of each if the scores come from a model."""
     regions = open_input(scores, "superpixels", Superpixels)
-    pixels, labels, rows = data.image(image, regions.sizes[image]), regions.labels(image), regions.rows[image]
+    pixels, labels, rows = data.rgb(image, regions.sizes[image]), regions.labels(image), regions.rows[image]
     predicted = "regions/predicted" in scores
     panels = 3 if predicted else 2
     figure = figure_for(pixels, panels, bars=1)
@@ -122,7 +122,7 @@ def draw_region_queries(queries: Queries, data: Dataset, image: str) -> bytes:
     from matplotlib.colors import Normalize
 
     regions = open_input(queries, "superpixels", Superpixels)
-    pixels, labels = data.image(image, regions.sizes[image]), regions.labels(image)
+    pixels, labels = data.rgb(image, regions.sizes[image]), regions.labels(image)
     rows = np.flatnonzero(queries.image == queries.ids.index(image))
     every = queries.read("queries/score")
     norm, cmap = Normalize(every.min(), every.max()), colormaps["viridis"]

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,10 @@ from pydantic import create_model
 from stages.artifacts.header import Header, InputRef
 from stages.artifacts.opening import read_any_header
 from stages.registry import SETTINGS
-from stages.reporting.comparison import run_names
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 PLAN_MARK = "Written by `alseg plan`"
 
@@ -58,9 +58,9 @@ def recorded(header: Header) -> StageSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The Makefile of a run: its title, recipe and profile."""
+    """What a run follows, a Makefile or run.toml: the command that goes on with it, its title, recipe and profile."""
 
-    file: str
+    command: str
     title: str
     recipe: str
     profile: str | None
@@ -71,7 +71,10 @@ class Plan:
 
 @dataclass
 class Run:
-    """A folder of rounds. `notes` are sentences about what is missing or cannot be read."""
+    """A folder of rounds. `notes` are sentences about what is missing or cannot be read.
+
+    `damaged` are the evaluations that are not among the measured ones, with their faults.
+    """
 
     name: str
     folder: Path
@@ -79,6 +82,7 @@ class Run:
     nodes: list[Node]
     plan: Plan | None
     notes: list[str] = field(default_factory=list)
+    damaged: dict[Path, list[str]] = field(default_factory=dict)
 
     @cached_property
     def by_digest(self) -> dict[str, Node]:
@@ -148,6 +152,14 @@ def collect_runs(folders: list[Path], checkpoint: str, evaluation: str) -> list[
     return runs
 
 
+def run_names(runs: list[Path]) -> list[str]:
+    """Folder names, prefixed with the parent folder if they are not unique."""
+    names = [path.resolve().name for path in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{path.resolve().parent.name}/{path.resolve().name}" for path in runs]
+
+
 def unique(names: list[str]) -> list[str]:
     """``names`` with a number appended to repeated ones."""
     seen: Counter[str] = Counter()
@@ -158,9 +170,9 @@ def unique(names: list[str]) -> list[str]:
     return found
 
 
-def require_one_split(runs: list[Run]) -> None:
+def require_one_split(measured: Iterable[Measured]) -> None:
     """BadInput if the runs were evaluated on different splits: their numbers are not comparable."""
-    splits = sorted({entry.split for run in runs for entry in run.measured})
+    splits = sorted({entry.split for entry in measured})
     if len(splits) > 1:
         raise BadInput(
             f"The runs were evaluated on different splits ({', '.join(splits)}). Evaluate all on the same split."
@@ -186,9 +198,9 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
                 *notes,
             ]
         )
-    if not measured:
+    if not measured and not any(node.header.attributes.get("measured_at") == "answers" for node in nodes):
         notes.append(f"There is no {evaluation}.h5 with {checkpoint} weights; the run is not in the curves.")
-    run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes)
+    run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes, damaged)
     if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:
         notes.append("Its artifacts were made from different datasets.")
     return run
@@ -221,7 +233,9 @@ def in_order(nodes: list[Node]) -> list[Node]:
 
 
 def find_plan(folder: Path) -> Plan | None:
-    """The Makefile that `alseg plan` wrote for this run, if it lies in its folder or up to two above."""
+    """The run.toml of a run, or the Makefile that `alseg plan` wrote for it, in its folder or up to two above."""
+    if (folder / RUN_FILE).is_file():
+        return follows_run_file(folder)
     here = folder.resolve()
     for place in [here, *here.parents[:2]]:
         for path in sorted(place.glob("*.mk")):
@@ -236,8 +250,20 @@ def find_plan(folder: Path) -> Plan | None:
             parts = Path(named[1].strip()).parts
             if here.parts[-len(parts) :] == parts:
                 title = re.match(r"# (.*?): \d+ rounds", text)
-                return Plan(path.name, title[1] if title else recipe, recipe, planned_option(text, "--profile"))
+                profile = planned_option(text, "--profile")
+                return Plan(f"make -f {path.name}", title[1] if title else recipe, recipe, profile)
     return None
+
+
+def follows_run_file(folder: Path) -> Plan | None:
+    """What the run.toml that `alseg init` wrote says; None if it cannot be read."""
+    try:
+        values = read_toml(folder / RUN_FILE)
+    except BadInput:
+        return None
+    recipe, profile = (str(values.get(name, "")) for name in ("recipe", "profile"))
+    command = shlex.join(["alseg", "next", str(folder)])
+    return Plan(command, folder.resolve().name, recipe, profile or None) if recipe else None
 
 
 def planned_option(text: str, option: str) -> str | None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from stages.artifacts.header import now
 from stages.artifacts.request import extra_destination, publish_extra
-from stages.reporting.report.collect import Run, collect_run, collect_runs, require_one_split
+from stages.reporting.comparison import read_run
+from stages.reporting.report.collect import Run, collect_runs, require_one_split
 from stages.reporting.report.extent import Extent
 from stages.reporting.report.gallery import Gallery, draw_galleries
 from stages.reporting.report.groups import group_runs
 from stages.reporting.report.page import Report, page_text
 from stages.reporting.report.provenance import current_digest
 from stages.runtime.console import say
-from stages.runtime.errors import BadInput
 
 
 def write_report(
@@ -23,8 +23,8 @@ def write_report(
     extra_destination(output)  # refused before all the work
     current_digest.cache_clear()
     runs = collect_runs(folders, checkpoint, evaluation)
-    reached = None if full is None else full_supervision(full, checkpoint)
-    require_one_split([*runs, *([] if reached is None else [reached])])
+    reached = None if full is None else read_run(full, checkpoint)[-1]
+    require_one_split([*(entry for run in runs for entry in run.measured), *([] if reached is None else [reached])])
     groups = group_runs(runs)
     shown = [group.runs[0] for group in groups]  # other seeds would look alike
     extent = Extent.of(len(shown), images)
@@ -35,7 +35,7 @@ def write_report(
         checkpoint=checkpoint,
         runs=runs,
         groups=groups,
-        full=None if reached is None else reached.measured[-1],
+        full=reached,
         galleries=galleries(shown[: extent.runs], runs, extent, checkpoint) if images else {},
         left_out=extent.left_out(len(shown), images) if images else "",
     )
@@ -49,14 +49,6 @@ def write_report(
     drawn = sum(len(gallery.pictures) for gallery in report.galleries.values())
     size = f"{len(content) / 1e6:.1f} MB" if len(content) >= 1e5 else f"{len(content) / 1e3:.0f} kB"
     say(f"wrote {output}: {len(runs)} runs, {drawn} overlays, {size}")
-
-
-def full_supervision(folder: Path, checkpoint: str) -> Run:
-    """The run on full masks; BadInput if it was not evaluated."""
-    found = collect_run(folder, folder.resolve().name, checkpoint, "evaluation")
-    if not found.measured:
-        raise BadInput(f"There is no evaluation.h5 with {checkpoint} weights below {folder}. Run its rounds first.")
-    return found
 
 
 def galleries(shown: list[Run], runs: list[Run], extent: Extent, checkpoint: str) -> dict[str, Gallery]:

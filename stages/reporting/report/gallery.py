@@ -309,7 +309,7 @@ def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress
     for row, image in enumerate(images):
         if not found:
             break
-        pixels, truth = data.image(image), data.mask(image)
+        pixels, truth = data.rgb(image), data.mask(image)
         above = [Shown("image", encoded(pixels, widest))]
         below = [Shown("truth" + void_told(truth), map_of(truth, data, widest))]
         for place, predicted in found.items():

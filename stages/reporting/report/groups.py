@@ -30,6 +30,7 @@ class Point:
     asked: float | None
     clicks: float
     seconds: float
+    answers: float
     miou: Spread
     iou: dict[str, Spread | None]
     epochs: list[int]
@@ -43,12 +44,23 @@ class Group:
     runs: list[Run]
 
     @property
+    def title(self) -> str:
+        """The name, with the number of seeds if there are several."""
+        return self.name if len(self.runs) == 1 else f"{self.name} ({len(self.runs)} seeds)"
+
+    @property
     def points(self) -> list[Point]:
         """A point per round, sorted by clicks."""
         most = max(len(run.measured) for run in self.runs)
         return [
             point_of([run.measured[place] for run in self.runs if place < len(run.measured)]) for place in range(most)
         ]
+
+    @property
+    def whole_points(self) -> list[Point]:
+        """The rounds that all runs of the group have reached: a mean over fewer would jump."""
+        members = sum(bool(run.measured) for run in self.runs)
+        return [point for point in self.points if point.runs == members]
 
     @property
     def classes(self) -> list[str]:
@@ -67,6 +79,7 @@ def point_of(entries: Sequence[Measured]) -> Point:
         asked=fmean(asked) if asked else None,
         clicks=fmean(entry.clicks for entry in entries),
         seconds=fmean(entry.seconds for entry in entries),
+        answers=fmean(entry.answers for entry in entries),
         miou=mean_and_spread([entry.miou for entry in entries]),
         iou=iou,
         epochs=sorted({entry.epoch for entry in entries}),
@@ -103,7 +116,7 @@ def group_name(members: Sequence[Run]) -> str:
     shared = common_start([run.name for run in members]).rstrip("-_./ ")
     shared = shared.removesuffix("seed").rstrip("-_./ ")
     first = members[0]
-    return f"{shared or (first.plan.recipe if first.plan else first.name)} ({len(members)} seeds)"
+    return shared or (first.plan.recipe if first.plan else first.name)
 
 
 def common_start(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
 from stages.reporting.report.heat import HeatCell, heat_cell
 from stages.reporting.report.provenance import GONE, STALE, chain, origins
+from stages.reporting.report.without_masks import on_top, without_masks
+from stages.reporting.verdict import Verdict, datasets_of, judge
 
 TEMPLATES = Path(__file__).parent / "template"
 GOAL = 0.95  # of full supervision
@@ -68,6 +70,7 @@ def page_text(report: Report) -> str:
     )
     environment.filters |= {"whole": whole, "fixed": fixed, "setting": setting, "round_name": round_name, "when": when}
     environment.globals |= {"swatch": swatch, "stale": STALE, "gone": GONE}
+    judged = [found for run in report.runs if (found := without_masks(run, report.checkpoint)) is not None]
     style = Markup(
         resource("style.css") + "\n" + heat.rules(heat.LIGHT_ANCHORS) + on_dark(heat.rules(heat.DARK_ANCHORS))
     )
@@ -78,9 +81,10 @@ def page_text(report: Report) -> str:
         style=style,
         script=Markup(script),
         script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        verdict=verdict_on_top(report, judged),
         overview=overview(report),
         spread=any(len(group.runs) > 1 for group in report.measured),
-        datasets=len({run.dataset_digest for run in report.runs if run.dataset_digest}),
+        datasets=len(datasets_of(report.groups)),
         full_swatch=FULL_SWATCH,
         full_time=duration(report.full.seconds) if report.full else "",
         charts=charts(report),
@@ -88,11 +92,19 @@ def page_text(report: Report) -> str:
         round_tables=[round_table(report, group) for group in report.measured],
         comparison=comparison(report),
         asked=[asked_view(run) for run in report.runs],
+        judged=judged,
         galleries=[(run, report.galleries[run.name]) for run in report.runs if run.name in report.galleries],
         palettes={run.name: palette(run) for run in report.runs},
         provenance=[provenance_view(run) for run in report.runs],
     )
     return page.lstrip()  # the template starts with macros
+
+
+def verdict_on_top(report: Report, judged: Sequence[dict[str, Any]]) -> Verdict:
+    """The verdict on mIoU; on the agreement with people if nothing was evaluated on masks."""
+    found = judge(report.groups, report.full)
+    told = [sentence for view in judged for sentence in on_top(view)]
+    return found if report.measured or not told else replace(found, headline=told[0], facts=told[1:])
 
 
 def resource(name: str) -> str:
@@ -147,7 +159,7 @@ def overview(report: Report) -> list[dict[str, Any]]:
                 {
                     "run": run,
                     "style": report.style(group),
-                    "group": group.name if len(group.runs) > 1 else "",
+                    "group": group.title if len(group.runs) > 1 else "",
                     "dataset": header.attributes.get("name", "") if header else "",
                     "dataset_file": Path(run.dataset[1].file).name if run.dataset else "",
                     "last": last,
@@ -197,20 +209,14 @@ def series_of(group: Group, style: int, cost: str, per: float) -> Series:
     def over(entry: Point | Measured) -> float:
         return float(getattr(entry, cost)) / per
 
-    points = whole_points(group)
+    points = group.whole_points
     band = [
         (over(point), point.miou.mean - deviation, point.miou.mean + deviation)
         for point in points
         if (deviation := point.miou.deviation) is not None
     ]
     thin = [[(over(entry), entry.miou) for entry in run.measured] for run in group.runs] if len(group.runs) > 1 else []
-    return Series(group.name, style, [(over(point), point.miou.mean) for point in points], band, thin)
-
-
-def whole_points(group: Group) -> list[Point]:
-    """The rounds that all runs of a group have reached: a mean over fewer would jump."""
-    members = sum(bool(run.measured) for run in group.runs)
-    return [point for point in group.points if point.runs == members]
+    return Series(group.title, style, [(over(point), point.miou.mean) for point in points], band, thin)
 
 
 def goal_lines(full: Measured | None) -> list[tuple[str, float]]:

@@ -60,7 +60,7 @@ class AdversarialLearner(NetworkLearner):
         self.feature_matching, self.self_training, self.gate = feature_matching, self_training, gate
         self.self_training_from, self.discriminator_lr = self_training_from, discriminator_lr
         torch.manual_seed(torch_seed(self.settings.seed, "discriminator"))
-        self.discriminator = Discriminator(self.classes, discriminator_width).to(self.device)
+        self.discriminator = Discriminator(self.classes, discriminator_width, len(self.mean)).to(self.device)
         self.modules = {"network": self.network, "discriminator": self.discriminator}
         assert isinstance(self.samples, StreamSamples)
         optimisation = self.settings.optimisation

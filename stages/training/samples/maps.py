@@ -61,8 +61,7 @@ class TrainingSamples:
         self.augmentation, self.seed = augmentation, seed
         self.void = len(dataset.classes) if learn_void else VOID
         self.ids = self.labelled(labels)
-        red, green, blue = (int(255 * value) for value in mean)
-        self.padding = (red, green, blue)
+        self.padding = tuple(int(255 * value) for value in mean)
         sizes = [dataset.sizes[image] for image in self.ids]
         self.crop = augmentation.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
         self.scales = Scales(*augmentation.scale_range, augmentation.scale_step)
@@ -82,7 +81,7 @@ class TrainingSamples:
     def keep_images(self, processes: int) -> None:
         """Keeps images in memory once read, if there is room for all of them in each of ``processes``."""
         sizes = [self.dataset.sizes[image] for image in self.every_id()]
-        needed = sum(3 * height * width for height, width in sizes)
+        needed = sum(len(self.padding) * height * width for height, width in sizes)
         self.keeps_images = processes * needed <= CACHE_SHARE * free_memory()
 
     def every_id(self) -> list[str]:
@@ -128,7 +127,7 @@ class TrainingSamples:
         return crop_image(pixels, window, self.padding), draw_colour(self.augmentation, generator), window
 
     def pixels(self, image: str) -> np.ndarray:
-        """(H,W,3) u8 of ``image``, from memory if it was kept."""
+        """(H,W,B) u8 of ``image``, from memory if it was kept."""
         if image in self.images:
             return self.images[image]
         pixels = self.dataset.image(image)

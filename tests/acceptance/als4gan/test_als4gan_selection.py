@@ -33,6 +33,7 @@ from stages.runtime.errors import BadInput
 from stages.runtime.parts import RULES
 from stages.runtime.randomness import stream
 from stages.selecting.chooser import Chooser
+from stages.selecting.extra import Mixture
 from stages.selecting.image_budget import image_budget
 from stages.selecting.images import choose_images
 from stages.settings.annotate_simulate import AnnotateSettings
@@ -158,7 +159,7 @@ def ledger_of(ids, rounds):
 def choose(scores, ledger, number, **values):
     settings = SelectSettings.load(values).settled("scores", unit="image")
     rule = Chooser(RULES[settings.rule], settings.of_rule, number)
-    return choose_images(scores, ledger, settings.image, len(scores.ids), settings.budget, rule)
+    return choose_images(scores, ledger, settings.image, len(scores.ids), settings.budget, rule, Mixture())
 
 
 def test_check_6_rounds_of_642_images():

@@ -25,8 +25,7 @@ def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
     ``known`` is from `known_names`, ``where`` is the source of the name. BadInput if no image fits, or several do.
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    names = [*endings(str(path.with_suffix(""))), *endings(str(path))] if path.name else []
-    for candidate in (*names, UPLOADED.sub("", path.stem, count=1)):
+    for candidate in names_in(path):
         if candidate in known:
             found = known[candidate]
             if found is None:
@@ -38,7 +37,29 @@ def image_of(name: str, known: Mapping[str, str | None], where: str) -> str:
     )
 
 
+def names_in(path: PurePosixPath) -> list[str]:
+    """What an image could be called if ``path`` is its file, the likeliest first."""
+    names = [*endings(str(path.with_suffix(""))), *endings(str(path))] if path.name else []
+    return [*names, UPLOADED.sub("", path.stem, count=1)]
+
+
+def is_image(name: str, known: Mapping[str, str | None]) -> bool:
+    """Whether a file ``name`` belongs to an image, or to one of several."""
+    return any(candidate in known for candidate in names_in(PurePosixPath(name.replace("\\", "/"))))
+
+
 def endings(name: str) -> list[str]:
     """``name``, then without its first folder, without its first two, ..."""
     parts = name.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def first_image_of(names: Iterable[str], known: Mapping[str, str | None], where: str) -> str:
+    """The image that the first of ``names`` belongs to that belongs to any, as `image_of`; BadInput about the first."""
+    wrong: list[BadInput] = []
+    for name in names:
+        try:
+            return image_of(name, known, where)
+        except BadInput as error:
+            wrong.append(error)
+    raise wrong[0]

@@ -1,4 +1,7 @@
-"""Makes the pictures of the page in docs/images: `python tests/browser/make_pictures.py [WIDTH HEIGHT FOLDER]`."""
+"""Renews the pictures of the page in docs/images (`make screenshots`), or makes them elsewhere.
+
+python tests/browser/screenshots.py [WIDTH HEIGHT FOLDER]
+"""
 
 import io
 import sys
@@ -13,7 +16,9 @@ import numpy as np  # noqa: E402
 from annotate_support import Browser, Client, Served, Truth, key_of, served  # noqa: E402
 from conftest import DESCRIPTION  # noqa: E402
 from PIL import Image  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 
+from stages.answering.exchange.values import UNPAINTED  # noqa: E402
 from stages.answering.questions import Questions  # noqa: E402
 from stages.commands import extract_superpixels, prepare, score, select  # noqa: E402
 from stages.settings.extract_superpixels import ExtractSettings  # noqa: E402
@@ -23,11 +28,12 @@ from stages.settings.select import SelectSettings  # noqa: E402
 
 QUERIES = {
     "annotate-pixel": "pixels.h5",
-    "annotate-region": "dominant.h5",
     "annotate-class-set": "sets.h5",
-    "annotate-mask": "masks.h5",
+    "annotate-painting": "masks.h5",
+    "annotate-answers": "pixels.h5",
 }
-OF_REGIONS = ("dominant.h5", "sets.h5")
+OF_REGIONS = ("sets.h5",)
+BEFORE = 24  # answers in the grid
 CAR, POLE, PERSON = 6, 7, 8
 STEP = 6  # colours are rounded to steps of this: nothing that shows, and a picture of half the size
 
@@ -44,9 +50,8 @@ def make_queries(folder: Path) -> None:
     select.run(data, pixels, folder / "pixels.h5", SelectSettings(rule="uniform", budget=50))
     images = score.run(data, folder / "i.h5", ScoreSettings(measure="random", unit="image"))
     select.run(data, images, folder / "masks.h5", SelectSettings(rule="top", budget=6))
-    for name, answer in (("dominant", "dominant"), ("sets", "class-set")):
-        chosen = SelectSettings(rule="top", budget=300, answer=answer)
-        select.run(data, regions, folder / f"{name}.h5", chosen, superpixels=cut)
+    chosen = SelectSettings(rule="top", budget=300, answer="class-set")
+    select.run(data, regions, folder / "sets.h5", chosen, superpixels=cut)
 
 
 def worth_showing(truth: Truth, questions: Questions, query: int) -> bool:
@@ -77,11 +82,13 @@ def lead_to(wanted: int, truth: Truth, client: Client) -> None:
     client.post("/leave")
 
 
-def shoot(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
+def shoot(browser: Browser, server: Served, truth: Truth, picture: str) -> np.ndarray:
     """The page as (H,W,3) u8, the image in it rounded."""
     questions = Questions(truth.data, truth.queries, truth.regions)
-    if truth.queries.answer == "mask":
-        return shoot_mask(browser, server, truth)
+    if picture == "annotate-painting":
+        return shoot_painting(browser, server, truth)
+    if picture == "annotate-answers":
+        return shoot_answers(browser, server, truth, questions)
     wanted = next(query for query in questions.order[6:] if worth_showing(truth, questions, query))
     client = server.client()
     client.annotator = "Ada"
@@ -92,14 +99,26 @@ def shoot(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
     return picture_of(browser)
 
 
-def shoot_mask(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
-    """The page with a mask that was brought but not taken yet."""
+def shoot_painting(browser: Browser, server: Served, truth: Truth) -> np.ndarray:
+    """The page with a mask that lacks a class."""
     browser.open(server.address)
     _, query = browser.settle()
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         mask = truth.data.mask(truth.queries.ids[truth.queries.image[query]])
-        Image.fromarray(mask).save(file.name)
+        Image.fromarray(np.where(mask == CAR, np.uint8(UNPAINTED), mask)).save(file.name)
         browser.choose_file(Path(file.name))
+    browser.press(key_of(CAR))
+    ActionChains(browser.driver).move_to_element(browser.driver.find_element("id", "marks")).perform()
+    return picture_of(browser)
+
+
+def shoot_answers(browser: Browser, server: Served, truth: Truth, questions: Questions) -> np.ndarray:
+    """The grid of answers."""
+    client = server.client()
+    client.annotator = "Ada"
+    lead_to(questions.order[BEFORE], truth, client)
+    browser.open(server.address)
+    browser.click("#open-review")
     return picture_of(browser)
 
 
@@ -127,7 +146,7 @@ def main(width: int = 1280, height: int = 800, target: Path = ROOT / "docs" / "i
             regions = "cut.h5" if queries in OF_REGIONS else None
             options = () if regions is None else ("--superpixels", regions)
             with served("d.h5", queries, "-o", f"{picture}.h5", "--annotator", "Ada", *options, cwd=folder) as server:
-                save(shoot(browser, server, Truth(folder, queries, regions)), target / f"{picture}.png")
+                save(shoot(browser, server, Truth(folder, queries, regions), picture), target / f"{picture}.png")
         browser.close()
 
 
