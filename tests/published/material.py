@@ -27,7 +27,10 @@ SIZES = {  # height, width; taken in turns
 
 
 def write_root(name: str, root: Path) -> Path:
-    """The files of the shipped dataset ``name`` below ``root``: 8 images with masks, 4 of Cityscapes, 16 if it is divided."""
+    """The files of the shipped dataset ``name`` below ``root``: 8 images with masks.
+
+    Of Cityscapes 4, and 16 of a dataset that is divided.
+    """
     dataset = load_description(name)
     for split, files in dataset.splits.items():
         assert files.masks is not None

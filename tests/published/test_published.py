@@ -20,6 +20,7 @@ CASES = cases()
 CASES = {name: CASES[name] for name in representatives(CASES.values())}
 PATIENCE = 1800  # seconds
 MARGIN = 1.1
+QUICK = 90  # seconds
 ROWS = read_record()["rows"]
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(PATIENCE)]
@@ -32,7 +33,12 @@ def available() -> float:
     return int(found[1]) / 2**20
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def marks_of(name: str) -> list[pytest.MarkDecorator]:
+    """Rows that take long, as far as they were measured, are left out of CI."""
+    return [pytest.mark.slow] if ROWS.get(name, {}).get("seconds", 0) > QUICK else []
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=marks_of(name)) for name, case in CASES.items()])
 def test_a_published_row_runs_at_its_own_size(case: Case, tmp_path: Path) -> None:
     needed = MARGIN * ROWS.get(case.name, {}).get("peak", 0.0)
     if needed > available():
