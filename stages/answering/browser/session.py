@@ -136,6 +136,7 @@ class Session:
             answer = answer.model_copy(
                 update={
                     "seconds": round(min(answer.seconds, most), 3),
+                    "suggested_by": self.suggesting if answer.suggested >= 0 else "",
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
@@ -359,6 +360,11 @@ class Session:
         originals, image = self.extras.originals, self.questions.image(query)
         size = None if originals is None else originals.size(image)
         return {**self.questions.shown(query), "original": size, "files": self.takes_files}
+
+    @property
+    def suggesting(self) -> str:
+        """The digest of the model that suggests; empty if none does."""
+        return "" if self.extras.suggestions is None else self.extras.suggestions.model.digest
 
     def suggestion(self, query: int) -> dict[str, Any] | None:
         return None if self.extras.suggestions is None else self.extras.suggestions.of(query)
