@@ -136,7 +136,7 @@ class Session:
             answer = answer.model_copy(
                 update={
                     "seconds": round(min(answer.seconds, most), 3),
-                    "suggested_by": self.suggesting if answer.suggested >= 0 else "",
+                    **self.suggested(answer, last),
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
@@ -361,10 +361,12 @@ class Session:
         size = None if originals is None else originals.size(image)
         return {**self.questions.shown(query), "original": size, "files": self.takes_files}
 
-    @property
-    def suggesting(self) -> str:
-        """The digest of the model that suggests; empty if none does."""
-        return "" if self.extras.suggestions is None else self.extras.suggestions.model.digest
+    def suggested(self, answer: Answer, before: Answer | None) -> dict[str, Any]:
+        """What was suggested for an answer and by which model; who changes an answer has seen what was shown then."""
+        if answer.suggested >= 0:
+            model = "" if self.extras.suggestions is None else self.extras.suggestions.model.digest
+            return {"suggested_by": model}
+        return {} if before is None else before.model_dump(include={"suggested", "suggested_by"})
 
     def suggestion(self, query: int) -> dict[str, Any] | None:
         return None if self.extras.suggestions is None else self.extras.suggestions.of(query)
