@@ -24,12 +24,10 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
         if command.by_people and command.output.exists():
             continue
         if command.waits and not (page and command.stage == PAGE):
-            say(f"Round {command.round} needs answers. {waiting(command)} and go on with:")
+            say(f"Round {command.round} needs answers. {waiting(command)}:")
+            say(f"  alseg next {shlex.quote(str(run))}{' --page' if command.stage == PAGE else ''}")
             if command.stage == PAGE:
-                say(f"  alseg next {shlex.quote(str(run))} --page")
                 say(f"To serve the page alone: {shlex.join(['alseg', *command.words])}")
-            else:
-                say(f"  alseg next {shlex.quote(str(run))}")
             return
         words = [*command.words, *(["--port", str(port)] if command.stage == PAGE else [])]
         try:

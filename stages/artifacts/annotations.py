@@ -131,6 +131,11 @@ class Annotations(Artifact):
         return [image for image, _ in self.arrays("masks")] if "masks" in self else []
 
     @cached_property
+    def empty_ids(self) -> set[str]:
+        """Those of `exact_ids` whose exact labels are all void."""
+        return {image for image in self.exact_ids if (self.read(f"masks/{image}") == VOID).all()}
+
+    @cached_property
     def mask_ids(self) -> set[str]:
         """Images answered with a full mask."""
         return {self.ids[index] for index in np.unique(self.answers.image[self.answers.of_images])}
@@ -199,7 +204,8 @@ class Annotations(Artifact):
         rows, _ = self.named(below, void)
         sets = self.answers.class_sets[:, :-1] if void == VOID else self.answers.class_sets
         labelled = np.unique(self.answers.image[np.union1d(rows, below[sets[below].any(1)])])
-        return sorted({self.ids[index] for index in labelled} | set(self.exact_ids))
+        exact = {*self.exact_ids} - (self.empty_ids if void == VOID else self.empty_ids - self.mask_ids)
+        return sorted({self.ids[index] for index in labelled} | exact)
 
     def named(self, rows: np.ndarray, void: int = VOID) -> tuple[np.ndarray, np.ndarray]:
         """The ``rows`` (n,) whose answer is one class, and that class (m,) u8; void answers have class ``void``."""

@@ -98,7 +98,7 @@ def build(
             if settings.background is not None:
                 numbers[numbers == settings.background] = -1
             cuts = settings.rest != NONE and bool((numbers < 0).any())
-            pixels = data.image(image, grids[image]) if cuts else None
+            pixels = data.rgb(image, grids[image]) if cuts else None
             yield ImportTask(image, numbers, pixels, settings.rest, own, settings.min_pixels)
 
     def work(missing: Sequence[str]) -> Iterator[Found]:

@@ -24,9 +24,10 @@ from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
-from stages.datasets.mask_files import class_lookup
+from stages.datasets.mask_files import ClassLookup, class_lookup
 from stages.datasets.reading import AS_SHOWN, UNSCALED, Reading, Values, described_reading, measured_levels, read_values
 from stages.datasets.scenes import generate_scene, scene_id
+from stages.datasets.shapes.masks import shape_masks
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
 from stages.runtime.console import say
@@ -151,6 +152,7 @@ def chosen_reading(description: DatasetDescription, samples: Sequence[Sample], s
             levels = measured_levels(pool or samples, read, shares)
     except BadInput as error:
         raise BadInput(file_faults(samples, description, settings, placeholder(description, samples))) from error
+    levels = levels[:1] if len({*levels}) == 1 else levels
     told = ", ".join(f"{low:g} to {high:g}" for low, high in levels[:LEVELS_TOLD])
     say(f"levels (percentiles {shares[0]:g} and {shares[1]:g}): {told}{', ...' if levels[LEVELS_TOLD:] else ''}")
     return replace(reading, levels=levels)
@@ -160,7 +162,7 @@ def load_all(
     samples: Sequence[Sample], description: DatasetDescription, settings: PrepareSettings, reading: Reading
 ) -> Iterator[Loaded]:
     """Samples with their decoded and resized arrays and their labels, or with their faults, in order."""
-    lookup = class_lookup(description)
+    lookup = shape_masks(description) if description.masks.encoding == "polygons" else class_lookup(description)
     generator, queried, files = description.generator, pool_split(description), OpenFiles()
 
     def load(sample: Sample) -> LoadedSample | list[str]:
@@ -169,6 +171,7 @@ def load_all(
             image, mask = generate_scene(settings.seed, sample.split, index, generator.height, generator.width)
             found: LoadedSample | list[str] = LoadedSample(image, mask)
         elif sample.tile is not None:
+            assert isinstance(lookup, ClassLookup)  # descriptions refuse tiles of polygons
             found = load_tile(sample, lookup, files, reading)
         else:
             found = load_sample(sample, lookup, description.masks.resize_images, reading)
@@ -248,7 +251,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
                 announce(request, loaded, len(samples), held_out, settings.evaluation_scale or 0)
             if loaded.note and loaded.note not in noted:
                 noted.add(loaded.note)
-                say(f"{sample.mask}: {loaded.note}, as may be so for other masks")
+                say(f"{sample.mask}: {loaded.note} (told once; other masks may be alike)")
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
@@ -297,7 +300,7 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         if description.image_labels is not None:
             attributes["image_classes"] = description.image_classes
         listed = () if description.masks.ignore == "others" else description.masks.ignore
-        if ignored := [each for each in listed if each != VOID]:
+        if ignored := [each for each in listed if each != VOID and not isinstance(each, str)]:
             attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
         if reading != AS_SHOWN:
             attributes["reading"] = canonical(reading.recorded())

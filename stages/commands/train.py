@@ -105,7 +105,7 @@ def require_labels(labels: Labels, objective: Part) -> None:
         )
     if learns == "class-sets" and not labels.answers.class_sets.any():
         raise BadInput(f"{labels.path} has no class sets. Set --objective labels.")
-    if learns == "masks" and not labels.mask_ids:
+    if learns == "masks" and not labels.mask_ids - labels.empty_ids:
         raise BadInput(
             f"{labels.path} has no full masks, which objective {objective.name} learns from. Query them with "
             "--image-answer mask."
@@ -260,7 +260,10 @@ def input_statistics(data: Dataset, normalisation: str, backbone: str) -> tuple[
     from stages.networks.weights import IMAGENET_MEAN, IMAGENET_STD, backbone_statistics
 
     if data.bands != COLOURS and normalisation != "dataset":
-        say(f"The images have {data.bands} bands: they are normalised by their own mean and deviation.")
+        say(
+            f"The images have {data.bands} bands: they are normalised by their own mean and deviation, and saturation, "
+            "hue and grey are not augmented."
+        )
         normalisation = "dataset"
     match normalisation:
         case "dataset":

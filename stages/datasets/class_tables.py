@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
-from stages.datasets.mask_files import Encoding, read_mask
+from stages.datasets.mask_files import DOUBLED, Encoding, read_mask
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.randomness import stream
@@ -41,12 +41,13 @@ class FoundClass:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What a description says about classes; ``ignore`` are values or colours of void."""
+    """What a description says about classes; ``ignore`` are values or colours of void; ``binarise``: see `Masks`."""
 
     classes: tuple[FoundClass, ...]
     encoding: Encoding
     ignore: tuple[int, ...] | tuple[Colour, ...]
     notes: tuple[str, ...]
+    binarise: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def find_classes(root: Path, masks: Sequence[str], given: str | None) -> ClassTa
     notes = [f"{len(kept)} classes from {source}: {', '.join(each.name for each in kept)}"]
     if contents is None:
         return ClassTable(tuple(coloured(kept)), "index", (VOID,), tuple(notes))
+    if contents.encoding == "color" and not any(each.colour for each in classes):
+        contents = in_one_channel(contents, notes)
     if contents.encoding == "color":
         return colour_table(kept, void, contents, notes)
     return index_table(kept, void, contents, notes)
@@ -131,10 +134,14 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
         masks = [masks[place] for place in sorted(chosen.tolist())]
     kinds: dict[Encoding, Path] = {}
     counts: Counter[Any] = Counter()
+    black = 0  # pixels of RGB masks of zeros, which are values as well as colours
     for path in masks:
         with image_file(path) as image:
             encoding: Encoding = "color" if image.mode in ("RGB", "RGBA") else "index"
         pixels = read_mask(path, encoding)
+        if encoding == "color" and not pixels.any():
+            black += pixels[..., 0].size
+            continue
         if encoding == "color" and (pixels == pixels[..., :1]).all():
             encoding, pixels = "index", pixels[..., 0]
         kinds.setdefault(encoding, path)
@@ -144,7 +151,34 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
         counts.update(dict(zip(names, number.tolist(), strict=True)))
     if len(kinds) > 1:
         raise BadInput(f"{kinds['color']} has colours and {kinds['index']} has values. Use one kind of masks.")
-    return MaskContents(next(iter(kinds)), counts)
+    kind: Encoding = next(iter(kinds), "index")
+    if black:
+        counts[0 if kind == "index" else (0, 0, 0)] += black
+    return MaskContents(kind, counts)
+
+
+def in_one_channel(contents: MaskContents, notes: list[str]) -> MaskContents:
+    """Colours as values if all are in one channel, beside zeros, as `prepare` reads them."""
+    used = [channel for channel in range(3) if any(colour[channel] for colour in contents.counts)]
+    if len(used) != 1:
+        return contents
+    notes.append(f"class values are in the {('red', 'green', 'blue')[used[0]]} channel of the masks")
+    return MaskContents("index", {colour[used[0]]: count for colour, count in contents.counts.items()})
+
+
+def halved(contents: MaskContents, known: Collection[int | None], notes: list[str]) -> MaskContents:
+    """Bytes that are written twice as bytes, unless they are ``known`` as they are, as `prepare` reads them."""
+    doubled = [value for value in contents.counts if value > VOID]
+    if not doubled or any(value % DOUBLED for value in contents.counts) or {*doubled} & {*known}:
+        return contents
+    notes.append(f"16-bit values of the masks are bytes written twice ({DOUBLED} for value 1)")
+    return MaskContents("index", {value // DOUBLED: count for value, count in contents.counts.items()})
+
+
+def is_smoothed(contents: MaskContents) -> bool:
+    """Whether masks of two values, 0 and 255, have smoothed edges."""
+    exact = sum(contents.counts.get(value, 0) for value in (0, VOID))
+    return len(contents.counts) > 4 and exact > sum(contents.counts.values()) / 2 and max(contents.counts) <= VOID
 
 
 def unnamed(root: Path, contents: MaskContents | None) -> str:
@@ -177,11 +211,20 @@ def index_table(
         raise BadInput("--classes gives values for some classes. Give a value for each, NAME=VALUE, or for none.")
     found = [each if each.value is not None else replace(each, value=place) for place, each in enumerate(classes)]
     known, ignore = ({each.value for each in several if each.value is not None} for several in (found, void))
+    contents = halved(contents, known | ignore, notes)
+    if is_smoothed(contents) and known == {0, VOID}:
+        notes.append("the masks have smoothed edges: values from 128 on count as 255, others as 0 (binarise)")
+        return ClassTable(tuple(coloured(found)), "index", tuple(sorted(ignore)), tuple(notes), binarise=128)
     others = sorted(set(contents.counts) - known - ignore)
     if others == [VOID] and {*contents.counts} != {0, VOID}:
         ignore.add(VOID)
         notes.append("value 255 is void")
         others = []
+    if others and is_smoothed(contents) and len(found) == 2:
+        raise Undecided(
+            "The masks have values between 0 and 255, as smoothed edges make them. Pass --classes NAME=0,NAME=255.",
+            "classes",
+        )
     if others:
         raise Undecided(
             f"The masks have the values {listing(contents)}, but the classes have "

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
-from stages.datasets.mask_files import ClassLookup, decoded, stored_mask
+from stages.datasets.mask_files import EMPTY_NOTE, ClassLookup, decoded, stored_mask
 from stages.datasets.reading import AS_SHOWN, Reading, read_image
+from stages.datasets.shapes.masks import ShapeMasks
 from stages.pixels.resize import resize_image
+from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 
 _NAMED_FAULTS = 5  # faults listed per polygon file
@@ -56,7 +58,7 @@ class PolygonFile(BaseModel):
 
 
 def load_sample(
-    sample: Sample, lookup: ClassLookup, resize_images: bool = False, reading: Reading = AS_SHOWN
+    sample: Sample, lookup: ClassLookup | ShapeMasks, resize_images: bool = False, reading: Reading = AS_SHOWN
 ) -> LoadedSample | list[str]:
     """``sample`` decoded, or all its faults as sentences (returned, not raised, to cross process boundaries whole).
 
@@ -69,7 +71,14 @@ def load_sample(
         image = read_image(sample.image, reading)
     except BadInput as error:
         faults += error.faults
-    if sample.mask is not None:
+    if sample.mask is not None and isinstance(lookup, ShapeMasks):
+        try:
+            height, width = (0, 0) if image is None else image.shape[:2]
+            mask = None if image is None else lookup.mask(sample.mask, sample.image, (height, width))
+            note = "" if mask is None or (mask != VOID).any() else EMPTY_NOTE
+        except BadInput as error:
+            faults += error.faults
+    elif sample.mask is not None and isinstance(lookup, ClassLookup):
         try:
             raw = stored_mask(sample.mask, lookup.encoding, lookup.binarise is not None)
             height, width = raw.values.shape[:2]

@@ -16,10 +16,11 @@ from stages.datasets.fields import (
     Count,
     Deviation,
     Fraction,
+    MaskPatterns,
     MaskValue,
+    Name,
     Pair,
     Pattern,
-    Patterns,
     Percentile,
     RelativePath,
     RelativePaths,
@@ -32,6 +33,7 @@ from stages.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
 from stages.datasets.tiles import Tiles
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import find_toml
+from stages.settings.common import Overlap
 from stages.settings.toml_files import read_toml
 
 
@@ -42,26 +44,46 @@ class DatasetClass(Table):
     color: Color
     values: tuple[MaskValue, ...] | None = Field(None, min_length=1)
     colors: tuple[Color, ...] | None = Field(None, min_length=1)
+    labels: tuple[Name, ...] | None = Field(None, min_length=1)
+
+
+IGNORED: dict[str, tuple[type, str]] = {
+    "index": (int, "integers"),
+    "color": (tuple, "[r, g, b] colours"),
+    "polygons": (str, "names of labels"),
+}
 
 
 class Masks(Table):
-    """How mask files encode classes: as grey values or palette indices ("index"), or as RGB ("color").
+    """How mask files encode classes: grey values or palette indices ("index"), RGB ("color"), or shapes ("polygons").
 
     With ``binarise`` each value, or each channel of a colour, counts as 255 from that value on, and as 0 below it. With
     ``resize_images`` an image whose mask has another size is resized to it; otherwise that is a fault.
+
+    Shapes are files of labelme, COCO or CVAT. ``overlap`` says which of two shapes is on top, ``rest`` which class has
+    no shapes: void, if it is not set.
     """
 
-    encoding: Literal["index", "color"] = "index"
-    ignore: Literal["others"] | tuple[MaskValue, ...] | tuple[Color, ...] = ()
+    encoding: Literal["index", "color", "polygons"] = "index"
+    ignore: Literal["others"] | tuple[MaskValue, ...] | tuple[Color, ...] | tuple[Name, ...] = ()
     binarise: Annotated[int, Field(strict=True, ge=1, le=255)] | None = None
     resize_images: Annotated[bool, Field(strict=True)] = False
+    overlap: Overlap | None = None
+    rest: Name | None = None
 
     @model_validator(mode="after")
     def _check_ignore(self) -> Self:
-        wanted = int if self.encoding == "index" else tuple
+        wanted, kind = IGNORED[self.encoding]
         if self.ignore != "others" and not all(isinstance(value, wanted) for value in self.ignore):
-            kind = "integers" if self.encoding == "index" else "[r, g, b] colours"
             raise ValueError(f'with encoding = "{self.encoding}" the key ignore must list {kind}.')
+        return self
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        wrong = ("binarise", "resize_images") if self.encoding == "polygons" else ("overlap", "rest")
+        given = [key for key in wrong if getattr(self, key)]
+        if given:
+            raise ValueError(f'{given[0]} does not apply to encoding = "{self.encoding}". Remove it.')
         return self
 
 
@@ -103,11 +125,11 @@ class Layout(Table):
     Patterns are those of ``stages.datasets.patterns``; ``{id}`` is the image id. The mask of an image is the file
     whose fields are the same, of several patterns the first that has one, and so is its polygon file: the outlines
     people drew, as JSON in the form of Cityscapes (see ``stages.datasets.decode.read_polygons``). A split without any
-    of these polygon files has no vertices.
+    of these polygon files has no vertices. Masks without ``{id}`` are one file of shapes for all images.
     """
 
     images: Pattern
-    masks: Patterns | None = None
+    masks: MaskPatterns | None = None
     polygons: Pattern | None = None
 
     @property
@@ -222,7 +244,10 @@ class DatasetDescription(Table):
         This way a dataset that does not use them keeps its digest.
         """
         values = self.model_dump(mode="json", by_alias=True)
-        new_keys = ("image_labels", "division", "files", "tiles"), ("binarise", "resize_images")
+        new_keys = (
+            ("image_labels", "division", "files", "tiles"),
+            ("binarise", "resize_images", "overlap", "rest"),
+        )
         for table, keys in zip((values, values["masks"]), new_keys, strict=True):
             for key in keys:
                 if not table[key]:
@@ -230,6 +255,9 @@ class DatasetDescription(Table):
         values["images"] = {key: value for key, value in values["images"].items() if value is not None}
         if not values["images"]:
             del values["images"]
+        for item in values["classes"]:
+            if item["labels"] is None:
+                del item["labels"]
         for split in values["splits"].values():
             del split["layouts"]  # where else the same files may lie changes nothing either
             if split["without"] is None:
@@ -248,10 +276,12 @@ class DatasetDescription(Table):
         return np.array([item.color for item in self.classes], np.uint8)
 
 
-def mask_values(index: int, item: DatasetClass, encoding: str) -> tuple[int, ...] | tuple[Color, ...]:
-    """The values of class number ``index`` in mask files: integers, or RGB colours if ``encoding`` is "color"."""
+def mask_values(index: int, item: DatasetClass, encoding: str) -> tuple[int, ...] | tuple[Color, ...] | tuple[str, ...]:
+    """The values of class number ``index`` in mask files: integers, colours, or labels, as ``encoding`` says."""
     if encoding == "color":
         return item.colors or (item.color,)
+    if encoding == "polygons":
+        return item.labels or (item.name,)
     return item.values or (index,)
 
 
@@ -278,7 +308,8 @@ def load_description(name_or_path: str) -> DatasetDescription:
 def _sentence(error: Any) -> str:
     """One pydantic error as a sentence with the path of the key and a remedy."""
     if error["loc"][:2] == ("masks", "ignore"):
-        return 'masks.ignore must be the word "others", a list of integers 0 to 65535 or a list of [r, g, b] colours.'
+        kinds = "integers 0 to 65535, of [r, g, b] colours or of labels"
+        return f'masks.ignore must be the word "others", or a list of {kinds}.'
     if error["loc"][:2] == ("images", "levels"):
         return "images.levels must be a rising pair [LOW, HIGH], or a list of such pairs, one for each band."
     if error["loc"][:2] == ("images", "bands"):
@@ -330,7 +361,37 @@ def _faults_between_keys(raw: dict[str, Any]) -> list[str]:
         for key in ("mean", "std")
         if isinstance(raw.get(key), list) and count not in (None, len(raw[key]))
     ]
-    return faults + _division_faults(raw) + _tiles_faults(raw)
+    return faults + _division_faults(raw) + _tiles_faults(raw) + _shape_faults(raw, classes)
+
+
+def _shape_faults(raw: dict[str, Any], classes: dict[int, DatasetClass]) -> list[str]:
+    """Faults about masks drawn as shapes; any table may be wrong in any way."""
+    masks, splits = _table(raw, "masks"), _table(raw, "splits")
+    if masks.get("encoding") != "polygons":
+        layouts = [(name, layout) for name in splits for layout in _layouts(_table(splits, name))]
+        return [
+            f"splits.{name}.masks: {pattern!r} has no {{id}} field. Write {{id}} for the part of the path that differs "
+            "between images."
+            for name, layout in layouts
+            for pattern in _listed(layout.get("masks"))
+            if isinstance(pattern, str) and "id" not in field_names(pattern)
+        ]
+    faults = []
+    if "tiles" in raw:
+        faults.append("tiles: masks are read part by part, and shapes are not. Remove tiles, or use another encoding.")
+    names = [item.name for item in classes.values()]
+    if isinstance(masks.get("rest"), str) and masks["rest"] not in (*names, "void"):
+        faults.append(f"masks.rest: {masks['rest']!r} is not a class. Use {', '.join(names)} or void.")
+    return faults
+
+
+def _layouts(split: dict[str, Any]) -> list[dict[str, Any]]:
+    others = split.get("layouts")
+    return [split, *(each for each in (others if isinstance(others, list) else []) if isinstance(each, dict))]
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _tiles_faults(raw: dict[str, Any]) -> list[str]:
@@ -391,10 +452,10 @@ def _name_faults(classes: dict[int, DatasetClass]) -> list[str]:
 def _value_faults(classes: dict[int, DatasetClass], masks: Any) -> list[str]:
     """Mask values with two meanings; ``masks`` is the table as read, which may be wrong in any way."""
     encoding = masks.get("encoding", "index") if isinstance(masks, dict) else None
-    if encoding not in ("index", "color"):
+    if encoding not in IGNORED:
         return []
     faults = []
-    meaning: dict[int | Color, str] = {}
+    meaning: dict[int | Color | str, str] = {}
     for index, item in classes.items():
         name = f"classes.{index} ({item.name})"
         for value in mask_values(index, item, encoding):

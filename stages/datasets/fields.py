@@ -16,10 +16,15 @@ def _check_relative(path: str) -> str:
     return path
 
 
-def _check_pattern(pattern: str) -> str:
+def _check_braces(pattern: str) -> str:
     _check_relative(pattern)
     if {"{", "}"} & set(fill(pattern, {})):
         raise ValueError(f"{pattern!r} has a brace outside of a field. Write fields as {{name}}.")
+    return pattern
+
+
+def _check_pattern(pattern: str) -> str:
+    _check_braces(pattern)
     if "id" not in field_names(pattern):
         raise ValueError(
             f"{pattern!r} has no {{id}} field. Write {{id}} for the part of the path that differs between images."
@@ -58,7 +63,7 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
-Patterns = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_pattern))]
+MaskPatterns = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_braces))]
 RelativePaths = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more(_check_relative))]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(min_length=1)]

@@ -244,10 +244,10 @@ def _pair_masks(
             f"Split {name} has no masks at all: nothing matches {wanted} under {root}. "
             f"Correct splits.{name}.masks, or remove it for a pool without masks."
         ]
-    files, taken = list(found[0]), {match.fields["id"] for match in found[0]}
+    files, taken = list(found[0]), {match.fields.get("id") for match in found[0]}
     for later in found[1:]:  # an image has the mask of the first pattern that gives it one
-        files += [match for match in later if match.fields["id"] not in taken]
-        taken |= {match.fields["id"] for match in later}
+        files += [match for match in later if match.fields.get("id") not in taken]
+        taken |= {match.fields.get("id") for match in later}
     return _pair(split, patterns, images, files, root, "mask", "Add the mask or remove the image")
 
 

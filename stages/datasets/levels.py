@@ -85,7 +85,7 @@ def scaled(values: np.ndarray, levels: Levels, nodata: float | None = None) -> n
         plane = values[..., band]
         kept = has_data(plane, nodata)
         above = np.clip(plane[kept].astype(np.float64), low, high) - low
-        found[kept, band] = (above * (255 / (high - low))).round() if high > low else 255 * (plane[kept] > high)
+        found[kept, band] = (above * 255 / (high - low)).round() if high > low else 255 * (plane[kept] > high)
     return found
 
 

@@ -52,6 +52,7 @@ class StoredMask:
 def class_lookup(description: DatasetDescription) -> ClassLookup:
     """The lookup that turns raw masks of this dataset into class indices."""
     encoding, ignore = description.masks.encoding, description.masks.ignore
+    assert encoding != "polygons"  # these are read by `stages.datasets.shapes.masks`
     table = np.full(65536 if encoding == "index" else 1 << 24, VOID, np.uint8)
     for index, item in enumerate(description.classes):
         table[_keys(np.array(mask_values(index, item, encoding)), encoding)] = index

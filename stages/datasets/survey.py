@@ -7,16 +7,20 @@ option that decides.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.datasets.image_files import ENDINGS, Contents, contents, image_paths
+from stages.datasets.shapes.files import ENDINGS as SHAPES
+from stages.datasets.shapes.files import files_below, read_drawings
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput, Undecided
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 """Endings that masks can have."""
+MOST_LOOKED_INTO = 20  # files that may contain shapes
 MASK_WORDS = "masks?|labels?|labelled|labeled|gt|annotations?|annot|ann|seg|segmentation|segmentationclass|truth|l"
 MASK_SUFFIX = re.compile(rf"^(?P<stem>.+?)[_.\- ]+(?:{MASK_WORDS})$", re.I)
 IMAGE_SUFFIX = re.compile(r"^(?P<stem>.+?)[_.\- ]+(?:images?|img|rgb|sat|photo)$", re.I)
@@ -74,7 +78,7 @@ def survey(root: Path, masks: Path | None = None, with_splits: bool = True) -> S
     pairs, how = paired(files, None if masks is None else below(root, masks))
     images = sorted(set(files) - set(pairs.values()) - masks_beside(files) - orphans(files, pairs, how))
     sizes, reading, notes = measured(root, images)
-    notes += mask_notes(root, images, pairs, how)
+    notes += mask_notes(root, images, pairs, how) + shape_notes(root)
     splits, told = split_of_images(root, images) if with_splits else ({}, [])
     return Survey(root, images, pairs, splits, sizes, notes + told, reading)
 
@@ -239,7 +243,8 @@ def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], dict[s
         for values in (lambda each: each.form, lambda each: each.bands, lambda each: told_depth(each))
     )
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    several = f"{', '.join(map(str, sorted(bands)))} bands of {', '.join(sorted(depths))}"
+    noun = "band" if {*bands} == {1} else "bands"
+    several = f"{', '.join(map(str, sorted(bands)))} {noun} of {', '.join(sorted(depths))}"
     reading, notes = reading_of(found.values())
     return sizes, reading, [f"{len(images)} images: {named}, {across}, {several}", *notes]
 
@@ -262,6 +267,8 @@ def reading_of(found: Iterable[Contents]) -> tuple[dict[str, Any], list[str]]:
             )
         reading["bands"] = "all"
         notes.append('all bands go into the network (bands = "all"); the first three are shown as red, green and blue')
+    if any(each.form == "TIFF" and each.bands == COLOURS_AND_ALPHA for each in found):
+        notes.append('the fourth band is left out; set bands = "all" under [images] if it is no transparency')
     if any(each.is_deep for each in found):
         reading["percentiles"] = list(USUAL_PERCENTILES)
         notes.append(
@@ -286,6 +293,25 @@ def mask_notes(root: Path, images: Sequence[str], pairs: Mapping[str, str], how:
     lacking = [image for image in images if image not in pairs]
     notes = [f"{len(pairs)} of {len(images)} images have masks, {how}, such as {next(iter(pairs.values()))}"]
     return notes + ([f"without a mask: {', '.join(lacking[:3])}{', ...' if lacking[3:] else ''}"] if lacking else [])
+
+
+def shape_notes(root: Path) -> list[str]:
+    """Shapes that somebody drew are no masks unless somebody says so: they may be of a few objects only."""
+    found = files_below(root, SHAPES)
+    readable = next((file for file in found[:MOST_LOOKED_INTO] if has_shapes(file)), None)
+    if readable is None:
+        return []
+    others = f" and {len(found) - 1} more files" if len(found) > 1 else ""
+    return [
+        f"shapes that somebody drew, such as {readable.relative_to(root).as_posix()}{others}, are not read as masks: "
+        'pass them to alseg import-labels, or describe them as masks with encoding = "polygons"'
+    ]
+
+
+def has_shapes(file: Path) -> bool:
+    with suppress(BadInput):
+        return any(drawing.shapes for drawing in read_drawings(file))
+    return False
 
 
 def split_of_images(root: Path, images: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -161,7 +161,7 @@ def next_step(following: Following, coming: Command | None) -> str:
         return f"next: answer the queries of round {coming.round}: alseg next {folder} --page"
     if coming.waits:
         told = waiting(coming)
-        return f"next: {told[:1].lower()}{told[1:]}, then run alseg next {folder}"
+        return f"next: {told[:1].lower()}{told[1:]}: alseg next {folder}"
     return f"next: {coming.stage} of round {coming.round}: alseg next {folder}"
 
 
@@ -170,4 +170,4 @@ def waiting(command: Command) -> str:
     if command.awaits is None:
         return "Answer them on its page"
     brought, exported = command.awaits
-    return to_do(str(exported), str(brought))
+    return f"{to_do(str(exported), str(brought))}, then run"

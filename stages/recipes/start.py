@@ -216,6 +216,7 @@ def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any]
         "[masks]",
         f'encoding = "{table.encoding}"',
         f"ignore = {json.dumps(table.ignore)}  # void: never learned or evaluated",
+        *([] if table.binarise is None else [f"binarise = {table.binarise}  # edges are smoothed"]),
         *(["", "[images]  # how bands and bits are read (docs/how-to/own-data.md)", *keys] if keys else []),
     ]
     return "\n".join(lines) + "\n"

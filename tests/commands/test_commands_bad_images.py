@@ -75,3 +75,17 @@ def test_an_empty_split(png, place, refused):
 )
 def test_a_description_or_root_that_is_none(words, says, png, refused):
     refused("prepare", *words, "-o", "x.h5", says=says)
+
+
+DEEP = np.full((32, 48), 700, np.uint16)
+
+
+def test_a_file_that_can_be_read_in_two_ways(png, place, refused, preloaded):
+    """Each is refused with the key that decides, and prepared with it."""
+    Image.fromarray(DEEP).save(png / "0.png")
+    refused(*PREPARE, says="0.png has more than 8 bits per channel (uint16). Set percentiles = [1, 99], or levels")
+    (place / "mine.toml").write_text(PNG + "[images]\nlevels = [0, 1000]\n")
+    preloaded.run(*PREPARE, cwd=place).expect(0, out="wrote")
+    first = Image.fromarray(DEEP.astype(np.uint8))
+    first.save(png / "1.png", save_all=True, append_images=[Image.fromarray(DEEP.astype(np.uint8) + 1)])
+    refused(*PREPARE, says="1.png contains 2 pictures, and only one can be read. Set page (1 to 2)")

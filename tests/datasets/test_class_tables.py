@@ -86,3 +86,24 @@ def test_tables_of_other_tools(tmp_path: Path) -> None:
     (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nvoid:0,0,0::\ncar:255,0,0::\n")
     table = find_classes(tmp_path, save(tmp_path, [[255, 0, 0], [0, 0, 0]]), None)
     assert (told(table), table.ignore) == ([("car", (255, 0, 0))], ((0, 0, 0),))
+
+
+def test_masks_are_read_as_prepare_reads_them(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257, 514, 65535]], np.uint16)).save(tmp_path / "m.png")
+    table = find_classes(tmp_path, ["m.png"], "a,b,c")
+    assert (told(table), table.ignore) == ([("a", 0), ("b", 1), ("c", 2)], (255,))
+    assert "16-bit values of the masks are bytes written twice (257 for value 1)" in table.notes
+    assert told(find_classes(tmp_path, ["m.png"], "a=0,b=257,c=514,void=65535")) == [("a", 0), ("b", 257), ("c", 514)]
+    save(tmp_path, [[0, 0, 0], [0, 1, 0]])
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "n.png")
+    table = find_classes(tmp_path, ["m.png", "n.png"], "a,b")
+    assert (table.encoding, told(table)) == ("index", [("a", 0), ("b", 1)])
+    assert "class values are in the green channel of the masks" in table.notes
+
+
+def test_smoothed_edges_are_told(tmp_path: Path) -> None:
+    masks = save(tmp_path, [0] * 9 + [30, 90, 160, 240] + [255] * 9)
+    table = find_classes(tmp_path, masks, "back=0,cell=255")
+    assert (told(table), table.binarise) == ([("back", 0), ("cell", 255)], 128)
+    with pytest.raises(BadInput, match=r"as smoothed edges make them\. Pass --classes NAME=0,NAME=255"):
+        find_classes(tmp_path, masks, "back,cell")

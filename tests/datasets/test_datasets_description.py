@@ -104,7 +104,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         "classes.4.color.2 = True: input should be a valid integer.",
         "classes.4.values is empty. List at least one item.",
         "classes.5 = 7: must be a table.",
-        'masks.ignore must be the word "others", a list of integers 0 to 65535 or a list of [r, g, b] colours.',
+        'masks.ignore must be the word "others", or a list of integers 0 to 65535, of [r, g, b] colours or of labels.',
         "mean.2 = 3.0: input should be less than or equal to 1.",
         "splits.train.images: 'train/{name}.png' has no {id} field. "
         "Write {id} for the part of the path that differs between images.",

@@ -151,6 +151,8 @@ def test_the_digest_of_the_source_is_the_one_it_always_was() -> None:
     assert len(values.pop("archives")) == 1
     assert set(values.pop("images").values()) == {None}
     assert values["masks"].pop("resize_images") is False
+    assert values["masks"].pop("overlap") is values["masks"].pop("rest") is None
+    assert {item.pop("labels") for item in values["classes"]} == {None}
     assert set(values["masks"]) == {"encoding", "ignore"}
     assert prepare.source_digest(description, []) == digest_of([values])
 

@@ -218,6 +218,23 @@ def test_levels_can_be_given_and_bands_picked(field: Path) -> None:
         assert data.reading["levels"] == [[0, 1000]]
 
 
+def test_tiles_of_large_files_are_read_alike(tmp_path: Path) -> None:
+    """Two tiles of 32 x 32 of a file of two bands: ramps down the rows, of which one has no data at the left."""
+    rows = np.arange(32, dtype=np.uint16)[:, None] * 100 + np.zeros(64, np.uint16)
+    write_tiff(tmp_path / "a.tif", np.stack([rows, np.where(np.arange(64) < 8, 0, rows + 7)]), nodata=0)
+    tiles = "[tiles]\nsize = [32, 32]\noverlap = 0\nkeep = 0.1\n"
+    images = '[images]\nbands = "all"\npercentiles = [0, 100]\n'
+    (tmp_path / "d.toml").write_text(CLASSES + tiles + images + '[splits.train]\nimages = "{id}.tif"\n')
+    path = prepare.run(str(tmp_path / "d.toml"), tmp_path, tmp_path / "d.h5", PrepareSettings())
+    with Dataset(path) as data:
+        assert data.reading == {"bands": [1, 2], "levels": [[100, 3100], [7, 3107]]}  # 0 is no data
+        left, right = (data.image(image) for image in sorted(data.all_ids))
+        assert right[:, 0].tolist() == [[round(255 * max(0, y - 1) / 30), round(255 * y / 31)] for y in range(32)]
+        assert left[:, :8, 1].max() == 0
+        assert (left[..., 0] == right[..., 0]).all()
+        assert data.rgb(sorted(data.all_ids)[0]).shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
-from stages.commands import prepare
+from stages.commands import annotate_simulate, prepare, score, select
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.mask_files import class_lookup, decoded, stored_mask
 from stages.runtime.errors import BadInput
+from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.prepare import PrepareSettings
+from stages.settings.score import ScoreSettings
+from stages.settings.select import SelectSettings
 
 CLASSES = np.array([[0, 1, 2, 0], [2, 2, 1, 0]], np.uint8)
 ZEROS = np.zeros_like(CLASSES)
@@ -137,3 +141,11 @@ def test_notes_are_told_once_and_empty_masks_are_no_class(tmp_path: Path, capsys
     with Dataset(tmp_path / "d.h5") as data:
         assert np.unique(data.mask("a")).tolist() == [1]
         assert np.unique(data.mask("c")).tolist() == [255]
+    score.run(tmp_path / "d.h5", tmp_path / "s.h5", ScoreSettings.load({"measure": "random", "unit": "image"}))
+    wanted = SelectSettings.load({"budget": 3, "image_answer": "mask"})
+    select.run(tmp_path / "d.h5", tmp_path / "s.h5", tmp_path / "q.h5", wanted)
+    annotate_simulate.run(tmp_path / "d.h5", tmp_path / "q.h5", tmp_path / "a.h5", AnnotateSettings.load({}))
+    with Annotations(tmp_path / "a.h5") as ledger:
+        assert ledger.mask_ids == {"a", "b", "c"}
+        assert ledger.labelled_ids() == ["a", "b"]
+        assert ledger.labelled_ids(void=2) == ["a", "b", "c"]  # void is learned as a class of its own

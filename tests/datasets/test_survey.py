@@ -144,3 +144,18 @@ def test_bits_bands_and_pages_are_told_with_the_keys_that_read_them(tmp_path: Pa
         BadInput, match=r"stack\.tif contains 3 pictures\. Save each that you need as a file of its own"
     ):
         survey(tmp_path)
+
+
+def test_shapes_that_somebody_drew_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "settings.json").write_text("{}")
+    assert not any("shapes" in note for note in survey(tmp_path).notes)
+    shape = '{"label": "tree", "points": [[0, 0], [4, 0], [0, 4]]}'
+    (tmp_path / "a.json").write_text(
+        f'{{"imagePath": "a.jpg", "imageHeight": 6, "imageWidth": 8, "shapes": [{shape}]}}'
+    )
+    note = survey(tmp_path).notes[-1]
+    assert note.startswith(
+        "shapes that somebody drew, such as a.json and 1 more files, are not read as masks: pass them"
+    )
+    assert "alseg import-labels" in note

@@ -216,14 +216,21 @@ def test_the_first_run_runs(tmp_path, run_commands):
 
 
 def test_datasets_profiles_and_recipes_on_the_pages_are_valid(tmp_path):
-    dataset, images, archives, profile = blocks((ROOT / "docs" / "how-to" / "own-data.md").read_text(), "toml")
+    dataset, images, shapes, archives, profile = blocks((ROOT / "docs" / "how-to" / "own-data.md").read_text(), "toml")
     (recipe,) = blocks((ROOT / "docs" / "how-to" / "makefiles-and-clusters.md").read_text(), "toml")
     (source,) = blocks((ROOT / "docs" / "how-to" / "published-models.md").read_text(), "toml")
     mine = dataset + images + archives.replace("...", "0" * 64)
-    for name, text in (("mine", mine), ("profile", profile), ("recipe", recipe), ("source", source)):
+    for name, text in (
+        ("mine", mine),
+        ("meadow", shapes),
+        ("profile", profile),
+        ("recipe", recipe),
+        ("source", source),
+    ):
         (tmp_path / f"{name}.toml").write_text(text)
     assert load_description(str(tmp_path / "mine.toml")).class_names == ["road", "car"]
     assert load_description(str(tmp_path / "mine.toml")).archives[0].name == "mine.tar.gz"
+    assert load_description(str(tmp_path / "meadow.toml")).masks.rest == "void"
     assert load_profile(str(tmp_path / "profile.toml")).rounds == 5
     assert load_recipe(str(tmp_path / "recipe.toml")).settings["score"]["measure"] == "entropy"
     assert load_source(str(tmp_path / "source.toml")).renamed("encoder.layer2_x") == "backbone.layer2.x"

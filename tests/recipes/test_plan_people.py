@@ -243,13 +243,13 @@ def test_next_and_status_wait_for_files(dataset: Path, tmp_path: Path, capsys: p
     brought = tmp_path / "round-0" / "answers.csv"
     exported = tmp_path / "round-0" / "to-answer.csv"
     assert capsys.readouterr().out == (
-        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought} and go on with:\n"
+        f"Round 0 needs answers. Fill in the column class of {exported} and save it as {brought}, then run:\n"
         f"  alseg next {tmp_path}\n"
     )
     following = follow(tmp_path)
     told = next_step(following, next_command(following))
     assert told == (
-        f"next: fill in the column class of {exported} and save it as {brought}, then run alseg next {tmp_path}"
+        f"next: fill in the column class of {exported} and save it as {brought}, then run: alseg next {tmp_path}"
     )
     brought.write_text("filled in")
     exported.write_text("changed by a person")

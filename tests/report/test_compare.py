@@ -16,9 +16,11 @@ from report_support import Page, write_evaluation
 
 from stages.reporting.comparison import compare_runs
 from stages.reporting.equal_cost import curve, first_cost, mean_difference, shared_range
+from stages.reporting.quality import OnAnswers, Sample
 from stages.reporting.report.collect import collect_runs
 from stages.reporting.report.command import write_report
 from stages.reporting.report.groups import group_runs
+from stages.reporting.report.without_masks import on_top
 from stages.reporting.verdict import Verdict, judge
 from stages.runtime.errors import BadInput
 
@@ -249,3 +251,18 @@ def test_the_report_begins_with_the_verdict(runs: list[Path], tmp_path: Path) ->
     for told in judged(runs).lines:
         assert told in text
     assert text.index("more than chance explains") < text.index("mIoU against clicks")
+
+
+@pytest.mark.parametrize(
+    ("control", "told"),
+    [
+        (None, "agreed with people on 40.0 % of the new answers, harder than average."),
+        (Sample(20, 70.0, 50.0, 85.0), "agreed with people on 70.0 (50 to 85) % of the new pixels drawn at random."),
+    ],
+)
+def test_without_masks_the_agreement_is_on_top(control: Sample | None, told: str, runs: list[Path]) -> None:
+    run = collect_runs(runs[:1], "last", "evaluation")[0]
+    last = OnAnswers(2, 100, 100, Sample(90, 40.0, None, None), control, None)
+    sentences = on_top({"run": run, "rounds": [last], "told": "Next round: too few rounds", "people": []})
+    assert sentences == [f"first-0: the last model that could be judged {told}", "Next round: too few rounds."]
+    assert on_top({"run": run, "rounds": [], "told": "", "people": []}) == []

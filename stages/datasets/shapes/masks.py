@@ -7,6 +7,7 @@ from threading import Lock
 
 import numpy as np
 
+from stages.datasets.description import DatasetDescription, mask_values
 from stages.datasets.image_names import image_of, is_image, known_names
 from stages.datasets.shapes.drawing import Drawing, painted, pixels_of
 from stages.datasets.shapes.files import read_drawings
@@ -71,6 +72,21 @@ class ShapeMasks:
         if len(drawings) == 1 and path.stem == image.stem:
             return next(iter(drawings.values()))
         raise BadInput(f"{path} has no shapes of {image}. Add the image there, or leave it out.")
+
+
+def shape_masks(description: DatasetDescription) -> ShapeMasks:
+    """The masks of a dataset that was labelled by shapes."""
+    masks = description.masks
+    values = {
+        label: index
+        for index, item in enumerate(description.classes)
+        for label in mask_values(index, item, masks.encoding)
+        if isinstance(label, str)
+    }
+    others = masks.ignore == "others"
+    values |= {label: VOID for label in (() if others else masks.ignore) if isinstance(label, str)}
+    rest = VOID if masks.rest in (None, "void") else description.class_names.index(masks.rest)
+    return ShapeMasks(values, others, masks.overlap or "later", rest)
 
 
 def by_name(drawings: Sequence[Drawing]) -> dict[str, Drawing]:

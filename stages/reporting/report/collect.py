@@ -198,7 +198,7 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
                 *notes,
             ]
         )
-    if not measured:
+    if not measured and not any(node.header.attributes.get("measured_at") == "answers" for node in nodes):
         notes.append(f"There is no {evaluation}.h5 with {checkpoint} weights; the run is not in the curves.")
     run = Run(name, folder, measured, in_order(nodes), find_plan(folder), notes, damaged)
     if len({ref.digest for node in nodes if (ref := node.header.inputs.get("dataset"))}) > 1:

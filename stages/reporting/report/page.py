@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from stages.reporting.report.gallery import Gallery, round_name
 from stages.reporting.report.groups import Group, Point, Spread
 from stages.reporting.report.heat import HeatCell, heat_cell
 from stages.reporting.report.provenance import GONE, STALE, chain, origins
-from stages.reporting.report.without_masks import without_masks
-from stages.reporting.verdict import datasets_of, judge
+from stages.reporting.report.without_masks import on_top, without_masks
+from stages.reporting.verdict import Verdict, datasets_of, judge
 
 TEMPLATES = Path(__file__).parent / "template"
 GOAL = 0.95  # of full supervision
@@ -70,6 +70,7 @@ def page_text(report: Report) -> str:
     )
     environment.filters |= {"whole": whole, "fixed": fixed, "setting": setting, "round_name": round_name, "when": when}
     environment.globals |= {"swatch": swatch, "stale": STALE, "gone": GONE}
+    judged = [found for run in report.runs if (found := without_masks(run, report.checkpoint)) is not None]
     style = Markup(
         resource("style.css") + "\n" + heat.rules(heat.LIGHT_ANCHORS) + on_dark(heat.rules(heat.DARK_ANCHORS))
     )
@@ -80,7 +81,7 @@ def page_text(report: Report) -> str:
         style=style,
         script=Markup(script),
         script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
-        verdict=judge(report.groups, report.full),
+        verdict=verdict_on_top(report, judged),
         overview=overview(report),
         spread=any(len(group.runs) > 1 for group in report.measured),
         datasets=len(datasets_of(report.groups)),
@@ -91,12 +92,19 @@ def page_text(report: Report) -> str:
         round_tables=[round_table(report, group) for group in report.measured],
         comparison=comparison(report),
         asked=[asked_view(run) for run in report.runs],
-        judged=[found for run in report.runs if (found := without_masks(run, report.checkpoint)) is not None],
+        judged=judged,
         galleries=[(run, report.galleries[run.name]) for run in report.runs if run.name in report.galleries],
         palettes={run.name: palette(run) for run in report.runs},
         provenance=[provenance_view(run) for run in report.runs],
     )
     return page.lstrip()  # the template starts with macros
+
+
+def verdict_on_top(report: Report, judged: Sequence[dict[str, Any]]) -> Verdict:
+    """The verdict on mIoU; on the agreement with people if nothing was evaluated on masks."""
+    found = judge(report.groups, report.full)
+    told = [sentence for view in judged for sentence in on_top(view)]
+    return found if report.measured or not told else replace(found, headline=told[0], facts=told[1:])
 
 
 def resource(name: str) -> str:

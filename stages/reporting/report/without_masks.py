@@ -23,6 +23,18 @@ def without_masks(run: Run, checkpoint: str) -> dict[str, Any] | None:
     return {"run": run, "rounds": rounds, "told": told[:1].upper() + told[1:], "people": people}
 
 
+def on_top(view: dict[str, Any]) -> list[str]:
+    """How far the last model agreed with the answers that followed, and what comes next, in sentences."""
+    if not view["rounds"]:
+        return []
+    last = view["rounds"][-1]
+    which = "of the new pixels drawn at random" if last.control else "of the new answers, harder than average"
+    agreed = (
+        f"{view['run'].name}: the last model that could be judged agreed with people on {last.fair.told} % {which}."
+    )
+    return [agreed, *([f"{view['told']}."] if view["told"] else [])]
+
+
 def tables_of_people(run: Run) -> list[dict[str, Any]]:
     """The agreement among people and with known answers in the last ledger of the run, if it can be read."""
     ledgers = run.of_kind("annotations")

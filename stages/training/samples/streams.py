@@ -75,7 +75,7 @@ class StreamSamples(TrainingSamples):
 
     def labelled(self, labels: Labels) -> list[str]:
         assert isinstance(labels, Annotations)
-        return sorted(labels.mask_ids)
+        return sorted(labels.mask_ids - labels.empty_ids)
 
     @staticmethod
     def together(samples: list[Any]) -> StreamBatch:
