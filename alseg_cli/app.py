@@ -120,6 +120,12 @@ def init(
     long_side: Annotated[
         int | None, typer.Option(min=8, help="Longer side to resize images to. [default: by device and images]")
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=32, max=8192, help="Side of tiles to cut images into. [default: none, unless images are too large]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the splits.")] = 0,
     device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is found and write nothing.")] = False,
@@ -129,7 +135,9 @@ def init(
     from stages.recipes.start import Wishes, parse_shares, start
     from stages.runtime.devices import choose_device
 
-    wishes = Wishes(classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, seed)
+    wishes = Wishes(
+        classes, masks, parse_shares(shares), recipe, profile, weights, rounds, budget, long_side, tile, seed
+    )
     kind = choose_device(device).type
     asked_until_decided(wishes, lambda decided: start(images, run, decided, kind, dry_run))
 

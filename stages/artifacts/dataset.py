@@ -10,7 +10,7 @@ If the images are tiles of larger files: table `/tiles/{source,y,x,height,width}
 that each was cut from (a row of `/sources`) and its place and size there, in pixels of that file. Table
 `/sources/{id,file,height,width,crs,transform}`: these files, and where they lie on the Earth (crs as WKT; transform
 (6,) f64, NaN if unknown: x = a column + b row + c, y = d column + e row + f). Attribute tiles: the size and the overlap
-of tiles, as JSON.
+of tiles, as JSON. `/without_data/<id>` (H,W) u8, of tiles that have some: 1 for pixels without data.
 Attributes: name, classes, palette, ignore_index, mean, std, licence; if there are any, image_classes (names of the
 classes of whole images), ignored (JSON: the values or colours other than 255 that the mask files have for void) and
 reading (JSON: how files became images: numbers of bands, levels that became 0 and 255, page, bands to display).
@@ -58,6 +58,7 @@ class Dataset(Artifact):
         Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", "B")),
         Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
         *TILING,
+        Array("without_data/*", ("u1",), ("H", "W"), below=2),
     )
 
     def __init__(self, path: Path | str):
@@ -184,6 +185,13 @@ class Dataset(Artifact):
             )
         mask = self.read(f"masks/{image}")
         return mask if grid is None else map_on_grid(mask, grid)
+
+    def without_data(self, image: str, grid: Size | None = None) -> np.ndarray | None:
+        """(H,W) bool, on ``grid`` if given: pixels of a tile without data; None if all have some."""
+        if f"without_data/{image}" not in self:
+            return None
+        found = self.read(f"without_data/{image}") > 0
+        return found if grid is None else map_on_grid(found, grid)
 
     @property
     def is_resized(self) -> bool:

@@ -104,9 +104,10 @@ def freshness(path: Path) -> tuple[list[str], list[str]]:
     faults, notes = [], []
     for role, ref in read_any_header(path).inputs.items():
         source = ref.path(path)
-        small = role in ("answers", "selection", "labels") and source.is_dir()  # folders of datasets are too large
+        small = role in ("answers", "selection") and source.is_dir()  # other folders are too large
         if not (source.is_file() or small):
-            notes.append(f"{role} {ref.file} is missing, so it cannot be compared")
+            lacking = "is a folder, which is not" if source.is_dir() else "is missing, so it cannot be"
+            notes.append(f"{role} {ref.file} {lacking} compared")
             continue
         try:
             digest = read_any_header(source).digest

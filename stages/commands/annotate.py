@@ -12,6 +12,7 @@ from stages.answering.browser.guide import read_guide
 from stages.answering.browser.masks import MaskFiles
 from stages.answering.browser.originals import find_originals
 from stages.answering.browser.pins import pins_of
+from stages.answering.browser.repeats import answered_before
 from stages.answering.browser.session import Session, Shown
 from stages.answering.browser.suggestions import Suggestions, load_suggestions
 from stages.answering.journal import Journal, journal_of, open_journal
@@ -75,6 +76,7 @@ def shown_beside(questions: Questions, ledger: Annotations | None, settings: Peo
         guide=None if settings.guide is None else read_guide(Path(settings.guide)),
         suggestions=None if settings.suggest is None else load_suggestions(Path(settings.suggest), questions),
         pins={} if ledger is None else pins_of(ledger, questions),
+        answered_before={} if ledger is None else answered_before(ledger, questions),
     )
 
 

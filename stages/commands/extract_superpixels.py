@@ -148,7 +148,17 @@ def cut_images(data: Dataset, settings: ExtractSettings, workers: int, ids: Sequ
     read, grids = data.mask if reads_masks(settings) else data.rgb, cut_grids(data, ids, settings)
     split_parts = existing(settings.cut).split_parts
     own = {} if settings.of_method is None else settings.of_method.flat()
-    tasks = (CutTask(image, read(image, grids[image]), settings.method, split_parts, own) for image in ids)
+    tasks = (
+        CutTask(
+            image,
+            read(image, grids[image]),
+            settings.method,
+            split_parts,
+            own,
+            data.without_data(image, grids[image]),
+        )
+        for image in ids
+    )
     for labels, graph in map_in_processes(cut_image, tasks, workers):
         yield {"labels": labels, "graph": graph}
 

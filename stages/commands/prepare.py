@@ -210,8 +210,9 @@ def resized(sample: LoadedSample, settings: PrepareSettings) -> LoadedSample:
     if size == (height, width):
         return replace(sample, vertices=vertices, file_size=size)
     mask = None if sample.mask is None else resize_mask(sample.mask, *size)
+    nothing = None if sample.without_data is None else resize_mask(sample.without_data, *size)
     image = resize_image(sample.image, *size, settings.filter)
-    return LoadedSample(image, mask, vertices, file_size=(height, width), note=sample.note)
+    return LoadedSample(image, mask, vertices, file_size=(height, width), note=sample.note, without_data=nothing)
 
 
 def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescription) -> LoadedSample | list[str]:
@@ -255,6 +256,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
+            if loaded.without_data is not None:
+                writer.array(f"without_data/{sample.id}", loaded.without_data.astype(np.uint8))
             if loaded.vertices is not None:
                 writer.array(f"polygons/{sample.id}", loaded.vertices)
             height, width = loaded.image.shape[:2]

@@ -15,6 +15,7 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size, grid_size
 from stages.runtime.errors import BadInput
+from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.scoring.contradiction import contradicted_pixels, contradicted_regions
 from stages.scoring.images import finish_images, score_images
@@ -60,7 +61,7 @@ def run(
             f"--measure {settings.measure} predicts no classes, so --clusters has nothing to count. Omit it."
         )
     with Dataset(dataset) as data:
-        ids = data.ids(settings.split)
+        ids = drawn_images(data.ids(settings.split), settings, trained)
         if trained is not None:
             require_model(trained, data, settings)
         regions = None if superpixels is None else Superpixels(superpixels)
@@ -84,8 +85,20 @@ def run(
             device = choose_device(settings.network.use.device).type
         with joined_ranks(device) as ranks:
             return produce(
-                request, lambda: build(request, data, grids, trained, pool, ledger, settings, ranks), force, ranks
+                request, lambda: build(request, data, ids, grids, trained, pool, ledger, settings, ranks), force, ranks
             )
+
+
+def drawn_images(ids: list[str], settings: ScoreSettings, model: Model | None) -> list[str]:
+    """``ids``, or some of them if the settings limit their number: others for each model, so for each round.
+
+    Contradictions are looked for in all answers.
+    """
+    most = None if settings.pixel is None else settings.pixel.most_images
+    if most is None or most >= len(ids) or settings.measure == CONTRADICTION:
+        return ids
+    generator = stream(settings.seed, "most_images", "" if model is None else model.digest)
+    return [ids[place] for place in sorted(generator.choice(len(ids), most, replace=False).tolist())]
 
 
 def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
@@ -131,6 +144,7 @@ def pool_of(data: Dataset, regions: Superpixels, ledger: Annotations | None, clu
 def build(
     request: Request,
     data: Dataset,
+    ids: list[str],
     grids: dict[str, Size],
     model: Model | None,
     pool: Pool | None,
@@ -138,7 +152,6 @@ def build(
     settings: ScoreSettings,
     ranks: Ranks,
 ) -> str:
-    ids = data.ids(settings.split)
     classifier = model if model is not None and model.of_images else None
     if settings.measure == CONTRADICTION:
         assert model is not None

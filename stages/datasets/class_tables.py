@@ -13,12 +13,15 @@ import numpy as np
 from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
 from stages.datasets.mask_files import DOUBLED, Encoding, read_mask
+from stages.datasets.rasters import is_large, open_raster
+from stages.pixels.resize import target_size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput, Undecided
 from stages.runtime.randomness import stream
 
 Colour = tuple[int, int, int]
 MOST_MASKS = 100  # looked into; prepare checks all
+LARGE_SIDE = 4096  # longest side at which masks are looked into that are too large to be read whole
 MOST_LISTED = 12
 NAME_LISTS = ("classes.txt", "labels.txt", "obj.names", "_classes.txt")
 VOID_NAMES = ("void", "ignore", "ignored", "unlabeled", "unlabelled", "undefined")
@@ -136,9 +139,7 @@ def mask_contents(masks: Sequence[Path]) -> MaskContents:
     counts: Counter[Any] = Counter()
     black = 0  # pixels of RGB masks of zeros, which are values as well as colours
     for path in masks:
-        with image_file(path) as image:
-            encoding: Encoding = "color" if image.mode in ("RGB", "RGBA") else "index"
-        pixels = read_mask(path, encoding)
+        encoding, pixels = contents_of_large(path) if is_large(path) else contents_of_mask(path)
         if encoding == "color" and not pixels.any():
             black += pixels[..., 0].size
             continue
@@ -179,6 +180,20 @@ def is_smoothed(contents: MaskContents) -> bool:
     """Whether masks of two values, 0 and 255, have smoothed edges."""
     exact = sum(contents.counts.get(value, 0) for value in (0, VOID))
     return len(contents.counts) > 4 and exact > sum(contents.counts.values()) / 2 and max(contents.counts) <= VOID
+
+
+def contents_of_mask(path: Path) -> tuple[Encoding, np.ndarray]:
+    with image_file(path) as image:
+        encoding: Encoding = "color" if image.mode in ("RGB", "RGBA") else "index"
+    return encoding, read_mask(path, encoding)
+
+
+def contents_of_large(path: Path) -> tuple[Encoding, np.ndarray]:
+    """The values of evenly spaced pixels of a mask that is too large to be read whole."""
+    with open_raster(path) as raster:
+        pixels = raster.reduced(target_size(*raster.size, long_side=min(LARGE_SIDE, max(raster.size))))
+        colours = raster.colour_bands
+    return ("color", pixels[..., colours[:3]]) if len(colours) >= 3 else ("index", pixels[..., colours[0]])
 
 
 def unnamed(root: Path, contents: MaskContents | None) -> str:

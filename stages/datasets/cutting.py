@@ -83,21 +83,29 @@ class Grid:
 def map_grids(samples: Sequence[Sample], tiles: Tiles) -> list[Grid]:
     """The tiles of each image; BadInput with the faults of all files."""
     found, faults = [], []
-    with Progress("looking for tiles with data", len(samples)) as bar:
-        for sample in samples:
-            try:
-                with OpenFiles() as files:
-                    raster = files.image(sample.image)
-                    if sample.mask is not None:
-                        require_same_size(raster, sample.mask)
-                    boxes = grid_boxes(raster.size, tiles)
-                    blocks = {box: block for box, block in boxes.items() if has_data(raster, box, tiles.keep)}
-                    found.append(Grid(raster.size, boxes, blocks))
-            except BadInput as error:
-                faults += error.faults
-            bar.advance()
+    for sample in samples:
+        try:
+            with OpenFiles() as files:
+                raster = files.image(sample.image)
+                if sample.mask is not None:
+                    require_same_size(raster, sample.mask)
+                boxes = grid_boxes(raster.size, tiles)
+                found.append(Grid(raster.size, boxes, blocks_with_data(raster, boxes, tiles.keep)))
+        except BadInput as error:
+            faults += error.faults
     if faults:
         raise BadInput(faults)
+    return found
+
+
+def blocks_with_data(raster: Raster, boxes: dict[Box, Block], keep: float) -> dict[Box, Block]:
+    """Those of ``boxes`` that have data."""
+    found = {}
+    with Progress(f"looking for data in {raster.path.name}", len(boxes)) as bar:
+        for box, block in boxes.items():
+            if has_data(raster, box, keep):
+                found[box] = block
+            bar.advance()
     return found
 
 
@@ -232,10 +240,11 @@ def load_tile(
     try:
         box, raster = sample.tile.box, files.image(sample.image)
         pixels = raster.pixels(box)
-        image, mask = read_part(pixels, raster, reading), None
+        image, mask, nothing = read_part(pixels, raster, reading), None, ~raster.with_data(box, pixels)
         if sample.mask is not None:
             mask, note = decoded(files.mask(sample.mask, box, lookup), lookup, f"{sample.mask} ({sample.id})")
-            mask[~raster.with_data(box, pixels)] = VOID
+            mask[nothing] = VOID
     except BadInput as error:
         return error.faults
-    return LoadedSample(image, mask, note="" if note == EMPTY_NOTE else note)
+    note = "" if note == EMPTY_NOTE else note
+    return LoadedSample(image, mask, note=note, without_data=nothing if nothing.any() else None)

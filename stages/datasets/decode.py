@@ -27,7 +27,8 @@ class LoadedSample:
     ``vertices`` (V, 2) (y, x), if there is a polygon file: f64 as in the file, anywhere; i32 and inside the image once
     they are placed in it (``stages.pixels.resize.place_vertices``). ``label``: the class of the whole image, -1 = none.
     ``file_size``: height and width in the file, once it was resized. ``evaluated``: image and mask at the evaluation
-    size, if they are kept. ``note``: how the mask was read, if not as it is.
+    size, if they are kept. ``note``: how the mask was read, if not as it is. ``without_data`` (H, W) bool: pixels of a
+    tile without data, if there are any.
     """
 
     image: np.ndarray
@@ -37,6 +38,7 @@ class LoadedSample:
     file_size: tuple[int, int] = (0, 0)
     evaluated: tuple[np.ndarray, np.ndarray] | None = None
     note: str = ""
+    without_data: np.ndarray | None = None
 
 
 class PolygonObject(BaseModel):

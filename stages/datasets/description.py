@@ -418,7 +418,7 @@ def _division_faults(raw: dict[str, Any]) -> list[str]:
     if "generator" in raw and labels.get("source") in ("name", "json"):
         faults.append('image_labels: generated images have labels only in their masks. Set source = "majority".')
     splits = _table(generator, "images") if "generator" in raw else _table(raw, "splits")
-    if (split := division.get("split")) is not None and split not in list(splits):
+    if (split := division.get("split")) is not None and "files" not in raw and split not in list(splits):
         faults.append(f"division.split: unknown split {split!r}. Use one of {', '.join(splits)}.")
     faults += [
         f"division.shares: {name} is the name of another split. Choose another name."

@@ -27,7 +27,7 @@ ARRAY = ".npy"
 LOSSY_FORMATS = ("JPEG", "MPO")  # MPO: what Pillow calls a JPEG with several pictures
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where Pillow refuses; it only warns from half of that on
 LIKELY_BANDS = 32  # an array with so few rows and many more columns of bands has its bands first
-CACHE_MEGABYTES = 128  # of decoded blocks that GDAL keeps
+CACHE_BYTES = 128 << 20  # of decoded blocks that GDAL keeps
 
 BIG = 43  # "+"
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
@@ -41,6 +41,10 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 class UnknownImage(BadInput):
     """The file is of no format that Pillow is allowed to open."""
+
+
+class TooLargeImage(BadInput):
+    """The file has more pixels than are decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,11 @@ def image_file(path: Path | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Ite
         raise damaged(path, error) from error
 
 
-def too_large(path: Any) -> BadInput:
-    return BadInput(f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels. Cut it into tiles.")
+def too_large(path: Any) -> TooLargeImage:
+    return TooLargeImage(
+        f"{path} has more than {MOST_PIXELS / 1e6:.0f} million pixels. Cut it into tiles: [tiles] in the description, "
+        "or `alseg init --tile`."
+    )
 
 
 def damaged(path: Any, error: Exception) -> BadInput:
@@ -107,7 +114,7 @@ def contents(path: Path) -> Contents:
     try:
         with image_file(path) as image:
             return contents_of(image, len(pictures(image)))
-    except UnknownImage:
+    except (UnknownImage, TooLargeImage):
         if not is_tiff(path):
             raise
     with geo_file(path) as (file, pages):
@@ -270,7 +277,7 @@ def gdal() -> Iterator[None]:
             f"Large images, and TIFFs of more bands or bits than photographs have, need rasterio ({error}). Run: pip "
             "install 'alseg[geo]'"
         ) from error
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED=False):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 

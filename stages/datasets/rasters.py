@@ -5,7 +5,7 @@ have no windows: Pillow decodes them whole, up to its limit.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageOps
 
-from stages.datasets.image_files import Contents, contents, gdal, image_file, tiff_tags
+from stages.datasets.image_files import ENDINGS, Contents, contents, gdal, image_file, image_paths, tiff_tags
 from stages.pixels.boxes import Box, MapGrid
 from stages.pixels.grids import Size, read_place
 from stages.runtime.errors import BadInput
@@ -138,19 +138,25 @@ def has_windows(path: Path) -> bool:
     return path.suffix.lower() in DRIVERS
 
 
+def images_among(files: Iterable[Path]) -> list[Path]:
+    """Those of ``files`` that are images by their endings, sorted; a VRT only names images."""
+    inside = list(files)
+    return sorted({*image_paths(inside), *(file for file in inside if needs_windows(file) and file.suffix != ".vrt")})
+
+
+def needs_windows(path: Path) -> bool:
+    """Whether only GDAL reads the file, by its ending."""
+    return has_windows(path) and path.suffix.lower() not in ENDINGS
+
+
 def is_large(path: Path) -> bool:
     """Whether a file has windows and more pixels than are read at once, or a format that is read by windows alone."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if not has_windows(path) or needs_windows(path):
         return has_windows(path)
     try:
-        with image_file(path) as image:
-            width, height = image.size
+        height, width = contents(path).size
     except BadInput:
-        try:
-            with open_raster(path) as raster:
-                height, width = raster.size
-        except BadInput:
-            return False  # whoever reads it says why it cannot be read
+        return False  # whoever reads it says why it cannot be read
     return height * width > MOST_AT_ONCE
 
 
@@ -179,7 +185,7 @@ def open_raster(path: Path) -> Iterator[Raster]:
 
 def contents_of_file(path: Path) -> Contents:
     """See `contents`; also of the files that only GDAL reads."""
-    if not has_windows(path) or path.suffix.lower() in (".tif", ".tiff"):
+    if not needs_windows(path):
         return contents(path)
     with open_raster(path) as raster:
         return Contents(DRIVERS[path.suffix.lower()], raster.size, raster.bands, raster.dtype, 1, raster.nodata)

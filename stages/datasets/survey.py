@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.datasets.image_files import ENDINGS, Contents, contents, image_paths
+from stages.datasets.image_files import ENDINGS, Contents
+from stages.datasets.rasters import contents_of_file, images_among
 from stages.datasets.shapes.files import ENDINGS as SHAPES
 from stages.datasets.shapes.files import files_below, read_drawings
 from stages.pixels.grids import Size
@@ -72,7 +73,7 @@ def survey(root: Path, masks: Path | None = None, with_splits: bool = True) -> S
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder. Pass the folder with your images.")
     found = [file for file in root.rglob("*") if file.is_file() and not hidden(file.relative_to(root))]
-    files = sorted(file.relative_to(root).as_posix() for file in image_paths(found))
+    files = sorted(file.relative_to(root).as_posix() for file in images_among(found))
     if not files:
         raise BadInput(f"{root} contains no images ({', '.join(ENDINGS)}). Pass the folder with your images.")
     pairs, how = paired(files, None if masks is None else below(root, masks))
@@ -225,7 +226,7 @@ def measured(root: Path, images: Sequence[str]) -> tuple[dict[str, Size], dict[s
     faults: list[str] = []
     for image in images:
         try:
-            found[image] = contents(root / image)
+            found[image] = contents_of_file(root / image)
             if found[image].pages > 1:
                 faults.append(
                     f"{root / image} contains {found[image].pages} pictures. Save each that you need as a file of its "

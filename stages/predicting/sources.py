@@ -13,15 +13,14 @@ import numpy as np
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.datasets.files import stamp
-from stages.datasets.image_files import ENDINGS, image_paths
-from stages.datasets.rasters import DRIVERS, is_large, map_grid_of
+from stages.datasets.image_files import ENDINGS
+from stages.datasets.rasters import images_among, is_large, map_grid_of
 from stages.datasets.reading import AS_SHOWN, Reading, read_image
 from stages.pixels.boxes import MapGrid
 from stages.predicting.geotiff import georeference
 from stages.runtime.errors import BadInput
 
 POOL = "train"
-WITHOUT_GEOTIFF = {ending for ending in DRIVERS if ending not in (*ENDINGS, ".vrt")}
 """Endings of large files beside those of images; a VRT refers to other files, which are found themselves."""
 
 
@@ -124,7 +123,7 @@ def originals(path: Path, data: Dataset, ids: Sequence[str]) -> list[Source]:
 def in_folder(folder: Path, output: Path, reading: Reading) -> list[Source]:
     """The image files below ``folder`` by their endings, sorted."""
     inside = [file for file in folder.rglob("*") if file.is_file() and output.absolute() not in file.absolute().parents]
-    files = sorted({*image_paths(inside), *(file for file in inside if file.suffix.lower() in WITHOUT_GEOTIFF)})
+    files = images_among(inside)
     if not files:
         raise BadInput(f"{folder} contains no images ({', '.join(ENDINGS)}). Pass another folder.")
     return [Source(file.relative_to(folder).with_suffix("").as_posix(), file, reading=reading) for file in files]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.class_tables import ClassTable, FoundClass, find_classes
 from stages.datasets.division import divide_groups
@@ -15,7 +16,8 @@ from stages.datasets.listed import ListedFile, file_table
 from stages.datasets.survey import Survey, counted, groups_of, survey
 from stages.pixels.grids import Size
 from stages.recipes.profile import load_profile
-from stages.recipes.recipe import load_recipe
+from stages.recipes.recipe import Recipe, load_recipe
+from stages.recipes.tiled_start import CPU_TILE, FEW, UNDIVIDED, TilePlan, by_blocks, tile_side
 from stages.registry import STAGES
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, Undecided
@@ -27,10 +29,13 @@ from stages.settings.toml_files import RUN_FILE
 
 DESCRIPTION, FILES, DATASET, PROFILE = "description.toml", "files.csv", "dataset.h5", "profile.toml"
 SPLITS = ("train", "val", "test")
+SHARES = (0.7, 0.1, 0.2)
 CPU_SIDE, GPU_SIDE = 320, 1024  # longer side of the images that are trained on
 LARGEST_CROP, CROP_MULTIPLE = 512, 32
 BYTES_PER_PIXEL = 6000  # of training on a pixel of a crop in float32: DeepLabV3+ on a ResNet-50 at stride 16
 BATCHES = (2, 16)
+MANY, AT_A_TIME = 60, 40  # images in the pool that no person is asked about in each round; how many instead
+SMALL = 1 / 8  # scale below which a person is told of tiles
 CONTROL_SHARE = 0.1
 
 
@@ -47,6 +52,7 @@ class Wishes:
     rounds: int | None = None
     budget: int | None = None
     long_side: int | None = None
+    tile: int | None = None
     seed: int = 0
 
 
@@ -72,19 +78,21 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         raise BadInput(
             f"{run} is a run already. Continue it with `alseg next {run}`, or choose another folder with -o."
         )
-    load_recipe(wishes.recipe)
+    if wishes.tile is not None and wishes.long_side is not None:
+        raise BadInput("--tile cuts images at their full size, --long-side resizes them. Pass one of them.")
+    recipe = load_recipe(wishes.recipe)
     found = survey(images, wishes.masks, with_splits=wishes.shares is None)
     table = find_classes(images, sorted(found.masks.values()), wishes.classes)
-    splits, told = splits_of(found, wishes)
+    tiles, splits, told = tiles_and_splits(found, wishes, device)
     people = not simulated(found, splits)
-    profile, sizes_told = own_profile(found.sizes, wishes, device)
+    profile, sizes_told = own_profile(found.sizes, wishes, device, None if tiles is None else tiles.side)
     rows = [
         ListedFile(found.ids[image], splits[image], image, found.masks.get(image, ""))
         for image in found.images
         if image in splits
     ]
-    listed = sorted(rows, key=lambda row: SPLITS.index(row.split))
-    for line in (*found.notes, *table.notes, told, *sizes_told):
+    listed = sorted(rows, key=lambda row: (UNDIVIDED, *SPLITS).index(row.split))
+    for line in (*found.notes, *table.notes, *told, *sizes_told):
         say(line)
     say("answers: from people" if people else "answers: simulated from the masks of the pool")
     if dry:
@@ -92,12 +100,41 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
         return
     make_folder(run)
     publish_bytes(run / FILES, file_table(listed))
-    publish_bytes(run / DESCRIPTION, description_text(images, table, found.reading).encode())
+    publish_bytes(run / DESCRIPTION, description_text(images, table, found.reading, tiles).encode())
     publish_bytes(run / PROFILE, profile.text.encode())
     settings = PrepareSettings.load({"long_side": profile.long_side})
     STAGES["prepare"].run(str(run / DESCRIPTION), images, run / DATASET, settings)
-    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks)).encode())
+    most = few_at_a_time(run / DATASET, recipe) if people else None
+    if most is not None:
+        say(f"each round asks about {most} images drawn at random: most_images in {run / RUN_FILE} changes that")
+    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks), most).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
+
+
+def few_at_a_time(dataset: Path, recipe: Recipe) -> int | None:
+    """How many images to ask about per round; None: all, as there are not many, or the budget is for all together."""
+    of_step = [step.settings for step in recipe.steps if step.stage == "score"]
+    units = {each.get("unit", "pixel") for each in (recipe.settings.get("score", {}), *of_step)}
+    with Dataset(dataset) as data:
+        many = len(data.ids("train")) > MANY
+    return AT_A_TIME if many and units == {"pixel"} else None
+
+
+def tiles_and_splits(found: Survey, wishes: Wishes, device: str) -> tuple[TilePlan | None, dict[str, str], list[str]]:
+    """The tiles that images are cut into, if they are; the split of each image; both in words.
+
+    A few images with masks, too few to divide them whole, are divided by blocks of tiles.
+    """
+    side, why = tile_side(found.sizes, wishes.tile, wishes.long_side, device)
+    if side is None:
+        splits, told = splits_of(found, wishes)
+        return None, splits, [told]
+    if found.splits or len(found.masks) < len(found.images) or len(found.images) >= FEW:
+        splits, told = splits_of(found, wishes)
+        return TilePlan(side), splits, [why, told]
+    shares = dict(zip(SPLITS, wishes.shares or SHARES, strict=True))
+    plan, told = by_blocks(side, list(found.sizes.values()), shares)
+    return plan, dict.fromkeys(found.images, UNDIVIDED), [why, told]
 
 
 def simulated(found: Survey, splits: Mapping[str, str]) -> bool:
@@ -121,7 +158,7 @@ def splits_of(found: Survey, wishes: Wishes) -> tuple[dict[str, str], str]:
         return dict.fromkeys(found.images, "train"), "all images are the pool; without masks nothing is held out"
     partly = len(found.masks) < len(found.images)
     candidates = sorted(found.masks) if partly else found.images
-    shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else (0.7, 0.1, 0.2))
+    shares = wishes.shares or ((0.0, 0.5, 0.5) if partly else SHARES)
     if partly and shares[0] > 0:
         raise Undecided(
             "Some images have no mask. Pass --shares 0,VAL,TEST to evaluate on those that have one, so that all others "
@@ -154,27 +191,41 @@ class OwnProfile:
     long_side: int | None
 
 
-def own_profile(sizes: Mapping[str, Size], wishes: Wishes, device: str) -> tuple[OwnProfile, list[str]]:
-    """The profile that a person named, or `own` (CUDA) or `own-cpu` with size, crop and batch for these images."""
+def own_profile(
+    sizes: Mapping[str, Size], wishes: Wishes, device: str, tile: int | None = None
+) -> tuple[OwnProfile, list[str]]:
+    """The profile that a person named, or `own` (CUDA) or `own-cpu` with size, crop and batch for these images.
+
+    ``tile``: side of the tiles that they are cut into.
+    """
     name = wishes.profile or ("own" if device == "cuda" else "own-cpu")
     shipped = load_profile(name)
     path = Path(name) if name.endswith(".toml") else data_folder("profiles") / f"{name}.toml"
     text = path.read_text()
     ordered = sorted(sizes.values(), key=max)
-    median = ordered[len(ordered) // 2]
-    side = wishes.long_side or min(max(median), GPU_SIDE if device == "cuda" else CPU_SIDE)
-    scale = side / max(median)
+    median = ordered[len(ordered) // 2] if tile is None else (tile, tile)
+    side = None if tile else wishes.long_side or min(max(median), GPU_SIDE if device == "cuda" else CPU_SIDE)
+    scale = 1.0 if side is None else side / max(median)
     lines = [f'name = "{shipped.name}"  # recipes know it by this name', "", *text.splitlines()]
-    told = [f"images are resized to a longer side of {side} pixels"] if max(map(max, sizes.values())) != side else []
+    told = [] if side is None or max(map(max, sizes.values())) == side else [told_resizing(side, scale)]
     added: dict[str, Any] = {}
     if shipped.settings.get("train", {}).get("crop") is None:
         crop = [crop_side(length * scale) for length in median]
-        batch = batch_for(crop, device, int(shipped.settings.get("train", {}).get("batch", 8)), len(sizes))
+        usual = int(shipped.settings.get("train", {}).get("batch", 8))
+        batch = batch_for(crop, device, usual, len(sizes) if tile is None else usual)
         added = {"crop": crop, "batch": batch}
         told.append(f"profile {shipped.name}: crops of {crop[1]}x{crop[0]}, {batch} per batch")
     if wishes.weights is not None:
         added["weights"] = wishes.weights
     return OwnProfile("\n".join(with_settings(lines, added)) + "\n", side), told
+
+
+def told_resizing(side: int, scale: float) -> str:
+    """What is said about the size of images, with the alternative if they become much smaller."""
+    told = f"images are resized to a longer side of {side} pixels"
+    if scale > SMALL:
+        return told
+    return f"{told}, {1 / scale:.0f} times smaller (--tile {CPU_TILE} cuts them into tiles of full size instead)"
 
 
 def with_settings(lines: Sequence[str], added: Mapping[str, Any]) -> list[str]:
@@ -199,7 +250,7 @@ def batch_for(crop: Sequence[int], device: str, usual: int, images: int) -> int:
     return max(least, min(most, fitting, images))
 
 
-def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any]) -> str:
+def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any], tiles: TilePlan | None = None) -> str:
     """The description, with what its keys mean; ``reading``: those of [images]."""
     keys = [f"{name} = {json.dumps(value)}" for name, value in reading.items()]
     lines = [
@@ -219,6 +270,7 @@ def description_text(images: Path, table: ClassTable, reading: Mapping[str, Any]
         *([] if table.binarise is None else [f"binarise = {table.binarise}  # edges are smoothed"]),
         *(["", "[images]  # how bands and bits are read (docs/how-to/own-data.md)", *keys] if keys else []),
     ]
+    lines += tiles.lines() if tiles is not None else []
     return "\n".join(lines) + "\n"
 
 
@@ -227,7 +279,7 @@ def class_line(each: FoundClass, encoding: str) -> str:
     return f"    {{ name = {json.dumps(each.name, ensure_ascii=False)}, color = {list(each.colour or ())}{values} }},"
 
 
-def run_text(wishes: Wishes, people: bool, masks: bool) -> str:
+def run_text(wishes: Wishes, people: bool, masks: bool, most_images: int | None = None) -> str:
     """run.toml; without ``masks``, some queries are drawn at random to tell how good a model is."""
     select = [] if wishes.budget is None else [f"budget = {wishes.budget}"]
     select += (
@@ -241,5 +293,6 @@ def run_text(wishes: Wishes, people: bool, masks: bool) -> str:
         f'answers = "{"people" if people else "simulated"}"  # people (on the page), files or simulated',
         *([f"rounds = {wishes.rounds}"] if wishes.rounds is not None else []),
         *(["", "[settings.select]", *select] if select else []),
+        *(["", "[settings.score]", f"most_images = {most_images}"] if most_images is not None else []),
     ]
     return "\n".join(lines) + "\n"

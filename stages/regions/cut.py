@@ -29,12 +29,15 @@ class RegionGraph:
         return len(self.offsets) - 1
 
 
-def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) -> np.ndarray:
+def cut(
+    pixels: np.ndarray, method: str, split_parts: bool = False, without_data: np.ndarray | None = None, **own: Any
+) -> np.ndarray:
     """(H,W) i32 region ids of an image, 0..K-1 without gaps, -1 = no region.
 
     pixels: the image (H,W,3) u8 RGB, or the mask (H,W) u8 if the cutter ``method`` reads masks. ``own`` are the
-    cutter's settings. ``split_parts`` makes each 4-connected part its own region. BadInput for unknown names,
-    for images that the cutter cannot cut, and for a cutter that does not return labels.
+    cutter's settings. ``split_parts`` makes each 4-connected part its own region. Pixels ``without_data`` (H,W) bool
+    are in no region. BadInput for unknown names, for images that the cutter cannot cut, and for a cutter that does not
+    return labels.
     """
     part = CUTTERS[method]
     settings = (part.settings or PartSettings).load(own, f"method {method}")
@@ -45,6 +48,8 @@ def cut(pixels: np.ndarray, method: str, split_parts: bool = False, **own: Any) 
             f"Cutter {method!r} returned {given} for an image of shape {pixels.shape[:2]}. Return an integer array of "
             "that shape."
         )
+    if without_data is not None:
+        labels = np.where(without_data, labels.dtype.type(-1), labels)
     return connected_components(labels, 4) if split_parts else compact(labels)
 
 
@@ -57,12 +62,13 @@ class CutTask:
     method: str
     split_parts: bool
     own: Mapping[str, Any]
+    without_data: np.ndarray | None = None
 
 
 def cut_image(task: CutTask) -> tuple[np.ndarray, RegionGraph]:
     """(H,W) i32 region ids of an image, and their graph; BadInput names the image."""
     try:
-        labels = cut(task.pixels, task.method, task.split_parts, **task.own)
+        labels = cut(task.pixels, task.method, task.split_parts, task.without_data, **task.own)
     except BadInput as error:
         raise BadInput([f"{task.image}: {fault}" for fault in error.faults]) from error
     return labels, graph_of(labels)

@@ -1,8 +1,9 @@
 """What the next round of a run is likely to bring: its learning curve, continued as a power law.
 
 a - b cost^-c fits learning curves over the amount of data (J. Hestness et al.: Deep learning scaling is predictable,
-empirically, 2017; T. Viering, M. Loog: The shape of learning curves, TPAMI 2023). The interval comes from curves drawn
-around the fit with the spread of its residuals and fitted again, so it is wide for few rounds.
+empirically, 2017; T. Viering, M. Loog: The shape of learning curves, TPAMI 2023). The interval is that of what will be
+measured: it comes from curves drawn around the fit with the spread of its residuals and fitted again, and from the same
+spread of the next value and the last one. So it is wide for few rounds.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ WORTH = 0.5  # points below which a round is not worth its cost
 HIGHEST = 100.0  # of values in %
 EXPONENTS = np.geomspace(0.05, 5, 60)
 DRAWS = 1000
-NO_GAIN = 0.05  # points; what is printed as 0.0
+UNCERTAIN = 10.0  # points; width of an interval that decides nothing
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Laws:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The expected gain of the next round in points, with its 95 % interval, for ``cost`` more."""
+    """The expected gain of the next round in points, with the 95 % interval of its measurement, for ``cost`` more."""
 
     gain: float
     low: float
@@ -47,9 +48,11 @@ class Forecast:
     @property
     def verdict(self) -> str:
         """Whether the round is worth its cost, in a few words."""
+        if self.high - self.low > UNCERTAIN:
+            return "too uncertain to tell whether it is worth it"
         if self.gain < WORTH:
             return f"hardly worth it (below {WORTH:g} points)"
-        return "but no gain at all is possible" if self.low < NO_GAIN else "worth it"
+        return "though it may bring nothing" if self.low <= 0 else "worth it"
 
     def told(self, what: str, cost: str) -> str:
         """The forecast in a sentence; ``what`` is measured, ``cost`` counted."""
@@ -109,10 +112,12 @@ def forecast(costs: Sequence[float], values: Sequence[float], errors: Sequence[f
     # the spread of few residuals is itself uncertain: Student's t instead of the normal distribution
     uncertain = spread * np.sqrt(freedom / generator.chisquare(freedom, (DRAWS, 1)))
     known = np.zeros(len(cost)) if errors is None else np.array(errors, dtype=np.float64)
-    noise = generator.normal(size=(DRAWS, len(cost))) * np.maximum(uncertain, known)
-    drawn = fit(cost, np.clip(fitted + noise, 0, HIGHEST))
+    spreads = np.maximum(uncertain, known)
+    drawn = fit(cost, np.clip(fitted + generator.normal(size=spreads.shape) * spreads, 0, HIGHEST))
     more = float(cost[-1] - cost[-2])
-    gains = drawn.at(cost[-1] + more) - drawn.at(cost[-1])
-    low, high = np.quantile(gains, (0.025, 0.975)) if noise.any() else (gains[0], gains[0])
+    # what is measured next, and what was measured last, miss the curve by as much
+    missed = generator.normal(size=(DRAWS, 2)) * spreads[:, -1:]
+    gains = drawn.at(cost[-1] + more) - drawn.at(cost[-1]) + missed[:, 0] - missed[:, 1]
+    low, high = np.quantile(gains, (0.025, 0.975))
     gain = float(law.at(cost[-1] + more)[0] - law.at(cost[-1])[0])
     return Forecast(gain, min(float(low), gain), max(float(high), gain), more, float(law.limit[0]))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.verify import content_faults
 from stages.reporting.forecast import Forecast, forecast
 from stages.reporting.measured import in_percent, round_of
 from stages.reporting.people import Agreed
+from stages.runtime.errors import BadInput
 
 TWICE, KNOWN = "answered twice by", "known answers, by"  # titles of the tables of people
 LOWEST = 3  # classes that are named with the least agreement
@@ -53,7 +55,12 @@ class OnAnswers:
 
 
 def read_on_answers(path: Path, checkpoint: str = "last") -> OnAnswers | None:
-    """What an evaluation on answers says of the weights ``checkpoint``; None for one on masks, and without them."""
+    """What an evaluation on answers says of the weights ``checkpoint``; None for one on masks, and without them.
+
+    BadInput when it is damaged or was changed.
+    """
+    if wrong := content_faults(Evaluation(path)):
+        raise BadInput(wrong)
     with Evaluation(path) as file:
         checkpoints = file.strings("models/checkpoint")
         if file.attributes.get("measured_at") != "answers" or checkpoint not in checkpoints:

@@ -20,8 +20,9 @@ def budget_counts(asked: int, found: int) -> dict[str, int]:
 def excluded_pixels(
     data: Dataset, ledger: Annotations | None, exclude_void: bool, image: str, grid: tuple[int, int]
 ) -> np.ndarray:
-    """(H,W) bool on ``grid``: labelled exactly, queried before, or void if ``exclude_void`` (simulation only)."""
-    excluded = np.zeros(grid, dtype=bool)
+    """(H,W) bool on ``grid``: without data, labelled exactly, queried, or void if ``exclude_void`` (simulation)."""
+    nothing = data.without_data(image, grid)
+    excluded = np.zeros(grid, dtype=bool) if nothing is None else nothing
     if exclude_void:
         excluded |= data.mask(image, grid) == VOID
     if ledger is not None and image in ledger.rows:

@@ -19,6 +19,11 @@ class PixelScores(Settings):
         1.0, gt=0, le=1, description="Queries live on a grid of the image's sides times this factor, rounded down."
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored score maps.")
+    most_images: int | None = Field(
+        None,
+        ge=1,
+        description="Score at most this many images, drawn at random for each model; only these can be queried.",
+    )
 
 
 class ShareSettings(Settings):

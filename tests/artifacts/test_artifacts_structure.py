@@ -60,6 +60,11 @@ def without(path):
     return lambda attributes, arrays: arrays.pop(path)
 
 
+def has(path, like, value):
+    """Adds an array of small integers ``value``, as long as the array ``like``."""
+    return lambda attributes, arrays: arrays.update({path: np.full(len(arrays[like]), value, np.uint8)})
+
+
 def says(name, value):
     return lambda attributes, arrays: attributes.update({name: value})
 
@@ -156,6 +161,7 @@ FAULTS = {
         "NaN of an image": put("images/score", np.nan),
     },
     "queries": {
+        "a purpose beyond": has("queries/purpose", "queries/score", 4),
         "a region twice": becomes("queries/region", all_equal),
         "no region": put("queries/region", -1),
         "a region before the first": put("queries/region", -2),
@@ -201,6 +207,8 @@ FAULTS = {
         "an area before the image": put("areas/start", -1),
         "fewer lengths": becomes("areas/length", shorter),
         "negative votes": put("votes", -1),
+        "a purpose beyond": has("answers/purpose", "answers/round", 4),
+        "fewer purposes": has("answers/purpose", "images/height", 1),
         "votes for fewer classes": becomes("votes", lambda values: values[:, :-1]),
         "no height": put("images/height", 0),
     },
@@ -220,6 +228,9 @@ FAULTS = {
         "an IoU beyond 1": put("iou", 7.0),
         "a model fewer": becomes("miou", shorter),
         "a negative cost": put("cost/clicks", -1.0),
+        "measured at nothing known": says("measured_at", "guesses"),
+        "a sample of nobody": says("sample", "best"),
+        "an answered image without queries": has("answered/queries", "miou", 0),
     },
 }
 CASES = [(kind, name) for kind, faults in FAULTS.items() for name in faults]

@@ -17,6 +17,7 @@ GROUPS = {
     "images": "Images as units",
     "interchange": "Queries and answers in files of other tools",
     "datasets": "Datasets",
+    "large": "Large images, and the peak memory of a command on them",
     "training": "The training loop",
     "openmp": "Waiting threads of OpenMP",
     "memory": "Peak memory of a command, resident in the host",

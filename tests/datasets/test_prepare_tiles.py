@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiles_support import EAST, MAP, NORTH, SIDE, chequered, description, noise, write_tiff
+from worlds import write_network
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
-from stages.commands import export_queries, prepare, score, select
+from stages.artifacts.scores import Scores
+from stages.artifacts.superpixels import Superpixels
+from stages.commands import export_queries, extract_superpixels, prepare, score, select
 from stages.reporting.inspection import describe
 from stages.runtime.errors import BadInput
+from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
@@ -65,10 +69,45 @@ def test_tiles_are_parts_of_the_original_and_their_splits_share_no_pixel(dataset
             number = ["train", "val", "test"].index(data.splits[tile]) + 1
             assert set(np.unique(owner[box.rows, box.columns])) <= {0, number}
             owner[box.rows, box.columns] = number
+            nothing = truth[box.rows, box.columns] == 255
+            found = data.without_data(tile)
+            assert (found == nothing).all() if nothing.any() else found is None
         # 42 tiles less those with less than half of their pixels: in the corner of 100 x 150, tiles begin at 0, 56, 112
         missing = {f"ortho_y{y:05d}_x{x:05d}" for y in (0, 56) for x in (0, 56)} | {"ortho_y00000_x00112"}
         assert not missing & {*data.all_ids}
         assert len(data.all_ids) == 42 - 5
+
+
+def test_pixels_without_data_are_neither_queried_nor_in_regions(folder: Path, tmp_path: Path) -> None:
+    pool = prepared(description(folder / "pool.toml", "size = 64", masks=False), "pool.h5")
+    scored = score.run(pool, tmp_path / "s.h5", ScoreSettings.load({"measure": "random"}))
+    queries = select.run(pool, scored, tmp_path / "q.h5", SelectSettings.load({"rule": "uniform", "budget": 50}))
+    settings = ExtractSettings.load({"method": "grid", "count": 16, "workers": 1})
+    cut = extract_superpixels.run(pool, tmp_path / "sp.h5", settings)
+    with Dataset(pool) as data, Superpixels(cut) as regions, Queries(queries) as queried:
+        partly = [tile for tile in data.all_ids if data.without_data(tile) is not None]
+        assert partly == ["ortho_y00000_x00128", "ortho_y00064_x00128"]  # others have data on less than half
+        for tile in partly:
+            nothing = data.without_data(tile)
+            assert nothing is not None
+            assert ((regions.labels(tile) < 0) == nothing).all()
+            rows = queried.image == queried.ids.index(tile)
+            assert rows.sum() == 50
+            assert not nothing[queried.y[rows], queried.x[rows]].any()
+
+
+def test_some_images_are_scored_and_others_for_another_model(dataset: Path, tmp_path: Path) -> None:
+    def ids(name: str, model: Path | None, **settings: object) -> list[str]:
+        found = score.run(dataset, tmp_path / name, ScoreSettings.load({"most_images": 5} | settings), model)
+        with Scores(found) as scores:
+            return scores.ids
+
+    first = ids("a.h5", None, measure="random")
+    assert len(first) == 5
+    assert first == ids("b.h5", None, measure="random")
+    models = [write_network(tmp_path / f"{width}.safetensors", dataset, head_width=width) for width in (8, 16)]
+    later = [ids(f"{model.stem}.h5", model, device="cpu") for model in models]
+    assert later[0] != later[1]
 
 
 def test_without_blocks_the_tiles_of_an_image_stay_together(image: np.ndarray, tmp_path: Path) -> None:

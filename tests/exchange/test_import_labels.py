@@ -268,6 +268,17 @@ def test_all_faults_at_once_but_not_without_end(dataset, tmp_path):
     assert any("four.jpg is not an image of the dataset" in fault for fault in error.value.faults)
 
 
+def test_files_that_contradict_each_other(dataset, tmp_path):
+    one = table(tmp_path, "image,row,column,label", "two,1,1,class0", "two,2,2,class1", name="a.csv")
+    two = table(tmp_path, "image,row,column,label", "two,1,1,class0", "two,2,2,void", name="b.csv")
+    with pytest.raises(BadInput) as error:
+        taken(dataset, tmp_path, one, two)
+    assert error.value.faults == [
+        "Image two: the pixel in row 2, column 2 of the dataset is class1 in one file and void in another. Keep one of "
+        "them."
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "settings", "sentence"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiles_support import chequered, noise, write_tiff
 
 from stages.artifacts.dataset import Dataset
 from stages.recipes.following import follow
@@ -147,3 +148,54 @@ def test_refused(masks: int, wishes: dict, sentence: str, tmp_path: Path) -> Non
         start(photographs(tmp_path / "photos", masks=masks), tmp_path / "run", Wishes(**wishes), "cpu")
     assert sentence in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def orthomosaic(root: Path, masks: bool = True) -> Path:
+    """A TIFF of 1000 x 1300 pixels with its mask of classes 0 to 2."""
+    write_tiff(root / "images" / "ortho.tif", noise((1000, 1300)))
+    if masks:
+        write_tiff(root / "labels" / "ortho.tif", chequered((1000, 1300))[..., None])
+    return root
+
+
+def test_an_image_that_is_too_large_is_cut_into_tiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of 320 begin at 0, 320, 640, 680 and 0, 320, 640, 960, 980: 4 x 5, drawn one by one."""
+    monkeypatch.setattr("stages.recipes.tiled_start.MOST_AT_ONCE", 1_000_000)
+    start(orthomosaic(tmp_path / "field"), tmp_path / "run", Wishes(classes="a,b,c"), "cpu")
+    told = capsys.readouterr().out
+    assert "images are cut into tiles of 320 pixels, because images/ortho.tif is too large to be read whole" in told
+    assert "splits drawn at random by blocks of 1 x 1 tiles: 0.7 train, 0.1 val, 0.2 test" in told
+    assert "crops of 320x320" in told
+    assert "answers: simulated" in told
+    with Dataset(tmp_path / "run" / "dataset.h5") as data:
+        assert {*data.splits.values()} == {"train", "val", "test"}
+        assert data.sizes["ortho_y00000_x00000"] == (320, 320)
+        assert data.has_masks("test")
+        assert data.tiling is not None
+    # without masks all tiles are the pool; the size of tiles is an option
+    start(orthomosaic(tmp_path / "bare", masks=False), tmp_path / "own", Wishes(classes="a,b", tile=640), "cpu")
+    with Dataset(tmp_path / "own" / "dataset.h5") as data:
+        assert Counter(data.splits.values()) == {"train": 6}
+    with pytest.raises(BadInput, match="Pass one of them"):
+        start(tmp_path / "bare", tmp_path / "both", Wishes(classes="a", tile=64, long_side=64), "cpu")
+
+
+def test_images_that_become_much_smaller_are_no_silent_choice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(noise((30, 3200))).save(tmp_path / "photos" / "a.png")
+    start(tmp_path / "photos", tmp_path / "run", Wishes(classes="a,b"), "cpu", dry=True)
+    told = capsys.readouterr().out
+    assert "a longer side of 320 pixels, 10 times smaller (--tile 320 cuts them into tiles of full size" in told
+
+
+def test_people_are_not_asked_about_hundreds_of_tiles_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Tiles of 96: 11 x 14. The limit is one of scores, so each round draws other tiles."""
+    write_tiff(tmp_path / "field" / "ortho.tif", noise((1000, 1300)))
+    start(tmp_path / "field", tmp_path / "run", Wishes(classes="a,b", tile=96), "cpu")
+    assert "each round asks about 40 images drawn at random" in capsys.readouterr().out
+    score = next(command for command in follow(tmp_path / "run").commands if command.stage == "score")
+    assert score.words[score.words.index("--most-images") + 1] == "40"
+    start(tmp_path / "field", tmp_path / "of-regions", Wishes(classes="a,b", tile=96, recipe="classbal"), "cpu")
+    assert "most_images" not in (tmp_path / "of-regions" / "run.toml").read_text()

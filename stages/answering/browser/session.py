@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -34,13 +34,15 @@ RECENT_TIMES = 200
 class Shown:
     """What the page shows beside the question.
 
-    ``pins``: answers of earlier rounds, (y, x, class) by image and annotator.
+    ``pins``: answers of earlier rounds, (y, x, class) by image and annotator. ``answered_before``: who answered the
+    queries that are asked again.
     """
 
     originals: Originals | None = None
     guide: Guide | None = None
     suggestions: Suggestions | None = None
     pins: Pins = field(default_factory=dict)
+    answered_before: Mapping[int, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -85,6 +87,7 @@ class Session:
         self.names = set(known_annotators)
         self.leases: dict[int, Lease] = {}
         self.pages: set[str] = set()  # open pages that do not know the result yet
+        self.working: dict[str, tuple[str, float]] = {}  # of open pages: the annotator, and when it last asked
         self.aside: dict[str, set[int]] = {}  # queries that a client moved to the end
         self.place: dict[str, int] = {}  # position of a client in the order
         self.closed = False
@@ -103,6 +106,7 @@ class Session:
             self.require_open()
             self.require_name(annotator)
             self.pages.add(client)
+            self.working[client] = annotator, self.clock()
             self.reviewing.pop(client, None)
             for held in [query for query, lease in self.leases.items() if lease.client == client]:
                 if held in self.answers:  # shown again, but not changed
@@ -207,6 +211,7 @@ class Session:
         """Frees the query of a page that was closed or knows the result."""
         with self.lock:
             self.pages.discard(client)
+            self.working.pop(client, None)
             self.reviewing.pop(client, None)
             self.leases = {query: lease for query, lease in self.leases.items() if lease.client != client}
 
@@ -318,11 +323,11 @@ class Session:
         aside = self.aside.get(client, set())
         own = self.questions.image(self.order[self.place[client]]) if client in self.place else None
         others = {self.questions.image(query) for query, lease in self.live_leases().items() if lease.client != client}
-        for query in self.left(client):
+        for query in self.left(client, annotator):
             image = self.questions.image(query)
             if query not in aside and (image == own or image not in others):
                 return query
-        left = list(self.left(client))
+        left = list(self.left(client, annotator))
         left = [query for query in left if query not in aside] or left
         if left:
             aside.difference_update(left)
@@ -330,13 +335,22 @@ class Session:
         mine = [query for query, lease in self.leases.items() if lease.annotator == annotator]
         return next((query for query in mine if query not in self.answers), None)
 
-    def left(self, client: str) -> Iterator[int]:
-        """Open queries that no other page holds, from the client's position to the end, then from the start."""
-        here = self.place.get(client, 0)
+    def left(self, client: str, annotator: str) -> Iterator[int]:
+        """Open queries that no other page holds, from the client's position to the end, then from the start.
+
+        Those that the annotator answered in an earlier round are left to others, if others work.
+        """
+        here, alone = self.place.get(client, 0), self.works_alone(annotator)
         for place in chain(range(here, len(self.order)), range(here)):
             query = self.order[place]
-            if query not in self.answers and not self.is_held(query, client):
+            known = not alone and annotator in self.extras.answered_before.get(query, ())
+            if query not in self.answers and not known and not self.is_held(query, client):
                 yield query
+
+    def works_alone(self, annotator: str) -> bool:
+        """Whether no open page of another annotator asked for a query lately."""
+        since = self.clock() - 60 * self.settings.lease_minutes
+        return all(name == annotator or asked < since for name, asked in self.working.values())
 
     def situation(self, client: str, annotator: str, query: int | None, message: str) -> dict[str, Any]:
         """Everything that the page shows."""

@@ -215,6 +215,9 @@ def read_labels(files: LabelFiles, gathering: Gathering, unlabelled: str | None,
     faults.sentences += gathering.names.faults("labels or pixels")
     if wrong := next(filter(None, map(name_fault, people)), None):
         faults.sentences.append(f"annotator: {wrong}")
+    for image, listed_rows in parts.items():
+        if len(listed_rows) > 1:
+            faults.sentences += contradictions_between_files(image, listed_rows, gathering.data.classes)
     faults.require_none()
     ordered = [rows for image in gathering.ids for rows in parts.get(image, [])]
     if not ordered:
@@ -314,6 +317,19 @@ def contradictions(table: PointTable, rows: np.ndarray, image: str) -> list[str]
         f"{table.labels[table.label[second]]}, but {table.labels[table.label[first]]} in line {table.line[first]}. "
         "Keep one of them."
         for first, second in zip(one[same].tolist(), two[same].tolist(), strict=True)
+    ]
+
+
+def contradictions_between_files(image: str, parts: Sequence[Answers], classes: Sequence[str]) -> list[str]:
+    """A sentence for each pixel of an image with points of different labels in several files."""
+    columns = [np.concatenate([getattr(part, name)[part.y >= 0] for part in parts]) for name in ("label", "x", "y")]
+    label, x, y = (column[np.lexsort(columns)] for column in columns)
+    differing = np.flatnonzero((y[1:] == y[:-1]) & (x[1:] == x[:-1]) & (label[1:] != label[:-1]))
+    names = [*classes, *["void"] * (VOID + 1 - len(classes))]
+    return [
+        f"Image {image}: the pixel in row {y[row]}, column {x[row]} of the dataset is {names[label[row]]} in one file "
+        f"and {names[label[row + 1]]} in another. Keep one of them."
+        for row in differing.tolist()
     ]
 
 

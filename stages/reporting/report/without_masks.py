@@ -1,5 +1,6 @@
 """What a run says without masks: models beside new answers, people beside one another, and the next round."""
 
+from contextlib import suppress
 from typing import Any
 
 from stages.artifacts.annotations import Annotations
@@ -11,8 +12,11 @@ from stages.runtime.errors import BadInput
 
 def without_masks(run: Run, checkpoint: str) -> dict[str, Any] | None:
     """The tables of one run; None if there is nothing to say."""
-    found = [read_on_answers(node.path, checkpoint) for node in run.of_kind("evaluation")]
-    rounds = [each for each in found if each is not None]
+    rounds = []
+    for node in run.of_kind("evaluation"):
+        with suppress(BadInput):  # the notes of the run name damaged evaluations
+            found = read_on_answers(node.path, checkpoint)
+            rounds += [] if found is None else [found]
     curve = [(entry.clicks, entry.miou) for entry in run.measured if entry.split != "answers"]
     prospect, told = outlook(curve, rounds)
     if prospect is None and not rounds:  # a run with masks and few rounds
