@@ -16,11 +16,10 @@ TINY = NetworkSettings(backbone=NAME, head_width=64, low_level_width=8)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "backbone"),
-    [("deeplabv3plus", NAME), ("deeplabv2", "test_resnet"), ("unet", f"tu-{NAME}"), ("unet", "resnet18"),
-     ("classifier", NAME)],
+    ("architecture", "backbone", "bands"),
+    [("deeplabv3plus", NAME, 5), ("deeplabv3plus", NAME, 1), ("deeplabv2", "test_resnet", 5), ("unet", f"tu-{NAME}", 5),
+     ("unet", "resnet18", 5), ("classifier", NAME, 2)],
 )  # fmt: skip
-@pytest.mark.parametrize("bands", [1, 5])
 def test_a_network_takes_as_many_bands_as_images_have(architecture: str, backbone: str, bands: int) -> None:
     settings = changed(TINY, {"architecture": architecture, "backbone": backbone})
     network, colours = build_network(settings, 2, bands=bands), build_network(settings, 2)
