@@ -32,6 +32,7 @@ class Answer(BaseModel):
     mask: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of a finished mask
     clicks: Annotated[int, Field(ge=0, le=MOST_CLICKS)] = 0  # on a mask painted on the page; 0: painted elsewhere
     suggested: int = -1  # the class that a model suggested on the page; -1: none was shown
+    suggested_by: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of that model
     seconds: float
     annotator: Text
     at: Text = ""  # time of the answer, for people who read the journal

@@ -44,6 +44,7 @@ class Questions:
         middle = self.boxes[:, :2] + self.boxes[:, 2:]
         self.order = asking_order(self.rows, middle[:, 0], middle[:, 1])
         self.areas = cache(self.read_areas)  # runs of the queried pixels, as the ledger stores them
+        self.middle = cache(self.find_middle)
         self.picture = lru_cache(KEPT_IMAGES)(self.encode_picture)
 
     @property
@@ -95,7 +96,7 @@ class Questions:
         image = self.image(query)
         return self.areas(image).taken(np.flatnonzero(self.rows[image] == query))
 
-    def middle(self, query: int) -> tuple[float, float] | None:
+    def find_middle(self, query: int) -> tuple[float, float] | None:
         """A point (y, x) in the image that lies in the queried pixel or region; None for whole images."""
         if self.queries.unit == "image":
             return None

@@ -22,12 +22,16 @@ def publish_answers(
     new: Answers,
     people: list[str],
     masks: Mapping[str, np.ndarray],
+    told: Mapping[str, Any] | None = None,
 ) -> str:
-    """Publishes ``ledger`` with the rows ``new`` and ``masks`` (see `append_answers`); returns a summary."""
+    """Publishes ``ledger`` with the rows ``new`` and ``masks`` (see `append_answers`); returns a summary.
+
+    ``told`` are further counts of its header.
+    """
     queries = questions.queries
     grown = append_answers(ledger, queries.ids, queries.sizes, new, people, masks, questions.regions)
     still_open = len(queries) - len(new)
-    counts = ledger_counts(grown, new, questions.classes) | {"open": still_open}
+    counts = ledger_counts(grown, new, questions.classes) | {"open": still_open} | dict(told or {})
     publish_ledger(request, grown, questions.data, counts)
     return f"round {queries.round}, {len(new)} answers, {still_open} queries open"
 
@@ -53,6 +57,7 @@ def ledger_rows(
         skip=np.array([answer.skip for answer in ordered], dtype=bool),
         seconds=[seconds[query] for query in queries],
         annotator=[people.index(answer.annotator) for answer in ordered],
+        suggested=[answer.suggested if answer.suggested >= 0 else VOID for answer in ordered],
     )
     return new, people
 

@@ -11,7 +11,7 @@ file is needed to read the ledger. Shapes that people drew (`import-labels`) are
 `drawn`, numbered from 0, and exact labels. With class sets `/class_sets` (A,C+1) u8, void last; `class` is then set for
 sets with one class. `/answers/purpose` (A,) u8 if it is not 0 throughout: 1 queried at random (control), 2 queried
 again, 3 gold. Of answers to the same query the last one counts, unless it is "don't know"; an answer to a gold query
-never does.
+never does. `/answers/suggested` (A,) u8 if a model suggested answers on the page: the class that was shown, 255 = none.
 """
 
 from functools import cached_property
@@ -23,6 +23,7 @@ from stages.artifacts.answers import (
     ANSWERED_VOID,
     COLUMNS,
     DRAWN,
+    OPTIONAL,
     SKIPPED,
     STATES,
     Answers,
@@ -33,7 +34,7 @@ from stages.artifacts.answers import (
 )
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import IMAGES, read_images, require_inside, rows_by_image
-from stages.artifacts.purposes import AGAIN, GOLD, purpose_column, read_purpose
+from stages.artifacts.purposes import AGAIN, GOLD, purpose_column
 from stages.artifacts.structure import Array, Attribute
 from stages.pixels.runs import Areas, empty_areas
 from stages.pixels.void import VOID
@@ -61,6 +62,7 @@ class Annotations(Artifact):
         Array("answers/annotator", ("u1",), ("A",), below="P"),
         Array("answers/image_level", ("u1",), ("A",), below=2),
         purpose_column("answers/purpose", "A"),
+        Array("answers/suggested", ("u1",), ("A",), below="C", void=True, optional=True),
         *(Array(f"superpixels/{name}", ("S",), ("F",), optional=True) for name in ("digest", "method")),
         Array("superpixels/mean_size", ("f",), ("F",), low=0, optional=True),
         Array("areas/start", ("i",), ("runs",), low=0, optional=True),
@@ -74,8 +76,11 @@ class Annotations(Artifact):
     def __init__(self, path: Path | str):
         super().__init__(path)
         self.ids, self.sizes = read_images(self)
-        columns = {name: self.read(f"answers/{stored_name(name)}") for name in COLUMNS if name != "purpose"}
-        columns["purpose"] = read_purpose(self, "answers/purpose", len(columns["image"]))
+        stored = [name for name in COLUMNS if name not in OPTIONAL or f"answers/{name}" in self]
+        columns = {name: self.read(f"answers/{stored_name(name)}") for name in stored}
+        for name in COLUMNS.keys() - columns.keys():
+            dtype, default = COLUMNS[name]
+            columns[name] = np.full(len(columns["image"]), default, dtype=dtype)
         self.annotators = self.strings("annotators/name")
         self.region_files: list[RegionFile] = []
         count, classes = len(columns["image"]), len(self.attributes["classes"])

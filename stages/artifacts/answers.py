@@ -7,7 +7,6 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.images_table import write_images
-from stages.artifacts.purposes import write_purpose
 from stages.pixels.grids import Size
 from stages.pixels.runs import Areas, empty_areas, joined
 from stages.pixels.void import VOID
@@ -19,8 +18,9 @@ COLUMNS: dict[str, tuple[type[np.generic], int]] = {
     "image": (np.int32, 0), "y": (np.int32, -1), "x": (np.int32, -1), "region": (np.int32, -1),
     "superpixels": (np.int32, -1), "round": (np.int32, 0), "label": (np.uint8, VOID), "state": (np.uint8, ANSWERED),
     "clicks": (np.float32, 1), "seconds": (np.float32, 0), "annotator": (np.uint8, 0), "image_level": (np.uint8, 0),
-    "purpose": (np.uint8, 0),
+    "purpose": (np.uint8, 0), "suggested": (np.uint8, VOID),
 }  # fmt: skip
+OPTIONAL = ("purpose", "suggested")  # columns that are stored unless they have their default throughout
 MOST_ANNOTATORS = 256
 DRAWN = "drawn"  # method of the "file" whose regions are shapes that people drew, not cut by any program
 
@@ -33,6 +33,7 @@ class Answers:
     the class of an image was named instead of drawing its mask, `image_level` is 1 and `label` is a class of images.
     `areas` are the pixels of the regions; `votes` (A,C+1) i32 counts the true classes in a region, void last, if the
     simulation knows them; `class_sets` (A,C+1) u8 marks the classes that were named together, void last.
+    `suggested` is the class that a model suggested to the annotator, 255 = none.
     """
 
     image: np.ndarray
@@ -48,6 +49,7 @@ class Answers:
     annotator: np.ndarray
     image_level: np.ndarray
     purpose: np.ndarray
+    suggested: np.ndarray
     areas: Areas
     votes: np.ndarray
     class_sets: np.ndarray
@@ -113,10 +115,10 @@ class Ledger:
 
     def write(self, writer: Writer) -> None:
         write_images(writer, self.ids, self.sizes)
-        for name, (dtype, _) in COLUMNS.items():
-            if name != "purpose":
-                writer.array(f"answers/{stored_name(name)}", getattr(self.answers, name).astype(dtype))
-        write_purpose(writer, "answers/purpose", self.answers.purpose)
+        for name, (dtype, default) in COLUMNS.items():
+            column = getattr(self.answers, name)
+            if name not in OPTIONAL or (column != default).any():
+                writer.array(f"answers/{stored_name(name)}", column.astype(dtype))
         writer.strings("annotators/name", self.annotators)
         if self.region_files:
             for column in ("digest", "method"):

@@ -165,7 +165,9 @@ def publish(request: Request, session: Session, ledger: Annotations | None) -> s
     else:
         clicks = {query: session.clicks[query] or 1 for query in answers}
         new, people, masks = exact_rows(questions, answers, stored, Cost(clicks, session.seconds))
-    return publish_answers(request, questions, ledger, new, people, masks)
+    models = sorted({answer.suggested_by for answer in answers.values()} - {""})
+    told = {"suggested_by": models} if models else {}
+    return publish_answers(request, questions, ledger, new, people, masks, told)
 
 
 def cost_of_masks(session: Session, elsewhere: PaintedCost) -> Cost:

@@ -10,6 +10,8 @@ from annotate_support import Truth
 
 from stages.answering.answer import Answer
 from stages.answering.browser import serving
+from stages.answering.browser.suggestions import Suggestion, suggested
+from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.journals import find_journals, journal_path
@@ -31,7 +33,7 @@ class Person:
 
     def __init__(self, place, monkeypatch):
         self.place, self.most, self.finishes = place, 0, False
-        self.asked, self.label, self.again = [], CLASS, False
+        self.asked, self.label, self.again, self.suggested = [], CLASS, False, -1
         monkeypatch.setattr(serving, "serve", self.serve)
 
     def serve(self, session, host, port, publish):
@@ -42,7 +44,7 @@ class Person:
                 situation = session.reopen("page", "Ada", oldest)
             query = situation["question"]["query"]
             self.asked.append(query)
-            given = {"classes": (self.label,)}
+            given = {"classes": (self.label,), "suggested": self.suggested}
             if session.masks is not None:
                 mask = session.questions.data.mask(session.questions.image(query))
                 session.masks.keep(query, np.zeros_like(mask))  # changed their mind
@@ -198,6 +200,35 @@ def test_answers_are_changed_once_the_ledger_is_written(place, person, capsys):
     verify_files([output])
     person.answers(most=0)
     assert f"{output} is up to date" in capsys.readouterr().out
+
+
+def test_what_a_model_suggested_is_recorded(place, person, tmp_path):
+    """By hand: of two classes at each pixel the likelier one; the ledger has the column only where it was used."""
+    truth = Truth(place, "p.h5")
+    questions = Questions(truth.data, truth.queries, None)
+
+    class Predictor:
+        def probabilities(self, images):
+            shape = images.shape[-2:]
+            likely = (images[:, :1].float() / 255).expand(1, len(questions.classes), *shape) * 0
+            likely[:, 4], likely[:, 6] = 0.25, images[:, 0] / 255
+            return likely
+
+    image = next(iter(questions.rows))
+    found = suggested(Predictor(), questions, image)
+    pixels = truth.data.image(image)[..., 0]
+    for query in questions.rows[image].tolist():
+        red = pixels[truth.queries.y[query], truth.queries.x[query]] / 255
+        assert found[query] == Suggestion(6 if red > 0.25 else 4, round(100 * max(red, 0.25)))
+    plain = Annotations(person.answers())
+    assert "answers/suggested" not in plain
+    person.suggested = 6
+    ledger = Annotations(person.answers(output="b.h5"))
+    assert ledger.answers.suggested.tolist() == [6] * 5
+    assert ledger.answers.label.tolist() == [CLASS] * 5
+    followed = select.run(place / "d.h5", place / "ps.h5", place / "p1.h5", SelectSettings(budget=1), place / "b.h5")
+    after = annotate_simulate.run(place / "d.h5", followed, place / "b1.h5", AnnotateSettings(), place / "b.h5")
+    assert set(Annotations(after).answers.suggested[5:].tolist()) == {255}
 
 
 def test_a_ledger_whose_answers_the_journal_lacks_is_not_written_again(place, person):

@@ -188,6 +188,15 @@ class TestAnswers:
         assert session.clicks[query] is None, "a file that was corrected"
         journal.close()
 
+    def test_who_changes_an_answer_has_seen_the_suggestion(self, session):
+        situation = session.ask("a", "a")
+        query = asked(situation)
+        answer(session, "a", situation, suggested=4)
+        answer(session, "a", session.back("a", "a", None), classes=(2,))
+        assert (session.answers[query].classes, session.answers[query].suggested) == ((2,), 4)
+        with pytest.raises(Refused, match="The suggestion or the clicks do not fit"):
+            answer(session, "a", session.ask("a", "a"), suggested=9)
+
     def test_a_full_disk_is_told_and_nothing_counts(self, session, monkeypatch):
         situation = session.ask("a", "a")
 

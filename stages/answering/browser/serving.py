@@ -16,6 +16,7 @@ from stages.answering.browser.connections import BACKLOG, MOST_HEAD_BYTES, Patie
 from stages.answering.browser.guard import is_loopback
 from stages.answering.browser.session import Session
 from stages.answering.browser.web import application
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.signals import StopRequest, stop_on_signal
 
@@ -70,8 +71,8 @@ def serve(session: Session, host: str, port: int, publish: Callable[[], str]) ->
             warn_of_host(host)
         address = f"{address_of(host, port)}/?token={token}"
         print(f"answer at {address}", flush=True)  # nobody can answer without it
-        if session.settings.open:
-            webbrowser.open(address)
+        if session.settings.open and not webbrowser.open(address):
+            say("found no browser to open: open the address by hand")
         try:
             wait(session, stop, thread)
             session.close()

@@ -140,6 +140,7 @@ class Session:
             answer = answer.model_copy(
                 update={
                     "seconds": round(min(answer.seconds, most), 3),
+                    **self.suggested(answer, last),
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )
@@ -373,6 +374,13 @@ class Session:
         originals, image = self.extras.originals, self.questions.image(query)
         size = None if originals is None else originals.size(image)
         return {**self.questions.shown(query), "original": size, "files": self.takes_files}
+
+    def suggested(self, answer: Answer, before: Answer | None) -> dict[str, Any]:
+        """What was suggested for an answer and by which model; who changes an answer has seen what was shown then."""
+        if answer.suggested >= 0:
+            model = "" if self.extras.suggestions is None else self.extras.suggestions.model.digest
+            return {"suggested_by": model}
+        return {} if before is None else before.model_dump(include={"suggested", "suggested_by"})
 
     def suggestion(self, query: int) -> dict[str, Any] | None:
         return None if self.extras.suggestions is None else self.extras.suggestions.of(query)
