@@ -67,9 +67,9 @@ def test_the_way_to_prepare(recipe, profile):
 
 @pytest.mark.parametrize("recipe, profile", EVALUATED)
 def test_evaluation_and_validation_see_the_same(recipe, profile):
-    evaluated = resolve("evaluate", {}, recipe, profile).settings
+    evaluated = resolve("evaluate", {}, recipe, profile).settings.flat()
     validation = resolve("train", {}, recipe, profile).settings.validation
-    assert (evaluated.at, evaluated.crop, evaluated.undefined) == EVALUATED[recipe, profile]
+    assert tuple(evaluated[name] for name in ("at", "crop", "undefined")) == EVALUATED[recipe, profile]
     seen = validation.validate_at, validation.validate_crop, validation.validate_undefined
     assert seen == EVALUATED[recipe, profile]
 
