@@ -99,8 +99,11 @@ def test_what_a_dataset_says_lies_below_recipes(tmp_path):
     defaults = load_description("voc2012").defaults
     recipe = load_recipe("pixelpick")
     step = next(step for step in recipe.steps if step.stage == "evaluate")
-    assert step_settings(recipe, load_profile(None), step, None, defaults).split == "val"
-    assert step_settings(recipe, load_profile(None), step, {"evaluate": {"split": "test"}}, defaults).split == "test"
+    assert step_settings(recipe, load_profile(None), step, None, defaults).flat()["split"] == "val"
+    assert (
+        step_settings(recipe, load_profile(None), step, {"evaluate": {"split": "test"}}, defaults).flat()["split"]
+        == "test"
+    )
 
 
 FRAGMENT = """
