@@ -246,11 +246,9 @@ def evaluate_one(
 
     classes = len(view.data.classes)
     total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
-    plain = not flip and scales == (1.0,)
     for batch in image_batches(view, ids, size, masks=True):
         assert batch.masks is not None
-        scores = predictor.logits(batch.images) if plain else predictor.probabilities(batch.images, flip, scales)
-        predicted = scores[:, :classes].argmax(1)  # without the output for void
+        predicted = predictor.classes(batch.images, classes, flip, scales)
         total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
         bar.advance(len(batch.ids))
     return total

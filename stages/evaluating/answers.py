@@ -4,6 +4,7 @@ The model did not learn from these answers. Where queries were selected because 
 often than elsewhere; those drawn at random (control) are a fair sample of the pool.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -35,15 +36,6 @@ class Compared:
     def __len__(self) -> int:
         return len(self.image)
 
-    def followed_by(self, other: "Compared") -> "Compared":
-        moved = replace(other, owner=other.owner + len(self))
-        return Compared(
-            **{
-                each.name: np.concatenate([getattr(self, each.name), getattr(moved, each.name)])
-                for each in fields(self)
-            }
-        )
-
     def taken(self, chosen: np.ndarray) -> "Compared":
         """The answers ``chosen`` (Q,) bool."""
         number = np.cumsum(chosen) - 1
@@ -70,6 +62,15 @@ class Compared:
 
 
 NO_ANSWERS = Compared(*(np.zeros(0, dtype) for dtype in ("i8", "u1", "f8", "f8", "i8", "i8", "f8")))
+
+
+def joined(parts: Sequence[Compared]) -> Compared:
+    """The answers of all ``parts``, one after another."""
+    first = np.cumsum([0, *(len(part) for part in parts)])
+    moved = [replace(part, owner=part.owner + start) for part, start in zip(parts, first[:-1], strict=True)]
+    return Compared(
+        **{each.name: np.concatenate([getattr(part, each.name) for part in moved]) for each in fields(Compared)}
+    )
 
 
 def rows_to_compare(ledger: Annotations) -> dict[str, np.ndarray]:
@@ -99,20 +100,22 @@ def compared(ledger: Annotations, image: str, rows: np.ndarray, predicted: np.nd
     of_sets = answers.class_sets[rows, :-1].any(1)
     exact = (answers.label[rows] == VOID) & ~of_sets
     points = rows[~exact & (answers.y[rows] >= 0)]
-    found = one_class(ledger, points, predicted[answers.y[points], answers.x[points]], np.ones(len(points)), classes)
+    of_points = one_class(
+        ledger, points, predicted[answers.y[points], answers.x[points]], np.ones(len(points)), classes
+    )
     regions = rows[~exact & answers.of_regions[rows]]
     index, owner = answers.areas.pixels(regions)
     votes = np.bincount(owner * classes + flat[index], minlength=len(regions) * classes).reshape(-1, classes)
     sizes = answers.areas.sizes()[regions].astype(np.float64)
     single = ~answers.class_sets[regions, :-1].any(1)
     majority = votes.argmax(1)
-    found = found.followed_by(one_class(ledger, regions[single], majority[single], sizes[single], classes))
+    of_regions = one_class(ledger, regions[single], majority[single], sizes[single], classes)
     several = regions[~single]
     in_set = answers.class_sets[several, majority[~single]] == 1
     weight = sizes[~single]
     none = np.zeros(0, dtype=np.int64)
     sets = Compared(answers.image[several], answers.purpose[several], weight, weight * in_set, none, none, none * 0.0)
-    return found.followed_by(sets).followed_by(pixel_by_pixel(ledger, image, rows[exact], flat, classes))
+    return joined([of_points, of_regions, sets, pixel_by_pixel(ledger, image, rows[exact], flat, classes)])
 
 
 def one_class(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from stages.artifacts.header import Header
 from stages.artifacts.model import Model
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request
-from stages.evaluating.answers import NO_ANSWERS, Compared, compared, rows_to_compare
+from stages.evaluating.answers import Compared, compared, joined, rows_to_compare
 from stages.evaluating.results import Entry, entry_report, write_results
 from stages.evaluating.samples import Interval, resampled, share_of
 from stages.pixels.grids import map_on_grid
@@ -23,9 +23,6 @@ from stages.runtime.console import Progress
 from stages.runtime.numbers import defined
 from stages.runtime.randomness import stream
 from stages.settings.evaluate import EvaluateSettings
-
-if TYPE_CHECKING:
-    from stages.networks.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -128,22 +125,15 @@ def compare(data: Dataset, ledger: Annotations, model: Model, checkpoint: str, s
     from stages.runtime.devices import choose_device
 
     predictor = load_predictor(model, checkpoint, choose_device(settings.use.device), settings.use.precision)
-    rows, found, classes = rows_to_compare(ledger), NO_ANSWERS, len(data.classes)
+    rows, found, classes = rows_to_compare(ledger), [], len(data.classes)
     with Progress("evaluating", len(rows)) as bar:
         for batch in image_batches(data, by_size(sorted(rows), data.sizes), settings.use.batch):
-            predicted = predicted_classes(predictor, batch.images, classes, settings)
-            for image, own in zip(batch.ids, predicted, strict=True):
+            predicted = predictor.classes(batch.images, classes, settings.flip, settings.scales)
+            for image, own in zip(batch.ids, predicted.cpu().numpy(), strict=True):
                 on_grid = map_on_grid(own, ledger.sizes[image])
-                found = found.followed_by(compared(ledger, image, rows[image], on_grid, classes))
+                found.append(compared(ledger, image, rows[image], on_grid, classes))
                 bar.advance()
-    return found
-
-
-def predicted_classes(predictor: "Predictor", images: Any, classes: int, settings: EvaluateSettings) -> np.ndarray:
-    """(B,H,W) i64 classes of ``images`` (B,3,H,W) u8, as on masks."""
-    plain = not settings.flip and settings.scales == (1.0,)
-    scores = predictor.logits(images) if plain else predictor.probabilities(images, settings.flip, settings.scales)
-    return scores[:, :classes].argmax(1).cpu().numpy()
+    return joined(found)
 
 
 def agreement(found: Compared, sample: str, classes: int, settings: EvaluateSettings) -> Agreement:

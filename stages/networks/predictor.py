@@ -131,6 +131,12 @@ class Predictor:
         """(B,3,H,W) u8 -> (B,C,h,w) f32 logits of the images resized as by `scaled_images`."""
         return self.logits(scaled_images(images.to(self.device), scale, kind))
 
+    def classes(self, images: Tensor, count: int, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
+        """(B,K,H,W) u8 -> (B,H,W) i64: the most likely of the first ``count`` classes, without the output for void."""
+        plain = not flip and tuple(scales) == (1.0,)
+        scores = self.logits(images) if plain else self.probabilities(images, flip, scales)
+        return scores[:, :count].argmax(1)
+
     def probabilities(self, images: Tensor, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
         """(B,3,H,W) u8 -> (B,C,H,W) f32 softmax, averaged over ``scales`` and, with ``flip``, the mirrored image."""
         size = images.shape[-2:]

@@ -118,7 +118,7 @@ class Mixture:
         wanted = self.number(CONTROL, total)
         if not wanted:
             return NOTHING
-        free = np.array([excluded(number).size - int(excluded(number).sum()) for number in range(len(ids))])
+        free = np.array([int((~excluded(number)).sum()) for number in range(len(ids))])
         end = np.cumsum(free)
         chosen = np.sort(self.generator("control").choice(int(end[-1]), min(wanted, int(end[-1])), replace=False))
         image = np.searchsorted(end, chosen, side="right")

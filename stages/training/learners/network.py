@@ -212,7 +212,7 @@ class NetworkLearner:
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
         for batch in image_batches(self.validated, self.validation_ids(), self.settings.optimisation.batch, masks=True):
             assert batch.masks is not None
-            predicted = predictor.logits(batch.images)[:, : self.classes].argmax(1)
+            predicted = predictor.classes(batch.images, self.classes)
             confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
         matrix = self.ranks.sum(confusion).cpu().numpy()
         undefined = self.settings.validation.validate_undefined
