@@ -13,7 +13,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
-RECIPES := pixelpick random-pixels full
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -34,16 +33,15 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(DEMO)/scenes.h5
-	@$(MAKE) --no-print-directory -s -j2 $(RECIPES:%=demo-%)
+	@$(BIN)/alseg plan pixelpick random-pixels $(DEMO)/scenes.h5 --full full --profile scenes --run $(DEMO) -o $(DEMO)/demo.mk
+	@$(RUN_PLAN) -j2 -f $(DEMO)/demo.mk
 	@$(BIN)/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5 --dataset $(DEMO)/scenes.h5 \
 	  --png $(DEMO)/picked-pixels.png
-	@$(BIN)/alseg compare $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full -o $(DEMO)/curve.png
-	@$(BIN)/alseg report $(DEMO)/pixelpick $(DEMO)/random-pixels --full $(DEMO)/full --images 2 -o $(DEMO)/report.html
 	@echo
 	@echo "Open     $(DEMO)/report.html        everything on one page: curves, classes, cost, images, provenance"
 	@echo "         $(DEMO)/curve.png          mIoU over clicks, with full supervision as the upper bound"
 	@echo "         $(DEMO)/picked-pixels.png  the pixels queried in one scene, in the colour of their class"
-	@echo "         $(DEMO)/pixelpick.mk       the whole run as a Makefile; delete any file it made and run it again"
+	@echo "         $(DEMO)/demo.mk            all runs as a Makefile; delete any file it made and run it again"
 	@echo "Next     .venv/bin/alseg inspect $(DEMO)/pixelpick/round-2/annotations.h5"
 	@echo "         docs/how-to/own-data.md    use your own images"
 
@@ -52,10 +50,12 @@ $(DEMO)/scenes.h5: $(READY)
 	@$(BIN)/alseg prepare scenes -o $@
 	@touch -c $@
 
-# Two runs at a time with one thread each make better use of two cores than one run with two threads.
+# Two stages at a time with one thread each make better use of two cores than one stage with two threads.
+RUN_PLAN := MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s ALSEG=$(BIN)/alseg
+
 demo-%: $(DEMO)/scenes.h5
 	@$(BIN)/alseg plan $* $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$* -o $(DEMO)/$*.mk
-	@MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s -f $(DEMO)/$*.mk ALSEG=$(BIN)/alseg
+	@$(RUN_PLAN) -f $(DEMO)/$*.mk
 
 test: $(READY)
 	$(PYTEST)

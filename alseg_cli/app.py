@@ -172,11 +172,20 @@ def status(
 
 @app.command("plan")
 def plan(
-    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe or path of a TOML file.")],
+    recipes: Annotated[list[str], typer.Argument(help="Shipped recipes by name, or TOML files.", metavar="RECIPE...")],
     dataset: Annotated[Path, typer.Argument(help="Dataset written by `prepare`.", metavar="DATASET")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of printing.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/RECIPE]")] = None,
-    profile: Annotated[str | None, typer.Option(help="Profile to take settings from (name or TOML file).")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run, or of several, in folders RECIPE-SEED. [default: runs/RECIPE, runs]"),
+    ] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Profile to take settings from (name or TOML file); may be repeated.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="A run of each recipe per seed.", metavar="0,1,...")] = None,
+    full: Annotated[
+        str | None, typer.Option(help="Recipe of one run that all others are compared with.", metavar="RECIPE")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds. [default: the recipe's]")] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Load a Python file that registers parts.")] = None,
     set_: Annotated[
@@ -198,13 +207,25 @@ def plan(
         Path | None, typer.Option(help="Ledger that replaces the answers of round 0.", metavar="LEDGER")
     ] = None,
 ) -> None:
-    """Write a whole run as a Makefile: one rule per stage and round, real files as targets."""
-    from stages.recipes.makefile import write_plan
+    """Write runs as a Makefile: one rule per stage and round, real files as targets, nothing made twice."""
+    from stages.recipes.experiment import Wanted, write_plan
     from stages.runtime.parts import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
-    write_plan(recipe, dataset, output, run, profile, rounds, set_ or [], plugin, people, labels)
+    wanted = Wanted(
+        recipes, dataset, run, profile or (None,), rounds, set_ or [], plugin or [], people, labels,
+        None if seeds is None else parse_seeds(seeds), full,
+    )  # fmt: skip
+    write_plan(wanted, output)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds in ``text``, such as 0,1,2; BadInput if there is anything else, or one twice."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
+        raise BadInput(f"--seeds must be different whole numbers, such as 0,1,2, not {text!r}.")
+    return [int(word) for word in words]
 
 
 @app.command("reproduce")

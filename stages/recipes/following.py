@@ -10,20 +10,17 @@ from stages.artifacts.dataset import Dataset
 from stages.recipes.people import PAGE, with_people
 from stages.recipes.plan import (
     Plan,
-    Rule,
     annotations_of,
     build_rules,
-    exported,
     fitted,
     quoted,
     rounds_of_budget,
-    with_files,
-    with_labels,
     without_blind,
 )
 from stages.recipes.profile import load_profile, rounds_of
 from stages.recipes.recipe import Values, load_recipe
 from stages.recipes.resolve import dataset_defaults
+from stages.recipes.rules import Rule, exported, with_files, with_labels
 from stages.recipes.run_file import RunFile, file_or_name, read_run_file
 from stages.runtime.errors import BadInput
 

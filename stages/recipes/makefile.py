@@ -1,34 +1,16 @@
-"""A run as a Makefile."""
+"""Runs as a Makefile."""
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from stages.artifacts.dataset import Dataset
-from stages.artifacts.request import publish_extra
-from stages.recipes.people import PAGE, Way, to_do
-from stages.recipes.plan import (
-    Plan,
-    Rule,
-    annotations_of,
-    build_rules,
-    exported,
-    fitted,
-    read_plan,
-    rounds_of_budget,
-    shared_files,
-    with_files,
-    with_labels,
-    without_blind,
-)
-from stages.recipes.profile import prepare_line, rounds_of
-from stages.recipes.resolve import dataset_defaults
-from stages.registry import STAGES
-from stages.runtime.console import say
+from stages.recipes.people import PAGE, to_do
+from stages.recipes.plan import Run
+from stages.recipes.profile import prepare_line
+from stages.recipes.rules import Rule, exported
 from stages.runtime.errors import NOTHING_LEFT, RUN_ENDS, BadInput
+from stages.settings.toml_files import PLAN_MARK
 
 WIDTH = 118
 # What make and the shell take as part of a file name everywhere in a rule, in targets and through variables
@@ -49,6 +31,11 @@ PEOPLE = [
     "UNLESS_THERE = $(if $(wildcard $@),@:)",
     "",
 ]
+LINKED = [
+    "# What another run makes as well is made once. Where there are no hard links: make LINK='cp -pf'",
+    "LINK ?= cp -lf",
+    "",
+]
 ON_PAGE = [
     'NOBODY = echo "$@ needs answers on a page, and nobody is at a terminal. Run make on one." >&2; exit 1',
     "AT_TERMINAL = @test -e $@ || test -t 2 || { $(NOBODY); }",
@@ -56,109 +43,31 @@ ON_PAGE = [
 ]
 
 
-@dataclass(frozen=True)
-class Planned:
-    """The Makefile of a run, its number of rules and of rounds, and what the user should know of it."""
+def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[str] = (), title: str = "") -> str:
+    """The Makefile of ``runs`` in ``folder``. ``last``: lines of targets that need them all, the first one ``all``.
 
-    text: str
-    rules: int
-    rounds: int
-    notes: list[str]
-
-
-def write_plan(
-    recipe_name: str,
-    dataset: Path,
-    output: Path | None,
-    run: Path | None,
-    profile: str | None,
-    rounds: int | None,
-    overrides: list[str],
-    plugins: list[Path] | None = None,
-    people: Way | None = None,
-    labels: Path | None = None,
-) -> None:
-    """Writes (or prints) the Makefile of ``rounds`` rounds of a recipe on a prepared dataset.
-
-    Raises BadInput with all faults of the recipe, the overrides and the dataset that would make a run fail.
+    ``title`` names what the runs are, if they are several.
     """
-    made = plan_run(recipe_name, dataset, run, profile, rounds, overrides, plugins, people=people, labels=labels)
-    if output is not None:  # otherwise the Makefile itself is printed
-        for note in made.notes:
-            say(f"note: {note}")
-    if output is None:
-        print(made.text, end="", flush=True)
-        return
-    publish_extra(output, os.fsencode(made.text))
-    said = f"wrote {output}: {made.rules} rules, {made.rounds} rounds"
-    say(f"{said}; run it with `make -f {shlex.quote(str(output))}`")
-
-
-def plan_run(
-    recipe_name: str,
-    dataset: Path,
-    run: Path | None,
-    profile: str | None,
-    rounds: int | None,
-    overrides: Sequence[str],
-    plugins: list[Path] | None = None,
-    shared: Path | None = None,
-    people: Way | None = None,
-    labels: Path | None = None,
-) -> Planned:
-    """The Makefile of ``rounds`` rounds in ``run``; the artifacts of `shared_steps` are in ``shared``, if given.
-
-    ``people``: the way in which people answer; None: answers are simulated. ``labels``: a ledger that takes the place
-    of the answers of round 0. Raises BadInput with all faults of the recipe, the overrides and the dataset that would
-    make a run fail.
-    """
-    plan = read_plan(recipe_name, profile, overrides, dataset_defaults(dataset), people)
-    by_hand = [f"{step.name} ({step.stage})" for step in plan.recipe.steps if not STAGES[step.stage].plannable]
-    if by_hand and people is None:
-        raise BadInput(f"Recipe {plan.recipe.name}: {', '.join(by_hand)} needs people. Pass --people page or files.")
-    with Dataset(dataset) as data:
-        notes: list[str] = []
-        if people is not None:
-            plan, notes = without_blind(plan, data)
-        plan = fitted(plan, data)
-        given = rounds or rounds_of(plan.recipe, plan.profile)
-        count = rounds_of_budget(plan, data) if given == "budget" else given
-        if not plan.profile.fits(name := data.attributes["name"]):
-            notes.append(f"profile {profile} is for dataset {plan.profile.dataset}, but this is {name}")
-    common = [["--recipe", recipe_name], *([["--profile", profile]] if profile else [])]
-    common += [["--plugin", str(plugin)] for plugin in plugins or []]
-    rules = build_rules(plan, count, common)
-    if labels is not None:
-        rules = with_labels(rules, annotations_of(plan.recipe), make_path(labels))
-    if shared is not None:
-        rules = [with_files(rule, shared_files(plan.recipe)) for rule in rules]
-    text = render(plan, rules, dataset, run or Path("runs") / plan.recipe.name, count, shared)
-    return Planned(text, len(rules), count, notes)
-
-
-def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int, shared: Path | None = None) -> str:
-    """The Makefile's text."""
-    on = f", profile {plan.profile.name}" if plan.profile.name else ""
-    evaluations = [rule for rule in rules if rule.stage == "evaluate"]
-    ends = [rule.target for rule in evaluations]
-    if all(rule.on_answers for rule in evaluations):  # the last model is evaluated by the next round, if there is one
-        ends.append(rules[-1].target)
+    rules = [rule for run in runs for rule in run.rules]
     skipped = skipped_at_an_end(rules)
+    one = runs[0].name == ""
+    known = {prepared: None for run in runs if (prepared := prepare_line(run.plan.recipe, run.plan.profile))}
     lines = [
-        one_line(f"# {plan.recipe.title}: {rounds} rounds{on}. Written by `alseg plan`; plain make runs it:"),
-        *([one_line(f"# Dataset: {prepared}")] if (prepared := prepare_line(plan.recipe, plan.profile)) else []),
-        "#   make -f THIS            run, or continue after a failure or an interruption",
+        one_line(f"# {runs[0].title if one else title}. {PLAN_MARK}; plain make runs {'it' if one else 'them all'}:"),
+        *(one_line(f"# Dataset: {prepared}") for prepared in known),
+        f"#   make -f THIS{'    ' if one else ' -j2'}        run, or continue after a failure or an interruption",
+        *([] if one else [f"#   make -f THIS {runs[0].name}", "#                           one run"]),
         "#   make -f THIS -n         show what is left to do",
         "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
         '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
         "",
         f"DATASET ?= {make_path(dataset)}",
-        f"RUN ?= {make_path(run)}",
-        *([] if shared is None else [f"SHARED ?= {make_path(shared)}"]),
+        f"RUN ?= {make_path(folder)}",
         "ALSEG ?= alseg",
         "LAUNCH ?=",
         "TRAIN ?= $(ALSEG)",
         "",
+        *(LINKED if any(rule.same_as for rule in rules) else []),
         *(ENDING if skipped else []),
         *(PEOPLE if any(rule.by_people for rule in rules) else []),
         *(ON_PAGE if any(rule.stage == PAGE for rule in rules) else []),
@@ -166,21 +75,41 @@ def render(plan: Plan, rules: list[Rule], dataset: Path, run: Path, rounds: int,
         "$(error DATASET and RUN must each be a path without spaces)",
         "endif",
         "",
-        ".PHONY: all",
-        "all: " + " \\\n     ".join(ends),
+        *target_lines(".PHONY", ["all", *(run.name for run in runs if not one)]),
+        *(last or target_lines("all", runs[0].ends)),
         "",
         "# A file is whole as soon as it exists, so make must not delete it when it is interrupted after that",
-        ".PRECIOUS: " + " \\\n  ".join(rule.target for rule in rules),
+        *target_lines(".PRECIOUS", [rule.target for rule in rules]),
     ]
-    for rule in rules:
-        lines += (
-            people_lines(rule, rule.target in skipped) if rule.by_people else rule_lines(rule, rule.target in skipped)
-        )
+    for run in runs:
+        if not one:
+            lines += ["", one_line(f"# {run.name} is {run.title}"), *target_lines(run.name, run.ends)]
+        for rule in run.rules:
+            lines += lines_of(rule, rule.target in skipped)
     return "\n".join(lines) + "\n"
 
 
-def rule_lines(rule: Rule, skipped: bool) -> list[str]:
+def target_lines(target: str, needs: Sequence[str]) -> list[str]:
+    """A target with its prerequisites, one per line."""
+    return (f"{target}: " + " \\\n  ".join(needs)).split("\n")
+
+
+def lines_of(rule: Rule, skipped: bool) -> list[str]:
     """A rule; ``skipped``: not if the run has ended before it."""
+    if rule.same_as:
+        return link_lines(rule, skipped)
+    return people_lines(rule, skipped) if rule.by_people else rule_lines(rule, skipped)
+
+
+def link_lines(rule: Rule, skipped: bool) -> list[str]:
+    """A rule whose target another rule makes, with the files beside it, such as a history."""
+    ended = "$(UNLESS_ENDED) " if skipped else ""
+    commands = [f"\t@{ended}mkdir -p $(@D)", f"\t@{ended}$(LINK) $(basename $<).* $(@D)/"]
+    return ["", f"{rule.target}: {rule.same_as}", *commands]
+
+
+def rule_lines(rule: Rule, skipped: bool) -> list[str]:
+    """A rule with its command."""
     program = ["$(LAUNCH)", "$(TRAIN)" if rule.stage == "train" else "$(ALSEG)"]
     *parts, last = [[*(["$(UNLESS_ENDED)"] if skipped else []), *program, *rule.parts[0]], *rule.parts[1:]]
     parts.append([*last, "$(OR_END)"] if rule.may_end else last)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from stages.artifacts.model import read_model_header
 from stages.artifacts.request import publish_extra
-from stages.recipes.reproduce import run_folder, runs_folder
+from stages.recipes.reproduce import run_name, runs_folder
 from stages.recipes.tables import PublishedTable, Row, load_table, table_names
 from stages.reporting.measured import measured_in
 from stages.runtime.console import print_table, say
@@ -84,7 +84,7 @@ def values_of(table: PublishedTable, row: Row, folder: Path) -> list[list[float]
     """mIoU in % after each label of ``row``, one per run that has reached it."""
     values: list[list[float]] = [[] for _ in table.labels_of(row)]
     number = 0
-    while (run := run_folder(folder, row, number)).is_dir() or number < table.seeds_of(row):
+    while (run := folder / run_name(row, number)).is_dir() or number < table.seeds_of(row):
         found, faults = measured_in(run, table.checkpoint, row.evaluation)
         if faults:
             raise BadInput([fault for several in faults.values() for fault in several])

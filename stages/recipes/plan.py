@@ -1,66 +1,21 @@
-"""The rules of a run: one per stage and round, real files as targets."""
+"""A recipe under a profile, with settings and a dataset: one rule per stage and round."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from stages.artifacts.dataset import Dataset
 from stages.recipes.checks import dataset_faults
-from stages.recipes.people import (
-    ANSWERS,
-    EXPORT,
-    FILES,
-    IMAGES,
-    PAGE,
-    TO_ANSWER,
-    Way,
-    answering_step,
-    on_answers,
-    with_people,
-)
+from stages.recipes.people import ANSWERS, FILES, Way, answering_step, on_answers, with_people
 from stages.recipes.profile import Profile, load_profile
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import step_settings, step_values
+from stages.recipes.rules import Rule, with_exports, with_shared_predictions
 from stages.registry import STAGES, Stage
 from stages.runtime.errors import BadInput
 from stages.runtime.spelling import close_names
 from stages.settings.base import StageSettings, fields_of
 from stages.settings.text import option_name, shown
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One target: its file, its prerequisites, the parts of its command, and a folder to remove afterwards.
-
-    An option with its value is one part. ``may_end``: if nothing is left to query, the run ends without an error.
-    ``awaits``: the prerequisite that people bring.
-    """
-
-    target: str
-    needs: list[str]
-    parts: list[list[str]]
-    removed: str = ""
-    may_end: bool = False
-    awaits: str = ""
-
-    @property
-    def by_people(self) -> bool:
-        """Whether people work on the target, which is then made once and never again."""
-        return self.stage in (PAGE, FILES, EXPORT)
-
-    @property
-    def on_answers(self) -> bool:
-        """Whether it evaluates on answers instead of masks."""
-        return self.stage == "evaluate" and "--annotations" in self.words
-
-    @property
-    def stage(self) -> str:
-        return self.parts[0][0]
-
-    @property
-    def words(self) -> list[str]:
-        return [word for part in self.parts for word in part]
 
 
 @dataclass(frozen=True)
@@ -84,6 +39,31 @@ class Plan:
         return self.known[place]
 
 
+@dataclass(frozen=True)
+class Run:
+    """A planned run: its folder in that of all runs (empty: that folder itself), its number of rounds, its rules."""
+
+    name: str
+    plan: Plan
+    rounds: int
+    rules: list[Rule]
+
+    @property
+    def title(self) -> str:
+        """What it does, in a line."""
+        profile = self.plan.profile.name
+        return f"{self.plan.recipe.title}: {self.rounds} rounds" + (f", profile {profile}" if profile else "")
+
+    @property
+    def ends(self) -> list[str]:
+        """The targets with which it is done."""
+        evaluations = [rule for rule in self.rules if rule.stage == "evaluate"]
+        ends = [rule.target for rule in evaluations]
+        if all(rule.on_answers for rule in evaluations):  # the last model is evaluated by the next round, if any
+            ends.append(self.rules[-1].target)
+        return ends
+
+
 def read_plan(
     recipe: str,
     profile: str | None = None,
@@ -101,47 +81,12 @@ def read_plan(
     return Plan(found, load_profile(profile), parse_overrides(found, overrides), defaults or {})
 
 
-def shared_steps(recipe: Recipe) -> list[Step]:
-    """The steps that are made once from the dataset alone, or from one another, so that several runs can share them."""
-    found: list[Step] = []
-    for step in recipe.steps:
-        sources = {source.partition("@")[0] for source in step.reads.values()}
-        if step.rounds == "once" and sources <= {other.name for other in found}:
-            found.append(step)
-    return found
-
-
-def shared_files(recipe: Recipe) -> dict[str, str]:
-    """The artifacts of `shared_steps` -> their names in the folder of what runs share."""
-    made = [artifact(step, 0) for step in shared_steps(recipe)]
-    return {target: target.replace("$(RUN)", "$(SHARED)", 1) for target in made}
-
-
-def with_files(rule: Rule, moved: Mapping[str, str]) -> Rule:
-    """``rule`` with other files, as it writes them, in the place of the keys of ``moved``."""
-    needs = [moved.get(need, need) for need in rule.needs]
-    parts = [[moved.get(word, word) for word in part] for part in rule.parts]
-    return replace(rule, target=moved.get(rule.target, rule.target), needs=needs, parts=parts)
-
-
 def annotations_of(recipe: Recipe) -> str:
     """The file with the answers of round 0 in a plan of ``recipe``; BadInput if it asks nothing."""
     step = answering_step(recipe)
     if step is None:
         raise BadInput(f"Recipe {recipe.name} asks nothing, so no labels can replace its answers. Use another recipe.")
     return artifact(step, 0)
-
-
-def with_labels(rules: Sequence[Rule], answers: str, labels: str) -> list[Rule]:
-    """``rules`` with the ledger ``labels`` in the place of ``answers``, and without what only led to them."""
-    removed = {answers}
-    for rule in reversed(rules):
-        readers = [
-            other for other in rules if rule.target in other.needs or (other.awaits and rule.target == exported(other))
-        ]
-        if rule.target != answers and readers and all(other.target in removed for other in readers):
-            removed.add(rule.target)
-    return [with_files(rule, {answers: labels}) for rule in rules if rule.target not in removed]
 
 
 def fitted(plan: Plan, data: Dataset) -> Plan:
@@ -191,6 +136,11 @@ def rounds_of_budget(plan: Plan, data: Dataset) -> int:
 
 def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     """All rules of the run, ordered so that the inputs of a rule come before it."""
+    return with_shared_predictions(run_rules(plan, rounds, common))
+
+
+def run_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
+    """As `build_rules`, but each rule runs its network for itself."""
     steps = plan.recipe.steps
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
     places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
@@ -200,42 +150,7 @@ def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
             replace(rule, may_end=number > 0 and step.stage == "select")
             for rule, (number, step) in zip(rules, places, strict=True)
         ]
-    sharing: dict[tuple[int, str, tuple[Any, ...]], list[int]] = {}
-    for index, (number, step) in enumerate(places):
-        shared = plan.settings(step).shared_predictions
-        if shared is not None:
-            model = rules[index].words[rules[index].words.index("--model") + 1]
-            sharing.setdefault((number, model, shared), []).append(index)
-    for (number, *_), together in sharing.items():
-        if len(together) > 1:
-            share_predictions(rules, together, f"$(RUN)/round-{number}/predictions")
-    return [each for rule in rules for each in ([export_rule(rule), rule] if rule.awaits else [rule])]
-
-
-def export_rule(rule: Rule) -> Rule:
-    """The rule of what people fill in before the answers of ``rule`` can be imported."""
-    stage = STAGES[FILES]
-    files = dict(zip(stage.positional, rule.parts[0][1:], strict=True))
-    regions = [part for part in rule.parts if part[0] == "--superpixels"]
-    parts = [[EXPORT, files["dataset"], files["queries"]], *regions, ["--images", f"$(RUN)/{IMAGES}"], ["-o", "$@"]]
-    needs = [
-        need for need in rule.needs if need in (files["dataset"], files["queries"], *(file for _, file in regions))
-    ]
-    return Rule(exported(rule), needs, parts)
-
-
-def exported(rule: Rule) -> str:
-    """The file or folder with the queries whose answers ``rule`` imports; empty for other rules."""
-    folder, slash, name = rule.awaits.rpartition("/")
-    return f"{folder}{slash}{name.replace(ANSWERS, TO_ANSWER, 1)}"
-
-
-def share_predictions(rules: list[Rule], together: Sequence[int], folder: str) -> None:
-    """Lets those rules run their network once over the images they share; the last one removes what was kept."""
-    for index in together:
-        *parts, output = rules[index].parts
-        removed = folder if index == together[-1] else ""
-        rules[index] = replace(rules[index], parts=[*parts, ["--predictions", folder], output], removed=removed)
+    return with_exports(rules)
 
 
 def takes_place(step: Step, number: int) -> bool:
@@ -342,7 +257,15 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
     for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
         parts.append(option_words(stage, name, value))
     parts.append(["-o", "$@"])
-    return Rule(artifact(step, number), ["$(DATASET)", *files.values()], parts, awaits=awaits)
+    return Rule(
+        artifact(step, number),
+        ["$(DATASET)", *files.values()],
+        parts,
+        awaits=awaits,
+        round=number,
+        reads={"dataset": "$(DATASET)", **files},
+        settings=plan.settings(step),
+    )
 
 
 def brought(plan: Plan, step: Step) -> str:

@@ -14,7 +14,7 @@ from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import Superpixels
 from stages.commands import annotate_simulate, import_answers, import_queries, import_regions
 from stages.datasets.pickle_files import read_pickle
-from stages.recipes.makefile import write_plan
+from stages.recipes.experiment import Wanted, write_plan
 from stages.regions.imported import region_map
 from stages.reporting.agreement import compared
 from stages.runtime.errors import BadInput
@@ -243,7 +243,10 @@ def test_answered_points_are_answers(asked, same, tmp_path):
 def test_a_planned_run_starts_from_the_selection(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = asked["pixel"]
-    write_plan("pixelpick", one.dataset, tmp_path / "run.mk", Path("run"), None, 2, ["evaluate.split=train"])
+    write_plan(
+        Wanted(["pixelpick"], one.dataset, Path("run"), rounds=2, overrides=["evaluate.split=train"]),
+        tmp_path / "run.mk",
+    )
     first = "run/round-0/queries.h5"
     (tmp_path / "run/round-0").mkdir(parents=True)
     taken(one, exported(one, tmp_path / "q.points.pkl"), Path(first))

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.recipes.plan import Plan, Rule, build_rules
+from stages.recipes.plan import Plan, build_rules
 from stages.recipes.recipe import Step
+from stages.recipes.rules import Rule
 from stages.recipes.tables import PublishedTable, Row, load_table, table_names
 
 ROUNDS = 2

@@ -4,7 +4,7 @@ import h5py
 import pytest
 from worlds import random_masks, write_dataset
 
-from stages.recipes.makefile import write_plan
+from stages.recipes.experiment import Wanted, write_plan
 from stages.runtime.errors import BadInput
 
 NAMES = [f"i{number}" for number in range(6)]
@@ -12,7 +12,7 @@ SPLITS = dict(zip(NAMES, ["train"] * 4 + ["val", "test"], strict=True))
 
 
 def plan(dataset, recipe="pixelpick", profile=None, overrides=()):
-    write_plan(recipe, dataset, dataset.with_suffix(".mk"), None, profile, None, list(overrides))
+    write_plan(Wanted([recipe], dataset, profiles=[profile], overrides=overrides), dataset.with_suffix(".mk"))
     return dataset.with_suffix(".mk")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.recipes.makefile import render
-from stages.recipes.plan import build_rules, read_plan
+from stages.recipes.plan import Run, build_rules, read_plan
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -27,7 +27,9 @@ def planned(tmp_path, monkeypatch):
 
     def write(recipe, rounds):
         plan = read_plan(recipe)
-        (tmp_path / "run.mk").write_text(render(plan, build_rules(plan, rounds, []), Path("d.h5"), Path("run"), rounds))
+        (tmp_path / "run.mk").write_text(
+            render([Run("", plan, rounds, build_rules(plan, rounds, []))], Path("d.h5"), Path("run"))
+        )
         (tmp_path / "d.h5").touch()
         (tmp_path / "program").write_text(PROGRAM)
         (tmp_path / "program").chmod(0o755)
@@ -84,6 +86,6 @@ def test_what_is_left_to_do_is_shown_before_the_first_step(planned):
 @pytest.mark.parametrize("recipe, rounds", [("als4gan", 3), ("full", 1)])
 def test_a_run_whose_last_steps_need_its_last_round_has_no_other_end(recipe, rounds):
     plan = read_plan(recipe)
-    text = render(plan, build_rules(plan, rounds, []), Path("d.h5"), Path("run"), rounds)
+    text = render([Run("", plan, rounds, build_rules(plan, rounds, []))], Path("d.h5"), Path("run"))
     assert "OR_END" not in text
     assert "UNLESS_ENDED" not in text

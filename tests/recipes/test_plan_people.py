@@ -14,8 +14,8 @@ from worlds import random_masks, write_dataset
 
 from alseg_cli.following import run_next
 from stages.artifacts.annotations import Annotations
+from stages.recipes.experiment import Wanted, plan_runs, write_plan
 from stages.recipes.following import follow
-from stages.recipes.makefile import plan_run, write_plan
 from stages.recipes.people import Way
 from stages.recipes.plan import build_rules, read_plan
 from stages.recipes.standing import next_command, next_step
@@ -48,7 +48,7 @@ def planned(dataset: Path, tmp_path: Path):
 
     def write(way: Way, **options: object) -> Path:
         shutil.copy(dataset, tmp_path / "d.h5")
-        made = plan_run("pixelpick", tmp_path / "d.h5", Path("run"), None, 2, [], people=way, **options)  # type: ignore[arg-type]
+        made = plan_runs(Wanted(["pixelpick"], tmp_path / "d.h5", Path("run"), rounds=2, people=way, **options))  # type: ignore[arg-type]
         (tmp_path / "run.mk").write_text(made.text.replace(str(tmp_path / "d.h5"), "d.h5"))
         (tmp_path / "program").write_text(PROGRAM)
         (tmp_path / "program").chmod(0o755)
@@ -151,7 +151,9 @@ class TestFiles:
 
     def test_real_commands(self, dataset: Path, tmp_path: Path) -> None:
         """From the plan to the ledger, with a table filled in by hand."""
-        write_plan("pixelpick", dataset, tmp_path / "r.mk", None, None, 1, ["select.budget=2"], people="files")
+        write_plan(
+            Wanted(["pixelpick"], dataset, rounds=1, overrides=["select.budget=2"], people="files"), tmp_path / "r.mk"
+        )
         words = ["make", "-f", "r.mk", f"ALSEG={sys.executable} -m alseg_cli", "RUN=r", "r/round-0/annotations.h5"]
         waits = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
         assert waits.returncode == 2
@@ -192,10 +194,12 @@ class TestPage:
         assert (folder / "run/round-0/annotations.h5").read_text() == "by people"
 
     def test_settings_of_the_page(self, dataset: Path) -> None:
-        made = plan_run("pixelpick", dataset, None, None, 1, ["annotate.port=8123"], people="page")
+        made = plan_runs(Wanted(["pixelpick"], dataset, rounds=1, overrides=["annotate.port=8123"], people="page"))
         assert "--port 8123" in made.text
         with pytest.raises(BadInput, match=r"--set annotate-simulate\.error-rate"):
-            plan_run("pixelpick", dataset, None, None, 1, ["annotate-simulate.error-rate=0.1"], people="page")
+            plan_runs(
+                Wanted(["pixelpick"], dataset, rounds=1, overrides=["annotate-simulate.error-rate=0.1"], people="page")
+            )
 
 
 def test_labels_replace_the_answers_of_round_0(dataset: Path, planned) -> None:
@@ -217,15 +221,15 @@ def test_labels_replace_the_answers_of_round_0(dataset: Path, planned) -> None:
 def test_without_masks_models_are_evaluated_on_answers(dataset: Path, tmp_path: Path) -> None:
     names = ["a", "b"]
     path = write_dataset(tmp_path / "d.h5", random_masks(names, (8, 8), 3), 3)
-    made = plan_run("pixelpick", path, None, None, 2, [], people="page")
+    made = plan_runs(Wanted(["pixelpick"], path, rounds=2, people="page"))
     assert made.notes == ["split 'test' has no masks: each model is evaluated on the answers of the next round"]
     needs = "$(DATASET) $(RUN)/round-0/model.safetensors $(RUN)/round-1/annotations.h5"
     assert f"$(RUN)/round-1/agreement.h5: {needs}\n" in made.text
     assert "all: $(RUN)/round-1/agreement.h5 \\\n     $(RUN)/round-1/model.safetensors\n" in made.text
-    made = plan_run("random-pixels", path, None, None, 1, [], people="page")
+    made = plan_runs(Wanted(["random-pixels"], path, rounds=1, people="page"))
     assert "all: $(RUN)/round-0/model.safetensors\n" in made.text
     with pytest.raises(BadInput, match="has no split 'test'"):
-        plan_run("pixelpick", path, None, None, 1, [])
+        plan_runs(Wanted(["pixelpick"], path, rounds=1))
 
 
 def test_next_and_status_wait_for_files(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.recipes.makefile import render
-from stages.recipes.plan import build_rules, read_plan
+from stages.recipes.plan import Run, build_rules, read_plan
 
 
 def sharing(recipe: str, overrides: tuple[str, ...] = (), rounds: int = 3) -> dict[str, str]:
@@ -47,7 +47,7 @@ def test_the_last_stage_removes_them():
     rules = build_rules(plan, 2, [])
     removing = [rule.target for rule in rules if rule.removed]
     assert removing == ["$(RUN)/round-1/pseudo-labels.h5"]
-    text = render(plan, rules, Path("d.h5"), Path("run"), 2)
+    text = render([Run("", plan, 2, rules)], Path("d.h5"), Path("run"))
     _, _, after = text.partition("$(RUN)/round-1/pseudo-labels.h5:")
     command, _, _ = after.partition("\n\n")
     assert command.endswith("-o $@\n\t@rm -rf $(RUN)/round-1/predictions\n\t@touch -c $@")

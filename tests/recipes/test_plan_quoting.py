@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stages.recipes.makefile import make_path, render
-from stages.recipes.plan import build_rules, quoted, read_plan
+from stages.recipes.plan import Run, build_rules, quoted, read_plan
 from stages.recipes.profile import profile_names
 from stages.recipes.recipe import recipe_names
 from stages.runtime.errors import BadInput
@@ -65,7 +65,7 @@ def plan_of(recipe: str, setting: str, title: str, run: str = "run") -> str:
     plan = replace(
         plan, recipe=plan.recipe.model_copy(update={"title": title}), overrides={"train": {"weights": setting}}
     )
-    return render(plan, build_rules(plan, 1, [["--recipe", recipe]]), Path("d.h5"), Path(run), 1)
+    return render([Run("", plan, 1, build_rules(plan, 1, [["--recipe", recipe]]))], Path("d.h5"), Path(run))
 
 
 @MANY
@@ -125,7 +125,7 @@ def test_a_line_never_ends_between_an_option_and_its_value(name):
         if not plan.recipe.steps or plan.recipe.rounds == "budget":
             continue
         rules = build_rules(plan, 2, [["--recipe", name], ["--profile", str(profile)]])
-        text = render(plan, rules, Path("d.h5"), Path("run"), 2)
+        text = render([Run("", plan, 2, rules)], Path("d.h5"), Path("run"))
         continued = [line for line in text.splitlines() if line.startswith("\t  ")]
         assert all(line.lstrip().startswith("-") for line in continued)
         assert max(len(line) for line in text.splitlines() if line.startswith("\t")) <= 120

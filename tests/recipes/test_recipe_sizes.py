@@ -12,7 +12,7 @@ from stages.commands import prepare
 from stages.datasets.description import load_description
 from stages.recipes.checks import dataset_faults
 from stages.recipes.makefile import render
-from stages.recipes.plan import build_rules, read_plan
+from stages.recipes.plan import Run, build_rules, read_plan
 from stages.recipes.profile import load_profile, prepare_line, profile_names
 from stages.recipes.recipe import load_recipe, recipe_names
 from stages.recipes.resolve import resolve
@@ -104,10 +104,10 @@ def test_adaptive_superpixels_resize_half_size_input_bicubically():
 
 def test_a_plan_says_how_to_prepare(tmp_path):
     plan = read_plan("pixelpick", "voc2012")
-    text = render(plan, build_rules(plan, 1, []), tmp_path / "d.h5", tmp_path / "run", 1)
+    text = render([Run("", plan, 1, build_rules(plan, 1, []))], tmp_path / "d.h5", tmp_path / "run")
     assert f"\n# Dataset: {plan.recipe.profile('voc2012').prepare}\n" in text
     plan = read_plan("pixelpick")
-    assert "# Dataset" not in render(plan, build_rules(plan, 1, []), tmp_path / "d.h5", tmp_path / "run", 1)
+    assert "# Dataset" not in render([Run("", plan, 1, build_rules(plan, 1, []))], tmp_path / "d.h5", tmp_path / "run")
 
 
 def test_a_dataset_without_the_published_size_is_not_planned(tmp_path):

@@ -11,8 +11,9 @@ from worlds import random_masks, write_dataset
 from alseg_cli.app import app
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.opening import read_any_header
+from stages.recipes.experiment import made_from_dataset
 from stages.recipes.measured_tables import measure_table
-from stages.recipes.plan import read_plan, shared_steps
+from stages.recipes.recipe import load_recipe
 from stages.recipes.reproduce import write_table
 from stages.recipes.tables import load_table
 from stages.runtime.errors import BadInput
@@ -85,15 +86,19 @@ def would_run(makefile, *words):
     return [line.partition(" || ")[0].rstrip() for line in lines if line.startswith("alseg ")]
 
 
-def test_a_table_is_a_makefile_per_run_and_one_for_all(place, capsys):
+def test_a_table_is_a_makefile(place, capsys):
     (place / "mine.toml").write_text(HEAD + PIXELS)
     write_table("mine.toml", place / "d.h5", None, None)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "note: profile scenes is for dataset scenes, but this is made"
-    assert said[1:] == ["wrote runs/mine/Makefile: 3 runs of 2 rows; run it with `make -f runs/mine/Makefile`"]
+    assert said[1:] == [
+        "wrote runs/mine/Makefile: 3 runs of 25 stages, 0 of which are made by another run; run it with `make -f "
+        "runs/mine/Makefile`"
+    ]
     folder = place / "runs" / "mine"
     runs = ["pixel-pick-0", "pixel-pick-1", "all-0"]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["Makefile", *(f"{run}.mk" for run in runs)])
+    assert [path.name for path in folder.iterdir()] == ["Makefile"]
+    assert all(f"\n{run}: " in (folder / "Makefile").read_text() for run in runs)
     commands = would_run("runs/mine/Makefile")
     assert [line.split()[1] for line in commands].count("train") == 2 * 2 + 1
     *_, compare, report, shown = commands
@@ -115,7 +120,7 @@ def test_rows_seeds_and_settings_are_chosen(place):
     (place / "mine.toml").write_text(HEAD + PIXELS)
     output, folder = place / "few.mk", place / "few"
     write_table("mine.toml", place / "d.h5", output, folder, ["all"], 3, ["train.epochs=7", "seed=5"])
-    assert sorted(path.name for path in folder.iterdir()) == ["all-0.mk", "all-1.mk", "all-2.mk"]
+    assert not folder.exists()
     commands = would_run("few.mk")
     assert sum("--epochs 7" in " ".join(line.split()) for line in commands) == 3
 
@@ -136,18 +141,14 @@ def test_superpixels_are_cut_once_for_all_runs_that_cut_alike(place):
     (place / "mine.toml").write_text(HEAD + REGIONS)
     write_table("mine.toml", place / "d.h5", None, None)
     cut = [line.split()[-1] for line in would_run("runs/mine/Makefile") if " extract-superpixels " in line]
-    assert set(cut) == {"runs/mine/shared-0/base.h5", "runs/mine/shared-1/base.h5"}
-    alone = would_run("runs/mine/Makefile", "shared-0")
-    assert [line.split()[-1] for line in alone] == ["runs/mine/shared-0/base.h5"]
-    text = (place / "runs/mine/random-1.mk").read_text()
-    assert "SHARED ?= runs/mine/shared-0\n" in text
-    assert "$(RUN)/base.h5" not in text
-    assert "SHARED ?= runs/mine/shared-1\n" in (place / "runs/mine/coarse-0.mk").read_text()
+    assert cut == ["runs/mine/classbal-0/base.h5", "runs/mine/coarse-0/base.h5"]
+    text = (place / "runs/mine/Makefile").read_text()
+    assert "\n$(RUN)/random-1/base.h5: $(RUN)/classbal-0/base.h5\n" in text
 
 
-def test_what_depends_on_a_run_is_not_shared():
-    assert [step.name for step in shared_steps(read_plan("madbal").recipe)] == ["base", "clusters"]
-    assert shared_steps(read_plan("pixelpick").recipe) == []
+def test_seeds_leave_alone_what_is_made_from_the_dataset():
+    assert [step.name for step in made_from_dataset(load_recipe("madbal"))] == ["base", "clusters"]
+    assert made_from_dataset(load_recipe("pixelpick")) == []
 
 
 def test_faults_of_the_dataset_and_the_settings_are_told_before_anything_is_written(place):

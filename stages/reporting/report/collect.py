@@ -1,5 +1,6 @@
 """Folders of runs as plain data: evaluation results and the headers of all artifacts."""
 
+import itertools
 import re
 import shlex
 from collections import Counter
@@ -16,9 +17,7 @@ from stages.registry import SETTINGS
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
-from stages.settings.toml_files import RUN_FILE, read_toml
-
-PLAN_MARK = "Written by `alseg plan`"
+from stages.settings.toml_files import PLAN_MARK, RUN_FILE, read_toml
 
 
 @dataclass(frozen=True)
@@ -244,15 +243,25 @@ def find_plan(folder: Path) -> Plan | None:
             except (OSError, UnicodeDecodeError):
                 continue
             named = re.search(r"^RUN \?= (.+)$", text, re.M)
-            recipe = planned_option(text, "--recipe")
-            if PLAN_MARK not in text[:500] or named is None or recipe is None:
+            if PLAN_MARK not in text.partition("\n")[0] or named is None:
                 continue
-            parts = Path(named[1].strip()).parts
-            if here.parts[-len(parts) :] == parts:
-                title = re.match(r"# (.*?): \d+ rounds", text)
-                profile = planned_option(text, "--profile")
-                return Plan(f"make -f {path.name}", title[1] if title else recipe, recipe, profile)
+            for name, title, rules in runs_in(text):
+                parts = Path(named[1].strip(), name).parts
+                recipe = planned_option(rules, "--recipe")
+                if recipe is not None and here.parts[-len(parts) :] == parts:
+                    command = shlex.join(["make", "-f", path.name, *([name] if name else [])])
+                    return Plan(command, title, recipe, planned_option(rules, "--profile"))
     return None
+
+
+def runs_in(text: str) -> Iterator[tuple[str, str, str]]:
+    """Folder, title and rules of each run in a Makefile; the folder is empty if there is one only."""
+    first = re.match(r"# (.*?): \d+ rounds", text)
+    heads = list(re.finditer(r"^# (\S+) is (.*?): \d+ rounds.*\n\1:", text, re.M))
+    if not heads:
+        yield "", first[1] if first else "", text
+    for head, after in itertools.zip_longest(heads, heads[1:]):
+        yield head[1], head[2], text[head.end() : None if after is None else after.start()]
 
 
 def follows_run_file(folder: Path) -> Plan | None:

@@ -1,0 +1,229 @@
+"""Runs of several recipes, profiles and seeds on one dataset as one plan, in which nothing is made twice."""
+
+import itertools
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stages.artifacts.dataset import Dataset
+from stages.artifacts.request import publish_extra
+from stages.recipes.makefile import make_path, render, target_lines, wrapped
+from stages.recipes.people import Way
+from stages.recipes.plan import (
+    Plan,
+    Run,
+    annotations_of,
+    fitted,
+    quoted,
+    read_plan,
+    rounds_of_budget,
+    run_rules,
+    without_blind,
+)
+from stages.recipes.profile import rounds_of
+from stages.recipes.recipe import Recipe, Step, load_recipe
+from stages.recipes.resolve import dataset_defaults
+from stages.recipes.rules import in_folder, made_once, with_labels, with_shared_predictions
+from stages.registry import STAGES
+from stages.runtime.console import say
+from stages.runtime.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to plan. Several ``recipes``, ``profiles`` or ``seeds`` are a run each, in a folder of its own.
+
+    ``full``: a recipe that all are compared with. ``people``: the way in which people answer; None: answers are
+    simulated. ``labels``: a ledger that takes the place of the answers of round 0.
+    """
+
+    recipes: Sequence[str]
+    dataset: Path
+    run: Path | None = None
+    profiles: Sequence[str | None] = (None,)
+    rounds: int | None = None
+    overrides: Sequence[str] = ()
+    plugins: Sequence[Path] = ()
+    people: Way | None = None
+    labels: Path | None = None
+    seeds: Sequence[int] | None = None
+    full: str | None = None
+
+    @property
+    def several(self) -> bool:
+        return self.seeds is not None or self.full is not None or len(self.recipes) * len(self.profiles) > 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A Makefile, the runs in it, and what the user should know of them."""
+
+    text: str
+    runs: list[Run]
+    notes: list[str]
+
+    @property
+    def counts(self) -> str:
+        """How many runs, rules and rounds there are, in words."""
+        rules = [rule for run in self.runs for rule in run.rules]
+        if not self.runs[0].name:
+            return f"{len(rules)} rules, {self.runs[0].rounds} rounds"
+        shared = sum(bool(rule.same_as) for rule in rules)
+        return f"{len(self.runs)} runs of {len(rules)} stages, {shared} of which are made by another run"
+
+
+def write_plan(wanted: Wanted, output: Path | None) -> None:
+    """Writes (or prints) the Makefile of what is ``wanted``.
+
+    Raises BadInput with all faults of the recipes, the overrides and the dataset that would make a run fail.
+    """
+    made = plan_runs(wanted)
+    if output is None:
+        print(made.text, end="", flush=True)
+        return
+    write_made(made, output)
+
+
+def write_made(made: Planned, output: Path) -> None:
+    """Writes a Makefile and says what is in it."""
+    for note in made.notes:
+        say(f"note: {note}")
+    publish_extra(output, os.fsencode(made.text))
+    say(f"wrote {output}: {made.counts}; run it with `make -f {shlex.quote(str(output))}`")
+
+
+def plan_runs(wanted: Wanted) -> Planned:
+    """The Makefile of what is ``wanted``; BadInput with all faults of recipes, overrides and dataset."""
+    if wanted.several and wanted.people is not None:
+        raise BadInput("People answer one run at a time. Pass one recipe and no --seeds with --people.")
+    notes: dict[str, None] = {}
+    if not wanted.several:
+        run = planned_run(wanted, wanted.recipes[0], wanted.profiles[0], None, "", notes)
+        folder = wanted.run or Path("runs") / run.plan.recipe.name
+        return Planned(render(joined([run]), wanted.dataset, folder), [run], list(notes))
+    runs: dict[str, Run] = {}
+    faults: list[str] = []
+    bound = "" if wanted.full is None else folder_name(wanted, wanted.full, wanted.profiles[0], first(wanted.seeds))
+    for recipe, profile, seed in places(wanted):
+        name = folder_name(wanted, recipe, profile, seed)
+        if name in runs:
+            faults.append(f"Two runs would be called {name}. Give each recipe and profile a name of its own.")
+        try:
+            runs[name] = planned_run(wanted, recipe, profile, seed, name, notes)
+        except BadInput as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise BadInput(faults)
+    whole = joined(list(runs.values()))
+    folder = wanted.run or Path("runs")
+    title = f"{len(whole)} runs: {', '.join(dict.fromkeys(run.plan.recipe.title for run in whole))}"
+    last = comparison_lines(whole, bound)
+    return Planned(render(whole, wanted.dataset, folder, last, title), whole, list(notes))
+
+
+def places(wanted: Wanted) -> list[tuple[str, str | None, int | None]]:
+    """Recipe, profile and seed of each run; that of full supervision comes last."""
+    seeds: Sequence[int | None] = wanted.seeds or [None]
+    found: list[tuple[str, str | None, int | None]] = list(itertools.product(wanted.recipes, wanted.profiles, seeds))
+    if wanted.full is not None and (bound := (wanted.full, wanted.profiles[0], seeds[0])) not in found:
+        found.append(bound)
+    return found
+
+
+def first(seeds: Sequence[int] | None) -> int | None:
+    return None if seeds is None else seeds[0]
+
+
+def folder_name(wanted: Wanted, recipe: str, profile: str | None, seed: int | None) -> str:
+    """RECIPE, with the profile if there are several, and the seed if it is given."""
+    parts = [Path(recipe).stem if recipe.endswith(".toml") else recipe]
+    if len(wanted.profiles) > 1 and profile is not None:
+        parts.append(Path(profile).stem if profile.endswith(".toml") else profile)
+    return "-".join([*parts, *([] if seed is None else [str(seed)])])
+
+
+def planned_run(
+    wanted: Wanted, recipe: str, profile: str | None, seed: int | None, name: str, notes: dict[str, None]
+) -> Run:
+    """One run; what the user should know of it is added to ``notes``."""
+    defaults = dataset_defaults(wanted.dataset)
+    overrides = list(wanted.overrides)
+    if seed:
+        overrides += seeded(load_recipe(recipe), seed)
+    plan = read_plan(recipe, profile, overrides, defaults, wanted.people)
+    by_hand = [f"{step.name} ({step.stage})" for step in plan.recipe.steps if not STAGES[step.stage].plannable]
+    if by_hand and wanted.people is None:
+        raise BadInput(f"Recipe {plan.recipe.name}: {', '.join(by_hand)} needs people. Pass --people page or files.")
+    with Dataset(wanted.dataset) as data:
+        if wanted.people is not None:
+            plan, told = without_blind(plan, data)
+            notes |= dict.fromkeys(told)
+        plan = fitted(plan, data)
+        given = wanted.rounds or rounds_of(plan.recipe, plan.profile)
+        count = rounds_of_budget(plan, data) if given == "budget" else given
+        if not plan.profile.fits(called := data.attributes["name"]):
+            notes[f"profile {profile} is for dataset {plan.profile.dataset}, but this is {called}"] = None
+    return numbered(plan, count, name, common_words(recipe, profile, wanted.plugins), wanted.labels)
+
+
+def numbered(plan: Plan, rounds: int, name: str, common: list[list[str]], labels: Path | None = None) -> Run:
+    """``rounds`` rounds of ``plan``; ``labels`` is a ledger that takes the place of the answers of round 0."""
+    rules = run_rules(plan, rounds, common)
+    if labels is not None:
+        rules = with_labels(rules, annotations_of(plan.recipe), make_path(labels))
+    return Run(name, plan, rounds, rules)
+
+
+def common_words(recipe: str, profile: str | None, plugins: Sequence[Path] = ()) -> list[list[str]]:
+    """The options of all stages of a run."""
+    named = [["--recipe", recipe], *([["--profile", profile]] if profile else [])]
+    return [*named, *(["--plugin", str(plugin)] for plugin in plugins)]
+
+
+def seeded(recipe: Recipe, seed: int) -> list[str]:
+    """Overrides that give ``seed`` to all steps but those that are made from the dataset alone, such as superpixels."""
+    alike = [step.name for step in made_from_dataset(recipe)]
+    names = dict.fromkeys(step.name for step in recipe.steps if step.name not in alike)
+    return [f"{name}.seed={seed}" for name in names]
+
+
+def made_from_dataset(recipe: Recipe) -> list[Step]:
+    """The steps that are made once, from the dataset alone or from one another."""
+    found: list[Step] = []
+    for step in recipe.steps:
+        sources = {source.partition("@")[0] for source in step.reads.values()}
+        if step.rounds == "once" and sources <= {other.name for other in found}:
+            found.append(step)
+    return found
+
+
+def joined(runs: Sequence[Run]) -> list[Run]:
+    """``runs`` with their rules as one Makefile has them: what several make alike is made by the first of them."""
+    if not runs[0].name:
+        return [replace(run, rules=with_shared_predictions(run.rules)) for run in runs]
+    rules = [in_folder(rule, run.name) for run in runs for rule in run.rules]
+    whole = iter(with_shared_predictions(made_once(rules)))
+    return [replace(run, rules=list(itertools.islice(whole, len(run.rules)))) for run in runs]
+
+
+def comparison_lines(runs: Sequence[Run], full: str) -> list[str]:
+    """`all`, and what compares the ``runs`` at the end; ``full``: the name of one that all are compared with."""
+    compared = [run.name for run in runs if run.name != full]
+    steps = [
+        dict.fromkeys(rule.target.rpartition("/")[2] for rule in run.rules if rule.stage == "evaluate") for run in runs
+    ]
+    shared = [name.removesuffix(".h5") for name in steps[0] if all(name in others for others in steps)]
+    if not shared or not compared:
+        return target_lines("all", [run.name for run in runs])
+    which = "evaluation" if "evaluation" in shared else shared[0]
+    options = [["--full", f"$(RUN)/{full}"]] if full else []
+    options += [["--evaluation", quoted(which)]] if which != "evaluation" else []
+    needs = [f"$(RUN)/{run.name}" for run in runs if run.name in compared]
+    measured = [target for run in runs for target in run.ends]
+    lines = ["all: $(RUN)/curve.png $(RUN)/report.html"]
+    for target, command in (("curve.png", "compare"), ("report.html", "report")):
+        lines += ["", *target_lines(f"$(RUN)/{target}", measured)]
+        lines += wrapped([["$(ALSEG)", command], *([need] for need in needs), *options, ["-o", "$@"]])
+    return lines
