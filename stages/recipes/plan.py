@@ -58,7 +58,7 @@ class Run:
     def ends(self) -> list[str]:
         """The targets with which it is done."""
         evaluations = [rule for rule in self.rules if rule.stage == "evaluate"]
-        ends = [rule.target for rule in evaluations]
+        ends = [rule.target for rule in self.rules if rule.same_as or rule.stage == "evaluate"]
         if all(rule.on_answers for rule in evaluations):  # the last model is evaluated by the next round, if any
             ends.append(self.rules[-1].target)
         return ends

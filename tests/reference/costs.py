@@ -8,9 +8,9 @@ from typing import Any
 
 from stages.artifacts.header import canonical
 from stages.datasets.description import load_description
-from stages.recipes.plan import Plan, build_rules
+from stages.recipes.plan import Plan, build_rules, rounds_of_budget, takes_place
 from stages.recipes.recipe import Step
-from stages.recipes.rules import Rule, rounds_of_budget, takes_place
+from stages.recipes.rules import Rule
 from stages.recipes.tables import Images, PublishedTable, Row
 from stages.settings.train import TrainSettings
 
