@@ -225,7 +225,7 @@ def test_without_masks_models_are_evaluated_on_answers(dataset: Path, tmp_path: 
     assert made.notes == ["split 'test' has no masks: each model is evaluated on the answers of the next round"]
     needs = "$(DATASET) $(RUN)/round-0/model.safetensors $(RUN)/round-1/annotations.h5"
     assert f"$(RUN)/round-1/agreement.h5: {needs}\n" in made.text
-    assert "all: $(RUN)/round-1/agreement.h5 \\\n     $(RUN)/round-1/model.safetensors\n" in made.text
+    assert "all: $(RUN)/round-1/agreement.h5 \\\n  $(RUN)/round-1/model.safetensors\n" in made.text
     made = plan_runs(Wanted(["random-pixels"], path, rounds=1, people="page"))
     assert "all: $(RUN)/round-0/model.safetensors\n" in made.text
     with pytest.raises(BadInput, match="has no split 'test'"):
