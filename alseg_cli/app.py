@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -206,6 +206,10 @@ def plan(
     labels: Annotated[
         Path | None, typer.Option(help="Ledger that replaces the answers of round 0.", metavar="LEDGER")
     ] = None,
+    format_: Annotated[
+        Literal["make", "snakemake"],
+        typer.Option("--format", help="A Makefile, or a Snakefile for the schedulers that Snakemake knows."),
+    ] = "make",
 ) -> None:
     """Write runs as a Makefile: one rule per stage and round, real files as targets, nothing made twice."""
     from stages.recipes.experiment import Wanted, write_plan
@@ -215,7 +219,7 @@ def plan(
         load_plugin(file)
     wanted = Wanted(
         recipes, dataset, run, profile or (None,), rounds, set_ or [], plugin or [], people, labels,
-        None if seeds is None else parse_seeds(seeds), full,
+        None if seeds is None else parse_seeds(seeds), full, format_,
     )  # fmt: skip
     write_plan(wanted, output)
 

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.request import publish_extra
-from stages.recipes.makefile import make_path, render, target_lines, wrapped
+from stages.recipes.makefile import make_path, render
 from stages.recipes.people import Way
 from stages.recipes.plan import (
     Plan,
@@ -25,7 +26,8 @@ from stages.recipes.plan import (
 from stages.recipes.profile import rounds_of
 from stages.recipes.recipe import Recipe, Step, load_recipe
 from stages.recipes.resolve import dataset_defaults
-from stages.recipes.rules import in_folder, made_once, with_labels, with_shared_predictions
+from stages.recipes.rules import Rule, in_folder, made_once, with_labels, with_shared_predictions
+from stages.recipes.snakefile import render_snakefile
 from stages.registry import STAGES
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -35,8 +37,8 @@ from stages.runtime.errors import BadInput
 class Wanted:
     """What to plan. Several ``recipes``, ``profiles`` or ``seeds`` are a run each, in a folder of its own.
 
-    ``full``: a recipe that all are compared with. ``people``: the way in which people answer; None: answers are
-    simulated. ``labels``: a ledger that takes the place of the answers of round 0.
+    ``full``: a recipe that all are compared with, with its own number of rounds. ``people``: the way in which people
+    answer; None: answers are simulated. ``labels``: a ledger that takes the place of the answers of round 0.
     """
 
     recipes: Sequence[str]
@@ -50,6 +52,7 @@ class Wanted:
     labels: Path | None = None
     seeds: Sequence[int] | None = None
     full: str | None = None
+    format: Literal["make", "snakemake"] = "make"
 
     @property
     def several(self) -> bool:
@@ -58,11 +61,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Planned:
-    """A Makefile, the runs in it, and what the user should know of them."""
+    """A Makefile or Snakefile, the runs in it, and what the user should know of them."""
 
     text: str
     runs: list[Run]
     notes: list[str]
+    format: Literal["make", "snakemake"] = "make"
 
     @property
     def counts(self) -> str:
@@ -91,18 +95,22 @@ def write_made(made: Planned, output: Path) -> None:
     for note in made.notes:
         say(f"note: {note}")
     publish_extra(output, os.fsencode(made.text))
-    say(f"wrote {output}: {made.counts}; run it with `make -f {shlex.quote(str(output))}`")
+    program = "make -f" if made.format == "make" else "snakemake --cores 1 -s"
+    say(f"wrote {output}: {made.counts}; run it with `{program} {shlex.quote(str(output))}`")
 
 
 def plan_runs(wanted: Wanted) -> Planned:
     """The Makefile of what is ``wanted``; BadInput with all faults of recipes, overrides and dataset."""
+    if wanted.people is not None and wanted.format == "snakemake":
+        raise BadInput("Snakemake cannot wait for people. Write a Makefile: leave out --format snakemake.")
     if wanted.several and wanted.people is not None:
         raise BadInput("People answer one run at a time. Pass one recipe and no --seeds with --people.")
     notes: dict[str, None] = {}
     if not wanted.several:
         run = planned_run(wanted, wanted.recipes[0], wanted.profiles[0], None, "", notes)
         folder = wanted.run or Path("runs") / run.plan.recipe.name
-        return Planned(render(joined([run]), wanted.dataset, folder), [run], list(notes))
+        whole = joined([run])
+        return Planned(text_of(wanted, whole, folder), whole, list(notes), wanted.format)
     runs: dict[str, Run] = {}
     faults: list[str] = []
     bound = "" if wanted.full is None else folder_name(wanted, wanted.full, wanted.profiles[0], first(wanted.seeds))
@@ -111,7 +119,8 @@ def plan_runs(wanted: Wanted) -> Planned:
         if name in runs:
             faults.append(f"Two runs would be called {name}. Give each recipe and profile a name of its own.")
         try:
-            runs[name] = planned_run(wanted, recipe, profile, seed, name, notes)
+            own = replace(wanted, rounds=None) if name == bound else wanted
+            runs[name] = planned_run(own, recipe, profile, seed, name, notes)
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
@@ -119,8 +128,14 @@ def plan_runs(wanted: Wanted) -> Planned:
     whole = joined(list(runs.values()))
     folder = wanted.run or Path("runs")
     title = f"{len(whole)} runs: {', '.join(dict.fromkeys(run.plan.recipe.title for run in whole))}"
-    last = comparison_lines(whole, bound)
-    return Planned(render(whole, wanted.dataset, folder, last, title), whole, list(notes))
+    text = text_of(wanted, whole, folder, comparison(whole, bound), title)
+    return Planned(text, whole, list(notes), wanted.format)
+
+
+def text_of(wanted: Wanted, runs: Sequence[Run], folder: Path, last: Sequence[Rule] = (), title: str = "") -> str:
+    """The plan of ``runs`` in the wanted format."""
+    written = render if wanted.format == "make" else render_snakefile
+    return written(runs, wanted.dataset, folder, last, title)
 
 
 def places(wanted: Wanted) -> list[tuple[str, str | None, int | None]]:
@@ -208,22 +223,21 @@ def joined(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, rules=list(itertools.islice(whole, len(run.rules)))) for run in runs]
 
 
-def comparison_lines(runs: Sequence[Run], full: str) -> list[str]:
-    """`all`, and what compares the ``runs`` at the end; ``full``: the name of one that all are compared with."""
+def comparison(runs: Sequence[Run], full: str) -> list[Rule]:
+    """What compares the ``runs`` at the end; ``full``: the name of one that all are compared with."""
     compared = [run.name for run in runs if run.name != full]
     steps = [
         dict.fromkeys(rule.target.rpartition("/")[2] for rule in run.rules if rule.stage == "evaluate") for run in runs
     ]
     shared = [name.removesuffix(".h5") for name in steps[0] if all(name in others for others in steps)]
     if not shared or not compared:
-        return target_lines("all", [run.name for run in runs])
+        return []
     which = "evaluation" if "evaluation" in shared else shared[0]
     options = [["--full", f"$(RUN)/{full}"]] if full else []
     options += [["--evaluation", quoted(which)]] if which != "evaluation" else []
-    needs = [f"$(RUN)/{run.name}" for run in runs if run.name in compared]
-    measured = [target for run in runs for target in run.ends]
-    lines = ["all: $(RUN)/curve.png $(RUN)/report.html"]
-    for target, command in (("curve.png", "compare"), ("report.html", "report")):
-        lines += ["", *target_lines(f"$(RUN)/{target}", measured)]
-        lines += wrapped([["$(ALSEG)", command], *([need] for need in needs), *options, ["-o", "$@"]])
-    return lines
+    folders = [[f"$(RUN)/{name}"] for name in compared]
+    needs = [target for run in runs for target in run.ends]
+    return [
+        Rule(f"$(RUN)/{file}", needs, [[command], *folders, *options, ["-o", "$@"]])
+        for file, command in (("curve.png", "compare"), ("report.html", "report"))
+    ]

@@ -43,11 +43,8 @@ ON_PAGE = [
 ]
 
 
-def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[str] = (), title: str = "") -> str:
-    """The Makefile of ``runs`` in ``folder``. ``last``: lines of targets that need them all, the first one ``all``.
-
-    ``title`` names what the runs are, if they are several.
-    """
+def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[Rule] = (), title: str = "") -> str:
+    """The Makefile of ``runs`` in ``folder``; ``last`` is made of all, ``title`` says what they are, if several."""
     rules = [rule for run in runs for rule in run.rules]
     skipped = skipped_at_an_end(rules)
     one = runs[0].name == ""
@@ -59,12 +56,15 @@ def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[str]
         *([] if one else [f"#   make -f THIS {runs[0].name}", "#                           one run"]),
         "#   make -f THIS -n         show what is left to do",
         "#   make -f THIS -B         check each stage again; each rebuilds only what changed",
-        '#   make -f THIS LAUNCH="srun --gpus=1" TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
+        '#   make -f THIS GPU="srun --gpus=1" CPU=srun TRAIN="torchrun --nproc-per-node 4 -m alseg_cli"',
         "",
         f"DATASET ?= {make_path(dataset)}",
         f"RUN ?= {make_path(folder)}",
         "ALSEG ?= alseg",
+        "# What precedes the commands: of stages that run a network, and of all others",
         "LAUNCH ?=",
+        "GPU ?= $(LAUNCH)",
+        "CPU ?= $(LAUNCH)",
         "TRAIN ?= $(ALSEG)",
         "",
         *(LINKED if any(rule.same_as for rule in rules) else []),
@@ -76,7 +76,8 @@ def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[str]
         "endif",
         "",
         *target_lines(".PHONY", ["all", *(run.name for run in runs if not one)]),
-        *(last or target_lines("all", runs[0].ends)),
+        *target_lines("all", [rule.target for rule in last] or [end for run in runs for end in run.ends]),
+        *(line for rule in last for line in last_lines(rule)),
         "",
         "# A file is whole as soon as it exists, so make must not delete it when it is interrupted after that",
         *target_lines(".PRECIOUS", [rule.target for rule in rules]),
@@ -110,12 +111,17 @@ def link_lines(rule: Rule, skipped: bool) -> list[str]:
 
 def rule_lines(rule: Rule, skipped: bool) -> list[str]:
     """A rule with its command."""
-    program = ["$(LAUNCH)", "$(TRAIN)" if rule.stage == "train" else "$(ALSEG)"]
+    program = ["$(GPU)" if rule.on_device else "$(CPU)", "$(TRAIN)" if rule.stage == "train" else "$(ALSEG)"]
     *parts, last = [[*(["$(UNLESS_ENDED)"] if skipped else []), *program, *rule.parts[0]], *rule.parts[1:]]
     parts.append([*last, "$(OR_END)"] if rule.may_end else last)
     lines = ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(parts)]
     lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
     return [*lines, "\t@touch -c $@"]  # an up-to-date output is not rewritten, so make would rerun it each time
+
+
+def last_lines(rule: Rule) -> list[str]:
+    """A rule that shows what the runs have measured; it runs where make does, in seconds."""
+    return ["", *target_lines(rule.target, rule.needs), *wrapped([["$(ALSEG)"], *rule.parts])]
 
 
 def people_lines(rule: Rule, skipped: bool) -> list[str]:

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from stages.datasets.fields import Table
 from stages.recipes.recipe import Recipe, Rounds, Values, section_faults
+from stages.recipes.resources import Kind, Resources, kind_of, usual
 from stages.runtime.errors import BadInput
 from stages.runtime.resources import data_folder, find_toml
 from stages.settings.base import settings_faults
@@ -15,6 +16,7 @@ from stages.settings.toml_files import read_toml
 class Profile(Table):
     """Named settings per stage, and the maximum number of rounds of a recipe.
 
+    ``resources`` says what stages need (train, network: all others that run one, other) where that is not the usual.
     ``dataset`` is the name of the intended dataset, ``also`` names others that it fits, ``prepare`` is the way to
     prepare ``dataset`` unless a recipe has its own.
     """
@@ -26,6 +28,12 @@ class Profile(Table):
     prepare: str = ""
     rounds: int | None = Field(None, ge=1)
     settings: dict[str, Values] = Field(default_factory=dict)
+    resources: dict[Kind, Resources] = Field(default_factory=dict)
+
+    def needs(self, stage: str, on_device: bool) -> Resources:
+        """What a scheduler has to grant ``stage``; ``on_device``: it runs a network."""
+        kind = kind_of(stage, on_device)
+        return self.resources.get(kind) or usual(kind)
 
     def fits(self, dataset: str) -> bool:
         """Whether the profile is for the dataset of that name, or for any."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.recipes.experiment import Planned, Wanted, joined, planned_run, write_made
-from stages.recipes.makefile import render, target_lines
+from stages.recipes.makefile import render
 from stages.recipes.plan import Run, quoted
+from stages.recipes.rules import Rule
 from stages.recipes.tables import PublishedTable, Row, load_table
 from stages.runtime.errors import BadInput
 
@@ -61,7 +62,7 @@ def write_table(
     if faults:
         raise BadInput(faults)
     whole = joined([run.planned for run in runs])
-    last = last_lines(table, name, runs, where)
+    last = last_rules(table, name, runs, [target for run in whole for target in run.ends])
     made = Planned(render(whole, dataset, where, last, f"{table.title}: {len(runs)} runs"), whole, list(notes))
     write_made(made, output or where / "Makefile")
 
@@ -75,31 +76,23 @@ def plan_row(
     return planned_run(wanted, row.recipe, table.profile, seed, run_name(row, seed), notes)
 
 
-def last_lines(table: PublishedTable, name: str, runs: Sequence[TableRun], folder: Path) -> list[str]:
-    """`all`, which runs all and shows what they measured, and `measured`, which only shows it."""
-    shown = ["reproduce", name, "--runs", str(folder), "--json", str(folder / "measured.json")]
-    show = f"\t$(ALSEG) {' '.join(map(quoted, shown))}"
-    lines = [".PHONY: measured", *target_lines("all", [run.name for run in runs])]
-    lines += [f"\t$(ALSEG) {' '.join(words)}" for words in report_commands(table, runs, folder)]
-    return [*lines, show, "", "# Shows the published numbers beside those measured so far", "measured:", show]
-
-
-def report_commands(table: PublishedTable, runs: Sequence[TableRun], folder: Path) -> list[list[str]]:
-    """`compare` and `report`, for the rows with the same full supervision each."""
+def last_rules(table: PublishedTable, name: str, runs: Sequence[TableRun], needs: list[str]) -> list[Rule]:
+    """Curves and reports, each of rows with the same full supervision, and what was measured beside the published."""
     full = {run.row.full for run in runs} - {""}
     groups: dict[str, list[TableRun]] = {}
     for run in runs:
         if run.row.name not in full:
             groups.setdefault(run.row.full, []).append(run)
-    commands = []
+    rules = []
     for bound, members in groups.items():
-        with_bound = [["--full", str(folder / run.name)] for run in runs if run.row.name == bound and run.seed == 0]
+        with_bound = [["--full", f"$(RUN)/{run.name}"] for run in runs if run.row.name == bound and run.seed == 0]
         ending = "-".join(["", table.row(bound).folder] if bound else [])
-        options = [*(with_bound[0] if with_bound else []), "--checkpoint", table.checkpoint]
-        every = [str(folder / run.name) for run in members]
         steps = dict.fromkeys(run.row.evaluation for run in members)
         evaluation = next(iter(steps)) if len(steps) == 1 else "evaluation"
-        options += ["--evaluation", evaluation] if evaluation != "evaluation" else []
-        commands.append(["compare", *every, *options, "-o", str(folder / f"curve{ending}.png")])
-        commands.append(["report", *every, *options, "--images", "0", "-o", str(folder / f"report{ending}.html")])
-    return [[quoted(word) for word in words] for words in commands]
+        options = [*with_bound[:1], ["--checkpoint", table.checkpoint]]
+        options += [["--evaluation", quoted(evaluation)]] if evaluation != "evaluation" else []
+        folders = [[f"$(RUN)/{run.name}"] for run in members]
+        for file, words in ((f"curve{ending}.png", ["compare"]), (f"report{ending}.html", ["report", "--images", "0"])):
+            rules.append(Rule(f"$(RUN)/{file}", needs, [words, *folders, *options, ["-o", "$@"]]))
+    shown = ["reproduce", quoted(name), "--runs", "$(RUN)", "--json", "$@"]
+    return [*rules, Rule("$(RUN)/measured.json", needs, [shown])]

@@ -40,6 +40,11 @@ class Rule:
         return self.stage == "evaluate" and "--annotations" in self.words
 
     @property
+    def on_device(self) -> bool:
+        """Whether it runs a network, so that a GPU pays."""
+        return self.settings is not None and "device" in self.settings.flat()
+
+    @property
     def stage(self) -> str:
         return self.parts[0][0]
 
