@@ -1,5 +1,6 @@
 """The documentation is true: its commands, settings, links and code exist and run, and its reference is current."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -139,12 +140,13 @@ PLANS = [(page, line) for page, line in CALLS if line.startswith("plan ") and "$
 
 @pytest.mark.parametrize("page, line", PLANS, ids=lambda value: value)
 def test_plans_name_recipes_profiles_and_settings_that_apply(page, line):
-    _, name, _, *words = line.split()
+    _, *words = line.split()
     pairs = list(zip(words, [*words[1:], ""], strict=True))
-    recipe = load_recipe(name)
-    overrides = parse_overrides(recipe, [value for word, value in pairs if word == "--set"])
+    *recipes, _ = itertools.takewhile(lambda word: not word.startswith("-"), words)
     profile = next((value for word, value in pairs if word == "--profile"), None)
-    check_settings(Plan(recipe, load_profile(profile), overrides, {}))
+    for recipe in map(load_recipe, [*recipes, *(value for word, value in pairs if word == "--full")]):
+        overrides = parse_overrides(recipe, [value for word, value in pairs if word == "--set"])
+        check_settings(Plan(recipe, load_profile(profile), overrides, {}))
 
 
 @pytest.mark.parametrize("page", READ, ids=name_of)
@@ -217,7 +219,7 @@ def test_the_first_run_runs(tmp_path, run_commands):
 
 def test_datasets_profiles_and_recipes_on_the_pages_are_valid(tmp_path):
     dataset, images, shapes, archives, profile = blocks((ROOT / "docs" / "how-to" / "own-data.md").read_text(), "toml")
-    (recipe,) = blocks((ROOT / "docs" / "how-to" / "makefiles-and-clusters.md").read_text(), "toml")
+    recipe, resources = blocks((ROOT / "docs" / "how-to" / "makefiles-and-clusters.md").read_text(), "toml")
     (source,) = blocks((ROOT / "docs" / "how-to" / "published-models.md").read_text(), "toml")
     mine = dataset + images + archives.replace("...", "0" * 64)
     for name, text in (
@@ -225,6 +227,7 @@ def test_datasets_profiles_and_recipes_on_the_pages_are_valid(tmp_path):
         ("meadow", shapes),
         ("profile", profile),
         ("recipe", recipe),
+        ("cluster", f'title = "mine"\n{resources}'),
         ("source", source),
     ):
         (tmp_path / f"{name}.toml").write_text(text)
@@ -232,6 +235,7 @@ def test_datasets_profiles_and_recipes_on_the_pages_are_valid(tmp_path):
     assert load_description(str(tmp_path / "mine.toml")).archives[0].name == "mine.tar.gz"
     assert load_description(str(tmp_path / "meadow.toml")).masks.rest == "void"
     assert load_profile(str(tmp_path / "profile.toml")).rounds == 5
+    assert load_profile(str(tmp_path / "cluster.toml")).needs("train", True).gpus == 4
     assert load_recipe(str(tmp_path / "recipe.toml")).settings["score"]["measure"] == "entropy"
     assert load_source(str(tmp_path / "source.toml")).renamed("encoder.layer2_x") == "backbone.layer2.x"
 
