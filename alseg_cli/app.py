@@ -283,12 +283,27 @@ def compare(
     cost: Annotated[str, typer.Option(help="Cost to compare at.", metavar="clicks|seconds|answers")] = "clicks",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line per recipe and cost.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON: also areas, verdict and single runs.")] = False,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add the runs, in folders RECIPE-SEED, to this JSON file, and compare each recipe with its random "
+            "partner; a page is written beside it.",
+            metavar="FILE.json",
+        ),
+    ] = None,
 ) -> None:
     """Print runs side by side at equal cost, say which recipe is ahead, and plot their curves."""
     from stages.reporting.comparison import compare_runs
 
     if as_csv and json:
         raise BadInput("--csv and --json are mutually exclusive.")
+    if leaderboard is not None:
+        from stages.recipes.leaderboard import update_leaderboard
+
+        if as_csv or json or output is not None or full is not None:
+            raise BadInput("--leaderboard is mutually exclusive with --csv, --json, --full and -o.")
+        update_leaderboard(runs, leaderboard, checkpoint, evaluation)
+        return
     compare_runs(runs, output, full, checkpoint, evaluation, cost, "csv" if as_csv else "json" if json else "table")
 
 

@@ -5,6 +5,9 @@ and `/pixel_accuracy` (M,). `/cost/{answers,asked_images,labelled_pixels,clicks,
 NaN. Attributes: classes, split, image_sizes (of the smallest and the largest image), and oracle_privilege if masks that
 nobody would have chose the weights. A JSON file of the same name contains the same for people; alseg does not read it.
 
+`/images/id` (I,), `/images/truth` (I,C) and `/images/{predicted,hits}` (M,I,C) i64 are numbers of pixels per image and
+class: in the mask, predicted, and predicted right. Files of older versions do not have them.
+
 If attribute measured_at is "answers", the models are compared with the answers of a ledger's last round instead of
 masks. Then `sample` tells whether confusion, IoU and accuracy are of the queries drawn at random ("control") or of all
 of them ("all"); regions count by their pixels. `/answers/{sample,queries}` (S,) names both samples,
@@ -37,6 +40,9 @@ class Evaluation(Artifact):
         Array("confusion", ("i",), ("M", "C", "C"), low=0),
         Array("iou", ("f",), ("M", "C"), low=0, below=2, nan=True),
         *(Array(name, ("f",), ("M",), low=0, below=2, nan=True) for name in ("miou", "pixel_accuracy")),
+        Array("images/id", ("S",), ("J",), unique=True, optional=True),
+        Array("images/truth", ("i",), ("J", "C"), low=0, optional=True),
+        *(Array(f"images/{name}", ("i",), ("M", "J", "C"), low=0, optional=True) for name in ("predicted", "hits")),
         Array("answers/sample", ("S",), ("S",), optional=True),
         Array("answers/queries", ("i",), ("S",), low=0, optional=True),
         *(Array(f"answers/{name}", ("f",), ("M", "S"), low=0, below=2, nan=True, optional=True) for name in INTERVAL),

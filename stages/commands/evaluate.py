@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +19,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.evaluating.answers import rows_to_compare
 from stages.evaluating.on_answers import build_on_answers, epoch_of
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
-from stages.evaluating.results import Entry, entry_report, write_results
+from stages.evaluating.results import Entry, entry_report, write_counts, write_results
 from stages.evaluating.views import EvaluationView
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
@@ -140,6 +141,7 @@ def build_on_masks(
 
     def fill(writer: Writer) -> Header:
         write_results(writer, entries, miou, accuracy)
+        write_counts(writer, ids, entries)
         counts = {"images": len(ids), "models": len(models), "best_miou": defined(miou.max())}
         attributes = {"classes": data.classes, "split": masks.split, "image_sizes": view.size_range}
         return request.header(attributes | recorded_privilege(privileges), counts)
@@ -219,13 +221,14 @@ def evaluate_models(
                 and entries
                 and entries[-1].model is model
             ):
-                entries.append(Entry(model, checkpoint, best, entries[-1].confusion))
+                entries.append(replace(entries[-1], checkpoint=checkpoint))
                 bar.advance(len(ids))
                 continue
             predictor = load_predictor(model, checkpoint, device, use.precision)
             mine = by_size(ids[ranks.rank :: ranks.size], view.sizes)
-            confusion = ranks.sum(evaluate_one(predictor, view, mine, flip, scales, use.batch, bar)).cpu().numpy()
-            entries.append(Entry(model, checkpoint, epoch_of(model, checkpoint), confusion))
+            found = evaluate_one(predictor, view, mine, flip, scales, use.batch, bar)
+            confusion, counts = (ranks.sum(part).cpu().numpy() for part in found)
+            entries.append(Entry(model, checkpoint, epoch_of(model, checkpoint), confusion, counts))
     return entries
 
 
@@ -237,18 +240,26 @@ def evaluate_one(
     scales: tuple[float, ...],
     size: int,
     bar: Progress,
-) -> "Tensor":
-    """(C,C) i64 confusion of one network over ``ids``, ``size`` images at a time."""
+) -> tuple["Tensor", "Tensor"]:
+    """(C,C) i64 confusion of one network over ``ids``, ``size`` images at a time, and the counts of each image.
+
+    The counts (I,3,C) i64 are in the order of ``view``, 0 for other images.
+    """
     import torch
 
-    from stages.evaluating.confusion import confusion_matrix
+    from stages.evaluating.confusion import confusion_matrices
     from stages.networks.predictor import image_batches
 
     classes = len(view.data.classes)
+    places = {image: place for place, image in enumerate(view.ids)}
     total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
+    counts = torch.zeros(len(places), 3, classes, dtype=torch.int64, device=predictor.device)
     for batch in image_batches(view, ids, size, masks=True):
         assert batch.masks is not None
         predicted = predictor.classes(batch.images, classes, flip, scales)
-        total += confusion_matrix(batch.masks.to(predictor.device), predicted, classes)
+        found = confusion_matrices(batch.masks.to(predictor.device), predicted, classes)
+        total += found.sum(0)
+        own = found.sum(2), found.sum(1), found.diagonal(dim1=1, dim2=2)
+        counts[[places[image] for image in batch.ids]] = torch.stack(own, 1)
         bar.advance(len(batch.ids))
-    return total
+    return total, counts

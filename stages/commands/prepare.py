@@ -55,6 +55,8 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             f"{described.name} is divided into splits after its images are read, so none can be kept at an evaluation "
             "size. Remove --evaluation-scale."
         )
+    if settings.every > 1 and described.division is not None:
+        raise BadInput(f"{described.name} is divided into splits after its images are read. Remove --every.")
     if described.tiles is not None and (settings.long_side is not None or settings.size is not None):
         raise BadInput(f"{described.name} is cut into tiles, which --scale resizes. Pass --scale instead.")
     if described.generator is not None:
@@ -69,8 +71,15 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
         if faults:
             raise BadInput(faults + file_faults(samples, described, settings, placeholder(described, samples)))
         source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
+    samples = thinned(samples, pool_split(described), settings.every)
     request = Request("prepare", "dataset", output, settings, {"source": source})
     return produce(request, lambda: build(request, described, samples, settings), force)
+
+
+def thinned(samples: list[Sample], pool: str, every: int) -> list[Sample]:
+    """``samples`` without those of the pool that are not each ``every``-th, from the first on."""
+    left_out = {id(sample) for place, sample in enumerate(s for s in samples if s.split == pool) if place % every}
+    return [sample for sample in samples if id(sample) not in left_out]
 
 
 def require_downloadable(description: DatasetDescription) -> None:

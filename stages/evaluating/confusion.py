@@ -4,15 +4,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.evaluating.counts import iou_of_counts, mean_over_classes
 from stages.settings.common import Undefined
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """(C,C) i64, rows = truth, on the tensors' device. Pixels with a truth outside 0..C-1 (void) do not count."""
-    truth = truth.long()
+    return confusion_matrices(truth.reshape(1, -1), predicted.reshape(1, -1), classes)[0]
+
+
+def confusion_matrices(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """(B,C,C) i64, the `confusion_matrix` of each image of a batch (B,...)."""
+    truth = truth.long().flatten(1)
     counted = truth < classes
-    pairs = truth[counted] * classes + predicted.long()[counted]
-    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    image = torch.arange(len(truth), device=truth.device).unsqueeze(1)
+    pairs = ((image * classes + truth) * classes + predicted.long().flatten(1))[counted]
+    return torch.bincount(pairs, minlength=len(truth) * classes * classes).view(-1, classes, classes)
 
 
 def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
@@ -20,9 +27,7 @@ def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
 
     Columns after the first C are predictions of no class, which count as misses.
     """
-    hits = np.diag(confusion).astype(np.float64)
-    union = confusion[:, : len(confusion)].sum(0) + confusion.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    return iou_of_counts(np.diag(confusion), confusion.sum(1), confusion[:, : len(confusion)].sum(0))
 
 
 def mean_iou(confusion: np.ndarray, undefined: Undefined = "skip") -> float:
@@ -32,12 +37,7 @@ def mean_iou(confusion: np.ndarray, undefined: Undefined = "skip") -> float:
     original semi-supervised code, als4gan.md 5). With one, each class outside the truth counts as 1, also if it is
     predicted (the public code of multi_class_query.md 10).
     """
-    iou = intersection_over_union(confusion)
-    if np.isnan(iou).all():
-        return float("nan")
-    if undefined == "one":
-        iou[confusion.sum(1) == 0] = 1
-    return float(np.nanmean(iou) if undefined == "skip" else np.nansum(iou) / len(iou))
+    return float(mean_over_classes(intersection_over_union(confusion), confusion.sum(1), undefined))
 
 
 def mean_iou_present(confusion: np.ndarray) -> float:

@@ -15,12 +15,16 @@ from stages.settings.common import Undefined
 
 @dataclass(frozen=True)
 class Entry:
-    """One evaluated set of weights; confusion (C,C) i64."""
+    """One evaluated set of weights; confusion (C,C) i64.
+
+    counts (I,3,C) i64, if it was evaluated on masks: pixels of each image in the truth, predicted, and right.
+    """
 
     model: Model
     checkpoint: str
     epoch: int
     confusion: np.ndarray
+    counts: np.ndarray | None = None
 
     @property
     def cost(self) -> dict[str, float]:
@@ -41,6 +45,15 @@ def write_results(writer: Writer, entries: Sequence[Entry], miou: np.ndarray, ac
     writer.array("pixel_accuracy", accuracy)
     for name in COSTS:
         writer.array(f"cost/{name}", np.array([entry.cost[name] for entry in entries], dtype=np.float64))
+
+
+def write_counts(writer: Writer, images: Sequence[str], entries: Sequence[Entry]) -> None:
+    """The pixel counts of each image; the truth is the same for all weights."""
+    counts = np.array([entry.counts for entry in entries])
+    writer.strings("images/id", images)
+    writer.array("images/truth", counts[0, :, 0])
+    writer.array("images/predicted", counts[:, :, 1])
+    writer.array("images/hits", counts[:, :, 2])
 
 
 def entry_report(entry: Entry, classes: Sequence[str], undefined: Undefined, accuracy: float) -> dict[str, Any]:

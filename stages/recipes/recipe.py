@@ -57,11 +57,15 @@ class Written(BaseModel, extra="allow"):
 
 
 class Recipe(Table):
-    """A method or baseline (design section 8)."""
+    """A method or baseline (design section 8).
+
+    ``random`` is the recipe that chooses at random and is otherwise alike; a recipe that names itself is such a one.
+    """
 
     name: str = ""
     title: str
     source: str
+    random: str = ""
     rounds: Rounds = 1
     plugins: list[str] = Field(default_factory=list)
     settings: dict[str, Values] = Field(default_factory=dict)
@@ -216,6 +220,18 @@ def merged_steps(below: list[Values], above: list[Values]) -> list[Values]:
         after = [place for place, other in enumerate(steps) if other["name"] in sources]
         steps.insert(max(after, default=-1) + 1, step)
     return steps
+
+
+def random_partner(recipe: str) -> str | None:
+    """The recipe that a shipped recipe or TOML file is compared with to see whether its choices beat chance.
+
+    None if it names none or itself, and if there is no such recipe.
+    """
+    try:
+        found = load_recipe(recipe)
+    except BadInput:
+        return None
+    return found.random if found.random not in ("", found.name) else None
 
 
 def recipe_names() -> list[str]:

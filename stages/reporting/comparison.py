@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def as_json(
                 for row in rows
                 if (value := row.miou[place]) is not None
             ],
-            "measured": [[asdict(entry) for entry in run.measured] for run in group.runs],
+            "measured": [[asdict(replace(entry, counts=None)) for entry in run.measured] for run in group.runs],
         }
         for place, group in enumerate(groups)
     ]

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.stats import t, ttest_ind
+from scipy.stats import t
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Increasing costs and the value at each, both (N,) f8."""
+    """Increasing costs and the value at each, both (N,) f8; draws (N,B) f8: the values on resampled images."""
 
     cost: np.ndarray
     value: np.ndarray
+    draws: np.ndarray | None = None
 
     def at(self, cost: Sequence[float] | np.ndarray) -> np.ndarray:
         """Values at any costs, (M,) f8; NaN below the first measured cost and above the last."""
@@ -31,13 +32,26 @@ class Curve:
         values = self.at(costs)
         return float(values[0]) if low == high else float(trapezoid(values, costs) / (high - low))
 
+    def areas_of_draws(self, low: float, high: float) -> np.ndarray:
+        """The `area` on each draw of images, (B,) f8; (0,) without draws."""
+        if self.draws is None:
+            return np.empty(0)
+        shares = [Curve(self.cost, unit).area(low, high) for unit in np.eye(len(self.cost))]  # it is linear in values
+        return np.array(shares) @ self.draws
 
-def curve(points: Iterable[tuple[float, float]]) -> Curve:
-    """The curve through (cost, value); of values at the same cost the last counts. ValueError without any point."""
-    found = dict(sorted(points, key=lambda point: point[0]))
-    if not found:
+
+def curve(points: Iterable[tuple[float, float]], draws: Sequence[np.ndarray] | None = None) -> Curve:
+    """The curve through (cost, value); of values at the same cost the last counts. ValueError without any point.
+
+    ``draws``: for each point its values (B,) on resampled images.
+    """
+    given = list(points)
+    last = {cost: place for place, (cost, _) in enumerate(given)}
+    if not last:
         raise ValueError("a curve needs a point")
-    return Curve(np.array(list(found), dtype=np.float64), np.array(list(found.values()), dtype=np.float64))
+    kept = [last[cost] for cost in sorted(last)]
+    cost, value = np.array(given, dtype=np.float64)[kept].T
+    return Curve(cost, value, None if draws is None else np.array([draws[place] for place in kept]))
 
 
 def shared_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
@@ -61,14 +75,16 @@ def first_cost(curve: Curve, value: float) -> float | None:
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """A mean difference; its interval of 95 % (Student's t) is None if there are too few values to tell.
+    """A mean difference; its interval of 95 % is None if there are too few values to tell.
 
-    ``pairs``: number of pairs; 0 for independent samples.
+    ``pairs``: number of pairs; 0 for independent samples. ``images``: how many the interval covers the choice of; 0 if
+    it is for these images alone.
     """
 
     mean: float
     interval: tuple[float, float] | None
     pairs: int
+    images: int = 0
 
     @property
     def beyond_chance(self) -> bool:
@@ -76,23 +92,47 @@ class MeanDifference:
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-def mean_difference(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float]) -> MeanDifference:
-    """Mean of ``ours`` minus ``theirs``, both keyed by seed.
+@dataclass(frozen=True)
+class OnDraws:
+    """Values by seed on the same draws of ``images`` images, (B,) f8 each."""
+
+    images: int
+    ours: Mapping[Hashable, np.ndarray]
+    theirs: Mapping[Hashable, np.ndarray]
+
+
+def mean_difference(
+    ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float], draws: OnDraws | None = None
+) -> MeanDifference:
+    """Mean of ``ours`` minus ``theirs``, both keyed by seed, with an interval over seeds and, with ``draws``, images.
 
     Over the seeds that both have if there are two or more, as pairs; otherwise of independent samples with unequal
-    variances (Welch).
+    variances (Welch). The variances of seeds and of resampled images (bootstrap) are added, and Student's t has the
+    degrees of freedom of such a sum (F. E. Satterthwaite, Biometrics 1946). Seeds themselves are too few to resample:
+    the percentiles of three resampled seeds exclude 0 whenever all three differ in the same direction, by chance once
+    in four times.
     """
     both = [key for key in ours if key in theirs]
-    if len(both) > 1:
-        found = np.array([ours[key] - theirs[key] for key in both])
-        half = t.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
-        mean = float(found.mean())
-        return MeanDifference(mean, (mean - float(half), mean + float(half)), len(found))
-    left, right = list(ours.values()), list(theirs.values())
-    mean = float(np.mean(left) - np.mean(right))
-    if min(len(left), len(right)) < 2:
-        return MeanDifference(mean, None, 0)
-    if np.ptp(left) == np.ptp(right) == 0:
-        return MeanDifference(mean, (mean, mean), 0)
-    interval = ttest_ind(left, right, equal_var=False).confidence_interval(CONFIDENCE)
-    return MeanDifference(mean, (float(interval.low), float(interval.high)), 0)
+    paired = len(both) > 1
+    mine, rival = (both, both) if paired else (list(ours), list(theirs))
+    mean = float(np.mean([ours[key] for key in mine]) - np.mean([theirs[key] for key in rival]))
+    pairs = len(both) if paired else 0
+    if min(len(mine), len(rival)) < 2:
+        return MeanDifference(mean, None, pairs)
+    samples = [[ours[key] - theirs[key] for key in both]] if paired else [list(ours.values()), list(theirs.values())]
+    parts = [(float(np.var(sample, ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
+    if draws is not None:
+        on_draws = np.mean([draws.ours[key] for key in mine], 0) - np.mean([draws.theirs[key] for key in rival], 0)
+        # of n drawn images the variance is (n - 1) / n of that of n new ones
+        parts.append((float(np.nanvar(on_draws)) * draws.images / (draws.images - 1), draws.images - 1))
+    half = half_width(parts)
+    return MeanDifference(mean, (mean - half, mean + half), pairs, 0 if draws is None else draws.images)
+
+
+def half_width(parts: Sequence[tuple[float, int]]) -> float:
+    """Half of the interval of 95 % of a sum, given the variance and the degrees of freedom of each independent part."""
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return 0.0
+    freedom = 1 / sum((variance / total) ** 2 / degrees for variance, degrees in parts)
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(total))

@@ -2,11 +2,12 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.artifacts.evaluation import COSTS, Evaluation
 from stages.artifacts.verify import content_faults
+from stages.evaluating.counts import ImageCounts
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
 
@@ -32,6 +33,7 @@ class Measured:
     split: str
     image_sizes: str  # empty in files that older versions wrote
     model: str  # digest
+    counts: ImageCounts | None = field(default=None, repr=False, compare=False)  # None in files of older versions
 
 
 def round_of(path: Path) -> int | None:
@@ -69,6 +71,7 @@ def measured(path: Path, checkpoint: str) -> list[Measured]:
         cost = {name: file.read(f"cost/{name}") for name in COSTS}
         classes, split = list(file.attributes["classes"]), str(file.attributes["split"])
         image_sizes = str(file.attributes.get("image_sizes", ""))
+        counts = counts_in(file, len(digests))
     return [
         Measured(
             round=round_of(path),
@@ -82,10 +85,21 @@ def measured(path: Path, checkpoint: str) -> list[Measured]:
             split=split,
             image_sizes=image_sizes,
             model=digests[row],
+            counts=counts[row],
         )
         for row in range(len(digests))
         if checkpoints[row] == checkpoint and not math.isnan(miou[row])
     ]
+
+
+def counts_in(file: Evaluation, rows: int) -> list[ImageCounts] | list[None]:
+    """The counts per image of each row, if the file has them."""
+    if "images/id" not in file:
+        return [None] * rows
+    images, truth = tuple(file.strings("images/id")), file.read("images/truth")
+    hits, predicted = file.read("images/hits"), file.read("images/predicted")
+    undefined = file.header.settings.get("undefined", "skip")
+    return [ImageCounts(images, hits[row], truth, predicted[row], undefined) for row in range(rows)]
 
 
 def in_percent(value: float) -> float | None:

@@ -1,14 +1,26 @@
 """Which of several recipes is ahead at equal cost, by how much, and whether that is more than chance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from stages.reporting.equal_cost import Curve, MeanDifference, curve, first_cost, mean_difference, shared_range
+from stages.evaluating.samples import resamples
+from stages.reporting.equal_cost import (
+    Curve,
+    MeanDifference,
+    OnDraws,
+    curve,
+    first_cost,
+    mean_difference,
+    shared_range,
+)
 from stages.reporting.measured import Measured
 from stages.reporting.report.collect import Run
 from stages.reporting.report.groups import Group, Spread, mean_and_spread
+from stages.runtime.randomness import stream
 
 AXES = ("clicks", "seconds", "answers")
 """Costs of `Measured` that runs can be compared at."""
@@ -22,7 +34,7 @@ class Lead:
 
     ``difference`` is of the means of the curves over these costs, in points. ``ours`` and ``theirs`` are the mIoU in %
     at ``high``. ``ahead`` of ``costs`` measured costs have the leading group above. ``cheaper``: the costs at which
-    both first have ``theirs``; None if the leading group does not.
+    both first have ``theirs``; None if the leading group does not. ``areas``: mean heights of the curves of both.
     """
 
     name: str
@@ -36,6 +48,7 @@ class Lead:
     ahead: int
     costs: int
     cheaper: tuple[float, float] | None
+    areas: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -107,13 +120,33 @@ def datasets_of(groups: Sequence[Group]) -> set[str]:
     return {run.dataset_digest for group in groups for run in group.runs} - {""}
 
 
-def seed_curves(group: Group, cost: str) -> dict[tuple[int, ...], Curve]:
-    """The curve of each evaluated run of a group, by its seeds."""
-    return {
-        tuple(run.seeds): curve((float(getattr(entry, cost)), entry.miou) for entry in run.measured)
-        for run in group.runs
-        if run.measured
-    }
+def seed_curves(group: Group, cost: str, draws: np.ndarray | None = None) -> dict[tuple[int, ...], Curve]:
+    """The curve of each evaluated run of a group, by its seed, also on ``draws`` (B,I) of the images."""
+    runs = [run for run in group.runs if run.measured]
+    # what is made of the dataset alone, such as superpixels, has the same seed in all runs
+    highest = [(max(run.seeds, default=0),) for run in runs]
+    seeds = highest if len(set(highest)) == len(runs) else [tuple(run.seeds) for run in runs]
+    return {seed: measured_curve(run.measured, cost, draws) for seed, run in zip(seeds, runs, strict=True)}
+
+
+def measured_curve(measured: Sequence[Measured], cost: str, draws: np.ndarray | None = None) -> Curve:
+    """mIoU over ``cost``, also on ``draws`` (B,I) of the images."""
+    points = [(float(getattr(entry, cost)), entry.miou) for entry in measured]
+    counts = [] if draws is None else [entry.counts for entry in measured if entry.counts is not None]
+    return curve(points, None if draws is None else [100 * each.resampled(draws) for each in counts])
+
+
+def draws_for(measured: Iterable[Measured]) -> np.ndarray | None:
+    """Draws (B,I) of the images that all were evaluated on; None if these differ, are unknown, or a single one."""
+    images = {None if entry.counts is None else entry.counts.images for entry in measured}
+    found = images.pop() if len(images) == 1 else None
+    return None if found is None or len(found) < 2 else image_draws(len(found))
+
+
+@lru_cache(maxsize=4)
+def image_draws(images: int) -> np.ndarray:
+    """(B,I): how often each image is in a draw of as many with replacement, the same draws in every comparison."""
+    return np.array(list(resamples(images, stream(0, "compare", "images", images))))
 
 
 def mean_curve(group: Group, cost: str) -> tuple[Curve, Curve | None]:
@@ -139,10 +172,11 @@ def areas(groups: Sequence[Group], cost: str) -> tuple[tuple[float, float], dict
 
 def leads_of(groups: Sequence[Group], cost: str) -> list[Lead]:
     """The group ahead of most others beside each of those it shares costs with, the closest first."""
-    curves = {group.name: seed_curves(group, cost) for group in groups}
+    draws = draws_for(entry for group in groups for run in group.runs for entry in run.measured)
+    curves = {group.name: seed_curves(group, cost, draws) for group in groups}
 
     def beside(one: str, other: str) -> Lead | None:
-        return lead(one, other, curves[one], curves[other])
+        return lead(one, other, curves[one], curves[other], 0 if draws is None else draws.shape[1])
 
     everything = {one: [found for other in curves if other != one and (found := beside(one, other))] for one in curves}
 
@@ -154,19 +188,20 @@ def leads_of(groups: Sequence[Group], cost: str) -> list[Lead]:
     return sorted(everything[best], key=lambda each: each.difference.mean)
 
 
-def lead(
-    one: str, other: str, ours: Mapping[tuple[int, ...], Curve], theirs: Mapping[tuple[int, ...], Curve]
-) -> Lead | None:
-    """``one`` beside ``other``, given their curves by seed; None if no cost is covered by all."""
+def lead(one: str, other: str, ours: Mapping[Any, Curve], theirs: Mapping[Any, Curve], images: int = 0) -> Lead | None:
+    """``one`` beside ``other``, given their curves by seed; None if no cost is covered by all.
+
+    ``images``: how many the draws of the curves are of; 0 if they have none.
+    """
     every = [*ours.values(), *theirs.values()]
     shared = shared_range(every)
     if shared is None:
         return None
     low, high = shared
-    difference = mean_difference(
-        {seed: each.area(low, high) for seed, each in ours.items()},
-        {seed: each.area(low, high) for seed, each in theirs.items()},
-    )
+    both = ours, theirs
+    heights = [{seed: each.area(low, high) for seed, each in curves.items()} for curves in both]
+    on_draws = [{seed: each.areas_of_draws(low, high) for seed, each in curves.items()} for curves in both]
+    difference = mean_difference(heights[0], heights[1], OnDraws(images, *on_draws) if images else None)
     within = [each.cost[(each.cost >= low) & (each.cost <= high)] for each in every]
     costs = np.unique(np.concatenate([*within, np.array([low, high])]))
     mine = np.mean([each.at(costs) for each in ours.values()], axis=0)
@@ -185,6 +220,7 @@ def lead(
         ahead=int((mine > rival).sum()),
         costs=len(costs),
         cheaper=None if cheaper[0] is None or cheaper[1] is None else (cheaper[0], cheaper[1]),
+        areas=(float(np.mean(list(heights[0].values()))), float(np.mean(list(heights[1].values())))),
     )
 
 
@@ -216,6 +252,7 @@ def average(lead: Lead, cost: str) -> str:
     if found.interval is not None:
         low, high = found.interval
         how = f"{found.pairs} pairs of seeds" if found.pairs else f"{lead.runs[0]} and {lead.runs[1]} seeds, not paired"
+        how += f", {found.images} images" if found.images else ""
         told += f" (95 % interval {low:+.1f} to {high:+.1f}; {how})"
     return f"{told}, ahead at {lead.ahead} of {lead.costs} measured costs."
 

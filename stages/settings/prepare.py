@@ -40,6 +40,9 @@ class PrepareSettings(StageSettings):
         description="Keep images and masks of all splits but the pool a second time, resized by this factor (1: as "
         "they are), for `evaluate --at original`.",
     )
+    every: int = Field(
+        1, ge=1, description="Keep only each n-th image of the pool, by name; frames of a video are alike."
+    )
     verify_files: bool = Field(
         False,
         description="Detect changed files by reading all of them, instead of by size, times and inode.",

@@ -12,6 +12,7 @@ from stages.artifacts.hdf5 import Writer, build_in_memory
 from stages.artifacts.header import Header, now, recorded_versions
 from stages.artifacts.publish import publish_bytes
 from stages.commands import annotate_simulate, evaluate, score, select, train
+from stages.evaluating.counts import ImageCounts
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.score import ScoreSettings
@@ -82,6 +83,7 @@ def write_evaluation(
     split: str = "test",
     like: Header | None = None,
     seed: int = 1,
+    counts: ImageCounts | None = None,
 ) -> Path:
     """An evaluation of a model that is gone, with the last epoch alone; made as the one ``like``, with this seed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,11 @@ def write_evaluation(
         writer.array("pixel_accuracy", np.full(1, 0.5))
         for name, number in cost.items():
             writer.array(f"cost/{name}", np.array([number], dtype=np.float64))
+        if counts is not None:
+            writer.strings("images/id", counts.images)
+            writer.array("images/truth", counts.truth)
+            writer.array("images/hits", counts.hits[None])
+            writer.array("images/predicted", counts.predicted[None])
         attributes = {"classes": list(iou), "split": split}
         made = like or Header("evaluation", "evaluate", {}, {}, 1, created=now())
         return replace(made, attributes=attributes, seed=seed)

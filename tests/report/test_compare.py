@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from report_support import Page, write_evaluation
 
 from stages.reporting.comparison import compare_runs
-from stages.reporting.equal_cost import curve, first_cost, mean_difference, shared_range
+from stages.reporting.equal_cost import OnDraws, curve, first_cost, mean_difference, shared_range
 from stages.reporting.quality import OnAnswers, Sample
 from stages.reporting.report.collect import collect_runs
 from stages.reporting.report.command import write_report
@@ -96,6 +96,13 @@ class TestCurves:
         known = [~np.isnan(each.at(costs)) for each in curves]
         assert (known[0] & known[1]).all() if shared else not (known[0] & known[1]).any()
 
+    @given(points)
+    def test_areas_on_draws_are_those_of_their_curves(self, found: list[tuple[float, float]]) -> None:
+        values = [np.array([value, 2 * value, 7.0]) for _, value in found]
+        made = curve(found, values)
+        low, high = made.cost[0], made.cost[-1]
+        assert made.areas_of_draws(low, high) == pytest.approx([made.area(low, high), 2 * made.area(low, high), 7])
+
     def test_the_first_cost_with_a_value(self) -> None:
         found = curve(FIRST[0].items())
         assert [first_cost(found, value) for value in (30, 40, 50, 65, 71)] == [100, 100, 150, 250, None]
@@ -119,6 +126,24 @@ class TestDifferences:
     @pytest.mark.parametrize("theirs", [{0: 1.0}, {1: 1.0}, {1: 1.0, 2: 3.0}])
     def test_one_seed_has_no_interval(self, theirs: dict) -> None:
         assert mean_difference({0: 4.0}, theirs).interval is None
+
+    def test_two_seeds_on_two_images(self) -> None:
+        """Differences 20 and 10; on the four draws of two images 25, 15, 15, 5 in the mean.
+
+        Seeds: variance 50 / 2 = 25, 1 degree of freedom. Images: variance of the draws 50, times 2 / 1 = 100, 1 degree.
+        Together 125 with 125^2 / (25^2 + 100^2) = 1.4706 degrees: t(0.975) = 6.1881, so 15 +- 6.1881 sqrt(125).
+        """
+        ours = {0: np.array([90.0, 80, 80, 70]), 1: np.array([80.0, 80, 80, 80])}
+        theirs = {0: np.array([50.0, 60, 60, 70]), 1: np.array([70.0, 70, 70, 70])}
+        found = mean_difference({0: 80.0, 1: 80.0}, {0: 60.0, 1: 70.0}, OnDraws(2, ours, theirs))
+        assert (found.mean, found.pairs, found.images) == (15, 2, 2)
+        assert found.interval == pytest.approx((15 - 69.186, 15 + 69.186), abs=1e-2)
+
+    def test_chance_is_rarely_beyond_chance(self) -> None:
+        """Three seeds that differ by nothing but chance: one in twenty, where percentiles of seeds say one in four."""
+        found = np.random.default_rng(0).normal(size=(1000, 3))
+        beyond = [mean_difference(dict(enumerate(each)), dict.fromkeys(range(3), 0.0)).beyond_chance for each in found]
+        assert 0.03 < np.mean(beyond) < 0.07
 
     def test_differences_without_spread(self) -> None:
         assert mean_difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}).interval == (1, 1)
