@@ -3,6 +3,8 @@
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
 #   make test     all tests                     make check   format, lint, types, fast tests
 #   make docs     docs/reference, docs/reproduce.md and the table of commands in README.md, generated from the code
+#   make leaderboard MINUTES=60   recipes against their random partners over three seeds on CamVid: go on for an hour,
+#                 then add what is finished to docs/results/leaderboard.md
 #   make bench    speed and memory, written to docs/benchmarks.md
 #   make test-published   every row of the published tables at its own image size, cut short
 #   make estimate         measure the training steps of rows that have no estimate yet (docs/reproduce.md)
@@ -16,7 +18,7 @@ DEMO := runs/demo
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test test-published check docs bench estimate screenshots soak clean
+.PHONY: demo test test-published check docs leaderboard bench estimate screenshots soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -56,6 +58,32 @@ RUN_PLAN := MAKEFLAGS= OMP_NUM_THREADS=1 make --no-print-directory -s ALSEG=$(BI
 demo-%: $(DEMO)/scenes.h5
 	@$(BIN)/alseg plan $* $(DEMO)/scenes.h5 --profile scenes --run $(DEMO)/$* -o $(DEMO)/$*.mk
 	@$(RUN_PLAN) -f $(DEMO)/$*.mk
+
+# Stages that are stopped when the time is over go on the next time, and what is finished by then is added.
+BOARD := runs/leaderboard
+BOARD_RECIPES := pixelpick random-pixels full classbal classbal-random classbal-uncertainty oracle-superpixel \
+  adaptive-superpixel multi-class-query multi-class-query-random rectangles rectangles-random madbal madbal-random \
+  als4gan s4gan-random als4gan-supervised random-images
+BOARD_SEEDS := 0 1 2
+BOARD_OPTIONS ?=
+CAMVID ?= camvid
+MINUTES ?= 480
+JOBS ?= $(shell nproc)
+comma := ,
+empty :=
+
+leaderboard: $(BOARD)/camvid.h5
+	@$(BIN)/alseg plan $(BOARD_RECIPES) $< --seeds $(subst $(empty) $(empty),$(comma),$(BOARD_SEEDS)) --profile camvid-cpu \
+	  --run $(BOARD) $(BOARD_OPTIONS) -o $(BOARD)/all.mk
+	@timeout $(MINUTES)m nice env $(RUN_PLAN) -k -j$(JOBS) -f $(BOARD)/all.mk \
+	  $(foreach seed,$(BOARD_SEEDS),$(addsuffix -$(seed),$(BOARD_RECIPES))) || echo "Not finished. Run make again to go on."
+	@$(BIN)/alseg compare --leaderboard docs/results/leaderboard.json \
+	  $$(ls $(BOARD)/*/evaluation.h5 $(BOARD)/*/round-*/evaluation.h5 2>/dev/null | cut -d / -f 1-3 | sort -u)
+
+$(BOARD)/camvid.h5: $(READY)
+	@mkdir -p $(BOARD)
+	@$(BIN)/alseg prepare camvid --root $(CAMVID) --download --long-side 128 --every 2 -o $@
+	@touch -c $@
 
 test: $(READY)
 	$(PYTEST)

@@ -28,6 +28,20 @@ masks = "val_masks/{id}.png"
 MASK = np.add.outer(np.arange(8), np.arange(12)) % 3
 
 
+def test_each_second_image_of_the_pool_alone(tmp_path):
+    """By name, from the first on; other splits stay whole."""
+    (tmp_path / "own.toml").write_text(DESCRIPTION)
+    for split, names in (("train", "cabed"), ("val", "vw")):
+        for kind in (split, f"{split}_masks"):
+            (tmp_path / kind).mkdir()
+            for name in names:
+                channels = (3,) if kind == split else ()
+                Image.fromarray(np.zeros((8, 12, *channels), np.uint8)).save(tmp_path / kind / f"{name}.png")
+    found = prepare.run(str(tmp_path / "own.toml"), tmp_path, tmp_path / "d.h5", PrepareSettings(every=2))
+    with Dataset(found) as data:
+        assert (data.ids("train"), data.ids("val")) == (["a", "c", "e"], ["v", "w"])
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")

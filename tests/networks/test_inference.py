@@ -101,6 +101,23 @@ def test_several_models_at_once_are_what_they_are_alone(world):
     assert together.strings("models/file") == ["m0.safetensors", "m1.safetensors"]
 
 
+def test_pixels_of_each_image_add_up_to_the_confusion(world):
+    """Whatever the batch: hits are the diagonal, the truth the rows, predictions the columns."""
+    folder, dataset, models = world
+    for batch in (1, 4):
+        settings = EvaluateSettings(split="train", batch=batch)
+        with Evaluation(evaluate.run(dataset, models[:1], folder / f"i{batch}.h5", settings)) as file:
+            confusion = file.confusion
+            assert file.strings("images/id") == ["i0", "i1", "i2", "i3"]
+            truth, predicted, hits = (file.read(f"images/{name}") for name in ("truth", "predicted", "hits"))
+        assert predicted.shape == hits.shape == (len(confusion), 4, 3)
+        assert (truth.sum(0) == confusion[0].sum(1)).all()
+        assert (predicted.sum(1) == confusion.sum(1)).all()
+        assert (hits.sum(1) == np.diagonal(confusion, axis1=1, axis2=2)).all()
+        with Dataset(dataset) as data:
+            assert truth[2].tolist() == [int((data.mask("i2") == value).sum()) for value in range(3)]
+
+
 def test_json_says_the_same_as_the_artifact(world):
     folder, dataset, models = world
     evaluation = Evaluation(evaluate.run(dataset, models[:1], folder / "e.h5", EvaluateSettings(split="val")))
