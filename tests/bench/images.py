@@ -39,7 +39,7 @@ from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, plain,
 from tests.bench.memory import kilobytes, megabytes
 from tests.bench.training import CLASSES, FLIP_ONLY, TimedLearner, new_network, new_task, rates, run_in_turns
 
-# As in the recipe als4gan and its profile camvid-cpu, but that accepted predictions count from the first step on.
+# As in the recipe als4gan, and small enough for a CPU; accepted predictions count from the first step on.
 GPU: dict[str, Any] = {"backbone": "resnet101", "output_stride": 8, "aspp_rates": (6, 12, 18, 24), "batch": 10}
 CPU: dict[str, Any] = {
     "backbone": "tf_efficientnet_lite0",
