@@ -7,6 +7,7 @@
 #                 then add what is finished to docs/results/leaderboard.md
 #   make bench    speed and memory, written to docs/benchmarks.md
 #   make test-published   every row of the published tables at its own image size, cut short
+#   make test-cluster     an experiment on a real Slurm of one node, which it starts
 #   make estimate         measure the training steps of rows that have no estimate yet (docs/reproduce.md)
 #   make screenshots      renew the pictures of the page in docs/images, with Chromium
 #   make soak     whole runs disturbed for 30 minutes, written to docs/reliability.md
@@ -18,7 +19,7 @@ DEMO := runs/demo
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test test-published check docs leaderboard bench estimate screenshots soak clean
+.PHONY: demo test test-published test-cluster check docs leaderboard bench estimate screenshots soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -89,6 +90,10 @@ test: $(READY)
 	$(PYTEST)
 
 # Rows of 2-megapixel images take up to 12 GiB each, so one at a time; ROWS="and not slow" leaves out those of minutes
+# Starts a Slurm of one node, as root; snakemake is looked for in ALSEG_SNAKEMAKE and on the path
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
 test-published: $(READY)
 	$(BIN)/python -m pytest -q -m "published $(ROWS)" tests/published
 
@@ -96,7 +101,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow and not published"
+	$(PYTEST) -m "not slow and not published and not cluster"
 
 docs: $(READY)
 	$(BIN)/python -m tests.reference
