@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.recipes.following import follow
 from stages.recipes.people import PAGE
-from stages.recipes.standing import next_command, next_step, waiting
+from stages.recipes.standing import end_path, next_command, next_step, note_end, waiting
 from stages.runtime.console import say, without_lines
 from stages.runtime.errors import RUN_ENDS, NothingLeft
 
@@ -20,11 +20,13 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
     following = follow(run)
     for note in following.notes:
         say(f"note: {note}")
+    end_path(run).unlink(missing_ok=True)
     for command in following.commands:
-        if command.by_people and command.output.exists():
+        if command.by_people and command.output.exists() and not command.waits:
             continue
         if command.waits and not (page and command.stage == PAGE):
-            say(f"Round {command.round} needs answers. {waiting(command)}:")
+            changed = f"Answers of round {command.round} were changed after Finish. Finish them on their page:"
+            say(changed if command.is_edited else f"Round {command.round} needs answers. {waiting(command)}:")
             say(f"  alseg next {shlex.quote(str(run))}{' --page' if command.stage == PAGE else ''}")
             if command.stage == PAGE:
                 say(f"To serve the page alone: {shlex.join(['alseg', *command.words])}")
@@ -36,6 +38,7 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
         except NothingLeft as error:
             if not command.may_end:
                 raise
+            note_end(run, command, str(error))
             say(f"{error} {RUN_ENDS}")
             return
         if command.removed is not None:

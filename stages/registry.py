@@ -293,7 +293,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "export-queries",
-            "Write queries for other tools: tables, COCO masks, indexed PNG.",
+            "Write queries for other tools: tables, COCO masks, projects of Label Studio, indexed PNG.",
             (
                 DATASET,
                 QUERIES,
@@ -305,9 +305,9 @@ STAGES: dict[str, Stage] = {
             None,
             "dataset, queries; superpixels, ledger",
             "queries, open or answered, as CSV, JSON, COCO masks, indexed PNG or names of images",
-            output_help="Output, by its ending: .csv, .json, .coco.json, or none for a folder of PNG; for queries of "
-            "images also .npy and .txt; for other programs .points.pkl, .points.npy, .regions.pkl, "
-            ".stride-NUMBER.pkl and .ranked.pkl.",
+            output_help="Output, by its ending: .csv, .json, .coco.json, .labelstudio (a project of Label Studio), or "
+            "none for a folder of PNG; for queries of images also .npy and .txt; for other programs .points.pkl, "
+            ".points.npy, .regions.pkl, .stride-NUMBER.pkl and .ranked.pkl.",
             details="In a table, the column class takes a class name, void or skip, several classes separated by "
             "semicolons. Shapes get the name of their class.",
             plannable=False,
@@ -321,8 +321,8 @@ STAGES: dict[str, Stage] = {
                 Input(
                     "answers",
                     "answers",
-                    "A table (.csv, .json), a COCO file, a PNG mask, a folder of PNG masks, or a record of answered "
-                    "points (.pkl).",
+                    "A table (.csv, .json), shapes (COCO, CVAT, labelme, Label Studio), a PNG mask, folders of either, "
+                    "or a record of answered points (.pkl).",
                     required=True,
                     positional=True,
                 ),
@@ -343,7 +343,8 @@ STAGES: dict[str, Stage] = {
                 Input(
                     "labels",
                     "answers",
-                    "Points (.csv), shapes (labelme or COCO .json, CVAT .xml), masks (.png, .tif), or folders of them.",
+                    "Points (.csv), shapes (labelme, COCO or Label Studio .json, CVAT .xml), masks (.png, .tif), or "
+                    "folders of them.",
                     required=True,
                     positional=True,
                     many=True,

@@ -223,6 +223,11 @@ def open_journal(path: Path, questions: Questions) -> Iterator[Journal]:
             remove_journal(path)
 
 
+def is_being_edited(ledger: Path) -> bool:
+    """Whether answers were changed after ``ledger`` was written, and it was not written again; BadInput if damaged."""
+    return any(read_contents(path)[0].reopened for path in find_journals(ledger))
+
+
 def remove_finished(ledger: Path) -> None:
     """Removes the journal that ``ledger`` was made of, if it is still there and has no later answers.
 

@@ -182,11 +182,11 @@ def refer(output: Path, inputs: Mapping[str, Any]) -> dict[str, InputRef]:
 
 
 def produce(
-    request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE, mends: bool = False
+    request: Request, build: Callable[[], str], force: bool = False, ranks: Ranks = ALONE, edits: bool = False
 ) -> Path:
     """Runs ``build`` unless the output is up to date. ``build`` publishes the artifact and returns a one-line summary.
 
-    With ``mends`` it also runs if the output holds answers of people: ``build`` has all of them from their journal.
+    With ``edits`` it also runs if the output holds answers of people: ``build`` has all of them from their journal.
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes. Once the output
     is published, an interruption is no failure any more: only leftovers remain to be removed, by the next run.
@@ -194,11 +194,11 @@ def produce(
     if ranks.broadcast(request.key()) != request.key():
         raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
     request.require_own_output()
-    anyway = force or mends
+    anyway = force or edits
     if ranks.is_main and request.differences() == [] and not anyway:
         clear_up(request)
         return ranks.broadcast(up_to_date(request))
-    if ranks.is_main and not mends:
+    if ranks.is_main and not edits:
         require_replaceable(request)
     before = file_identity(request.output)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.answering.browser.earlier import adopt, may_mend, name_others, set_damaged_aside, take_over
+from stages.answering.browser.earlier import adopt, may_edit, name_others, set_damaged_aside, take_over
 from stages.answering.browser.exact import exact_rows
 from stages.answering.browser.guide import read_guide
 from stages.answering.browser.masks import MaskFiles
@@ -63,9 +63,9 @@ def run(
         journal = journal_of(request.output, questions)
         adopt(journal_path(request.output, request.key()), journal)
         set_damaged_aside(request.output, journal, questions)
-        mends = may_mend(request, journal, questions, settings.mend)
+        edits = may_edit(request, journal, questions, settings.edit)
         return produce(
-            request, lambda: build(request, journal, questions, ledger, settings, extras), force, mends=mends
+            request, lambda: build(request, journal, questions, ledger, settings, extras), force, edits=edits
         )
 
 
@@ -94,9 +94,9 @@ def build(
         name_others(request.output, journal)
         if settings.journal is not None and not journal.finished:
             take_over(Path(settings.journal), journal, masks)
-        mending = journal.reopened or (settings.mend and journal.finished)
+        editing = journal.reopened or (settings.edit and journal.finished)
         people = ledger.annotators if ledger is not None else ()
-        session = Session(questions, journal, settings, people, masks, shown=extras, mending=mending)
+        session = Session(questions, journal, settings, people, masks, shown=extras, editing=editing)
         if session.answers:
             say(f"{len(session.answers)} of {len(session.order)} queries were answered before")
         summary = ""
@@ -109,7 +109,7 @@ def build(
 
         if (
             session.complete or journal.finished
-        ) and not mending:  # the ledger was not written, or is missing or damaged since
+        ) and not editing:  # the ledger was not written, or is missing or damaged since
             say(f"writing {request.output} from {path}")
             finish()
         elif not serve(session, settings.host, settings.port, finish):

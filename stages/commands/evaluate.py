@@ -16,7 +16,7 @@ from stages.artifacts.header import Header
 from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
-from stages.evaluating.answers import rows_to_compare
+from stages.evaluating.answers import Answered, rows_to_compare
 from stages.evaluating.on_answers import build_on_answers, epoch_of
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
 from stages.evaluating.results import Entry, entry_report, write_counts, write_results
@@ -51,7 +51,8 @@ def run(
     """
     settings = settings.settled(str(annotations or dataset), truth="masks" if annotations is None else "answers")
     with Dataset(dataset) as data:
-        ledger = None if annotations is None else open_ledger(annotations, data)
+        answered = None if annotations is None else open_answers(annotations, data)
+        ledger = None if answered is None else answered.ledger
         views = None if settings.masks is None else open_views(data, settings.masks)
         opened = [Model(path) for path in models]
         if len({model.digest for model in opened}) < len(opened):
@@ -66,9 +67,9 @@ def run(
         from stages.runtime.devices import choose_device
 
         with joined_ranks(choose_device(settings.use.device).type) as ranks:
-            if ledger is not None:
+            if answered is not None:
                 weights = all_checkpoints(opened, settings.checkpoint)
-                build = partial(build_on_answers, request, data, ledger, weights, settings, ranks.is_main)
+                build = partial(build_on_answers, request, data, answered, weights, settings, ranks.is_main)
             else:
                 assert views is not None
                 build = partial(build_on_masks, request, *views, opened, settings, ranks)
@@ -82,12 +83,11 @@ def open_views(data: Dataset, settings: MaskSettings) -> tuple[EvaluationView, E
     return view, None if choosing is None else open_view(data, choosing, "--choose-on", settings)
 
 
-def open_ledger(annotations: Path, data: Dataset) -> Annotations:
-    """The ledger to evaluate on; BadInput for one of another dataset, and without answers to compare with."""
+def open_answers(annotations: Path, data: Dataset) -> Answered:
+    """The answers to evaluate on; BadInput for a ledger of another dataset, and without answers to compare with."""
     ledger = Annotations(annotations)
     require_made_from(ledger, "dataset", data)
-    rows_to_compare(ledger)
-    return ledger
+    return Answered(ledger, rows_to_compare(ledger))
 
 
 def require_not_learned(model: Model, ledger: Annotations) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from stages.answering.answer import Answer
 from stages.answering.exchange.coco import coco_document
 from stages.answering.exchange.indexed_png import png_files
+from stages.answering.exchange.label_studio import label_studio_files
 from stages.answering.exchange.outlines import Outlines, answers_of, outlines
 from stages.answering.exchange.painted import require_paintable
 from stages.answering.exchange.published import (
@@ -31,10 +32,10 @@ from stages.datasets.encode import png_bytes
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput
 
-COCO = ".coco.json"
+COCO, LABEL_STUDIO = ".coco.json", ".labelstudio"
 ENDINGS = (
-    f".csv, .json, {COCO}, .npy, .txt, none for a folder of PNG, or for other programs .points.pkl, .points.npy, "
-    ".regions.pkl, .stride-NUMBER.pkl or .ranked.pkl"
+    f".csv, .json, {COCO}, {LABEL_STUDIO}, .npy, .txt, none for a folder of PNG, or for other programs .points.pkl, "
+    ".points.npy, .regions.pkl, .stride-NUMBER.pkl or .ranked.pkl"
 )
 STRIDE = re.compile(r".+\.stride-([1-9]\d{0,8})\.pkl")
 
@@ -49,10 +50,10 @@ def run(
 ) -> Path:
     """Writes the queries in the format of the ending of ``output``; without an ending, as a folder of PNG.
 
-    .csv and .json: tables, one row per query; .coco.json: a shape per query; .npy and .txt: the ids of the queried
-    images in rank order; for the other endings see `published.py`. Answers in the ledger ``annotations`` are filled in.
-    ``images`` is a folder to write the queried images to. Raises BadInput instead of replacing a file, because it may
-    already contain answers.
+    .csv and .json: tables, one row per query; .coco.json: a shape per query; .labelstudio: a folder with a project;
+    .npy and .txt: the ids of the queried images in rank order; for the other endings see `published.py`. Answers in the
+    ledger ``annotations`` are filled in. ``images`` is a folder to write the queried images to. Raises BadInput instead
+    of replacing a file, because it may already contain answers.
     """
     if not output.name:
         raise BadInput(f"{str(output)!r} is not a file name. Use one that ends in {ENDINGS}.")
@@ -64,7 +65,9 @@ def run(
         if images is not None:
             make_folder(images)
         with output_lock(output):
-            if output.suffix:
+            if output.suffix == LABEL_STUDIO:
+                new = publish_folder(output, label_studio_files(questions, answers, drawn(questions, answers, ledger)))
+            elif output.suffix:
                 new = publish_file(output, content(output, questions, answers, ledger))
             else:
                 files = png_files(data.classes, data.palette, drawn_outlines(questions, answers, ledger))
@@ -127,6 +130,13 @@ def drawn_outlines(
 ) -> Iterator[tuple[str, Outlines]]:
     """Image id and shapes of each queried image; BadInput for queries that cannot be painted."""
     require_paintable(questions)
+    yield from drawn(questions, answers, ledger)
+
+
+def drawn(
+    questions: Questions, answers: dict[int, Answer], ledger: Annotations | None
+) -> Iterator[tuple[str, Outlines]]:
+    """Image id and shapes of each queried image."""
     with Progress("drawing", len(questions.rows)) as bar:
         for image in questions.rows:
             yield image, outlines(questions, answers, ledger, image)

@@ -61,6 +61,14 @@ class Compared:
         return found.astype(np.int64).reshape(classes, classes)
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A ledger, and the rows of its last round to compare with by image, see `rows_to_compare`."""
+
+    ledger: Annotations
+    rows: dict[str, np.ndarray]
+
+
 NO_ANSWERS = Compared(*(np.zeros(0, dtype) for dtype in ("i8", "u1", "f8", "f8", "i8", "i8", "f8")))
 
 

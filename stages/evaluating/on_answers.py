@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import INTERVAL, SAMPLES
 from stages.artifacts.hdf5 import Writer, build_in_memory
@@ -15,7 +14,7 @@ from stages.artifacts.header import Header
 from stages.artifacts.model import Model
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request
-from stages.evaluating.answers import Compared, compared, joined, rows_to_compare
+from stages.evaluating.answers import Answered, Compared, compared, joined
 from stages.evaluating.results import Entry, entry_report, write_results
 from stages.evaluating.samples import Interval, resampled, share_of
 from stages.pixels.grids import map_on_grid
@@ -38,7 +37,7 @@ class Agreement:
 def build_on_answers(
     request: Request,
     data: Dataset,
-    ledger: Annotations,
+    answered: Answered,
     weights: Sequence[tuple[Model, str]],
     settings: EvaluateSettings,
     main: bool,
@@ -48,8 +47,8 @@ def build_on_answers(
 
     if not main:
         return ""
-    classes = len(data.classes)
-    found = [compare(data, ledger, model, checkpoint, settings) for model, checkpoint in weights]
+    classes, ledger = len(data.classes), answered.ledger
+    found = [compare(data, answered, model, checkpoint, settings) for model, checkpoint in weights]
     controlled = bool(found[0].of_control.any())
     fair = [each.taken(each.of_control) if controlled else each for each in found]
     entries = [
@@ -119,13 +118,14 @@ def epoch_of(model: Model, checkpoint: str) -> int:
     return int(model.header.counts["epochs"] if checkpoint == "last" else model.attributes["best_epoch"])
 
 
-def compare(data: Dataset, ledger: Annotations, model: Model, checkpoint: str, settings: EvaluateSettings) -> Compared:
+def compare(data: Dataset, answered: Answered, model: Model, checkpoint: str, settings: EvaluateSettings) -> Compared:
     """The answers beside the predictions of one set of weights."""
     from stages.networks.predictor import by_size, image_batches, load_predictor
     from stages.runtime.devices import choose_device
 
     predictor = load_predictor(model, checkpoint, choose_device(settings.use.device), settings.use.precision)
-    rows, found, classes = rows_to_compare(ledger), [], len(data.classes)
+    ledger, rows = answered.ledger, answered.rows
+    found, classes = [], len(data.classes)
     with Progress("evaluating", len(rows)) as bar:
         for batch in image_batches(data, by_size(sorted(rows), data.sizes), settings.use.batch):
             predicted = predictor.classes(batch.images, classes, settings.flip, settings.scales)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.answering.journal import is_being_edited
 from stages.artifacts.dataset import Dataset
 from stages.recipes.people import PAGE, with_people
 from stages.recipes.plan import (
@@ -49,10 +50,15 @@ class Command:
         return self.words[0]
 
     @property
+    def is_edited(self) -> bool:
+        """Whether somebody changed answers after the output was written, and did not finish."""
+        return self.stage == PAGE and self.output.exists() and is_being_edited(self.output)
+
+    @property
     def waits(self) -> bool:
-        """Whether people have to answer before it can run."""
+        """Whether people have to answer before it can run, or to finish what they changed in their answers."""
         if self.output.exists():
-            return False
+            return self.is_edited
         return self.stage == PAGE or (self.awaits is not None and not self.awaits[0].exists())
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.journals import find_journals
-from stages.artifacts.publish import lock_path
+from stages.artifacts.publish import lock_path, publish_bytes
 from stages.artifacts.queries import Queries
 from stages.recipes.following import Command, Following, follow
 from stages.recipes.people import LEDGERS, PAGE, to_do
@@ -20,8 +20,9 @@ from stages.reporting.measured import measured
 from stages.reporting.people import Agreed, gold_of, people_of
 from stages.reporting.quality import KNOWN, TWICE, OnAnswers, outlook, people_table, read_on_answers
 from stages.runtime.console import print_table
+from stages.runtime.errors import RUN_ENDS
 
-LAST = "last"
+LAST, FINISHED = "last", "finished"
 LEGEND = (
     "agreed: how often the model of the round before predicted the new answers; queries selected by score are harder "
     "than others. at random: the same for queries drawn at random, with a 95 % interval."
@@ -56,7 +57,11 @@ def show_status(run: Path, as_json: bool) -> None:
         state |= {"rounds": [asdict(each) for each in rounds]}
         state |= {"forecast": None if prospect is None else asdict(prospect)}
         state |= {"people": [asdict(each) for each in people], "gold": [asdict(each) for each in gold]}
-        print(json.dumps(state | {"next": told, "finished": coming is None, "notes": following.notes}, indent=1))
+        print(
+            json.dumps(
+                state | {"next": told, "finished": told.startswith(FINISHED), "notes": following.notes}, indent=1
+            )
+        )
         return
     print_table(rounds_table(rounds))
     if on_answers:
@@ -146,15 +151,36 @@ def answers_in_journals(output: Path) -> int:
 
 
 def next_command(following: Following) -> Command | None:
-    """The first command whose output does not exist; None if all do."""
-    return next((command for command in following.commands if not command.output.exists()), None)
+    """The first command whose output does not exist, or waits for people to finish changes; None if there is none."""
+    return next((each for each in following.commands if not each.output.exists() or each.waits), None)
+
+
+def end_path(run: Path) -> Path:
+    """What `next` writes if a run ends early: the words of the command that found nothing left to query, and why."""
+    return run / "ended.json"
+
+
+def note_end(run: Path, command: Command, why: str) -> None:
+    publish_bytes(end_path(run), (json.dumps({"words": command.words, "why": why}) + "\n").encode())
+
+
+def noted_end(run: Path, command: Command) -> str | None:
+    """Why the run ends before ``command``; None if it did not, or if the command is another one by now."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(end_path(run).read_bytes())
+        return str(found["why"]) if found["words"] == command.words else None
+    return None
 
 
 def next_step(following: Following, coming: Command | None) -> str:
     """What comes next, in words."""
     folder = shlex.quote(str(following.folder))
     if coming is None:
-        return f"finished: {following.folder} has all its rounds. For more, raise rounds in run.toml."
+        return f"{FINISHED}: {following.folder} has all its rounds. For more, raise rounds in run.toml."
+    if why := noted_end(following.folder, coming):
+        return f"{FINISHED}: {why} {RUN_ENDS}"
+    if coming.is_edited:
+        return f"next: finish the changed answers of round {coming.round}: alseg next {folder} --page"
     if lock_path(coming.output).exists():
         return f"running: {coming.stage} of round {coming.round} ({coming.output})"
     if coming.waits and coming.awaits is None:

@@ -19,6 +19,8 @@ from stages.reporting.verdict import AXES, Verdict, areas, judge, mean_curve
 from stages.runtime.console import print_table, say
 from stages.runtime.errors import BadInput
 
+ON_ANSWERS = "agreement"  # what plans call an evaluation on answers
+
 
 @dataclass(frozen=True)
 class Row:
@@ -87,8 +89,15 @@ def require_usable(
     """BadInput for a run with a damaged evaluation, or without any."""
     if faults:
         raise BadInput([fault for found in faults.values() for fault in found])
-    if not entries:
-        raise BadInput(f"There is no {evaluation}.h5 with {checkpoint} weights below {folder}. Run its rounds first.")
+    if entries:
+        return
+    if other := next(iter(sorted(folder.glob(f"round-*/*{ON_ANSWERS}.h5"))), None):
+        raise BadInput(
+            f"{folder} was not evaluated on masks, because its dataset has none, so it cannot be compared by mIoU. Run "
+            f"`alseg status {folder}` for its agreement with new answers, or pass --evaluation {other.stem}, which "
+            "compares by that."
+        )
+    raise BadInput(f"There is no {evaluation}.h5 with {checkpoint} weights below {folder}. Run its rounds first.")
 
 
 def rows_at_equal_cost(groups: Sequence[Group], cost: str) -> list[Row]:

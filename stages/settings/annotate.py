@@ -76,7 +76,7 @@ class PeopleSettings(StageSettings):
         description="Journal of answers to other queries, whose answers to open queries are used too.",
         json_schema_extra=EXECUTION,
     )
-    mend: bool = Field(
+    edit: bool = Field(
         False,
         description="Change answers after the ledger was written, and write it again. Possible until a later ledger "
         "contains them.",

@@ -22,6 +22,9 @@ from stages.runtime.spelling import close_names
 EXECUTION: dict[str, Any] = {"execution": True}
 
 
+WITHOUT = "without"
+
+
 @dataclass(frozen=True)
 class Condition:
     """A group exists if the setting ``chooser`` has one of ``values``, or, if ``negated``, none of them."""
@@ -35,6 +38,8 @@ class Condition:
 
     def __str__(self) -> str:
         name, values = self.chooser.replace("_", "-"), ", ".join(map(typed, self.values))
+        if self.values in (("True",), ("False",), ("None",)):  # a flag, or a setting that is absent by default
+            return f"--{name}" if (self.values == ("True",)) != self.negated else f"{WITHOUT} --{name}"
         return f"any {name} except {values}" if self.negated else f"{name} {values}"
 
 
@@ -43,6 +48,14 @@ class Not(tuple[str, ...]):
 
     def __new__(cls, *values: str) -> "Not":
         return super().__new__(cls, values)
+
+
+def told(name: str, value: Any) -> str:
+    """A setting with its value, as conditions are told."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"{WITHOUT} --{option}"
+    return f"{option} {typed(value)}"
 
 
 def comparable(value: Any) -> str:
@@ -382,7 +395,7 @@ def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
     """The message for a setting that does not apply: why, and when it does."""
     broken = [
         [
-            f"{condition.chooser.replace('_', '-')} {typed(known[condition.chooser])}"
+            told(condition.chooser, known[condition.chooser])
             for condition in conditions
             if condition.chooser in known and not condition.holds(known[condition.chooser])
         ]
@@ -391,7 +404,9 @@ def misplaced(uses: Uses, known: Mapping[str, Any]) -> str:
     fewest = min(map(len, broken))
     reasons = dict.fromkeys(reason for reasons in broken if len(reasons) == fewest for reason in reasons)
     to = f"does not apply to {' and '.join(reasons)}" if reasons else "does not apply"
-    return f"{to}; it is for {belongs(uses)}."
+    applies = belongs(uses)
+    to = to.replace(f"to {WITHOUT}", WITHOUT)
+    return f"{to}; {'use it' if applies.startswith(WITHOUT) else 'it is for'} {applies}."
 
 
 def belongs(uses: Uses) -> str:
@@ -409,7 +424,8 @@ def belongs(uses: Uses) -> str:
             values = tuple(dict.fromkeys((*before, *own.values)))
             joined[key] = (*conditions[:place], Condition(own.chooser, values, own.negated), *conditions[place + 1 :])
         found = list(joined.values())
-    return " or ".join(" with ".join(str(condition) for condition in reversed(conditions)) for conditions in found)
+    joined_words = (" with ".join(str(condition) for condition in reversed(conditions)) for conditions in found)
+    return " or ".join(words.replace(f"with {WITHOUT}", WITHOUT) for words in joined_words)
 
 
 def read_text(field: FieldInfo, value: Any) -> Any:

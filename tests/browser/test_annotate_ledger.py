@@ -185,7 +185,7 @@ def test_answers_are_changed_once_the_ledger_is_written(place, person, capsys):
     assert f"{output} is up to date" in capsys.readouterr().out
     person.label = CLASS + 1
     person.again = True
-    person.stops(most=2, mend=True)
+    person.stops(most=2, edit=True)
     changed = person.asked[-2:]
     assert np.array_equal(Annotations(output).answers.label, first.label), "nothing is written before Finish"
     select.run(place / "d.h5", place / "ps.h5", place / "p1.h5", SelectSettings(budget=2), output)
@@ -238,10 +238,10 @@ def test_a_ledger_whose_answers_the_journal_lacks_is_not_written_again(place, pe
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:2], *lines[3:]]))
     with pytest.raises(BadInput, match=r"lacks 1 answers that .*a\.h5 contains, so it cannot be written again"):
-        person.answers(mend=True)
+        person.answers(edit=True)
     journal.unlink()
     with pytest.raises(BadInput, match=r"has no journal of its answers any more: a later ledger contains them"):
-        person.answers(mend=True)
+        person.answers(edit=True)
     assert output.read_bytes() == before
 
 

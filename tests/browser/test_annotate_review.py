@@ -75,7 +75,7 @@ def test_answers_are_changed_after_finish_and_the_ledger_is_written_again(place,
         assert server.end()[0] == 0
     before = Annotations(place / "a.h5")
     changed = answered[-1]
-    with served(*words, "--mend", cwd=place) as server:
+    with served(*words, "--edit", cwd=place) as server:
         browser.open(f"{server.address}&annotator=Ada")
         wait_until(lambda: is_open(browser))
         assert len(captions(browser)) == 6

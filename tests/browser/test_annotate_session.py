@@ -244,7 +244,7 @@ class TestAnswers:
         situation = session.ask("a", "a")
         for _ in range(60):
             situation = answer(session, "a", situation)
-        session.mending = True
+        session.editing = True
         clock.now += 3600
         session.close_when_complete()
         assert not session.closed

@@ -165,7 +165,7 @@ def test_cvat(tmp_path):
     ("name", "content", "sentence"),
     [
         ("a.json", "{", r"a\.json is not valid JSON"),
-        ("a.json", {"x": 1}, r"is neither a file of labelme nor a COCO document"),
+        ("a.json", {"x": 1}, r"is neither a COCO document nor a file of labelme"),
         ("a.json", {"shapes": [{"points": []}]}, r"is not a file of labelme \(shapes\.0\.label: Field required\)"),
         ("a.json", {"shapes": [{"label": "a", "points": [[0, 0], [1, 1]]}]}, r"shape 0 \(a\) has fewer than three"),
         ("a.json", {"shapes": [{"label": "a", "points": [[0, 0]], "shape_type": "line"}]}, r"is a line, which has no"),
@@ -174,6 +174,7 @@ def test_cvat(tmp_path):
         ("a.json", {"shapes": [{"label": "a", "points": [[0, 1e9], [1, 1], [2, 2]]}]}, r"corner that is no place"),
         ("a.json", COCO | {"annotations": [{"id": 5, "image_id": 3, "segmentation": {"size": [3, 4], "counts": [9]}}]},
          r"annotation 5 has runs that do not add up to the 12 pixels"),
+        ("a.json", COCO | {"annotations": [{"image_id": 3, "segments_info": []}]}, r"panoptic COCO, .* of instances"),
         ("a.xml", "<annotations>", r"is not valid XML"),
         ("a.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', r"declares a document type"),
         ("a.xml", "<annotations><track/></annotations>", r'Export the task as "CVAT for images 1\.1"'),

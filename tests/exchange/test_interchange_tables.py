@@ -86,7 +86,10 @@ class TestTables:
 
     def test_other_json_is_refused(self, asked, tmp_path):
         for content, says in (
-            ("[1]", r"is neither a table of queries nor a COCO document\. Fill in a new export\.$"),
+            (
+                "[1]",
+                r"is neither a COCO document nor a file of labelme or Label Studio\. Check that",
+            ),
             ("{", r"is not valid JSON \(.*\)\. Export it again\.$"),
             ("[" * 10**5, r"is not valid JSON \(.*\)\. Export it again\.$"),
         ):

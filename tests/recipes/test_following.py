@@ -6,7 +6,11 @@ import pytest
 from worlds import random_masks, write_dataset
 
 from alseg_cli.following import run_next
+from stages.answering.answer import Answer
+from stages.answering.journal import Asked, Finished, with_checksum
+from stages.artifacts.journals import journal_path
 from stages.recipes.following import Following, follow
+from stages.recipes.standing import next_command, next_step
 from stages.runtime.errors import BadInput, NothingLeft
 
 
@@ -123,6 +127,54 @@ def test_a_run_ends_where_nothing_is_left_to_query(run: Path, capsys: pytest.Cap
     run_next(run, False, 0, nothing_in_round_2)
     assert done[-1] == "select round-2"
     assert capsys.readouterr().out.endswith("Nothing left to query. The run ends here.\n")
+
+
+def test_status_says_that_a_run_ended_early(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until the command that found nothing is another one, or the run goes on."""
+    following = written(run, 'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 2')
+
+    def nothing_in_round_1(words: list[str]) -> None:
+        output = next(each.output for each in following.commands if each.words == words)
+        if words[0] == "select" and "round-1" in str(output):
+            raise NothingLeft("Nothing left to query.")
+        output.parent.mkdir(exist_ok=True)
+        output.touch()
+
+    run_next(run, False, 0, nothing_in_round_1)
+    coming = next_command(following)
+    assert coming is not None
+    assert next_step(following, coming) == "finished: Nothing left to query. The run ends here."
+    other = written(run, 'recipe = "pixelpick"\nanswers = "simulated"\nrounds = 2\n[settings.select]\nbudget = 2')
+    assert next_step(other, next_command(other)).startswith("next: select of round 1")
+    run_next(run, False, 0, lambda words: None)
+    assert next_step(following, coming).startswith("next: select of round 1")
+
+
+def test_changes_that_nobody_finished_come_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: a journal with an answer after its end, beside the ledger of round 0."""
+    following = written(run, 'recipe = "pixelpick"\nrounds = 2')
+    for command in following.commands:
+        command.output.parent.mkdir(exist_ok=True)
+        command.output.touch()
+    (page, *_) = [command for command in following.commands if command.stage == "annotate"]
+    assert next_command(following) is None
+    answer = Answer(query=0, image="i0", y=0, x=0, region=-1, classes=(1,), seconds=1.0, annotator="Ada")
+    records = [Asked(queries="a", classes=("b",)), answer, Finished(finished="now"), answer]
+    lines = [with_checksum(each.model_dump_json(exclude_defaults=True).encode()) for each in records]
+    journal = journal_path(page.output, "0" * 16)
+    journal.parent.mkdir()
+    journal.write_bytes(b"".join(line + b"\n" for line in lines))
+    told = next_step(following, next_command(following))
+    assert told.startswith("next: finish the changed answers of round 0: alseg next ")
+    assert told.endswith(" --page")
+    done: list[str] = []
+    run_next(run, False, 0, lambda words: done.append(words[0]))
+    assert "annotate" not in done
+    assert "Answers of round 0 were changed after Finish." in capsys.readouterr().out
+    run_next(run, True, 0, lambda words: done.append(words[0]))
+    assert done.count("annotate") == 1
+    journal.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+    assert next_command(following) is None
 
 
 def test_the_first_round_must_find_something(run: Path) -> None:

@@ -71,6 +71,12 @@ def test_the_whole_way(preloaded: Preloaded, run: Path, truth: dict[str, np.ndar
     assert "of 12 answers of round 1, and with" in told[2]
     assert "wrote run/round-2/agreement.h5: agrees with" in last
 
+    refused = preloaded.run("compare", "run", cwd=run.parent).expect(2)
+    assert refused.err.startswith("error: run was not evaluated on masks, because its dataset has none, so it cannot")
+    assert "or pass --evaluation agreement, which" in refused.err
+    compared = preloaded.run("compare", "run", "--evaluation", "agreement", "--csv", cwd=run.parent).expect(0).out
+    assert [line.split(",")[2] for line in compared.splitlines()] == ["clicks", "16", "32"]
+
     state = json.loads(preloaded.run("status", "run", "--json", cwd=run.parent).expect(0).out)
     assert [each["on_answers"] is None for each in state["rounds"]] == [True, False, False]
     found = state["rounds"][2]["on_answers"]

@@ -169,6 +169,35 @@ def test_every_name_knows_where_it_applies():
     assert belongs(fields["depth"]) == "water salt with place pond or any speed except 0 with place house, field"
 
 
+class Sawing(Settings):
+    teeth: int = Field(3, description="Teeth.")
+
+
+class Planing(Settings):
+    depth: int = Field(1, description="Depth.")
+
+
+class Measured(Settings):
+    length: int = Field(1, description="Length.")
+
+
+class Board(StageSettings):
+    saw: bool = Field(False, description="Whether to saw.")
+    limit: int | None = Field(None, description="Limit.")
+    sawing: Sawing | None = group(saw="True")
+    planing: Planing | None = group(saw="False")
+    measured: Measured | None = group(limit=Not("None"))
+
+
+def test_flags_are_told_as_they_are_typed():
+    fields = fields_of(Board)
+    assert [belongs(fields[name]) for name in ("teeth", "depth", "length")] == ["--saw", "without --saw", "--limit"]
+    with pytest.raises(BadInput, match=r"depth does not apply to --saw; use it without --saw\.$"):
+        Board.load({"saw": True, "depth": 2})
+    with pytest.raises(BadInput, match=r"teeth does not apply without --saw; it is for --saw\.$"):
+        Board.load({"teeth": 2})
+
+
 def test_parts_that_are_named_are_found():
     assert [part.name for part in Work(tool="hammer").parts()] == ["hammer"]
     assert TOOLS["hammer"].facts == {"weight": 5}

@@ -54,7 +54,7 @@ def is_damaged(output: Path, questions: Questions) -> bool:
         return True
 
 
-def may_mend(request: Request, journal: Path, questions: Questions, wanted: bool) -> bool:
+def may_edit(request: Request, journal: Path, questions: Questions, wanted: bool) -> bool:
     """Whether answers may be changed although the ledger is written: if ``wanted``, or if that was interrupted before.
 
     The journal must have all answers that the ledger has of these queries: BadInput otherwise, because the ledger that
@@ -66,7 +66,7 @@ def may_mend(request: Request, journal: Path, questions: Questions, wanted: bool
         return False
     if found is None or not found.finished:
         raise BadInput(
-            f"{request.output} has no journal of its answers any more: a later ledger contains them. Omit --mend, and "
+            f"{request.output} has no journal of its answers any more: a later ledger contains them. Omit --edit, and "
             "ask the queries again in a later round."
         )
     kept = {tuple(questions.place(answer.query).values()) for answer in found.answers}
@@ -78,7 +78,7 @@ def may_mend(request: Request, journal: Path, questions: Questions, wanted: bool
     if missing:
         raise BadInput(
             f"{journal} lacks {missing} answers that {request.output} contains, so it cannot be written again. Omit "
-            "--mend."
+            "--edit."
         )
     return True
 

@@ -69,10 +69,10 @@ class Session:
         masks: MaskFiles | None = None,
         clock: Callable[[], float] = time.monotonic,
         shown: Shown | None = None,
-        mending: bool = False,
+        editing: bool = False,
     ):
         self.questions, self.journal, self.settings, self.clock = questions, journal, settings, clock
-        self.masks, self.mending = masks, mending
+        self.masks, self.editing = masks, editing
         self.extras = Shown() if shown is None else shown
         self.keys = class_keys(settings.keys, settings.commands(), questions.classes)
         self.order = questions.order
@@ -240,7 +240,7 @@ class Session:
         Answers that are changed once the ledger was written end when somebody finishes.
         """
         with self.lock:
-            if not self.complete or self.mending or self.live_leases():
+            if not self.complete or self.editing or self.live_leases():
                 return
             reviewed = any(until > self.clock() for until in self.reviewing.values())
             if not reviewed and self.clock() - self.touched >= self.settings.grace:

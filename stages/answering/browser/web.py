@@ -204,7 +204,7 @@ def page_facts(session: Session) -> dict[str, Any]:
         "files": session.takes_files,
         "skips": settings.naming is not None,
         "void_named": painting or questions.queries.answer == "class-set",
-        "mending": session.mending,
+        "editing": session.editing,
         "guide": session.extras.guide is not None,
         "most_seconds": settings.most_seconds,
         "round": questions.queries.round,

@@ -1,22 +1,14 @@
-"""Queries and answers as a COCO document: written as RLE per shape and class, read as RLE, polygons or boxes."""
+"""Queries and answers as a COCO document, with RLE per shape and class."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from stages.answering.exchange.outlines import Outlines
-from stages.answering.exchange.painted import Painting, Strokes
-from stages.answering.exchange.values import UNPAINTED, names_of, value_of, values_of
-from stages.datasets.image_names import image_of, known_names
-from stages.datasets.shapes.coco import Annotation, form_of, read_document
-from stages.datasets.shapes.drawing import pixels_of
-from stages.pixels.grids import Size
+from stages.answering.exchange.values import UNPAINTED, names_of
 from stages.pixels.runs import areas_of
-from stages.runtime.errors import BadInput
 
 
 def coco_document(classes: Sequence[str], description: str, images: Iterable[tuple[str, Outlines]]) -> bytes:
@@ -59,42 +51,3 @@ def encoded_shapes(numbers: np.ndarray, count: int) -> Iterator[dict[str, Any]]:
         packed = coco.frPyObjects(segmentation, height, width)
         box = coco.toBbox(packed).tolist()
         yield {"segmentation": segmentation, "area": int(length.sum()), "bbox": box, "iscrowd": 1}
-
-
-def read_coco(path: Path, content: Any, classes: Sequence[str], ids: Collection[str]) -> dict[str, Painting]:
-    """Image id -> its shapes, later ones on top of earlier ones; ``content`` is the document as JSON values.
-
-    Images without shapes are left out. BadInput for a file of another form, for images that are not among ``ids``, and
-    for categories in use that are not classes.
-    """
-    document = read_document(path, content)
-    values, names = values_of(classes), document.names
-    meaning = {number: value for number, name in names.items() if (value := value_of(name, values)) is not None}
-    unknown = {each.category_id for each in document.annotations} - meaning.keys()
-    if unknown:
-        wrong = ", ".join(repr(names.get(number, number)) for number in sorted(unknown))
-        raise BadInput(f"{path} contains unknown categories ({wrong}). Rename them to one of {', '.join(values)}.")
-    found: dict[str, Painting] = {}
-    known = known_names(ids)
-    for picture, drawn in document.by_image(path):
-        if not drawn:
-            continue
-        image = image_of(picture.file_name, known, str(path))
-        if image in found:
-            raise BadInput(f"{path} contains image {image} twice. Keep one of them.")
-        size = picture.height, picture.width
-        painted = [meaning[each.category_id] for each in drawn]
-        found[image] = Painting(size, partial(strokes_of, path, size, drawn, painted))
-    return found
-
-
-def strokes_of(path: Path, size: Size, annotations: Sequence[Annotation], values: Sequence[int]) -> Strokes:
-    """The ``annotations`` (n) of an image, painted with ``values`` (n)."""
-    indices: list[np.ndarray] = []
-    for each in annotations:
-        try:
-            indices.append(pixels_of(form_of(each, size), size, size))
-        except ValueError as error:
-            raise BadInput(f"{path}: annotation {each.id} {error}. Export it again.") from error
-    lengths = [len(index) for index in indices]
-    return Strokes(size, np.concatenate(indices), np.repeat(np.array(values, dtype=np.uint8), lengths))

@@ -1,5 +1,6 @@
 """Answers as one indexed PNG per image, in the folders of PASCAL VOC, which CVAT's segmentation masks use too."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from stages.runtime.errors import BadInput
 
 Ignored = Sequence[int | tuple[int, int, int]]
 FOLDER, LIST, LABELS = "SegmentationClass", "ImageSets/Segmentation/default.txt", "labelmap.txt"
+BY_TASK = re.compile(r"task-\d+-annotation-\d+-by-.*")  # names of masks that Label Studio exports
 
 
 def png_files(
@@ -54,6 +56,11 @@ def files_about(classes: Sequence[str], palette: np.ndarray, ids: Iterable[str])
     yield LIST, "".join(f"{image}\n" for image in ids).encode()
 
 
+def is_masks_folder(path: Path) -> bool:
+    """Whether a folder has the layout that is written here, whatever else is in it."""
+    return (path / FOLDER).is_dir() or (path / LABELS).is_file()
+
+
 def png_paths(path: Path) -> list[Path]:
     """The masks in a folder, or the one file ``path``; BadInput if there are none."""
     if path.is_file():
@@ -79,6 +86,11 @@ def read_png(
     found: dict[str, Painting] = {}
     known = known_names(ids)
     for file in png_paths(path):
+        if BY_TASK.fullmatch(file.stem):
+            raise BadInput(
+                f"{file.name} does not say which image it is of. Export from Label Studio as JSON, or as brush labels "
+                "to COCO."
+            )
         image = image_of(file.as_posix(), known, str(path))
         if image in found:
             raise BadInput(f"{path} contains image {image} twice. Keep one of them.")

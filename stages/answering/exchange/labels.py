@@ -13,7 +13,7 @@ from stages.answering.answer import name_fault
 from stages.answering.exchange.label_masks import MaskReader, labelmap_of, require_class
 from stages.answering.exchange.label_names import OMITTED, UNKNOWN, LabelNames
 from stages.answering.exchange.label_tiles import drawings_of_tiles, masks_of_tiles, points_in_tiles, source_size
-from stages.answering.exchange.points import PointTable, read_points
+from stages.answering.exchange.points import MOST_BYTES, PointTable, read_points
 from stages.artifacts.answers import ANSWERED, ANSWERED_VOID, Answers
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.images_table import rows_by_image
@@ -21,12 +21,14 @@ from stages.datasets.image_names import first_image_of, image_of, is_image, know
 from stages.datasets.originals import require_original
 from stages.datasets.shapes import files as shape_files
 from stages.datasets.shapes.drawing import Drawing, Point, Shape, painted, pixels_of
+from stages.datasets.shapes.label_studio import label_studio_drawings, label_studio_table
 from stages.pixels.grids import Size, map_on_grid
 from stages.pixels.resize import resize_mask
 from stages.pixels.runs import Areas, areas_of
 from stages.pixels.void import VOID
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
+from stages.runtime.limited import read_limited
 from stages.settings.common import Overlap
 
 TABLES = (".csv", ".tsv", ".txt")
@@ -169,10 +171,16 @@ class Gathering:
 def read_labels(files: LabelFiles, gathering: Gathering, unlabelled: str | None, annotator: str) -> Labels:
     """All labels in ``files``, image by image; BadInput with the first faults of all of them."""
     faults = gathering.faults
-    tables = [table for path in files.tables if (table := faults.collect(partial(read_points, path))) is not None]
-    drawings = [
-        drawing for path in files.shapes for drawing in faults.collect(partial(shape_files.read_drawings, path)) or []
-    ]
+    tables: list[PointTable] = []
+    drawings: list[Drawing] = []
+    for path in files.tables:
+        found = faults.collect(partial(points_or_drawings, path))
+        if isinstance(found, PointTable):
+            tables.append(found)
+        else:
+            drawings += found or []
+    for path in files.shapes:
+        drawings += faults.collect(partial(shape_files.read_drawings, path)) or []
     people = [annotator]
     parts: dict[str, list[Answers]] = defaultdict(list)
     counts: Counter[str] = Counter()
@@ -225,6 +233,12 @@ def read_labels(files: LabelFiles, gathering: Gathering, unlabelled: str | None,
     rows = numbered(ordered)
     used, annotators = np.unique(rows.annotator, return_inverse=True)
     return Labels(replace(rows, annotator=annotators), [people[place] for place in used], masks, dict(counts))
+
+
+def points_or_drawings(path: Path) -> PointTable | list[Drawing]:
+    """The points in a table, or the shapes in one of Label Studio."""
+    rows = label_studio_table(path, read_limited(path, MOST_BYTES))
+    return read_points(path) if rows is None else label_studio_drawings(path, rows)
 
 
 def numbered(parts: Sequence[Answers]) -> Answers:

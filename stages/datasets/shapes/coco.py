@@ -76,6 +76,9 @@ class Document(Lenient):
 
 def read_document(path: Path, content: Any) -> Document:
     """The document with these JSON values; BadInput for a file of another form."""
+    listed = content.get("annotations") if isinstance(content, Mapping) else None
+    if isinstance(listed, list) and any(isinstance(each, Mapping) and "segments_info" in each for each in listed):
+        raise BadInput(f"{path} is panoptic COCO, whose masks are PNG files. Pass the file of instances instead.")
     try:
         return Document.model_validate(content)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from stages.datasets.shapes.coco import coco_drawings, is_coco
 from stages.datasets.shapes.cvat import cvat_drawings
 from stages.datasets.shapes.drawing import Drawing
+from stages.datasets.shapes.label_studio import is_label_studio, label_studio_drawings
 from stages.datasets.shapes.labelme import is_labelme, labelme_drawing
 from stages.runtime.errors import BadInput
 from stages.runtime.limited import read_limited
@@ -17,16 +18,27 @@ MOST_BYTES = 1 << 29
 
 
 def read_drawings(path: Path) -> list[Drawing]:
-    """The shapes of each image in a file of labelme, COCO or CVAT, or in a list of masks; BadInput for others."""
+    """The shapes of each image in a file of COCO, CVAT, labelme or Label Studio, or in a list of masks.
+
+    BadInput for others.
+    """
     content = read_limited(path, MOST_BYTES)
     if path.suffix.lower() == ".xml":
         return cvat_drawings(path, content)
-    values = parsed_json(path, content)
+    return json_drawings(path, parsed_json(path, content))
+
+
+def json_drawings(path: Path, values: Any, of_sets: bool = False) -> list[Drawing]:
+    """The shapes in the JSON ``values`` of ``path``; one shape may have several labels if ``of_sets``."""
     if is_labelme(values):
         return [labelme_drawing(path, values)]
     if is_coco(values):
         return coco_drawings(path, values)
-    raise BadInput(f"{path} is neither a file of labelme nor a COCO document. Check that it is the right file.")
+    if is_label_studio(values):
+        return label_studio_drawings(path, values, of_sets)
+    raise BadInput(
+        f"{path} is neither a COCO document nor a file of labelme or Label Studio. Check that it is the right file."
+    )
 
 
 def parsed_json(path: Path, content: bytes) -> Any:

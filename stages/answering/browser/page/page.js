@@ -170,7 +170,7 @@ async function waitForEnd() {
   }
   setBusy(false);
   const mine = page.shown;
-  if (page.session.mending && mine?.state === "complete" && !welcomed) openReview();
+  if (page.session.editing && mine?.state === "complete" && !welcomed) openReview();
   welcomed = true;
   try {
     for (;;) {
@@ -189,7 +189,7 @@ async function waitForEnd() {
 
 function whatNow() {
   const { undo } = page.session.keys;
-  if (page.session.mending) return "Change answers under “Answers”, then press Finish to write the ledger again.";
+  if (page.session.editing) return "Change answers under “Answers”, then press Finish to write the ledger again.";
   const seconds = Math.round(page.shown.grace);
   if (!seconds) return "The ledger is being written.";
   return `The ledger is written in ${seconds} seconds. Press Enter to write it now, ${undo} to change the last answer, `
@@ -284,7 +284,7 @@ function sayVoid() {
 /** Enter: sends the set or the mask, keeps an earlier answer, takes a suggestion, or writes the ledger at once. */
 async function confirm() {
   const { session, shown, chosen } = page;
-  if (document.body.dataset.state === "complete") return session.mending ? openReview() : finish();
+  if (document.body.dataset.state === "complete") return session.editing ? openReview() : finish();
   if (session.painting) {
     setBusy(true); // at once: a second Enter must not send the mask twice
     const given = await finishedMask().finally(() => setBusy(false));

@@ -121,6 +121,6 @@ async function change(tile, given) {
   opened = performance.now();
   Object.assign(entry, { revision: revision + 1, answer: { classes: [], ...given } });
   tile.lastChild.replaceWith(captionOf(entry));
-  tile.classList.add("mended");
+  tile.classList.add("changed");
   $("review-count").textContent = `Changed to ${nameOf(entry.answer)}.`;
 }
