@@ -1,4 +1,4 @@
-"""The journal of answers: one line of JSON each with a checksum of its own, on disk before the page moves on.
+"""The journal of answers: one line of JSON each with a checksum of its own, on disk before the page sends the next.
 
 The first line says what is asked. One that says that answering has ended follows the answers: from then on the journal
 and the ledger before make the ledger, whatever happens to it. Answers after such a line were changed once the ledger

@@ -43,7 +43,7 @@ def run(
 ) -> Path:
     """Serves a page where people answer ``queries``; publishes the ledger ``annotations`` with the answers appended.
 
-    Each answer is saved in a journal beside the output before the next query is shown, so the same command resumes
+    Each answer is saved in a journal beside the output before the next one is sent, so the same command resumes
     after any interruption. Unanswered queries stay open if somebody finishes early. Raises Stopped if a signal arrives
     before the end, and BadInput for settings that do not apply to the kind of answer queried.
     """

@@ -1,7 +1,8 @@
 """The stage `import-regions`: the regions of any other program, so that they are scored, selected and answered."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,19 @@ from stages.datasets.image_names import first_image_of, is_image, known_names
 from stages.datasets.originals import is_original
 from stages.datasets.shapes.files import files_below, read_drawings
 from stages.pixels.grids import grid_size
-from stages.regions.imported import IMPORTED, MAPS, NONE, SHAPES, ImportTask, RegionSource, bare_name, complete
+from stages.regions.imported import (
+    IMPORTED,
+    MAPS,
+    NONE,
+    SHAPES,
+    ImportTask,
+    Part,
+    RegionSource,
+    bare_name,
+    complete,
+    only_drawing,
+    read_map,
+)
 from stages.regions.publishing import Found, publish_regions, region_summary
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS
@@ -58,15 +71,17 @@ def region_files(given: Sequence[Path]) -> list[Path]:
 def sources_of(files: Sequence[Path], data: Dataset, ids: Sequence[str]) -> dict[str, RegionSource]:
     """The regions of each of ``ids``: a file with its name, or a part of a file with masks of many images.
 
-    BadInput for images without regions or with several files, and for files that belong to no image.
+    Of tiles, files of the whole file that they were cut from will do too. BadInput for images without regions or with
+    several files, and for files that belong to no image.
     """
     known, found = known_names(data.all_ids), dict[str, RegionSource]()
+    wholes = {} if data.tiling is None else known_names(data.tiling.ids)
     for path in files:
-        for name, source in named_sources(path, known):
-            image = first_image_of(name, known, str(path))
-            if image in found:
-                raise BadInput(f"{found[image].path} and {path} both have image {image}. Keep one of them.")
-            found[image] = source
+        for names, source in named_sources(path, known | wholes):
+            for image, own in of_images(names, source, data, known, wholes):
+                if image in found:
+                    raise BadInput(f"{found[image].path} and {path} both have image {image}. Keep one of them.")
+                found[image] = own
     missing = [image for image in ids if image not in found]
     if missing:
         raise BadInput(
@@ -74,6 +89,27 @@ def sources_of(files: Sequence[Path], data: Dataset, ids: Sequence[str]) -> dict
             "or masks of the whole split."
         )
     return {image: found[image] for image in ids}
+
+
+def of_images(
+    names: Sequence[str],
+    source: RegionSource,
+    data: Dataset,
+    known: Mapping[str, str | None],
+    wholes: Mapping[str, str | None],
+) -> list[tuple[str, RegionSource]]:
+    """The images that ``names`` call, each with its regions: one, or all tiles of a file."""
+    tiling = data.tiling
+    if tiling is None or any(is_image(name, known) for name in names) or not any(is_image(n, wholes) for n in names):
+        return [(first_image_of(names, known, str(source.path)), source)]
+    whole = first_image_of([name for name in names if is_image(name, wholes)], wholes, str(source.path))
+    if source.path.suffix.lower() in SHAPES:
+        source = replace(source, drawing=source.drawing or only_drawing(source.path))
+    size, read = tiling.sizes[tiling.places[whole]], lru_cache(maxsize=1)(read_map)  # its tiles follow one another
+    return [
+        (data.all_ids[tile], replace(source, part=Part(tiling.box(tile), size), read=read))
+        for tile in tiling.of_source(whole).tolist()
+    ]
 
 
 def named_sources(path: Path, known: Mapping[str, str | None]) -> list[tuple[tuple[str, ...], RegionSource]]:

@@ -1,14 +1,20 @@
 """Checks that a dataset has what the steps of a run need, before the run starts."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.evaluating.views import evaluation_size_fault
 from stages.recipes.recipe import Step
+from stages.runtime.errors import BadInput
+from stages.runtime.parts import OBJECTIVES
 from stages.settings.base import StageSettings
 
 SPLITS = ("split", "unlabelled_split", "choose_on")
 """Settings that name a split which must exist."""
+LEARNT = {"class-sets": "class sets of regions", "image-classes": "classes of images"}
+"""What objectives learn from that only answers have, and labels of other programs do not."""
 EVALUATED = {"evaluate": {"at": "split"}, "train": {"validate_at": "validation_split"}}
 """Per stage the setting for the size to evaluate at, and the one that names the split."""
 
@@ -56,6 +62,26 @@ def crop_faults(data: Dataset, crop: Sequence[int], largest: float) -> list[str]
         f"A crop of {crop[0]}x{crop[1]} exceeds the images of {data.path} (up to {size[0]}x{size[1]}, scaled by up to "
         f"{largest:g}). Use another profile, or set train.crop (none: the largest image)."
     ]
+
+
+def require_learnable(labels: Path, steps: Sequence[tuple[Step, StageSettings]]) -> None:
+    """BadInput if round 0 learns what the ledger ``labels``, which takes the place of its answers, does not have.
+
+    A ledger that is not written yet is checked when it is read.
+    """
+    if not labels.is_file():
+        return
+    ledger = Annotations(labels)
+    there = {"class-sets": ledger.answers.class_sets.any(), "image-classes": len(ledger.image_rows) > 0}
+    for step, settings in steps:
+        if step.stage != "train" or step.rounds == "later":
+            continue
+        learns = OBJECTIVES[settings.flat()["objective"]].facts["labels"]
+        if not there.get(learns, True):
+            raise BadInput(
+                f"{labels} has no {LEARNT[learns]}, which step {step.name} learns from, so this recipe cannot start "
+                "from it. Use a recipe that learns from labelled pixels, regions or masks, or omit the labels."
+            )
 
 
 def answer_faults(data: Dataset, steps: Sequence[tuple[Step, StageSettings]]) -> list[str]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from stages.datasets.image_files import image_file
 from stages.datasets.pickle_files import read_array, read_pickle
-from stages.datasets.shapes.drawing import Drawing, painted, pixels_of
+from stages.datasets.shapes.drawing import Drawing, moved, painted, pixels_of
 from stages.datasets.shapes.files import read_drawings
+from stages.pixels.boxes import Box
 from stages.pixels.grids import Size, map_on_grid
 from stages.pixels.resize import resize_mask
 from stages.regions.components import compact, connected_components
@@ -107,12 +108,30 @@ SHAPES = (".json",)
 """Endings of files of masks, see `stages.datasets.shapes`."""
 
 
+def read_map(path: Path) -> np.ndarray:
+    """The numbers (H,W) i32 in a file that is no drawing; negative = no region."""
+    return MAPS[path.suffix.lower()](path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tile: its place in the file that it was cut from, and the (height, width) of that file."""
+
+    box: Box
+    whole: Size
+
+
 @dataclass(frozen=True)
 class RegionSource:
-    """Where the regions of an image are: a file of it alone, or a drawing in the file of many."""
+    """Where the regions of an image are: a file of it alone, or a drawing in the file of many.
+
+    ``part``: the image is a tile, and the regions are those of the whole file. ``read`` reads a map.
+    """
 
     path: Path
     drawing: Drawing | None = None
+    part: Part | None = None
+    read: Callable[[Path], np.ndarray] = read_map
 
     def numbers(self, fits: Callable[[Size], bool], image: Size, grid: Size) -> np.ndarray:
         """(H,W) i32 numbers on ``grid``: those of a map, or the places of masks in their file; -1 = no region.
@@ -121,16 +140,31 @@ class RegionSource:
         resized to ``image``, as masks are.
         """
         if self.drawing is None and self.path.suffix.lower() not in SHAPES:
-            found = MAPS[self.path.suffix.lower()](self.path)
+            found = self.read(self.path)
             self.require(fits, (found.shape[0], found.shape[1]), image)
+            if self.part is not None:
+                found = found[self.part.box.rows, self.part.box.columns]
             return map_on_grid(resize_mask(found, *image), grid)
         drawing = self.drawing or only_drawing(self.path)
         assert drawing.size is not None
         self.require(fits, drawing.size, image)
-        return painted([pixels_of(shape.form, drawing.size, grid) for shape in drawing.shapes], grid, "smaller")
+        size, forms = drawing.size, [shape.form for shape in drawing.shapes]
+        if self.part is None:
+            return painted([pixels_of(form, size, grid) for form in forms], grid, "smaller")
+        box, nothing = self.part.box, np.zeros(0, dtype=np.int64)
+        inside = [moved(form, size, box) for form in forms]
+        indices = [nothing if form is None else pixels_of(form, (box.height, box.width), grid) for form in inside]
+        return painted(indices, grid, "smaller")
 
     def require(self, fits: Callable[[Size], bool], size: Size, image: Size) -> None:
-        if not fits(size):
+        if self.part is not None:
+            if tuple(size) != tuple(self.part.whole):
+                theirs, ours = (f"{height} x {width}" for height, width in (size, self.part.whole))
+                raise BadInput(
+                    f"{self.path} is a map of {theirs} pixels, but tiles were cut from a file of {ours}. Pass maps of "
+                    "the tiles, or of the whole file."
+                )
+        elif not fits(size):
             theirs, ours = (f"{height} x {width}" for height, width in (size, image))
             raise BadInput(
                 f"{self.path} is a map of {theirs} pixels, not {ours}. Pass maps of the images of the dataset, or of "

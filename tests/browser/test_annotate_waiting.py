@@ -7,8 +7,8 @@ from annotate_support import BACKSPACE, answers_in, served
 
 pytestmark = pytest.mark.slow
 
-# Answers meet a server that does not respond (`hang`), whose response is lost (`lose`), or that refuses (`refuse`),
-# until `mode` is emptied; time limits are short.
+# Answers meet a server that does not respond (`hang`), whose response is lost (`lose`), that refuses (`refuse`), or
+# that they reach late (`late`), until `mode` is emptied; time limits are short.
 NETWORK = """
     window.mode = arguments[0];
     window.tries = 0;
@@ -19,6 +19,10 @@ NETWORK = """
       if (path !== "answer" || !window.mode) return send(path, options);
       window.tries += 1;
       if (window.mode === "lose") await send(path, options);
+      if (window.mode === "late") {
+        await new Promise((done) => { window.release = done; });
+        return send(path, { ...options, signal: undefined });
+      }
       if (window.mode !== "refuse") {
         return new Promise((_, lost) => options.signal?.addEventListener("abort", () => lost(new Error("too late"))));
       }
@@ -62,6 +66,52 @@ def test_the_page_waits_tries_again_and_keeps_what_was_typed(mode, place, browse
         answers = answers_in(journal_of(place))
         assert [answer.get("classes", "void") for answer in answers] == [[0], [1], "void"]
         assert len({answer["query"] for answer in answers}) == 3
+
+
+def test_the_next_query_is_on_the_screen_while_the_answer_is_saved(place, browser):
+    """Before the server has seen the answer; the one after is sent only then, to the query that was shown."""
+    with served("d.h5", "p.h5", "-o", "a.h5", cwd=place) as server:
+        browser.open(server.address)
+        before = browser.text("#caption")
+        browser.do(NETWORK, "hang")
+        strike(browser, "1")
+        wait_until(lambda: browser.text("#caption") != before)
+        foreseen = browser.text("#caption")
+        assert not browser.do("return document.body.dataset.query"), "keys do not count yet"
+        strike(browser, "2")
+        assert journal_of(place).stat().st_size == 0
+        browser.do("window.mode = ''")
+        wait_until(lambda: "2 of 60 answered" in browser.text("#progress"))
+        browser.settle()
+        one, two = answers_in(journal_of(place))
+        assert (one["classes"], two["classes"]) == ([0], [1])
+        assert foreseen == f"{two['image']} · y {two['y']}, x {two['x']}"
+        assert 0 < two["seconds"] < 60
+
+
+def test_keys_for_a_query_that_somebody_else_took_are_not_used(place, browser):
+    with served("d.h5", "p.h5", "-o", "a.h5", cwd=place) as server:
+        browser.open(server.address)
+        before = browser.text("#caption")
+        browser.do(NETWORK, "late")
+        strike(browser, "1")
+        wait_until(lambda: browser.text("#caption") != before)
+        foreseen = browser.text("#caption")
+        strike(browser, "2")
+        other = server.client()
+        situation = other.ask()
+        while True:  # until the query that the page shows is answered by somebody else
+            question, (status, following) = situation["question"], other.answer(situation, classes=[3])
+            assert status == 200, following
+            if foreseen == f"{question['image']} · y {question['y']}, x {question['x']}":
+                break
+            situation = following
+        browser.do("window.release()")
+        browser.settle()
+        assert browser.text("#notice") == "These keys were not used: 2."
+        assert browser.text("#caption") not in (before, foreseen)
+        mine = [answer for answer in answers_in(journal_of(place)) if answer["classes"] != [3]]
+        assert [answer["classes"] for answer in mine] == [[0]]
 
 
 def test_what_was_typed_after_a_refused_answer_is_not_used(place, browser):

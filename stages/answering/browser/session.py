@@ -321,12 +321,9 @@ class Session:
             if lease.client == client and query not in self.answers:
                 return query
         aside = self.aside.get(client, set())
-        own = self.questions.image(self.order[self.place[client]]) if client in self.place else None
-        others = {self.questions.image(query) for query, lease in self.live_leases().items() if lease.client != client}
-        for query in self.left(client, annotator):
-            image = self.questions.image(query)
-            if query not in aside and (image == own or image not in others):
-                return query
+        free = next(self.free(client, annotator), None)
+        if free is not None:
+            return free
         left = list(self.left(client, annotator))
         left = [query for query in left if query not in aside] or left
         if left:
@@ -334,6 +331,16 @@ class Session:
             return left[0]
         mine = [query for query, lease in self.leases.items() if lease.annotator == annotator]
         return next((query for query in mine if query not in self.answers), None)
+
+    def free(self, client: str, annotator: str) -> Iterator[int]:
+        """Open queries that the client did not put off, in its image and in those without other annotators."""
+        aside = self.aside.get(client, set())
+        own = self.questions.image(self.order[self.place[client]]) if client in self.place else None
+        others = {self.questions.image(query) for query, lease in self.live_leases().items() if lease.client != client}
+        for query in self.left(client, annotator):
+            image = self.questions.image(query)
+            if query not in aside and (image == own or image not in others):
+                yield query
 
     def left(self, client: str, annotator: str) -> Iterator[int]:
         """Open queries that no other page holds, from the client's position to the end, then from the start.
@@ -366,6 +373,7 @@ class Session:
             "suggestion": None if query is None or last is not None else self.suggestion(query),
             "pins": [] if query is None else self.pins(query, annotator),
             "ahead": None if query is None else self.ahead(query),
+            "next": None if query is None or last is not None else self.foreseen(client, annotator, query),
             "progress": self.progress(client, annotator),
             "grace": self.settings.grace,
         }
@@ -409,6 +417,22 @@ class Session:
             if following not in self.answers and self.questions.image(following) != image:
                 return {"query": following, "image": self.questions.image(following)}
         return None
+
+    def foreseen(self, client: str, annotator: str, query: int) -> dict[str, Any] | None:
+        """The query that most likely follows an answer to ``query``, which the page shows while that is being saved.
+
+        Another page may take it before. None for exact labels, and if nothing is free.
+        """
+        if self.masks is not None:
+            return None
+        following = next((each for each in self.free(client, annotator) if each != query), None)
+        if following is None or following in self.answers:
+            return None
+        return {
+            "question": self.question(following),
+            "suggestion": self.suggestion(following),
+            "pins": self.pins(following, annotator),
+        }
 
     def progress(self, client: str, annotator: str) -> dict[str, Any]:
         own = self.times.get(annotator, [])

@@ -1,4 +1,4 @@
-// The page of `alseg annotate`: shows a query, reads keys, and moves on once the server has saved the answer.
+// The page of `alseg annotate`: shows a query, reads keys, and sends an answer once the one before is saved.
 
 import { $, CLIENT, VOID, element, nameOf, page, setBusy } from "./state.js";
 import { cover, forgetTyped, notice } from "./messages.js";
@@ -6,7 +6,8 @@ import { END_LIMIT, Lost, pause, request } from "./requests.js";
 import { freeFocus, listen, setFixed, setKey, typeNext } from "./keys.js";
 import { choice, fitLegend, markChosen, markSuggested, offerSearch, openSearch } from "./legend.js";
 import {
-  clear, draw, fetchPicture, forgetPicture, hideMarks, loadAhead, look, lookAtQuestion, markQuestion, showPins, zoom,
+  clear, draw, fetchPicture, forgetPicture, hideMarks, loadAhead, loadedPicture, look, lookAtQuestion, markQuestion,
+  showPins, zoom,
 } from "./view.js";
 import { beginPainting, finishedMask, nameClassToPaint, offerTools, shortcut, takeCornerBack } from "./paint.js";
 import { isReviewing, offerReview, openReview } from "./review.js";
@@ -41,14 +42,22 @@ async function act(path, body) {
   setBusy(true);
   let status;
   let content;
+  const before = page.shown;
   try {
-    ({ status, content } = await request(path, { client: CLIENT, ...body }));
+    const sent = request(path, { client: CLIENT, ...body });
+    if (path === "answer" && before.next && body.answer.query === before.question?.query && !isReviewing()) {
+      await foresee(before);
+    }
+    ({ status, content } = await sent);
   } catch (error) {
     if (error instanceof Lost) return waitForEnd();
     throw error;
   }
+  const { foreseen } = page.shown ?? {};
   if (status === 200 || (status === 409 && content.state)) {
-    if (status === 409) content.message += forgetTyped();
+    if (status === 409 || (foreseen && content.question?.query !== page.shown.question.query)) {
+      content.message += forgetTyped();
+    }
     const returns = isReviewing() && !["reopen", "undo"].includes(path);
     await show(content);
     if (returns) await openReview();
@@ -58,11 +67,36 @@ async function act(path, body) {
   } else if (status === 403) {
     refusal(status, content);
   } else {
+    if (foreseen) await show(before);
     notice((content.message || `The server refused this (${status}).`) + forgetTyped());
     setBusy(false);
     if (!page.shown && status === 422) askName();
   }
 }
+
+/**
+ * Shows the query that most likely comes next, while the answer to the one before is being saved. Keys typed meanwhile
+ * are kept until it is; the server decides what is answered next.
+ */
+async function foresee(before) {
+  const { question, suggestion, pins } = before.next;
+  const picture = await loadedPicture(question.image);
+  if (!picture) return; // still on its way
+  page.picture = picture;
+  page.chosen = new Set();
+  page.shown = { ...before, question, suggestion, pins, answer: null, foreseen: true };
+  markChosen();
+  markSuggested(suggestion?.label ?? null);
+  markQuestion();
+  tellMode(page.shown);
+  $("caption").textContent = captionOf(question);
+  lookAtQuestion();
+  draw();
+  await nextFrame();
+  seen = { since: performance.now(), before: 0 };
+}
+
+const nextFrame = () => new Promise((done) => requestAnimationFrame(done));
 
 function refusal(status, { message }) {
   cover(status === 403 ? "This address is no longer valid" : "The server failed", message);
@@ -91,6 +125,7 @@ function rename(name) {
 }
 
 async function show(situation) {
+  const isHere = page.shown?.foreseen && page.shown.question.query === situation.question?.query;
   page.shown = situation;
   if (!page.session.painting) {
     page.chosen = new Set(situation.answer?.classes ?? []);
@@ -110,10 +145,12 @@ async function show(situation) {
   if (page.session.painting) await beginPainting();
   else tellMode(situation);
   $("caption").textContent = captionOf(question);
-  lookAtQuestion();
+  if (!isHere) lookAtQuestion();
   draw();
-  await new Promise((done) => requestAnimationFrame(done)); // the image is on the screen from here on
-  seen = { since: performance.now(), before: 0 };
+  if (!isHere) {
+    await nextFrame(); // the image is on the screen from here on
+    seen = { since: performance.now(), before: 0 };
+  }
   setBusy(false);
   if (situation.ahead) loadAhead(situation.ahead);
   return undefined;

@@ -48,6 +48,11 @@ export async function fetchPicture(image, query) {
   return pictures.get(image);
 }
 
+/** The picture of an image if it is there already. */
+export function loadedPicture(image) {
+  return Promise.race([pictures.get(image), Promise.resolve(null)]);
+}
+
 /** Loads the picture of an image in advance: once and silently, because nobody waits for it yet. */
 export function loadAhead({ image, query }) {
   keepPicture(image, pictures.get(image) ?? fetchOnce(`image/${query}`).then(asPicture).catch(() => null));
