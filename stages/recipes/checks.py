@@ -1,6 +1,6 @@
 """Checks that a dataset has what the steps of a run need, before the run starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stages.artifacts.annotations import Annotations
@@ -64,7 +64,7 @@ def crop_faults(data: Dataset, crop: Sequence[int], largest: float) -> list[str]
     ]
 
 
-def require_learnable(labels: Path, steps: Sequence[tuple[Step, StageSettings]]) -> None:
+def require_learnable(labels: Path, steps: Sequence[Step], settings: Callable[[Step], StageSettings]) -> None:
     """BadInput if round 0 learns what the ledger ``labels``, which takes the place of its answers, does not have.
 
     A ledger that is not written yet is checked when it is read.
@@ -73,10 +73,10 @@ def require_learnable(labels: Path, steps: Sequence[tuple[Step, StageSettings]])
         return
     ledger = Annotations(labels)
     there = {"class-sets": ledger.answers.class_sets.any(), "image-classes": len(ledger.image_rows) > 0}
-    for step, settings in steps:
+    for step in steps:
         if step.stage != "train" or step.rounds == "later":
             continue
-        learns = OBJECTIVES[settings.flat()["objective"]].facts["labels"]
+        learns = OBJECTIVES[settings(step).flat()["objective"]].facts["labels"]
         if not there.get(learns, True):
             raise BadInput(
                 f"{labels} has no {LEARNT[learns]}, which step {step.name} learns from, so this recipe cannot start "

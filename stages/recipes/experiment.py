@@ -10,6 +10,7 @@ from typing import Literal
 
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.request import publish_extra
+from stages.recipes.checks import require_learnable
 from stages.recipes.makefile import make_path, render
 from stages.recipes.people import Way
 from stages.recipes.plan import (
@@ -187,6 +188,7 @@ def numbered(plan: Plan, rounds: int, name: str, common: list[list[str]], labels
     """``rounds`` rounds of ``plan``; ``labels`` is a ledger that takes the place of the answers of round 0."""
     rules = run_rules(plan, rounds, common)
     if labels is not None:
+        require_learnable(labels, plan.recipe.steps, plan.settings)
         rules = with_labels(rules, annotations_of(plan.recipe), make_path(labels))
     return Run(name, plan, rounds, rules)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.answering.journal import is_being_edited
 from stages.artifacts.dataset import Dataset
+from stages.recipes.checks import require_learnable
 from stages.recipes.people import PAGE, with_people
 from stages.recipes.plan import (
     Plan,
@@ -85,6 +86,7 @@ def follow(run: Path) -> Following:
         rounds = rounds_of_budget(plan, data) if count == "budget" else count
         rules = build_rules(plan, rounds, common_words(run, file, file.recipe))
         if labels is not None:
+            require_learnable(labels, plan.recipe.steps, plan.settings)
             rules = with_labels(rules, annotations_of(plan.recipe), quoted(str(labels)))
         for change in file.changes:
             other = plan_of(run, file, change.recipe, file.settings | change.settings, data, notes)

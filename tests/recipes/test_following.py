@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from worlds import random_masks, write_dataset
+from worlds import random_masks, random_round, write_dataset
 
 from alseg_cli.following import run_next
 from stages.answering.answer import Answer
 from stages.answering.journal import Asked, Finished, with_checksum
 from stages.artifacts.journals import journal_path
+from stages.recipes.experiment import Wanted, plan_runs
 from stages.recipes.following import Following, follow
 from stages.recipes.standing import next_command, next_step
 from stages.runtime.errors import BadInput, NothingLeft
@@ -66,6 +67,24 @@ def test_labels_that_exist_replace_the_answers_of_round_0(run: Path) -> None:
     assert found.commands[0].words[2] == f"{run}/old.h5"
     for words in (select, annotate):
         assert words[words.index("--annotations") + 1] == f"{run}/old.h5"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lacks"),
+    [("multi-class-query", "class sets of regions"), ("als4gan", "classes of images"), ("pixelpick", None)],
+)
+def test_labels_from_which_a_recipe_cannot_learn(recipe: str, lacks: str | None, run: Path, tmp_path: Path) -> None:
+    made = random_round(tmp_path, run / "dataset.h5", 0)
+    made.rename(run / "old.h5")
+    text = f'recipe = "{recipe}"\nanswers = "simulated"\nrounds = 2\nlabels = "old.h5"'
+    text += "\n[settings.train]\ncrop = [32, 32]"
+    if lacks is None:
+        assert told(written(run, text))[0] == "train round-0/model.safetensors"
+        return
+    with pytest.raises(BadInput, match=rf"old\.h5 has no {lacks}, which step [a-z0-9-]+ learns from, so this recipe"):
+        written(run, text)
+    with pytest.raises(BadInput, match=f"has no {lacks}"):
+        plan_runs(Wanted([recipe], run / "dataset.h5", overrides=["train.crop=32,32"], labels=run / "old.h5"))
 
 
 def test_another_recipe_from_a_round_on(run: Path) -> None:
