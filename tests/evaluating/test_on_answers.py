@@ -1,6 +1,7 @@
 """Models evaluated on the answers of a ledger's last round: shares, intervals and confusion computed by hand."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,25 @@ def test_an_evaluation_on_answers(world):
         assert (images * file.read("answered/share")[0]).sum() == pytest.approx(share[0] * sum(number))
         low, miou, high = (file.read(name)[0] for name in ("answers/miou_low", "miou", "answers/miou_high"))
         assert 0 <= low <= miou <= high <= 1
+
+
+def test_the_answers_are_found_once(world, tmp_path, monkeypatch):
+    """For two models, wherever the function is called from."""
+    _, dataset, ledger, model = world
+    other = write_network(tmp_path / "other.safetensors", dataset, head_width=8)
+    calls = []
+
+    def counted(ledger):
+        calls.append(ledger)
+        return rows_to_compare(ledger)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("stages.") and hasattr(module, "rows_to_compare"):
+            monkeypatch.setattr(module, "rows_to_compare", counted)
+    settings = EvaluateSettings(device="cpu", checkpoint="both")
+    with Evaluation(evaluate.run(dataset, [model, other], tmp_path / "e.h5", settings, ledger)) as file:
+        assert len(file.confusion) == 2
+    assert len(calls) == 1
 
 
 def test_the_estimate_of_the_control_sample_is_that_of_the_masks(tmp_path):
