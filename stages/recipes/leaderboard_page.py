@@ -125,11 +125,15 @@ def spread_text(value: Spread) -> str:
 
 def pair_table(board: Board) -> Iterator[str]:
     """A line per recipe and kind of cost."""
+    pairs = pairs_of(board)
     yield "## Against chance"
     yield ""
+    if not pairs:
+        yield "No recipe is here together with its random partner."
+        return
     yield "| recipe | random partner | seeds | at equal | from | to | area | partner's | difference [95 %] | verdict |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for pair in pairs_of(board):
+    for pair in pairs:
         for cost, found in pair.leads.items():
             cells = [pair.recipe, pair.random, str(len(pair.seeds)), cost]
             if found is None:

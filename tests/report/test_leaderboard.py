@@ -106,6 +106,11 @@ def test_seeds_that_have_not_come_as_far_wait(runs: list[Path], tmp_path: Path) 
     assert pair.seeds == [0, 1]
 
 
+def test_a_recipe_without_its_partner(runs: list[Path], tmp_path: Path) -> None:
+    update_leaderboard(runs[:1], tmp_path / "b.json", "last", "evaluation")
+    assert "No recipe is here together with its random partner." in (tmp_path / "b.md").read_text()
+
+
 def test_one_seed_decides_nothing(runs: list[Path], tmp_path: Path) -> None:
     update_leaderboard([runs[0], runs[2]], tmp_path / "b.json", "last", "evaluation")
     [pair] = pairs_of(read_board(tmp_path / "b.json"))
