@@ -1,12 +1,14 @@
 """One class per image: a whole timm model and a linear layer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import in_float32
+from stages.networks.block_maps import any_size
+from stages.networks.layers import SplitNetwork, in_float32, pad_to
 from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
 
@@ -14,10 +16,11 @@ PROBE = (33, 47)
 """Height and width of the image used to test whether a model takes any size and how many values it returns."""
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(SplitNetwork):
     """A classifier of whole images on a timm model (spec als4gan.md 2.2; published on resnet50, resnet101 and vgg16).
 
-    Maps float images (B, 3, H, W), H and W at least 32, to logits (B, C, 1, 1), the shape of a map of one pixel.
+    Maps float images (B, 3, H, W), H and W at least 32, to logits (B, C, 1, 1), the shape of a map of one pixel. For a
+    vision transformer they are padded with zeros to a multiple of its patch.
     ``backbone`` is timm's model at its own output stride, undilated, with its own pooling and all layers before its
     classifier, such as the ``conv_head`` of EfficientNets; its tensors are named as in files of ImageNet weights.
     All other parameters, ``classifier``, are the head.
@@ -28,19 +31,18 @@ class ImageClassifier(nn.Module):
     Training on a batch of one image works if the backbone allows it. There is no dropout and no support head.
 
     Raises:
-        BadInput: the backbone is unknown, or takes images of one size only (most transformers), or has no classifier
+        BadInput: the backbone is unknown, or takes images of one size only (some transformers), or has no classifier
             of its own although ``reference_head`` is set.
     """
-
-    pad_multiple = 1
 
     def __init__(self, backbone: str, num_classes: int, reference_head: bool = False):
         super().__init__()
         self.support = None
         name = timm_name(backbone)
         options: dict[str, Any] = {} if reference_head else {"num_classes": 0}
-        inputs = self._probed(name, options)
-        model: Any = timm.create_model(name, **options)
+        sized = any_size(name)
+        inputs, self.pad_multiple = self._probed(name, options, sized)
+        model: Any = timm.create_model(name, **options, **sized)
         self.backbone = model
         self.classifier = nn.Linear(inputs, num_classes)
         kept = set(model.get_classifier().parameters()) if reference_head else set()
@@ -48,24 +50,31 @@ class ImageClassifier(nn.Module):
         """Tensors of the backbone that a file of weights must contain."""
 
     @staticmethod
-    def _probed(name: str, options: dict[str, Any]) -> int:
-        """The number of values that the model returns per image, found without drawing random weights."""
+    def _probed(name: str, options: dict[str, Any], sized: dict[str, Any]) -> tuple[int, int]:
+        """The number of values per image, and the multiple of which its sides must be; draws no random weights."""
         with torch.device("meta"):
-            model: Any = timm.create_model(name, **options).eval()
+            model: Any = timm.create_model(name, **options, **sized).eval()
+            multiple = int(model.feature_info[-1]["reduction"]) if sized else 1
             if not options and not model.num_classes:
                 raise BadInput(f"Backbone {name} has no classifier of its own. Leave out --reference-head.")
             try:
-                _, values = model(torch.empty(1, 3, *PROBE)).shape
+                _, values = model(pad_to(torch.empty(1, 3, *PROBE), multiple)).shape
             except Exception as error:  # models raise any kind of exception for an unsupported size
                 raise BadInput(
                     f"Backbone {name} cannot classify images of any size. Choose a convolutional one such as "
                     "mobilenetv2_100 or resnet50."
                 ) from error
-        return int(values)
+        return int(values), multiple
 
     def features(self, images: Tensor) -> Tensor:
         """The input of the backbone's own classifier, kept or not: (B, 3, H, W) to (B, D)."""
-        return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return self.backbone.forward_head(
+            self.backbone.forward_features(pad_to(images, self.pad_multiple)), pre_logits=True
+        )
 
-    def forward(self, images: Tensor) -> Tensor:
-        return in_float32(self.classifier, self.backbone(images))[..., None, None]
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (self.backbone(pad_to(images, self.pad_multiple)),)
+
+    def decoded(self, features: Sequence[Tensor]) -> Tensor:
+        (values,) = features
+        return in_float32(self.classifier, values)[..., None, None]

@@ -1,6 +1,7 @@
 """DeepLabV2: several dilated classifiers over the deep features of a dilated backbone, their logits summed."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,9 @@ class DeepLabV2(ResizingNetwork):
             pool.ceil_mode = True
         self.classifier = SummedPyramid(channels, num_classes, aspp_rates)
 
-    def coarse(self, images: Tensor) -> Tensor:
-        (deep,) = self.backbone(images)
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone(images))
+
+    def decoded(self, features: Sequence[Tensor]) -> Tensor:
+        (deep,) = features
         return in_float32(self.classifier, deep)

@@ -1,11 +1,12 @@
 """A feature pyramid on a dilated backbone whose levels are all upsampled to the input size before they are summed."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from stages.networks.layers import in_float32, initialise_convolutions, resize
+from stages.networks.layers import SplitNetwork, in_float32, initialise_convolutions, resize
 from stages.networks.timm_backbone import build_backbone
 from stages.runtime.errors import BadInput
 
@@ -13,7 +14,7 @@ GROUPS = 32
 """Groups of each GroupNorm, as in the reference."""
 
 
-class DilatedFPN(nn.Module):
+class DilatedFPN(SplitNetwork):
     """The FPN of PixelPick on a timm backbone (spec pixelpick.md 3.2; published at output stride 8 on resnet50).
 
     Maps float images (B, 3, H, W) to logits (B, C, H, W); ValueError unless H and W are multiples of ``pad_multiple``.
@@ -55,18 +56,21 @@ class DilatedFPN(nn.Module):
             inputs = width
         return nn.Sequential(*layers)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The input of the classifier: (B, 3, H, W) to (B, head_width / 2, H, W)."""
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
         height, width = images.shape[-2:]
         if height % self.pad_multiple or width % self.pad_multiple:
             raise ValueError(
                 f"fpn-dilated needs height and width to be multiples of {self.pad_multiple}, not {height}x{width}. "
                 "Pad the images."
             )
-        maps = [lateral(level) for lateral, level in zip(self.laterals, self.backbone(images), strict=True)]
+        return tuple(self.backbone(images))
+
+    def features(self, encoded: Sequence[Tensor]) -> Tensor:
+        """The input of the classifier, (B, head_width / 2, H, W), from the backbone's maps."""
+        maps = [lateral(level) for lateral, level in zip(self.laterals, encoded, strict=True)]
         for finer in reversed(range(len(maps) - 1)):
             maps[finer] = maps[finer] + resize(maps[finer + 1], maps[finer], self.align_corners)
         return functools.reduce(torch.add, (grow(level) for grow, level in zip(self.levels, maps, strict=True)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return in_float32(self.classifier, self.features(images))
+    def decoded(self, features: Sequence[Tensor]) -> Tensor:
+        return in_float32(self.classifier, self.features(features))

@@ -68,8 +68,11 @@ class InnerNetwork(ResizingNetwork):
         maps, sides = run_with_taps(self.backbone, images, self.side_taps, self.shallow_tap)
         return Inner(sides, *self.head_inputs(maps))
 
-    def coarse(self, images: Tensor) -> Tensor:
-        return self.classified(self.inner(images))
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(run_with_taps(self.backbone, images, (), self.shallow_tap)[0])
+
+    def decoded(self, features: Sequence[Tensor]) -> Tensor:
+        return self.classified(Inner((), *self.head_inputs(list(features))))
 
     def head_inputs(self, maps: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """From the backbone's feature maps to ``head`` and ``deep`` of ``Inner``."""

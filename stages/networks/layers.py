@@ -84,21 +84,45 @@ def resize_to(features: Tensor, size: Sequence[int], align_corners: bool) -> Ten
     return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-class ResizingNetwork(nn.Module):
-    """A network of our own whose last step is to resize its logits to the images, (B, 3, H, W) to (B, C, H, W)."""
+def pad_to(images: Tensor, multiple: int) -> Tensor:
+    """``images`` (B, K, H, W) with zeros at the bottom and right, so that height and width are multiples."""
+    below, right = (-side % multiple for side in images.shape[-2:])
+    return functional.pad(images, (0, right, 0, below)) if below or right else images
 
-    align_corners: bool
 
-    def coarse(self, images: Tensor) -> Tensor:
+class SplitNetwork(nn.Module):
+    """A network that is cut after its backbone: images (B, 3, H, W) to features, and these to logits (B, C, H, W).
+
+    ``backbone`` is only read by ``encoded``, and everything else only by ``decoded``.
+    """
+
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The features of the backbone, each (B, ...)."""
+        raise NotImplementedError
+
+    def decoded(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, C, h, w) at the network's own resolution, in float32 under autocast too."""
         raise NotImplementedError
 
     def enlarged(self, logits: Tensor, size: Sequence[int]) -> Tensor:
-        """What ``coarse`` returns, at the height and width ``size`` of the images."""
-        return resize_to(logits, size, self.align_corners)
+        """What ``decoded`` returns, at the height and width ``size`` of the images."""
+        return logits
+
+    def coarse(self, images: Tensor) -> Tensor:
+        """Logits (B, C, h, w) at the network's own resolution."""
+        return self.decoded(self.encoded(images))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.enlarged(self.coarse(images), images.shape[-2:])
+
+
+class ResizingNetwork(SplitNetwork):
+    """A network of our own whose last step is to resize its logits to the images."""
+
+    align_corners: bool
+
+    def enlarged(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        return resize_to(logits, size, self.align_corners)
 
 
 def refuse_single_image(norm: nn.Module, features: Tensor, architecture: str) -> None:

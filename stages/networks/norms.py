@@ -32,3 +32,13 @@ def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
     """Set the momentum of every BatchNorm of ``network``; None leaves it unchanged."""
     for norm in norms_of(network):
         norm.momentum = norm.momentum if momentum is None else momentum
+
+
+def freeze_backbone(network: nn.Module) -> None:
+    """Let nothing of the backbone learn; its mode is set by `rest_backbone`."""
+    network.get_submodule("backbone").requires_grad_(False)
+
+
+def rest_backbone(network: nn.Module) -> None:
+    """Put the backbone into eval mode: no dropout, no new statistics. ``network.train()`` undoes it."""
+    network.get_submodule("backbone").eval()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.artifacts.model import Model
 from stages.networks.build import build_network
-from stages.networks.layers import ResizingNetwork
+from stages.networks.layers import SplitNetwork
 from stages.networks.support import SupportMaps
 from stages.pixels.grids import Size
 from stages.runtime.devices import forward_precision, tune_convolutions
@@ -89,14 +89,22 @@ class Predictor:
         return self.enlarged(self.coarse_logits(images), (images.shape[-2], images.shape[-1]))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,h,w) f32 logits before a network of our own resizes them."""
-        run = self.network.coarse if isinstance(self.network, ResizingNetwork) else self.network
+        """(B,3,H,W) u8 or f32 in 0..255 -> (B,C,h,w) f32 logits before the network resizes them."""
+        run = self.network.coarse if isinstance(self.network, SplitNetwork) else self.network
         with torch.inference_mode(), forward_precision(self.precision, self.device):
             return torch.cat([run(part) for part in in_parts(self.prepared(images))]).float()
 
+    def logits_of(self, features: Sequence[Tensor], size: Size) -> Tensor:
+        """(B,C,H,W) f32 logits from the backbone's features (B,...) of `prepared` images of ``size``."""
+        assert isinstance(self.network, SplitNetwork)
+        parts = zip(*map(in_parts, features), strict=True)
+        with torch.inference_mode(), forward_precision(self.precision, self.device):
+            coarse = torch.cat([self.network.decoded(part) for part in parts]).float()
+        return self.enlarged(coarse, size)
+
     def enlarged(self, logits: Tensor, size: Size) -> Tensor:
         """What `coarse_logits` returns (B,C,h,w) -> (B,C,H,W) f32 at the ``size`` of the images, contiguous."""
-        if isinstance(self.network, ResizingNetwork):
+        if isinstance(self.network, SplitNetwork):
             with torch.inference_mode():
                 below, right = self.padding(size)
                 logits = self.network.enlarged(logits, (size[0] + below, size[1] + right))

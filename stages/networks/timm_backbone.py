@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from stages.networks.block_maps import remedy_for
 from stages.networks.names import timm_name
 from stages.runtime.errors import BadInput
 
@@ -63,8 +64,9 @@ def weightless_backbone(name: str, output_stride: int) -> Any:
 
 def _unsuitable(name: str, output_stride: int, finest: int | None) -> BadInput:
     maps = "a feature map" if finest is None else f"feature maps at stride {finest} and"
-    return BadInput(
-        f"Backbone {name} cannot give {maps} at output stride {output_stride}. Choose another output stride, a "
-        "dilatable convolutional backbone such as mobilenetv2_100 or resnet50, or an architecture of "
-        f"segmentation-models-pytorch such as unet with the backbone tu-{name}."
+    remedy = remedy_for(
+        name,
+        "Choose another output stride, a dilatable convolutional backbone such as mobilenetv2_100 or resnet50, or an "
+        f"architecture of segmentation-models-pytorch such as unet with the backbone tu-{name}.",
     )
+    return BadInput(f"Backbone {name} cannot give {maps} at output stride {output_stride}. {remedy}")

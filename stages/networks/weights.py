@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stages.networks.bands import adapted
 from stages.networks.foreign.files import read_tensors
+from stages.networks.foreign.transformers import as_timm
 from stages.networks.names import TIMM_PREFIX, is_timm_name, timm_name, unknown_name
 from stages.networks.smp_adapter import SmpNetwork
 from stages.runtime.errors import BadInput
@@ -48,7 +49,9 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
     A file is never trusted: pickles are read by ``torch.load(weights_only=True)``, which runs no code from them.
     Tensors are matched by name and shape; wrapper prefixes on either side and other tensors in the file (classifiers,
     other heads) are ignored, and values are converted to the dtype of the network. A first convolution of three inputs
-    is adapted to those of the network as timm does. The backbone is left untouched
+    is adapted to those of the network as timm does. For a vision transformer, files of its authors and of Hugging Face
+    serve too, position embeddings of another grid are resampled by timm, and every tensor must fit. The backbone is
+    left untouched
     unless 95 % of its tensors are matched, and all of the ``needed_tensors`` of a network that has any; unmatched
     tensors keep their random values. (PixelPick check A12.)
 
@@ -64,11 +67,16 @@ def load_weights(network: nn.Module, weights: str, backbone_name: str) -> Weight
     if weights == "none":
         return WeightsReport("none", matched=0, total=len(_counted(backbone)))
     if weights == "imagenet":
-        source, tensors = _download(backbone_name, from_smp=isinstance(network, SmpNetwork))
+        name = network.encoder_name if isinstance(network, SmpNetwork) else backbone_name
+        source, tensors = _download(name, from_smp=isinstance(network, SmpNetwork))
         digest = None
     else:
         source = weights
         tensors, digest = read_tensors(Path(weights), "Weights", WEIGHTS_REMEDY)
+    transformer = as_timm(tensors, backbone, source)
+    if transformer is not None:
+        _require_all(backbone, transformer, source, backbone_name)
+        tensors = transformer
     needed: tuple[str, ...] = getattr(network, "needed_tensors", ())
     matched, total = _fill(backbone, tensors, source, backbone_name, needed)
     return WeightsReport(source, matched, total, digest)
@@ -119,14 +127,33 @@ def plain_tensor_name(name: str) -> str:
 
     ``module.stages.0.conv.weight`` and ``stages_0.conv.weight`` are the same tensor.
     """
+    return unwrapped_name(name).replace(".", "_")
+
+
+def unwrapped_name(name: str) -> str:
+    """A tensor's name without the prefixes of wrappers."""
     while prefix := next((prefix for prefix in WRAPPERS if name.startswith(prefix)), None):
         name = name.removeprefix(prefix)
-    return name.replace(".", "_")
+    return name
 
 
 def _counted(backbone: nn.Module) -> list[str]:
     """The names of the backbone's tensors that are learned or measured."""
     return [name for name in backbone.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def _require_all(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str, backbone_name: str) -> None:
+    """BadInput, with the first tensor that differs, unless ``tensors`` fill the transformer ``backbone``."""
+    given = {plain_tensor_name(name): tensor for name, tensor in tensors.items()}
+    for name, target in backbone.state_dict().items():
+        tensor = given.get(plain_tensor_name(name))
+        if tensor is None or adapted(tensor, target).shape != target.shape:
+            shape = None if tensor is None else tuple(tensor.shape)
+            what = "is missing" if shape is None else f"is {shape} instead of {tuple(target.shape)}"
+            raise BadInput(
+                f"Weights {source!r} are not of the backbone {backbone_name}: {unwrapped_name(name)} {what}. Pass "
+                "timm's, the authors' or Hugging Face's file of this backbone, or --weights none."
+            )
 
 
 def _fill(

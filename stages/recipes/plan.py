@@ -256,6 +256,8 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
     stated = {name: value for name, value in plan.overrides.get(step.stage, {}).items() if name in every}
     for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
         parts.append(option_words(stage, name, value))
+    if getattr(plan.settings(step), "keeps_features", False):
+        parts.append(["--features", "$(RUN)/features"])
     parts.append(["-o", "$@"])
     return Rule(
         artifact(step, number),

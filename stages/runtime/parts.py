@@ -212,10 +212,11 @@ orders: whether its order is the rank order; describe: what the header records a
 OBJECTIVES = Registry(
     "objective",
     "stages.training.objectives",
-    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False},
+    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False, "features": False},
 )
 """What training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
-images; start: needs a model to start from; support: trains support heads beside the network of that model."""
+images; start: needs a model to start from; support: trains support heads beside the network of that model; features:
+its learner learns from the features of a frozen backbone as from images."""
 
 LOSSES = Registry("loss", "stages.training.losses", {})
 """Losses for labels with one class per pixel."""

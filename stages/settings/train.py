@@ -23,6 +23,28 @@ class MilestoneSettings(Settings):
     milestone_factor: float = Field(0.1, gt=0, le=1, description="Factor on the learning rate at each milestone.")
 
 
+class FrozenSettings(Settings):
+    views: int = Field(
+        8,
+        ge=0,
+        description="Fixed augmented views of each image, the first without augmentation, whose features are computed "
+        "once; 0: a new augmentation in each epoch, and no features are kept.",
+    )
+    features: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder that keeps the features for later rounds and runs with the same backbone, weights, images, "
+        "size and augmentation; none: they are kept in memory until the training ends.",
+        json_schema_extra=EXECUTION,
+    )
+    features_gb: float = Field(
+        20.0,
+        gt=0,
+        description="Largest size of that folder in GB. What was unused for longest is removed first.",
+        json_schema_extra=EXECUTION,
+    )
+
+
 class OptimisationSettings(Settings):
     """Epochs, batches, learning rates and batch normalisation."""
 
@@ -57,6 +79,12 @@ class OptimisationSettings(Settings):
     learn_norm: bool = Field(
         True, description="Learn scale and shift of batch normalisation; otherwise they keep their initial values."
     )
+    freeze: Literal["none", "backbone"] = Field(
+        "none",
+        description="backbone: only the head learns. The weights and statistics of the backbone stay, and its features "
+        "are computed once per view of an image.",
+    )
+    frozen: FrozenSettings | None = group(freeze="backbone")
     sgd: MomentumSettings | None = group(optimiser="sgd")
     poly: PolySettings | None = group(schedule="poly")
     drops: MilestoneSettings | None = group(schedule="milestones")
@@ -173,3 +201,21 @@ class TrainSettings(StageSettings):
                 f"predicts classes of {predicted}; set an architecture that predicts classes of {learned}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _may_freeze(self) -> Self:
+        facts, frozen = OBJECTIVES[self.objective].facts, self.optimisation.frozen
+        if frozen is not None and facts["support"]:
+            raise ValueError(f"objective {self.objective} trains beside a frozen network anyway; leave out freeze")
+        if frozen is not None and frozen.views and not facts["features"]:
+            raise ValueError(
+                f"objective {self.objective} needs a new augmentation in each epoch, so no features of fixed views can "
+                "be kept; set views 0"
+            )
+        return self
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features of a frozen backbone are kept, and no folder is chosen for them."""
+        frozen = self.optimisation.frozen
+        return frozen is not None and frozen.views > 0 and frozen.features is None

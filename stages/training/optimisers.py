@@ -42,6 +42,12 @@ def parameter_groups(settings: OptimisationSettings, network: nn.Module) -> list
     ]
 
 
+def learned_of(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same groups with only the parameters that learn, and without those that then are empty."""
+    kept = [group | {"params": [each for each in group["params"] if each.requires_grad]} for group in groups]
+    return [group for group in kept if group["params"]]
+
+
 def build_optimiser(
     settings: OptimisationSettings, groups: list[dict[str, Any]], device: torch.device
 ) -> torch.optim.Optimizer:

@@ -243,7 +243,6 @@ def test_every_architecture_takes_a_tag(architecture):
         ),
         ({"architecture": "lraspp", "backbone": "vit_tiny_patch16_224"}, ["stride 8", "output stride 16"]),
         ({"architecture": "unet", "backbone": "resnet35"}, ["'resnet35'", "resnet34"]),
-        ({"architecture": "unet", "backbone": "mobilenetv2_100"}, ["tu-mobilenetv2_100"]),
         ({"architecture": "unet", "backbone": "tu-mobilenetv2_10"}, ["'mobilenetv2_10'", "mobilenetv2_100"]),
         ({"architecture": "linknet", "backbone": "mit_b0"}, ["linknet", "mit_b0"]),
         ({"architecture": "fpn-dilated", "head_width": 100}, ["multiple of 64", "100"]),

@@ -169,9 +169,9 @@ def test_weights_of_other_names_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "any size", "resnet50"]),
+        ({"backbone": "beit_base_patch16_224"}, ["beit_base_patch16_224", "any size", "resnet50"]),
         ({"backbone": "resnet51"}, ["'resnet51'", "resnet50"]),
-        ({"backbone": "vit_tiny_patch16_224", "reference_head": True}, ["any size"]),
+        ({"backbone": "beit_base_patch16_224", "reference_head": True}, ["any size"]),
         ({"backbone": "convnext_tiny.dinov3_lvd1689m", "reference_head": True}, ["no classifier", "--reference-head"]),
     ],
 )

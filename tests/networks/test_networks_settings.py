@@ -42,8 +42,11 @@ def test_every_field_explains_itself():
             assert field.description.endswith("."), name
 
 
+LIGHT = {"depths", "head_dropout"}
+
+
 def test_all_names_from_before_are_there():
-    assert fields_of(NetworkSettings).keys() == {*FLAT, *WIRING, "weights"}
+    assert fields_of(NetworkSettings).keys() == {*FLAT, *WIRING, *LIGHT, "weights"}
 
 
 def test_settings_are_frozen():

@@ -1,5 +1,6 @@
 """Predictions that the stages of a round share: the network runs once, the bytes are those of running it each time."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.commands import extract_superpixels, pseudo_label, score
-from stages.networks import predictions
+from stages.networks.kept import KeptTensors
 from stages.networks.predictions import load_image_predictor
 from stages.networks.predictor import Predictor, image_batches
 from stages.runtime.errors import BadInput
@@ -140,11 +141,11 @@ def test_another_model_scale_or_precision_reads_none_of_it(world, tmp_path, pass
 
 
 def test_a_full_disk_keeps_nothing_and_fails_nothing(tmp_path, monkeypatch, capsys):
-    usage = predictions.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(predictions.shutil, "disk_usage", lambda folder: usage)
-    kept = predictions.KeptPredictions(tmp_path / "kept", "key")
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    kept = KeptTensors(tmp_path / "kept", "key", "predictions")
     for image in NAMES:
-        kept.write(image, torch.zeros(3, 4, 4))
+        kept.write(image, [torch.zeros(3, 4, 4)])
     assert list((tmp_path / "kept").iterdir()) == []
     assert capsys.readouterr().out.count("the disk is full") == 1
 

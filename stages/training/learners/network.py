@@ -11,14 +11,15 @@ from torch.optim import Optimizer
 from stages.artifacts.labels import Labels
 from stages.evaluating.confusion import confusion_matrix, mean_iou, pixel_accuracy
 from stages.evaluating.views import EvaluationView
-from stages.networks.norms import freeze_norm
-from stages.networks.predictor import Images, Predictor, by_size, image_batches, normalise
+from stages.networks.norms import freeze_backbone, freeze_norm, rest_backbone
+from stages.networks.predictor import ImageBatch, Images, Predictor, by_size, image_batches, normalise
 from stages.pixels.void import VOID
 from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count
 from stages.training.colour import augment_colour
-from stages.training.optimisers import build_optimiser, parameter_groups
+from stages.training.features import Head, open_features
+from stages.training.optimisers import build_optimiser, learned_of, parameter_groups
 from stages.training.samples.loading import load_batches
 from stages.training.samples.maps import Batch, TrainingSamples, epoch_batches, place_in_turns
 from stages.training.sharing import average_over_ranks, running_statistics, share_normalisation
@@ -59,6 +60,9 @@ class NetworkLearner:
     def __init__(self, task: Task, class_weights: str = "none"):
         self.settings, self.device, self.ranks = task.settings, task.device, task.ranks
         self.network, self.modules = task.network, {"network": task.network}
+        self.frozen = self.settings.optimisation.frozen
+        if self.frozen is not None:
+            freeze_backbone(self.network)
         self.mean, self.std = task.mean, task.std
         self.samples = self.open_samples(task)
         if len(self.samples) < self.fewest_images * self.ranks.size:
@@ -74,6 +78,7 @@ class NetworkLearner:
         weights = label_weights(class_weights, self.label_counts)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
         self.steps_per_epoch = self.settings.optimisation.steps_per_epoch or len(self.epoch(0))
+        self.features = open_features(task, self.samples) if self.frozen is not None and self.frozen.views else None
         self.forward = self.trained() if self.ranks.size == 1 else self.wrapped(self.trained())
         default_workers = 0 if self.device.type == "cpu" else min(8, core_count())
         workers = self.settings.execution.workers
@@ -82,9 +87,10 @@ class NetworkLearner:
     def open_samples(self, task: Task, **more: Any) -> TrainingSamples:
         """The training samples; ``more`` are further arguments of their class."""
         settings = task.settings
-        return self.samples_kind(
-            task.dataset, task.labels, settings.augmentation, task.mean, settings.seed, settings.learn_void, **more
-        )
+        given = task.dataset, task.labels, settings.augmentation, task.mean, settings.seed, settings.learn_void
+        if self.frozen is not None and self.frozen.views:
+            more |= {"views": self.frozen.views}
+        return self.samples_kind(*given, **more)
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """``module`` wrapped so that its gradients are averaged over the processes."""
@@ -113,11 +119,13 @@ class NetworkLearner:
 
     def trained(self) -> nn.Module:
         """The part of the network whose parameters are learned."""
-        return self.network
+        return self.network if self.features is None else Head(self.features.network)
 
     def train(self) -> None:
         tune_convolutions([self.samples.crop])
         self.network.train()
+        if self.frozen is not None:
+            rest_backbone(self.network)
         if self.settings.optimisation.freeze_norm:
             freeze_norm(self.network)
 
@@ -132,7 +140,8 @@ class NetworkLearner:
         average_over_ranks(running_statistics(self.network), self.ranks)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return parameter_groups(self.settings.optimisation, self.network)
+        groups = parameter_groups(self.settings.optimisation, self.network)
+        return groups if self.frozen is None else learned_of(groups)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of an epoch, as sample indices over all processes."""
@@ -181,13 +190,27 @@ class NetworkLearner:
             labelled = int(self.ranks.sum(torch.tensor(labelled)))
         if labelled == 0:
             return
-        images = batch.images.to(self.device, non_blocking=True).float() / 255
-        yield "network", self.learn(augment_colour(images, batch.colours), batch)
+        yield "network", self.learn_kept(batch) if batch.views else self.learn(self.augmented(batch), batch)
+
+    def augmented(self, batch: Batch, places: list[int] | None = None) -> Tensor:
+        """(n,3,H,W) f32 images of ``batch`` in [0,1], all or those at ``places``, augmented in colour."""
+        images, colours = batch.images, batch.colours
+        if places is not None:
+            images, colours = images[places], [colours[place] for place in places]
+        return augment_colour(images.to(self.device, non_blocking=True).float() / 255, colours)
 
     def learn(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The losses of (B,3,H,W) f32 images in [0,1], augmented."""
         with self.precise():
             logits = self.forward(self.normalised(images))
+        return self.losses(logits, batch)
+
+    def learn_kept(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of the fixed views in ``batch``, from features of the backbone that are computed once."""
+        assert self.features is not None
+        features = self.features.of(batch.views, lambda places: self.normalised(self.augmented(batch, places)))
+        with self.precise():
+            logits = self.forward(features, batch.images.shape[-2:])
         return self.losses(logits, batch)
 
     def precise(self) -> Any:
@@ -212,11 +235,21 @@ class NetworkLearner:
         confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
         for batch in image_batches(self.validated, self.validation_ids(), self.settings.optimisation.batch, masks=True):
             assert batch.masks is not None
-            predicted = predictor.classes(batch.images, self.classes)
+            predicted = self.predicted(predictor, batch)
             confusion += confusion_matrix(batch.masks.to(self.device), predicted, self.classes)
         matrix = self.ranks.sum(confusion).cpu().numpy()
         undefined = self.settings.validation.validate_undefined
         return {"miou": mean_iou(matrix, undefined), "accuracy": pixel_accuracy(matrix)}
+
+    def predicted(self, predictor: Predictor, batch: ImageBatch) -> Tensor:
+        """(B,H,W) i64 classes of validation images, from kept features if there are any."""
+        if self.features is None:
+            return predictor.classes(batch.images, self.classes)
+        how = self.settings.validation
+        names = [f"{image}/{how.validate_at}/{how.validate_crop}" for image in batch.ids]
+        features = self.features.of(names, lambda places: predictor.prepared(batch.images[places]))
+        size = batch.images.shape[-2], batch.images.shape[-1]
+        return predictor.logits_of(features, size)[:, : self.classes].argmax(1)
 
     def validation_ids(self) -> Sequence[str]:
         """This process's share of the images of the validation split, by size, so that those of one go together."""

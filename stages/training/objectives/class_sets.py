@@ -24,7 +24,7 @@ class ClassSetSettings(PartSettings):
     )
 
 
-@objective("class-sets", labels="class-sets", settings=ClassSetSettings)
+@objective("class-sets", labels="class-sets", features=True, settings=ClassSetSettings)
 def class_sets(task: Task, settings: ClassSetSettings) -> "Learner":
     """Learn from the set of classes named for each region."""
     from stages.training.learners.class_sets import ClassSetLearner

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stages.training.learner import Learner
 
 
-@objective("image-classes", labels="image-classes", predicts="images", settings=ClassWeightSettings)
+@objective("image-classes", labels="image-classes", predicts="images", features=True, settings=ClassWeightSettings)
 def classes_of_images(task: Task, settings: ClassWeightSettings) -> "Learner":
     """Learn the class of each image, or which classes are in it."""
     from stages.training.learners.image_classes import ImageLearner

@@ -17,7 +17,7 @@ class LabelSettings(ClassWeightSettings):
     of_loss: PartSettings | None = part_group("loss")
 
 
-@objective("labels", labels="maps", settings=LabelSettings)
+@objective("labels", labels="maps", features=True, settings=LabelSettings)
 def labels(task: Task, settings: LabelSettings) -> "Learner":
     """Learn one class per pixel from annotations or pseudo-labels, sparse or dense."""
     from stages.training.learners.labels import LabelLearner

@@ -1,8 +1,9 @@
 """Training samples: images in memory if they fit, labels per crop, one random stream per draw."""
 
 import os
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -27,7 +28,8 @@ CACHE_SHARE = 0.5  # of the free memory; images that need more are read from the
 class Batch:
     """(B,3,H,W) u8 images, (B,H,W) u8 labels, colour draws, and the number of labelled pixels.
 
-    For class sets, labels (B,H,W) i32 are rows of ``sets`` (R,C) bool, -1 = none.
+    ``views`` are the names of the images' fixed views, if there are such. For class sets, labels (B,H,W) i32 are rows
+    of ``sets`` (R,C) bool, -1 = none.
     """
 
     images: Tensor
@@ -35,6 +37,7 @@ class Batch:
     colours: list[ColourDraw]
     labelled: int
     sets: Tensor | None = None
+    views: tuple[str, ...] = ()
 
 
 File = TypeVar("File", Dataset, Labels)
@@ -43,6 +46,9 @@ MapSample = tuple[np.ndarray, np.ndarray, ColourDraw, np.ndarray | None]
 
 class TrainingSamples:
     """Samples (index, epoch) -> crop, labels, colour draw, None; the same for any number of loader processes.
+
+    With ``views`` each image has so many fixed views, which are used in turn; the first is not augmented. They are the
+    same for all seeds, so that runs can share what is computed of them.
 
     They read the files that they were given open. In another process they open them again, and refuse what replaced
     one of them meanwhile.
@@ -56,15 +62,16 @@ class TrainingSamples:
         mean: Sequence[float],
         seed: int,
         learn_void: bool = False,
+        views: int = 0,
     ):
         self.dataset, self.labels = dataset, labels
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.views = augmentation, seed, views
         self.void = len(dataset.classes) if learn_void else VOID
         self.ids = self.labelled(labels)
         self.padding = tuple(int(255 * value) for value in mean)
         sizes = [dataset.sizes[image] for image in self.ids]
         self.crop = augmentation.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
-        self.scales = Scales(*augmentation.scale_range, augmentation.scale_step)
+        self.scales = scales_of(augmentation)
         self.images: dict[str, np.ndarray] = {}
         self.keeps_images = False
 
@@ -98,7 +105,12 @@ class TrainingSamples:
 
     def batch(self, keys: Sequence[Any]) -> Any:
         """The batch of the samples ``keys``."""
-        return self.together([self[key] for key in keys])
+        batch = self.together([self[key] for key in keys])
+        if not self.views:
+            return batch
+        return replace(
+            batch, views=tuple(f"{self.image_of(key)}/{self.view(self.image_of(key), key[-1])}" for key in keys)
+        )
 
     @staticmethod
     def together(samples: list[Any]) -> Any:
@@ -120,11 +132,19 @@ class TrainingSamples:
 
     def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
         """A random crop of ``image``, its colour draw and its window; ``name`` names the random stream."""
-        generator = stream(self.seed, "augmentation", *name, image)
+        generator, augmentation = stream(self.seed, "augmentation", *name, image), self.augmentation
+        if self.views:
+            view = self.view(image, int(name[-1]))
+            generator = stream(0, "view", view, image)
+            augmentation = augmentation if view else without_augmentation(augmentation)
         pixels = self.pixels(image)
-        flip, rotation = self.augmentation.flip, self.augmentation.rotation
-        window = draw_window(pixels.shape[:2], self.crop, self.scales, flip, generator, rotation)
-        return crop_image(pixels, window, self.padding), draw_colour(self.augmentation, generator), window
+        flip, rotation, scales = augmentation.flip, augmentation.rotation, scales_of(augmentation)
+        window = draw_window(pixels.shape[:2], self.crop, scales, flip, generator, rotation)
+        return crop_image(pixels, window, self.padding), draw_colour(augmentation, generator), window
+
+    def view(self, image: str, turn: int) -> int:
+        """The fixed view of ``image`` that is used in its ``turn``; images of one turn differ, so that batches mix."""
+        return (turn + zlib.crc32(image.encode())) % self.views
 
     def pixels(self, image: str) -> np.ndarray:
         """(H,W,B) u8 of ``image``, from memory if it was kept."""
@@ -149,6 +169,18 @@ class SetSamples(TrainingSamples):
 
     def classes_in(self, batch: Any) -> np.ndarray:
         return np.flatnonzero(batch.sets.numpy().any(0))
+
+
+def scales_of(augmentation: AugmentationSettings) -> Scales:
+    return Scales(*augmentation.scale_range, augmentation.scale_step)
+
+
+def without_augmentation(augmentation: AugmentationSettings) -> AugmentationSettings:
+    """The same crops of the images at the scale nearest to their own, and nothing else at random."""
+    low, high = augmentation.scale_range
+    scale = min(max(1.0, low), high)
+    still = {"flip": 0.0, "rotation": 0, "jitter": 0.0, "grey": 0.0, "blur": 0.0, "scale_step": 0.0}
+    return augmentation.model_copy(update=still | {"scale_range": (scale, scale)})
 
 
 def require_unchanged(file: File, digest: str) -> File:

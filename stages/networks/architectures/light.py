@@ -1,0 +1,33 @@
+"""A light decoder."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from stages.networks.architectures import architecture
+from stages.networks.architectures.linear import LinearSettings
+from stages.settings.network import Dropout, NetworkSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class LightSettings(LinearSettings):
+    depths: int = Field(
+        3,
+        ge=1,
+        description="Feature maps that the head reads: of a transformer after evenly spaced blocks, the last included; "
+        "of other backbones the last ones.",
+    )
+    head_width: int = Field(128, ge=1, description="Channels of the head.")
+    head_dropout: Dropout = Field(0.1, description="Dropout before the classifier.")
+
+
+@architecture("light", settings=LightSettings)
+def light(settings: NetworkSettings, outputs: int) -> "nn.Module":
+    """Light decoder: projected feature maps of a vision transformer, or any other timm model, and one convolution."""
+    from stages.networks.light import LightDecoder
+
+    own = settings.of_architecture
+    assert isinstance(own, LightSettings)
+    return LightDecoder(settings.backbone, outputs, own.depths, own.head_width, own.head_dropout)
