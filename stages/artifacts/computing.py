@@ -17,6 +17,7 @@ def computed_with(settings: Settings) -> dict[str, str]:
     """Device, precision and what else decides the last bits of a network's results; nothing if the stage runs none.
 
     device: cpu or the name of the CUDA device. threads: of torch. instructions: the vector instructions of the CPU.
+    compiled: yes, if torch.compile compiled what learned.
     """
     device, precision = asked(settings, "device"), asked(settings, "precision")
     if device is None or precision is None:
@@ -32,6 +33,8 @@ def computed_with(settings: Settings) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+    if asked(settings, "compile"):
+        found["compiled"] = "yes"
     if used.type == "cuda":
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
         # In float32, convolutions and products round their factors to TF32, unless this is off.

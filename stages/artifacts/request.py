@@ -88,6 +88,7 @@ class Request:
         digests = {role: ref.digest for role, ref in self.inputs.items()}
         made = [self.stage, self.kind, SCHEMA_VERSION, self.result_settings(), self.settings.seed, digests]
         network = [device_type(self.computing["device"]), self.computing["precision"]] if self.computing else []
+        network += ["compiled"] if "compiled" in self.computing else []
         return digest_of([*made, *network])
 
     def header(self, attributes: dict[str, Any] | None = None, counts: dict[str, Any] | None = None) -> Header:

@@ -27,7 +27,7 @@ from stages.recipes.plan import (
 from stages.recipes.profile import rounds_of
 from stages.recipes.recipe import Recipe, Step, load_recipe
 from stages.recipes.resolve import dataset_defaults
-from stages.recipes.rules import Rule, in_folder, made_once, with_labels, with_shared_predictions
+from stages.recipes.rules import Rule, in_folder, made_once, with_labels, with_shared_work
 from stages.recipes.snakefile import render_snakefile
 from stages.registry import STAGES
 from stages.runtime.console import say
@@ -219,9 +219,9 @@ def made_from_dataset(recipe: Recipe) -> list[Step]:
 def joined(runs: Sequence[Run]) -> list[Run]:
     """``runs`` with their rules as one Makefile has them: what several make alike is made by the first of them."""
     if not runs[0].name:
-        return [replace(run, rules=with_shared_predictions(run.rules)) for run in runs]
+        return [replace(run, rules=with_shared_work(run.rules)) for run in runs]
     rules = [in_folder(rule, run.name) for run in runs for rule in run.rules]
-    whole = iter(with_shared_predictions(made_once(rules)))
+    whole = iter(with_shared_work(made_once(rules)))
     return [replace(run, rules=list(itertools.islice(whole, len(run.rules)))) for run in runs]
 
 

@@ -1,5 +1,6 @@
 """A recipe under a profile, with settings and a dataset: one rule per stage and round."""
 
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from stages.recipes.people import ANSWERS, FILES, Way, answering_step, on_answer
 from stages.recipes.profile import Profile, load_profile
 from stages.recipes.recipe import Recipe, Step, Values, load_recipe
 from stages.recipes.resolve import step_settings, step_values
-from stages.recipes.rules import Rule, with_exports, with_shared_predictions
+from stages.recipes.rules import Rule, with_exports, with_shared_work
 from stages.registry import STAGES, Stage
 from stages.runtime.errors import BadInput
 from stages.runtime.spelling import close_names
@@ -26,13 +27,27 @@ class Plan:
     profile: Profile
     overrides: Mapping[str, Values]
     defaults: Mapping[str, Values]
-    known: dict[tuple[str, str], StageSettings] = field(init=False, default_factory=dict, compare=False, repr=False)
+    known: dict[tuple[str, ...], StageSettings] = field(init=False, default_factory=dict, compare=False, repr=False)
 
-    def settings(self, step: Step) -> StageSettings:
-        """The settings of ``step``, computed once."""
-        place = step.name, step.rounds
+    def in_round(self, number: int | None) -> dict[str, Values]:
+        """The overrides per stage or step in the round ``number``; None: those of all rounds alone."""
+        found = {place: values for place, values in self.overrides.items() if "@" not in place}
+        for place, values in self.overrides.items():
+            name, _, own = place.partition("@")
+            if own and int(own) == number:
+                found[name] = found.get(name, {}) | values
+        return found
+
+    @property
+    def numbers(self) -> set[int]:
+        """The rounds that have overrides of their own."""
+        return {int(own) for place in self.overrides if (own := place.partition("@")[2])}
+
+    def settings(self, step: Step, number: int | None = None) -> StageSettings:
+        """The settings of ``step``, in a round if they are its own there, computed once."""
+        place = step.name, step.rounds, *([str(number)] if number in self.numbers else [])
         if place not in self.known:
-            found = step_settings(self.recipe, self.profile, step, self.overrides, self.defaults)
+            found = step_settings(self.recipe, self.profile, step, self.in_round(number), self.defaults)
             if step.stage == "evaluate":
                 found = found.settled(step.name, truth="answers" if "annotations" in step.reads else "masks")
             self.known[place] = found
@@ -136,11 +151,13 @@ def rounds_of_budget(plan: Plan, data: Dataset) -> int:
 
 def build_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     """All rules of the run, ordered so that the inputs of a rule come before it."""
-    return with_shared_predictions(run_rules(plan, rounds, common))
+    return with_shared_work(run_rules(plan, rounds, common))
 
 
 def run_rules(plan: Plan, rounds: int, common: list[list[str]]) -> list[Rule]:
     """As `build_rules`, but each rule runs its network for itself."""
+    if beyond := [number for number in plan.numbers if number >= rounds]:
+        raise BadInput(f"--set ...@{min(beyond)}: the plan has the rounds 0 to {rounds - 1}. Name one of them.")
     steps = plan.recipe.steps
     places = [(number, step) for number in range(rounds) for step in steps if takes_place(step, number)]
     places += [(rounds - 1, step) for step in steps if step.rounds == "end"]
@@ -163,7 +180,8 @@ def takes_place(step: Step, number: int) -> bool:
 def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Values]:
     """``stage.name=value``, ``step.name=value`` or ``seed=value`` (all stages) -> values per stage or step.
 
-    BadInput lists all that are invalid.
+    ``stage@round.name`` and ``step@round.name`` are for one round and stay as they are. BadInput lists all that are
+    invalid.
     """
     found: dict[str, Values] = {}
     faults = []
@@ -174,12 +192,15 @@ def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Value
         place, dot, name = key.strip().rpartition(".")
         name = name.replace("-", "_")
         places = [place] if dot else used
-        known = [place in stage_of and name in fields_of(settings_of(stage_of[place])) for place in places]
+        bare, at, number = place.partition("@")
+        if at and number.isdecimal():
+            place, places = bare, [bare]
+        known = [each in stage_of and name in fields_of(settings_of(stage_of[each])) for each in places]
         if not equals or not all(known):
             faults.append(f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}")
             continue
         for each in places:
-            found.setdefault(each, {})[name] = value.strip()
+            found.setdefault(f"{each}@{int(number)}" if at else each, {})[name] = value.strip()
     if faults:
         raise BadInput(faults)
     return found
@@ -193,7 +214,10 @@ def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
         meant = [f"{each}.{name}" for each in close_names(place, stage_of)]
     if meant:
         return f"Did you mean {' or '.join(meant)}?"
-    return "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, or seed=VALUE."
+    return (
+        "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, STAGE@ROUND.NAME=VALUE for "
+        "one round, or seed=VALUE."
+    )
 
 
 def settings_of(stage: str) -> type[StageSettings]:
@@ -206,16 +230,18 @@ def check_settings(plan: Plan) -> None:
     """BadInput with all settings that a step would reject, and all overrides that apply to no step."""
     faults: list[str] = []
     applied: dict[str, set[str]] = {}
-    for step in plan.recipe.steps:
+    numbers: list[int | None] = [None, *sorted(plan.numbers)]
+    for step, of_round in itertools.product(plan.recipe.steps, numbers):
         try:
-            applied.setdefault(step.stage, set()).update(plan.settings(step).flat())
+            applied.setdefault(step.stage, set()).update(plan.settings(step, of_round).flat())
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if not faults:
-        for stage, values in plan.overrides.items():
+        for place, values in plan.overrides.items():
+            stage = place.partition("@")[0]
             if stage in applied:
                 faults += [
-                    f"--set {stage}.{name}: applies to no step of recipe {plan.recipe.name}."
+                    f"--set {place}.{name}: applies to no step of recipe {plan.recipe.name}."
                     for name in values
                     if name not in applied[stage]
                 ]
@@ -251,13 +277,12 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
     parts = [[step.stage, *positional_words(stage, files)]]
     parts += [[f"--{role}", files[role]] for role in stage.optional if role in files]
     parts += [[quoted(word) for word in part] for part in common]
-    own = step_values(recipe, plan.profile, step, plan.overrides)
-    every = plan.settings(step).flat()
-    stated = {name: value for name, value in plan.overrides.get(step.stage, {}).items() if name in every}
+    overrides = plan.in_round(number)
+    own = step_values(recipe, plan.profile, step, overrides)
+    every = plan.settings(step, number).flat()
+    stated = {name: value for name, value in overrides.get(step.stage, {}).items() if name in every}
     for name, value in ({name: value for name, value in stated.items() if name not in own} | own).items():
         parts.append(option_words(stage, name, value))
-    if getattr(plan.settings(step), "keeps_features", False):
-        parts.append(["--features", "$(RUN)/features"])
     parts.append(["-o", "$@"])
     return Rule(
         artifact(step, number),
@@ -266,7 +291,7 @@ def build_rule(plan: Plan, step: Step, number: int, common: list[list[str]]) -> 
         awaits=awaits,
         round=number,
         reads={"dataset": "$(DATASET)", **files},
-        settings=plan.settings(step),
+        settings=plan.settings(step, number),
     )
 
 

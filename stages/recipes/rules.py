@@ -137,6 +137,22 @@ def made_once(rules: Sequence[Rule]) -> list[Rule]:
     return found
 
 
+def with_shared_work(rules: Sequence[Rule]) -> list[Rule]:
+    """``rules`` in which predictions of a round, and features of a frozen backbone in all trainings, are computed once.
+
+    Apply it to the rules of all runs together.
+    """
+    return [with_features(rule) for rule in with_shared_predictions(rules)]
+
+
+def with_features(rule: Rule) -> Rule:
+    """``rule`` with the folder that all trainings keep their features in, if it keeps any and none is chosen."""
+    if rule.settings is None or rule.same_as or not rule.settings.keeps_features:
+        return rule
+    *parts, output = rule.parts
+    return replace(rule, parts=[*parts, ["--features", "$(RUN)/features"], output])
+
+
 def with_shared_predictions(rules: Sequence[Rule]) -> list[Rule]:
     """``rules``, where those of a round that predict alike run their network once; the last removes what was kept."""
     together: dict[tuple[Any, ...], list[int]] = {}

@@ -240,6 +240,11 @@ class StageSettings(Settings):
     )
 
     @property
+    def keeps_features(self) -> bool:
+        """Whether the stage keeps features that other stages can use, and no folder is chosen for them."""
+        return False
+
+    @property
     def shared_predictions(self) -> tuple[Any, ...] | None:
         """What predictions of one model depend on, if the stage takes any that it can share with other stages."""
         values = {name: value for name, _, value in self.leaves()}

@@ -158,6 +158,12 @@ class ExecutionSettings(ComputeSettings):
     workers: int | None = Field(
         None, ge=0, description="Loader processes; none: 0 on CPU, up to 8 on CUDA.", json_schema_extra=EXECUTION
     )
+    compile: bool = Field(
+        False,
+        description="Compile what learns with torch.compile. It takes a minute or more at each start, needs a C++ "
+        "compiler (on CUDA also Triton), and changes the last bits.",
+        json_schema_extra=EXECUTION,
+    )
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between resume checkpoints.", json_schema_extra=EXECUTION
     )

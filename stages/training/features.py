@@ -38,13 +38,14 @@ def open_features(task: Task, samples: TrainingSamples) -> KeptFeatures:
             f"Architecture {name} does not separate its backbone, so no features can be kept. Set --views 0, or "
             "derive its network from stages.networks.layers.SplitNetwork."
         )
+    computed = {name: value for name, value in computed_with(settings).items() if name != "compiled"}  # the head is
     made = [
         backbone_digest(network),
         settings.network.recorded(),
         task.dataset.digest,
         [settings.augmentation.flat(), samples.crop],
         [list(task.mean), list(task.std)],
-        [computed_with(settings), recorded_versions()],
+        [computed, recorded_versions()],
     ]
     folder = None
     if frozen.features is not None:

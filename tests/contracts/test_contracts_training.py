@@ -10,6 +10,7 @@ from worlds import TINY, random_masks, random_round, region_round, write_dataset
 
 from stages.commands import annotate_simulate, score, select
 from stages.networks.build import build_network
+from stages.runtime.errors import BadInput
 from stages.runtime.parts import ARCHITECTURES, LOSSES, OBJECTIVES
 from stages.settings.annotate_simulate import AnnotateSettings
 from stages.settings.network import NetworkSettings
@@ -159,6 +160,17 @@ class TestEveryArchitecture:
         assert backbone & learned
         assert learned - backbone
 
+    def test_is_cut_after_its_backbone(self, name):
+        """Features, computed once, give the logits: `--freeze backbone` keeps them."""
+        network = build_network(NetworkSettings(architecture=name, backbone="tu-test_resnet"), CLASSES).eval()
+        images = torch.rand(1, 3, 128, 160)
+        with torch.inference_mode():
+            features = network.encoded(images)
+            network.get_submodule("backbone").forward = None
+            logits = network.enlarged(network.decoded(features), images.shape[-2:])
+            del network.get_submodule("backbone").forward
+            assert torch.equal(logits, network(images))
+
     def test_support_heads_are_built_or_refused(self, name):
         settings = NetworkSettings(architecture=name, backbone="tu-test_resnet")
         if ARCHITECTURES[name].facts["support"]:
@@ -223,6 +235,25 @@ class TestEveryObjective:
         assert any(not torch.equal(before[key], value) for key, value in network.named_parameters())
         if training.learner.validates:
             assert f"val_{training.learner.criterion}" in row
+
+    def test_with_a_frozen_backbone_it_learns_from_kept_features_or_says_why_not(self, name, world, tmp_path: Path):
+        facts = OBJECTIVES[name].facts
+        frozen = settings_of(name).flat() | {"freeze": "backbone", "views": 2}
+        if facts["support"] or not facts["features"]:
+            with pytest.raises(BadInput, match=r"trains beside a frozen network|set views 0"):
+                TrainSettings.load(frozen)
+            if facts["support"]:
+                return
+            frozen |= {"views": 0}
+        settings = TrainSettings.load(frozen)
+        ledger = world[facts["labels"]]
+        training = training_of(tmp_path / "m.safetensors", world["dataset"], ledger, settings, CLASSES, name)
+        network = training.learner.modules["network"]
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        training.run()
+        moved = {key for key, value in network.state_dict().items() if not torch.equal(before[key], value)}
+        assert moved
+        assert not [key for key in moved if key.startswith("backbone.")]
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

@@ -193,14 +193,14 @@ def test_a_frozen_transformer_trains_scores_and_is_evaluated(world, tmp_path, ar
     score.run(dataset, tmp_path / "r.h5", ScoreSettings(unit="region"), model.path, regions)
     assert scores.exists()
     settings = EvaluateSettings(split="val", checkpoint="last", scales=(0.75, 1.0))
-    assert Evaluation(evaluate.run(dataset, [model.path], tmp_path / "e.h5", settings)).iou.shape == (1, 3)
+    assert Evaluation(evaluate.run(dataset, [model.path], tmp_path / "e.h5", settings)).read("iou").shape == (1, 3)
 
 
 def test_validation_from_features_is_that_of_the_model(world, tmp_path):
     """Features are rounded to 16 bits, which moves few pixels."""
     model = trained(world, tmp_path / "m.safetensors", epochs=1, head_lr=0.05)
     settings = EvaluateSettings(split="val", checkpoint="last")
-    found = Evaluation(evaluate.run(world[1], [model.path], tmp_path / "e.h5", settings)).miou[0]
+    found = Evaluation(evaluate.run(world[1], [model.path], tmp_path / "e.h5", settings)).read("miou")[0]
     assert found == pytest.approx(model.header.counts["last_val_miou"], abs=0.02)
 
 

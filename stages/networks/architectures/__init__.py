@@ -20,7 +20,8 @@ network maps float images (B, 3, H, W) to logits (B, outputs, H, W), or (B, outp
 It has a submodule ``backbone``, whose parameters are the backbone (all others are the head), and an attribute
 ``pad_multiple``: H and W are multiples of it. Let its last layer run `stages.networks.layers.in_float32`, or logits tie
 in bfloat16. ``support=True`` says that it is a `stages.networks.inner.InnerNetwork`
-and that its settings are a `SupportableSettings`.
+and that its settings are a `SupportableSettings`. A `stages.networks.layers.SplitNetwork` is cut after its backbone, so
+that features of a frozen one can be kept.
 """
 
 from stages.runtime.parts import ARCHITECTURES

@@ -112,9 +112,9 @@ class AdversarialLearner(NetworkLearner):
         self.discriminator.requires_grad_(False)
         labels = batch.labelled.labels.to(self.device, non_blocking=True)
         with self.precise():
-            logits = self.network(self.normalised(self.coloured(batch.labelled)))
+            logits = self.forward(self.normalised(self.coloured(batch.labelled)))
             unlabelled = self.coloured(batch.unlabelled)
-            predicted = self.network(self.normalised(unlabelled)).float()
+            predicted = self.forward(self.normalised(unlabelled)).float()
         total, mass = cross_entropy(logits, labels, self.weights)
         supervised = self.mean_over_ranks(total, mass)
         valid = batch.unlabelled.valid.to(self.device, non_blocking=True)

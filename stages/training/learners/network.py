@@ -18,6 +18,7 @@ from stages.runtime.devices import forward_precision, tune_convolutions
 from stages.runtime.errors import BadInput
 from stages.runtime.processes import core_count
 from stages.training.colour import augment_colour
+from stages.training.compiling import compiled
 from stages.training.features import Head, open_features
 from stages.training.optimisers import build_optimiser, learned_of, parameter_groups
 from stages.training.samples.loading import load_batches
@@ -80,6 +81,8 @@ class NetworkLearner:
         self.steps_per_epoch = self.settings.optimisation.steps_per_epoch or len(self.epoch(0))
         self.features = open_features(task, self.samples) if self.frozen is not None and self.frozen.views else None
         self.forward = self.trained() if self.ranks.size == 1 else self.wrapped(self.trained())
+        if self.settings.execution.compile:
+            self.forward = compiled(self.forward, self.device)
         default_workers = 0 if self.device.type == "cpu" else min(8, core_count())
         workers = self.settings.execution.workers
         self.workers = default_workers if workers is None else workers
