@@ -180,6 +180,8 @@ def build(
     outputs = len(classes) + settings.learn_void
     network = build_network(built, outputs, objective.facts["support"], data.bands)
     counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
+    if settings.optimisation.frozen is not None and counts["initial_weights"] == "none":
+        say("The frozen backbone has random weights, which nothing improves. Pass --weights.")
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     set_norm_momentum(network, settings.optimisation.norm_momentum)
     if not settings.optimisation.learn_norm:

@@ -170,6 +170,17 @@ def test_a_full_folder_keeps_less_and_changes_nothing(world, tmp_path, capsys):
     assert capsys.readouterr().out.count("not keeping all features") == 1
 
 
+def test_without_room_in_memory_features_are_computed_again(world, tmp_path, encoded, monkeypatch):
+    whole = trained(world, tmp_path / "a.safetensors")
+    first = sum(encoded)
+    monkeypatch.setattr("stages.training.features.free_memory", lambda: 0)
+    assert trained(world, tmp_path / "b.safetensors").digest == whole.digest
+    assert sum(encoded) > 2 * first
+    encoded.clear()
+    assert trained(world, tmp_path / "c.safetensors", features=str(tmp_path / "kept")).digest == whole.digest
+    assert sum(encoded) == first
+
+
 def test_what_was_unused_for_longest_is_removed_first(tmp_path):
     content, needed = [torch.zeros(1000, dtype=torch.float16)], 2000
     for number, key in enumerate("abc"):

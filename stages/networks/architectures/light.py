@@ -5,20 +5,16 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from stages.networks.architectures import architecture
-from stages.networks.architectures.linear import LinearSettings
+from stages.networks.architectures.linear import DEPTHS
+from stages.settings.base import PartSettings
 from stages.settings.network import Dropout, NetworkSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class LightSettings(LinearSettings):
-    depths: int = Field(
-        3,
-        ge=1,
-        description="Feature maps that the head reads: of a transformer after evenly spaced blocks, the last included; "
-        "of other backbones the last ones.",
-    )
+class LightSettings(PartSettings):
+    depths: int = Field(3, ge=1, description=DEPTHS)
     head_width: int = Field(128, ge=1, description="Channels of the head.")
     head_dropout: Dropout = Field(0.1, description="Dropout before the classifier.")
 

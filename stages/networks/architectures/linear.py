@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+DEPTHS = (
+    "Feature maps that the head reads: of a transformer after evenly spaced blocks, the last included; of other "
+    "backbones the last ones."
+)
+
+
 class LinearSettings(PartSettings):
-    depths: int = Field(
-        1,
-        ge=1,
-        description="Feature maps that the head reads: of a transformer after evenly spaced blocks, the last included; "
-        "of other backbones the last ones.",
-    )
+    depths: int = Field(1, ge=1, description=DEPTHS)
 
 
 @architecture("linear", settings=LinearSettings)
