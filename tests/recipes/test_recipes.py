@@ -121,7 +121,7 @@ def run_recipe(name, dataset, folder, rounds):
 @pytest.fixture(scope="module")
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "full": 1}
+    rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "pixelpick-warm": 2, "full": 1}
     rounds |= REGION_RECIPES | SET_RECIPES | OTHER_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | {"madbal-random": 2}
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
