@@ -193,7 +193,7 @@ def test_check_20_what_is_predicted_rightly_looks_real(world, tmp_path):
     part = collate_part([learner.samples[("real", index, 0)] for index in range(4)])
     assert (part.labels[part.valid] == VOID).any()
     assert not part.valid.all()
-    learner.network = Told(part.labels, CLASSES)
+    learner.network = learner.forward = Told(part.labels, CLASSES)
     hidden = collate_part([learner.samples[("real", index, 0)] for index in range(4)])
     hidden.labels.fill_(VOID)
     fake, real, losses = learner.generate(StreamBatch(part, hidden, part))
