@@ -232,8 +232,8 @@ def test_a_table_that_may_hold_answers_is_never_replaced(place, preloaded, refus
     (place / "q1.csv").write_text((place / "q1.csv").read_text().replace(",,,", ",sky,,", 1))
     refused(*words, says="q1.csv exists and may contain answers. Remove it, or choose another output.")
     says = (
-        "d.h5 has an unknown ending. Use .csv, .json, .coco.json, .npy, .txt, none for a folder of PNG, or for other "
-        "programs .points.pkl, .points.npy, .regions.pkl, .stride-NUMBER.pkl or .ranked.pkl."
+        "d.h5 has an unknown ending. Use .csv, .json, .coco.json, .labelstudio, .npy, .txt, none for a folder of PNG, "
+        "or for other programs .points.pkl, .points.npy, .regions.pkl, .stride-NUMBER.pkl or .ranked.pkl."
     )
     refused("export-queries", "d.h5", "q1.h5", "-o", "d.h5", says=says)
 

@@ -126,8 +126,8 @@ def test_the_second_says_who_is_writing(region_place, preloaded, export):
     [
         (("export-queries", "d.h5", "rq0.h5", "-o", "x.csv"), "rq0.h5 refers to regions. Pass --superpixels r.h5."),
         (("export-queries", "d.h5", "rq0.h5", "--superpixels", "g.h5", "-o", "x.csv"), "another superpixels"),
-        ((*EXPORT, "-o", "x.h5"), "x.h5 has an unknown ending. Use .csv, .json, .coco.json, .npy, .txt, none for"),
-        ((*EXPORT, "-o", "d.h5"), "d.h5 has an unknown ending. Use .csv, .json, .coco.json, .npy, .txt, none for"),
+        ((*EXPORT, "-o", "x.h5"), "x.h5 has an unknown ending. Use .csv, .json, .coco.json, .labelstudio, .npy, .txt"),
+        ((*EXPORT, "-o", "d.h5"), "d.h5 has an unknown ending. Use .csv, .json, .coco.json, .labelstudio, .npy, .txt"),
         (
             (*EXPORT, "-o", "rq0.csv", "--annotations", "a0.h5"),
             "a0.h5 was not made from rq0.h5. Pass the ledger of these queries.",

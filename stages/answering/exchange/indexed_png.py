@@ -57,8 +57,8 @@ def files_about(classes: Sequence[str], palette: np.ndarray, ids: Iterable[str])
 
 
 def is_masks_folder(path: Path) -> bool:
-    """Whether a folder has the layout that is written here, whatever else is in it."""
-    return (path / FOLDER).is_dir() or (path / LABELS).is_file()
+    """Whether a folder has PNG files in it, whatever else there is."""
+    return any(path.rglob("*.png"))
 
 
 def png_paths(path: Path) -> list[Path]:
