@@ -139,6 +139,7 @@ def write_network(
     dataset: Path,
     of_sets: bool | None = None,
     resized: Mapping[str, object] | None = None,
+    void: bool = False,
     **network: object,
 ) -> Path:
     """A model with random weights instead of trained ones, in a second; large ones last, so that classes differ."""
@@ -155,7 +156,7 @@ def write_network(
         attributes = {
             "network": settings.recorded(),
             "classes": data.classes,
-            "outputs": len(data.classes),
+            "outputs": len(data.classes) + void,
             "support": False,
             "of_images": settings.architecture == "classifier",
             "of_sets": of_sets,
@@ -167,7 +168,7 @@ def write_network(
             "best_epoch": None,
         }
     torch.manual_seed(0)
-    built = build_network(settings, len(attributes["classes"]))
+    built = build_network(settings, attributes["outputs"])
     *_, last = (weights for weights in built.parameters() if weights.ndim > 1)
     last.data *= 100
     counts = dict.fromkeys(("epochs", "answers", "asked_images", "labelled_pixels", "clicks", "seconds"), 0)
@@ -196,7 +197,12 @@ def choose_pixels(
     if part.settings is not None:
         settings = part.settings(**{"fraction": fraction} if "fraction" in part.settings.model_fields else {})
     eligible = np.flatnonzero(~excluded.ravel())
+    lazy = {
+        "predicted": lambda: eligible % 3,
+        "features": lambda: eligible[:, None].astype(np.float32),
+        "queried_features": lambda: np.zeros((0, 1), np.float32),
+    }
     pool = Candidates(
-        unit="pixel", scores=scores.ravel()[eligible], image=np.zeros(len(eligible), int), total=scores.size
+        unit="pixel", scores=scores.ravel()[eligible], image=np.zeros(len(eligible), int), total=scores.size, lazy=lazy
     )
     return eligible[DrawingFrom(part, settings, 0, given=generator).positions(pool, budget, "image")]

@@ -14,6 +14,7 @@ from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size, grid_size
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
@@ -110,6 +111,10 @@ def require_model(model: Model, data: Dataset, settings: ScoreSettings) -> None:
             f"{model.path} did not learn void, which --void-output {balance.void_output} needs. Set it to drop, or "
             "train with --learn-void."
         )
+    if settings.network is not None and settings.network.discount_void and not model.knows_void:
+        raise BadInput(
+            f"{model.path} did not learn void, which --discount-void needs. Omit it, or train with --learn-void."
+        )
     if settings.network is not None and settings.network.needs_support and not model.has_support:
         raise BadInput(
             f"{model.path} has no support heads, which maturity and lossiness need. Train them with --objective "
@@ -185,7 +190,10 @@ def build(
         elif classifier is not None:
             counts = finish_images(writer, parts, settings)
         else:
-            counts = finish_pixels(writer, parts, ids)
+            counts = finish_pixels(writer, parts, ids, data.classes, settings)
+            unpredicted = [name for name, share in counts.get("share", {}).items() if not share]
+            if unpredicted:
+                say(f"note: the model predicts {', '.join(unpredicted)} in no pixel")
         return request.header(attributes, {"images": len(ids)} | counts)
 
     counts = join_shards(shards, finish).counts

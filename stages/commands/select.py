@@ -24,8 +24,9 @@ from stages.selecting.chooser import Chooser
 from stages.selecting.extra import Mixture
 from stages.selecting.image_budget import counted_images
 from stages.selecting.images import choose_images
-from stages.selecting.pixels import choose_pixels
+from stages.selecting.pixels import choose_pixels, pixel_budget
 from stages.selecting.regions import choose_regions
+from stages.selecting.seconds import Allowance, allowance
 from stages.settings.select import SelectSettings
 
 TOLD = {"control": "drawn at random", "again": "asked again", "gold": "with known answers"}
@@ -157,15 +158,20 @@ def build(
     ledger, round_number = mixture.ledger, mixture.round
     rule, legacy = RULES[settings.rule], settings.stream == "legacy"
     chooser = Chooser(rule, settings.of_rule, round_number, settings.seed, legacy)
+    if settings.of_rule is not None and (note := settings.of_rule.note(round_number)):
+        say(f"note: {note}")
     answer, unit, privilege = "class", scores.unit, "none"
     budget = settings.budget_of(round_number)
+    allowed = allowance_of(settings, scores, ledger)
+    if allowed is not None and settings.again:
+        budget = allowed.number()
     if settings.region is not None:
         assert regions is not None
         if settings.again:
             columns, counts = choose_again(scores, regions, mixture, budget)
         else:
             columns, counts = choose_regions(
-                regions, scores, ledger, clusters, settings.region, budget, chooser, mixture
+                regions, scores, ledger, clusters, settings.region, budget, chooser, mixture, allowed
             )
         answer, privilege = settings.region.answer, regions.attributes["oracle_privilege"]
         if settings.region.pixels is not None:
@@ -175,14 +181,15 @@ def build(
             columns, counts = choose_again(scores, None, mixture, budget)
         else:
             counted = counted_images(data, scores.ids, settings.image)
-            columns, counts = choose_images(scores, ledger, settings.image, counted, budget, chooser, mixture)
+            columns, counts = choose_images(scores, ledger, settings.image, counted, budget, chooser, mixture, allowed)
         answer = IMAGE_ANSWERS[settings.image.image_answer]
     else:
         assert settings.pixel is not None
         if settings.again:
             columns, counts = choose_again(scores, None, mixture, budget)
         else:
-            columns, counts = choose_pixels(data, scores, ledger, settings.pixel, budget, chooser, mixture)
+            total = pixel_budget(budget, len(scores.ids)) if allowed is None else allowed.number()
+            columns, counts = choose_pixels(data, scores, ledger, settings.pixel, total, chooser, mixture)
         if settings.pixel.exclude_void:
             privilege = "void excluded from the draw"
     number = len(columns["image"])
@@ -197,6 +204,9 @@ def build(
         **counts,
         **purpose_counts(purpose),
     }
+    if allowed is not None:
+        units = columns.get("region", columns["image"])
+        counts["seconds"] = float(np.broadcast_to(allowed.each, max(len(allowed.each), units.max() + 1))[units].sum())
     if "cluster" in columns:
         cluster = columns["cluster"][columns["cluster"] >= 0]
         counts["cluster_queries"] = np.bincount(cluster, minlength=clusters_in(scores, clusters)).tolist()
@@ -220,7 +230,23 @@ def build(
     publish_bytes(request.output, build_in_memory(fill))
     missing = f", {counts['shortfall']} fewer than budgeted (no more were left)" if counts.get("shortfall") else ""
     told = "".join(f", {count} {TOLD[name]}" for name, count in purpose_counts(purpose).items())
-    return f"round {round_number}, {number} {unit} queries in {counts['images']} images{told}{missing}"
+    taking = f", about {counts['seconds']:.0f} s" if allowed is not None else ""
+    return f"round {round_number}, {number} {unit} queries in {counts['images']} images{taking}{told}{missing}"
+
+
+def allowance_of(settings: SelectSettings, scores: Scores, ledger: Annotations | None) -> Allowance | None:
+    """The seconds to spend and what each query takes; None for a budget of queries."""
+    if settings.budget_seconds is None:
+        return None
+    assert settings.assumed is not None
+    if not RULES[settings.rule].facts["budget"]:
+        raise BadInput(f"Rule {settings.rule} has no budget. Omit --budget-seconds.")
+    answer = "class"
+    if settings.region is not None and settings.region.pixels is None:
+        answer = settings.region.answer
+    elif settings.image is not None:
+        answer = IMAGE_ANSWERS[settings.image.image_answer]
+    return allowance(settings.budget_seconds, scores, ledger, answer, settings.assumed)
 
 
 def clusters_in(scores: Scores, clusters: Clusters | None) -> int:

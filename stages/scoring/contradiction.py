@@ -35,13 +35,13 @@ def contradicted_pixels(
         rows = ledger.rows_of(image)
         return rows[(ledger.answers.y[rows] >= 0) & (ledger.answers.state[rows] == ANSWERED)]
 
-    def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def score(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         for image, rows, probability in with_predictions(data, model, ids, rows_of, grids, settings):
             found = np.zeros(grids[image], dtype=np.float32)
             if probability is not None:
                 y, x, label = (column[rows] for column in (ledger.answers.y, ledger.answers.x, ledger.answers.label))
                 found[y, x] = contradicted(probability, label, y * np.int64(found.shape[1]) + x)
-            yield image, found
+            yield image, {"scores": found}
 
     return score
 

@@ -1,6 +1,7 @@
 """Predictions of a network on whole images: a score and a class for each pixel of their grids."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.model import Model
 from stages.networks.dropout import dropout_modules
+from stages.networks.feature_tap import FeatureTap
 from stages.networks.predictions import load_image_predictor
-from stages.networks.predictor import Predictor, image_batches, scaled_images
+from stages.networks.predictor import Predictor, image_batches, scaled_images, scaled_size
 from stages.networks.support import SupportMaps
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import Size
@@ -28,13 +30,15 @@ from stages.settings.score import NetworkScores, ScoreSettings
 class ScoreMaps(NamedTuple):
     """Of one image: scores (H,W) f32 and predicted classes (H,W) i64 on its grid, logits (C,h,w) f32 of any size.
 
-    For a committee, prediction and logits are those of the passes' mean probabilities.
+    For a committee, prediction and logits are those of the passes' mean probabilities. features (D,h,w) f32 if they
+    are kept.
     """
 
     image: str
     scores: Tensor
     predicted: Tensor
     logits: Tensor
+    features: Tensor | None = None
 
 
 Scored = tuple[Tensor, Tensor]
@@ -52,12 +56,16 @@ def score_maps(
     network = settings.network
     assert network is not None
     images = load_image_predictor(model, network.checkpoint, network.use, network, data)
+    tap = None
+    if settings.feature_size:
+        tap, images = FeatureTap(images.predictor, model.outputs, settings.feature_size), replace(images, kept=None)
     count = network.use.batch
     if settings.passes:
         switch_dropout_on(images.predictor, model)
         count = 1  # dropout draws one mask for a whole batch
     for batch in image_batches(data, ids, count):
         size = grids[batch.ids[0]]
+        features: Sequence[Tensor | None] = [None] * len(batch.ids)
         with torch.inference_mode():
             if settings.passes:
                 found = scored_by_committee(images.predictor, batch.images, batch.ids[0], size, outputs, settings)
@@ -65,9 +73,13 @@ def score_maps(
                 found = scored_with_support(images.predictor, batch.images, size, outputs, settings)
             else:
                 found = scored(images.logits(batch), size, outputs, settings)
-            for image, own, values in zip(batch.ids, *found, strict=True):
+            if tap is not None:
+                passed = tap.taken(scaled_size((batch.images.shape[-2], batch.images.shape[-1]), network.input_scale))
+                features = list(passed.mean(0, keepdim=True) if settings.passes else passed)
+            for image, own, values, of_image in zip(batch.ids, *found, features, strict=True):
                 require_finite(values, image, settings.measure, network)
-                yield ScoreMaps(image, values, lookup(own.max(0).indices, size), own)  # ties: the first class
+                predicted = lookup(own.max(0).indices, size)  # ties: the first class
+                yield ScoreMaps(image, values, predicted, own, of_image)
 
 
 def require_finite(scores: Tensor, image: str, measure: str, network: NetworkScores) -> None:
@@ -82,8 +94,19 @@ def require_finite(scores: Tensor, image: str, measure: str, network: NetworkSco
 
 def scored(logits: Tensor, size: Size, outputs: int, settings: ScoreSettings) -> Scored:
     """Scores by the logits (B,C,h,w) of one pass, on the grid ``size``."""
-    logits = not_finer(logits[:, :outputs], size)
-    return logits, lookup(plain_measure(settings.measure, settings.of_measure)(logits), size)
+    every = not_finer(logits, size)
+    logits = every[:, :outputs]
+    scores = plain_measure(settings.measure, settings.of_measure)(logits)
+    return logits, lookup(scores * informative(every, settings), size)
+
+
+def informative(logits: Tensor, settings: ScoreSettings) -> Tensor | float:
+    """(B,h,w) probability that an answer names a class: 1 - that of void, the last of ``logits`` (B,C+1,h,w).
+
+    1 unless the scores are to be discounted: the expected number of informative answers of a query is this share.
+    """
+    network = settings.network
+    return 1 - logits.softmax(1)[:, -1] if network is not None and network.discount_void else 1.0
 
 
 def scored_with_support(
@@ -95,8 +118,10 @@ def scored_with_support(
     measure = plain_measure(settings.measure, settings.of_measure)
     seen = scaled_images(images.to(predictor.device), network.input_scale, network.input_filter)
     found, support = predictor.support_maps(seen)
-    logits = not_finer(found[:, :outputs], size)
-    return logits, lookup(score_terms(logits, support, seen, measure, network).score, size)
+    every = not_finer(found, size)
+    logits = every[:, :outputs]
+    scores = score_terms(logits, support, seen, measure, network).score
+    return logits, lookup(scores * informative(every, settings), size)
 
 
 def scored_by_committee(
@@ -106,13 +131,15 @@ def scored_by_committee(
     network, own = settings.network, settings.of_measure
     assert network is not None
     total: Tensor | None = None
+    informed: list[Tensor | float] = []  # of each pass
 
     def passes() -> Iterator[Tensor]:
         nonlocal total
         for member in range(settings.passes):
             torch.manual_seed(torch_seed(settings.seed, "committee", member, image))
-            found = predictor.scaled_logits(images, network.input_scale, network.input_filter)
-            logits = not_finer(found[:, :outputs], size)
+            every = not_finer(predictor.scaled_logits(images, network.input_scale, network.input_filter), size)
+            informed.append(informative(every, settings))
+            logits = every[:, :outputs]
             total = softmax(logits) if total is None else total + softmax(logits)
             yield logits
 
@@ -122,7 +149,8 @@ def scored_by_committee(
         measure, hard = plain_measure(settings.measure, own), getattr(getattr(own, "voting", None), "hard", None)
         scores = soft_vote(passes(), measure) if hard is None else hard_vote(passes(), measure, hard.votes_per_pass)
     assert total is not None
-    return (total / total.sum(1, keepdim=True)).log(), lookup(scores, size)
+    discounted = scores * (sum(informed) / len(informed))
+    return (total / total.sum(1, keepdim=True)).log(), lookup(discounted, size)
 
 
 def switch_dropout_on(predictor: Predictor, model: Model) -> None:

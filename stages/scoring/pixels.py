@@ -13,7 +13,8 @@ from stages.pixels.grids import Size
 from stages.runtime.randomness import stream
 from stages.settings.score import ScoreSettings
 
-Maps = Callable[[Sequence[str]], Iterator[tuple[str, np.ndarray]]]
+Maps = Callable[[Sequence[str]], Iterator[tuple[str, dict[str, np.ndarray]]]]
+"""Ids -> each id with its maps by folder of the file: scores (H,W) f32, and predicted and features if they are kept."""
 
 
 def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], settings: ScoreSettings) -> Fill:
@@ -29,20 +30,34 @@ def write_maps(make: Maps, settings: ScoreSettings) -> Fill:
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for image, scores in make(part):
+        pixels: dict[str, Any] = {}
+        for image, maps in make(part):
             if stored is not None:
-                scores = scores.astype(stored.dtype)
-                writer.array(f"scores/{image}", scores)
+                maps["scores"] = maps["scores"].astype(stored.dtype)
+                for folder, values in maps.items():
+                    writer.array(f"{folder}/{image}", values)
+            if "predicted" in maps:
+                pixels[image] = np.bincount(maps["predicted"].ravel()).tolist()
+            scores = maps["scores"]
             found[image] = [float(scores.mean(dtype=np.float64)), float(scores.min()), float(scores.max())]
-        return {"statistics": found}
+        return {"statistics": found, "pixels": pixels}
 
     return fill
 
 
-def finish_pixels(writer: Writer, parts: Parts, ids: Sequence[str]) -> dict[str, Any]:
+def finish_pixels(
+    writer: Writer, parts: Parts, ids: Sequence[str], classes: Sequence[str], settings: ScoreSettings
+) -> dict[str, Any]:
+    """Writes the means of the images; counts, with the predicted share of each class if the classes are kept."""
     statistics = parts.merged("statistics")
     writer.array("images/score", np.array([statistics[image][0] for image in ids]))
-    return {
+    counts: dict[str, Any] = {}
+    if settings.keeps_classes:
+        pixels = np.zeros(len(classes))
+        for found in parts.merged("pixels").values():
+            pixels[: len(found)] += found
+        counts["share"] = dict(zip(classes, (pixels / pixels.sum()).tolist(), strict=True))
+    return counts | {
         "mean": float(np.mean([values[0] for values in statistics.values()])),
         "minimum": min(values[1] for values in statistics.values()),
         "maximum": max(values[2] for values in statistics.values()),
@@ -52,10 +67,10 @@ def finish_pixels(writer: Writer, parts: Parts, ids: Sequence[str]) -> dict[str,
 def random_maps(grids: dict[str, Size], settings: ScoreSettings) -> Maps:
     """Uniform scores in [0,1), with one random stream per image."""
 
-    def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def score(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         for image in ids:
             size = grids[image] if settings.unit == "pixel" else (1, 1)
-            yield image, random_scores(settings.seed, image, size)
+            yield image, {"scores": random_scores(settings.seed, image, size)}
 
     return score
 
@@ -66,11 +81,16 @@ def random_scores(seed: int, image: str, size: int | Size) -> np.ndarray:
 
 
 def network_maps(data: Dataset, model: Model, grids: dict[str, Size], settings: ScoreSettings) -> Maps:
-    """Scores (H,W) f32 by a measure of the network's predictions."""
+    """Scores (H,W) f32 by a measure of the network's predictions, and what is kept of these."""
     from stages.scoring.maps import score_maps
 
-    def score(ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def score(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         for maps in score_maps(data, model, ids, grids, len(data.classes), settings):
-            yield maps.image, maps.scores.cpu().numpy()
+            found = {"scores": maps.scores.cpu().numpy()}
+            if settings.keeps_classes:
+                found["predicted"] = maps.predicted.cpu().numpy().astype(np.uint8)
+            if maps.features is not None:
+                found["features"] = maps.features.cpu().numpy().astype(np.float16)
+            yield maps.image, found
 
     return score

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from stages.scoring.balance import class_shares, class_weights, probability_weig
 from stages.scoring.clusters import class_given_cluster, cluster_class_weights, cluster_tables
 from stages.scoring.pixels import random_scores
 from stages.settings.score import BalanceSettings, RegionScores, ScoreSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,22 @@ def score_regions(pool: Pool, model: Model | None, settings: ScoreSettings) -> F
                 values |= dict(zip(("highest", "y", "x"), best_pixels(maps.scores, labels, number), strict=True))
             for name, column in values.items():
                 writer.rows(name, column)
+            if maps.features is not None:
+                writer.rows("features", mean_features(maps.features, labels, number))
             if balance.probability is not None:
                 probability[image] = maps.logits.softmax(0).mean(2).double().mean(1).tolist()
         return {"probability": probability}
 
     return fill
+
+
+def mean_features(features: "Tensor", labels: "Tensor", number: int) -> np.ndarray:
+    """(number,D) f16: the mean over the pixels of each region, labels (H,W) i64, of features (D,h,w) f32."""
+    from stages.pixels.maps import lookup
+    from stages.regions.reductions import region_means
+
+    within = lookup(features, (labels.shape[-2], labels.shape[-1]))
+    return region_means(within, labels, number).T.cpu().numpy().astype(np.float16)
 
 
 def draw_pixels(pool: Pool, seed: int) -> Fill:
@@ -117,6 +131,8 @@ def finish_regions(writer: Writer, parts: Parts, pool: Pool, settings: RegionSco
     if settings.best_pixel:
         for name in ("y", "x"):
             writer.array(f"regions/{name}", parts.column(name).astype(np.int32))
+    if settings.kept is not None and settings.kept.keep_features:
+        writer.array("regions/features", parts.column("features"))
     if settings.balance is None:  # random
         score = parts.column("score")
     else:

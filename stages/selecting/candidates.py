@@ -29,20 +29,33 @@ class Candidates:
     image: np.ndarray
     total: int
     round: int = 0
-    lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    lazy: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @cached_property
     def features(self) -> np.ndarray:
-        """(N,D) float: features of each from a network (regions: from ``--clusters``; images: from their scores)."""
+        """(N,D) float: features of each from a network (from their scores; of regions also from ``--clusters``)."""
+        if "features" not in self.lazy and "features_of" in self.lazy:
+            return self.features_of(np.arange(len(self)))
         return self._read("features")
 
     @cached_property
     def queried_features(self) -> np.ndarray:
         """(M,D) float: the features of what was queried before in these images."""
         return self._read("queried_features")
+
+    def features_of(self, positions: np.ndarray) -> np.ndarray:
+        """(n,D) f32: the features of those at ``positions`` (n,), read without those of all others if they are many."""
+        if "features_of" in self.lazy:
+            return np.asarray(self.lazy["features_of"](positions))
+        return self.features[positions].astype(np.float32)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(N,) integer: the class predicted for each, -1 if that is void (images: the rarest of those predicted)."""
+        return self._read("predicted")
 
     @cached_property
     def cluster(self) -> np.ndarray:

@@ -14,6 +14,7 @@ from stages.selecting.chooser import Chooser
 from stages.selecting.extra import NOTHING, Columns, Extra, Mixture
 from stages.selecting.image_budget import ImageBudget, next_count, whole_budget
 from stages.selecting.pool import budget_counts
+from stages.selecting.seconds import Allowance
 from stages.settings.select import ImageQueries, SeedSettings
 
 
@@ -25,8 +26,9 @@ def choose_images(
     budget: int,
     chooser: Chooser,
     mixture: Mixture,
+    allowed: Allowance | None = None,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Queries (columns image and score in rank order) and counts.
+    """Queries (columns image and score in rank order) and counts. The budget may be the seconds of ``allowed``.
 
     The pool is the images without an answer of this kind in the ledger: a mask, or the classes of the image. A ratio
     refers to ``counted`` images.
@@ -36,6 +38,7 @@ def choose_images(
     whole = None if settings.share is None else whole_budget(counted, settings, len(ids))
     extra, left = NOTHING, np.flatnonzero(~queried)
     if chooser.keeps_to_budget:
+        budget = budget if allowed is None else allowed.number()
         budget = round_budget(whole, len(left), ledger, settings, budget, chooser.round)
         extra = mixture.known("image", scores, None, budget)
         left = np.setdiff1d(left, extra.index)
@@ -44,10 +47,16 @@ def choose_images(
     lazy: dict[str, Callable[[], Any]] = {
         "features": lambda: scores.image_features()[left],
         "queried_features": lambda: scores.image_features()[queried],
+        "predicted": lambda: scores.image_classes()[left],
         "answered": lambda: np.searchsorted(left, answered_images(ids, ledger, left, settings)),
     }
     pool = Candidates(unit="image", scores=values[left], image=left, total=len(ids), round=chooser.round, lazy=lazy)
-    found = left[chooser.positions(pool, max(budget - len(extra.index), 0), "dataset")]
+    if allowed is None:
+        positions = chooser.positions(pool, max(budget - len(extra.index), 0), "dataset")
+    else:
+        positions = allowed.positions(chooser, pool, left, extra.index)
+        budget = len(extra.index) + len(positions) if len(positions) < len(left) else budget
+    found = left[positions]
     counts = chooser.described(pool, budget)
     if chooser.keeps_to_budget:
         counts |= budget_counts(budget, len(found) + len(extra.index))

@@ -24,24 +24,23 @@ def choose_pixels(
     scores: Scores,
     ledger: Annotations | None,
     settings: PixelQueries,
-    budget: int,
+    total: int,
     chooser: Chooser,
     mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Queries (columns image, y, x, score in rank order) and counts; ``budget`` is that of one image."""
-    require_pixel_budget(budget)
+    """Queries (columns image, y, x, score in rank order) and counts; ``total`` is the budget of all images."""
 
     def excluded(number: int) -> np.ndarray:
         image = scores.ids[number]
         return excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
 
-    extra = extra_pixels(scores, excluded, mixture, budget * len(scores.ids))
+    extra = extra_pixels(scores, excluded, mixture, total)
     pick = pick_per_image if settings.scope == "image" else pick_from_dataset
-    chosen = pick(scores, excluded, settings, budget, chooser, extra)
+    chosen = pick(scores, ledger, excluded, settings, total, chooser, extra)
     widths = np.array([scores.sizes[image][1] for image in scores.ids])
     image, index = chosen["image"], chosen["index"]
     y, x = index // widths[image], index % widths[image]
-    counts = pixel_counts(image, y, x, budget * len(scores.ids))
+    counts = pixel_counts(image, y, x, total)
     purpose = {"purpose": chosen["purpose"]} if "purpose" in chosen else {}
     return {"image": image, "y": y, "x": x, "score": chosen["score"]} | purpose, counts
 
@@ -63,9 +62,11 @@ def extra_pixels(
     return known.followed_by(mixture.control_pixels(scores.ids, scores.sizes, unavailable, total))
 
 
-def require_pixel_budget(budget: int) -> None:
+def pixel_budget(budget: int, images: int) -> int:
+    """The budget of all ``images`` together; BadInput for 0."""
     if budget == 0:
         raise BadInput("--budget 0 (all) is for regions and images only. Set --budget to 1 or more for pixels.")
+    return budget * images
 
 
 def pixel_counts(image: np.ndarray, y: np.ndarray, x: np.ndarray, asked: int) -> dict[str, Any]:
@@ -75,17 +76,18 @@ def pixel_counts(image: np.ndarray, y: np.ndarray, x: np.ndarray, asked: int) ->
 
 def pick_per_image(
     scores: Scores,
+    ledger: Annotations | None,
     excluded: Callable[[int], np.ndarray],
     settings: PixelQueries,
-    budget: int,
+    total: int,
     chooser: Chooser,
     extra: Extra,
 ) -> Columns:
-    """The budget in each image (or, with image_share, the whole budget in some of them)."""
+    """An equal share of the budget in each image (or, with image_share, the whole budget in some of them)."""
     ids = scores.ids
     share = 1.0 if settings.within is None else settings.within.image_share
     given = extra.per_image(len(ids))
-    budgets = image_budgets(given, budget, share, stream(chooser.seed, "image_share", chooser.round))
+    budgets = image_budgets(given, total, share, stream(chooser.seed, "image_share", chooser.round))
     parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
     with Progress("selecting", len(ids)) as bar:
         for number, image in enumerate(ids):
@@ -94,7 +96,12 @@ def pick_per_image(
                 values, eligible = eligible_pixels(scores, image, excluded(number), extra.index[rows])
                 row = np.broadcast_to(np.int64(number), len(eligible))
                 pool = Candidates(
-                    unit="pixel", scores=values[eligible], image=row, total=len(values), round=chooser.round
+                    unit="pixel",
+                    scores=values[eligible],
+                    image=row,
+                    total=len(values),
+                    round=chooser.round,
+                    lazy=what_rules_read(scores, ledger, row, eligible),
                 )
                 found = np.concatenate(
                     [extra.index[rows], eligible[chooser.positions(pool, int(budgets[number]), image)]]
@@ -114,14 +121,15 @@ def padded(purpose: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([purpose, np.zeros(length - len(purpose), dtype=np.uint8)])
 
 
-def image_budgets(given: np.ndarray, budget: int, share: float, generator: np.random.Generator) -> np.ndarray:
-    """(images,) i64 pixels that the rule chooses per image, of which ``given`` (images,) are queried anyway.
+def image_budgets(given: np.ndarray, total: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """(images,) i64 pixels that the rule chooses per image; of the ``total``, ``given`` (images,) are queried anyway.
 
-    The rest of the budget, or with a ``share`` below 1 the rest of all budgets in that share of the images.
+    The rest of the images' equal shares, or with a ``share`` below 1 the rest of all in that share of the images.
     """
-    images, rest = len(given), max(budget * len(given) - int(given.sum()), 0)
+    images, rest = len(given), max(total - int(given.sum()), 0)
     if share == 1:
-        budgets = np.maximum(budget - given, 0)
+        equal = split_budget(total, images, generator) if total % images else total // images
+        budgets = np.maximum(equal - given, 0)
         while (excess := int(budgets.sum()) - rest) > 0:  # where more are given than the budget of an image
             open_images = np.flatnonzero(budgets)
             budgets[generator.choice(open_images, min(excess, len(open_images)), replace=False)] -= 1
@@ -141,14 +149,15 @@ def split_budget(total: int, images: int, generator: np.random.Generator) -> np.
 
 def pick_from_dataset(
     scores: Scores,
+    ledger: Annotations | None,
     excluded: Callable[[int], np.ndarray],
     settings: PixelQueries,
-    budget: int,
+    total: int,
     chooser: Chooser,
     extra: Extra,
 ) -> Columns:
     """The budget of all images together, spent on pixels of any image."""
-    values, images, indices, total = [], [], [], 0
+    values, images, indices, pixels = [], [], [], 0
     known = np.zeros(len(extra.image), dtype=np.float32)
     with Progress("selecting", len(scores.ids)) as bar:
         for number, image in enumerate(scores.ids):
@@ -158,18 +167,52 @@ def pick_from_dataset(
             values.append(flat[eligible])
             images.append(np.full(len(eligible), number, dtype=np.int32))
             indices.append(eligible.astype(np.int32))
-            total += len(flat)
+            pixels += len(flat)
             bar.advance()
+    owners, places = np.concatenate(images), np.concatenate(indices)
     pool = Candidates(
         unit="pixel",
         scores=np.concatenate(values),
-        image=np.concatenate(images),
-        total=total,
+        image=owners,
+        total=pixels,
         round=chooser.round,
+        lazy=what_rules_read(scores, ledger, owners, places),
     )
-    found = chooser.positions(pool, max(budget * len(scores.ids) - len(known), 0), "dataset")
-    chosen = {"image": pool.image[found], "index": np.concatenate(indices)[found], "score": pool.scores[found]}
+    found = chooser.positions(pool, max(total - len(known), 0), "dataset")
+    chosen = {"image": owners[found], "index": places[found], "score": pool.scores[found]}
     return extra.before(chosen, {"image": extra.image, "index": extra.index, "score": known})
+
+
+def what_rules_read(
+    scores: Scores, ledger: Annotations | None, image: np.ndarray, index: np.ndarray
+) -> dict[str, Callable[..., Any]]:
+    """What `Candidates` reads if a rule does: of the pixels ``index`` (N,) of the images ``image`` (N,), ascending."""
+
+    def per_image(rows: np.ndarray, read: Callable[[str, np.ndarray], np.ndarray]) -> np.ndarray:
+        """``read`` of each image and those of its pixels that are at ``rows`` (n,), in their order."""
+        order = np.argsort(image[rows], kind="stable")
+        numbers, first = np.unique(image[rows][order], return_index=True)
+        parts = zip(numbers.tolist(), np.split(index[rows][order], first[1:]), strict=True)
+        values = np.concatenate([read(scores.ids[number], pixels) for number, pixels in parts])
+        found = np.empty_like(values)
+        found[order] = values
+        return found
+
+    def queried() -> np.ndarray:
+        parts = [scores.pixel_features(scores.ids[image[0]], index[:0])]
+        if ledger is not None:
+            for name in (scores.ids[number] for number in np.unique(image).tolist()):
+                y, x = ledger.queried_pixels(name)
+                parts.append(scores.pixel_features(name, y * np.int64(scores.sizes[name][1]) + x))
+        return np.concatenate(parts)
+
+    return {
+        "predicted": lambda: per_image(
+            np.arange(len(image)), lambda name, pixels: scores.predicted(name).ravel()[pixels].astype(np.int64)
+        ),
+        "features_of": lambda rows: per_image(rows, scores.pixel_features),
+        "queried_features": queried,
+    }
 
 
 def eligible_pixels(

@@ -18,8 +18,9 @@ from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.extra import Columns, Extra, Mixture, keys
-from stages.selecting.pixels import extra_pixels, image_budgets, pixel_counts, require_pixel_budget
+from stages.selecting.pixels import extra_pixels, image_budgets, pixel_budget, pixel_counts
 from stages.selecting.pool import budget_counts, excluded_regions, queried_regions
+from stages.selecting.seconds import Allowance
 from stages.settings.select import RegionQueries
 
 
@@ -44,6 +45,7 @@ class RegionPool:
         lazy: dict[str, Callable[[], Any]] = {
             "features": lambda: self.features[index],
             "queried_features": queried,
+            "predicted": lambda: self.predicted[index],
             "cluster": lambda: self.cluster[index].astype(np.int64),
             "tables": self.scores.cluster_tables,
         }
@@ -67,16 +69,24 @@ class RegionPool:
         return self.scores.region_scores().astype(np.float64)
 
     @cached_property
+    def predicted(self) -> np.ndarray:
+        """(R,) i64 predicted class, -1 for void."""
+        return self.scores.region_classes()
+
+    @cached_property
     def queried(self) -> np.ndarray:
         """(R,) bool."""
         return queried_regions(self.regions, self.ledger)
 
     @cached_property
     def features(self) -> np.ndarray:
-        """(R,D) f16."""
+        """(R,D) f16 from the scores, otherwise from the clusters."""
+        if self.scores.has_region_features:
+            return self.scores.region_features()
         if self.clusters is None:
             raise BadInput(
-                "Features of regions come from their clusters. Pass --clusters, the output of cluster-regions."
+                "Features of regions come from their scores or clusters. Score with a model and --keep-features, or "
+                "pass --clusters, the output of cluster-regions."
             )
         if not self.clusters.has_features:
             raise BadInput(f"{self.clusters.path} has no features. Build it with --method kmeans --keep-features.")
@@ -99,16 +109,25 @@ def choose_regions(
     budget: int,
     chooser: Chooser,
     mixture: Mixture,
+    allowed: Allowance | None = None,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Queries (columns in rank order) and counts: of whole regions, or of the best pixel of each."""
+    """Queries (columns in rank order) and counts: of whole regions, or of the best pixel of each.
+
+    The budget is a number (0: all; best pixels: of each image), or the seconds of ``allowed``.
+    """
     if settings.whole is None:
-        return choose_best_pixels(regions, scores, ledger, clusters, settings, budget, chooser, mixture)
+        total = pixel_budget(budget, len(regions.ids)) if allowed is None else allowed.number()
+        return choose_best_pixels(regions, scores, ledger, clusters, settings, total, chooser, mixture)
     excluded = excluded_regions(regions, ledger, settings.whole.exclude_queried)
-    budget = budget or int((~excluded).sum())
+    budget = (budget if allowed is None else allowed.number()) or int((~excluded).sum())
     extra, left = extra_regions(regions, scores, ~excluded, mixture, budget)
     pool = RegionPool(regions, scores, ledger, clusters, left, chooser.round)
     candidates, index = pool.within(pool.all_rows)
-    found = chooser.positions(candidates, max(budget - len(extra.index), 0), "dataset")
+    if allowed is None:
+        found = chooser.positions(candidates, max(budget - len(extra.index), 0), "dataset")
+    else:
+        found = allowed.positions(chooser, candidates, index, extra.index)
+        budget = len(extra.index) + len(found) if len(found) < len(index) else budget
     chosen = {"image": candidates.image[found], "region": index[found], "score": candidates.scores[found]}
     columns = extra.before(chosen, {"image": extra.image, "region": extra.index, "score": pool.values[extra.index]})
     region = columns["region"]
@@ -139,19 +158,17 @@ def choose_best_pixels(
     ledger: Annotations | None,
     clusters: Clusters | None,
     settings: RegionQueries,
-    budget: int,
+    asked: int,
     chooser: Chooser,
     mixture: Mixture,
 ) -> tuple[Columns, dict[str, Any]]:
-    """One pixel in each region chosen; ``budget`` is that of one image (spec madbal.md 6).
+    """One pixel in each region chosen; ``asked`` is the budget of all images (spec madbal.md 6).
 
-    With scope dataset, the images share the sum of their budgets. Pixels that no rule chooses may lie anywhere.
+    With scope image, each has an equal share of it. Pixels that no rule chooses may lie anywhere.
     """
     y, x = scores.best_pixels()
     require_same_ledger(scores, ledger)
-    require_pixel_budget(budget)
     assert settings.pixels is not None
-    asked = budget * len(regions.ids)
 
     def queried(number: int) -> np.ndarray:
         taken = np.zeros(scores.sizes[scores.ids[number]], dtype=bool)
@@ -168,7 +185,7 @@ def choose_best_pixels(
     told: dict[str, Any] = {}
     if settings.pixels.scope == "image":
         generator = stream(chooser.seed, "image_share", chooser.round)
-        rest = image_budgets(extra.per_image(len(regions.ids)), budget, 1.0, generator).tolist()
+        rest = image_budgets(extra.per_image(len(regions.ids)), asked, 1.0, generator).tolist()
         places = [(image, regions.rows[image], each) for image, each in zip(regions.ids, rest, strict=True)]
     else:
         places = [("dataset", pool.all_rows, max(asked - len(extra.image), 0))]

@@ -219,6 +219,10 @@ class Settings(BaseModel):
 class PartSettings(Settings):
     """Base of the settings that only one part reads."""
 
+    def note(self, round_number: int) -> str:
+        """What to tell somebody whose settings have no effect in this round; "": nothing."""
+        return ""
+
 
 Existing = TypeVar("Existing", bound=Settings)
 

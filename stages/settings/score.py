@@ -12,6 +12,31 @@ CONTRADICTION = "contradiction"
 """The measure of answers instead of predictions."""
 
 
+class FeatureSize(Settings):
+    """How large kept features are."""
+
+    feature_size: int = Field(
+        16, ge=1, le=1024, description="Length of a pixel's or region's kept features, a random projection."
+    )
+
+
+class NetworkFeatures(Settings):
+    """What to store of a network's features besides its scores."""
+
+    keep_features: bool = Field(
+        False, description="Store the network's features, for rules that spread queries (diverse, k-centre, typical)."
+    )
+    size: FeatureSize | None = group(keep_features="True")
+
+
+class PixelPredictions(NetworkFeatures):
+    """What to store of a network's predictions besides the scores of pixels."""
+
+    keep_classes: bool = Field(
+        False, description="Store the predicted class of each pixel, for rules that stratify queries (stratified)."
+    )
+
+
 class PixelScores(Settings):
     """Scores of pixels."""
 
@@ -24,6 +49,7 @@ class PixelScores(Settings):
         ge=1,
         description="Score at most this many images, drawn at random for each model; only these can be queried.",
     )
+    kept: PixelPredictions | None = group(measure=Not("random", CONTRADICTION))
 
 
 class ShareSettings(Settings):
@@ -76,6 +102,7 @@ class RegionScores(Settings):
         False, description="Store the position of each region's highest pixel, for select --answer pixel."
     )
     balance: BalanceSettings | None = group(measure=Not("random", CONTRADICTION))
+    kept: NetworkFeatures | None = group(measure=Not("random", CONTRADICTION))
 
 
 class ImageFeatures(Settings):
@@ -83,7 +110,7 @@ class ImageFeatures(Settings):
 
     keep_features: bool = Field(
         False,
-        description="Store the classifier's features of the images, for rules that spread queries (k-centre, typical).",
+        description="Store the network's features, for rules that spread queries (diverse, k-centre, typical).",
     )
 
 
@@ -103,6 +130,11 @@ class NetworkScores(PredictionSettings):
         "(Jensen-Shannon), or one number per image and classifier as in the public code. Needs support heads.",
     )
     lossiness: bool = Field(False, description="Multiply by exp(predicted lossiness). Needs support heads.")
+    discount_void: bool = Field(
+        False,
+        description="Multiply each pixel's score by 1 - its probability of void, whose answer labels nothing. Needs a "
+        "model that learnt void.",
+    )
     use: NetworkUse = group()
 
     @property
@@ -137,14 +169,29 @@ class ScoreSettings(StageSettings):
         return int(getattr(self.of_measure, "committee", 0))
 
     @property
+    def feature_size(self) -> int:
+        """Length of the features of pixels or regions to keep; 0: none."""
+        of_unit = self.pixel or self.region
+        kept = None if of_unit is None else of_unit.kept
+        return 0 if kept is None or kept.size is None else kept.size.feature_size
+
+    @property
+    def keeps_classes(self) -> bool:
+        """Whether to store the predicted class of each pixel."""
+        return self.pixel is not None and self.pixel.kept is not None and self.pixel.kept.keep_classes
+
+    @property
     def shared_predictions(self) -> tuple[Any, ...] | None:
-        alone = self.passes or self.unit == "image" or (self.network is not None and self.network.needs_support)
+        alone = self.passes or self.unit == "image" or self.feature_size
+        alone = alone or (self.network is not None and self.network.needs_support)
         return None if alone else super().shared_predictions
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if self.passes and self.network is not None and self.network.needs_support:
             raise ValueError("a committee does not read support heads; set maturity none and lossiness false")
+        if self.measure == CONTRADICTION and self.network is not None and self.network.discount_void:
+            raise ValueError("measure contradiction scores answers; set discount_void false")
         if self.measure == CONTRADICTION and self.unit == "image":
             raise ValueError("measure contradiction scores answers about pixels and regions; set unit pixel or region")
         if self.region is not None:

@@ -119,6 +119,17 @@ class MixedQueries(Settings):
         return self
 
 
+class AssumedSeconds(Settings):
+    """What queries take as long as the ledger has no answers of their kind."""
+
+    seconds_per_click: float = Field(
+        1.0, gt=0, le=1e9, description="Annotation seconds of a click, unless the ledger has answers of the same kind."
+    )
+    seconds_per_mask: float = Field(
+        5400.0, gt=0, le=1e9, description="Annotation seconds of a full mask, unless the ledger has masks."
+    )
+
+
 class SelectSettings(StageSettings):
     """Settings of `select`."""
 
@@ -129,6 +140,13 @@ class SelectSettings(StageSettings):
         description="Pixels: queries per image (scope dataset: on average). Regions and images: in all; 0: all.",
     )
     first_budget: int | None = Field(None, ge=0, description="Budget of round 0; none: the same as in later rounds.")
+    budget_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="Annotation seconds to spend per round, in all images together; replaces both budgets above. If "
+        "queries differ in seconds, those with the most score per second are chosen.",
+    )
     stream: Literal["named", "legacy"] = Field(
         "named",
         description="Random draws: one stream per image, or one legacy NumPy stream over all images in order.",
@@ -138,6 +156,7 @@ class SelectSettings(StageSettings):
         description="Query what was answered once more, highest scores first whatever the rule; the budget is that of "
         "all images. For scores by measure contradiction.",
     )
+    assumed: AssumedSeconds | None = group(budget_seconds=Not("None"))
     mixed: MixedQueries | None = group(again="False")
     of_rule: PartSettings | None = part_group("rule")
     pixel: PixelQueries | None = group(unit="pixel")
@@ -147,6 +166,12 @@ class SelectSettings(StageSettings):
     def budget_of(self, round_number: int) -> int:
         """The budget of a round."""
         return self.budget if round_number or self.first_budget is None else self.first_budget
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.budget_seconds is not None and self.image is not None and self.image.ratio is not None:
+            raise ValueError("budget_seconds replaces ratio; set ratio none")
+        return self
 
     @model_validator(mode="after")
     def _legacy_seed(self) -> Self:

@@ -149,6 +149,21 @@ class TestNumbers:
         torch.testing.assert_close(scores_of("variation-ratio", *passes).double(), 1 - votes, atol=1e-6, rtol=0)
 
 
+class TestOneVsRestEntropy:
+    def test_by_hand(self):
+        """Of 1/2, 1/4, 1/4: ln 2 and twice 2 ln 2 - 3/4 ln 3. Of two equal classes: twice ln 2."""
+        logits = torch.tensor([0.5, 0.25, 0.25]).log().view(1, 3, 1, 1)
+        expected = 0.693147 + 2 * (2 * 0.693147 - 0.75 * 1.098612)
+        assert float(scores_of("one-vs-rest-entropy", logits)) == pytest.approx(expected, abs=1e-5)
+        assert float(scores_of("one-vs-rest-entropy", torch.zeros(1, 2, 1, 1))) == pytest.approx(1.386294, abs=1e-5)
+
+    def test_by_the_definition_in_double_precision(self):
+        logits = random_logits(2, 6, 5, 5)
+        p = logits.double().softmax(1)
+        expected = -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)).sum(1)
+        torch.testing.assert_close(scores_of("one-vs-rest-entropy", logits).double(), expected, atol=1e-5, rtol=0)
+
+
 class TestWhatPlugInsGetWrong:
     @pytest.fixture(autouse=True)
     def unregistered(self, monkeypatch):

@@ -12,6 +12,7 @@ from stages.runtime.parts import RULES
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
 from stages.selecting.rules import rule
+from stages.selecting.rules.stratified import even_shares
 from stages.settings.select import SelectSettings
 
 SERVED = [(part.name, unit) for part in RULES.parts() if part.facts["budget"] for unit in part.facts["units"]]
@@ -33,6 +34,7 @@ def made_pool(unit, scores, total, seed, queried=2, round_number=1):
         "features": lambda: generator.integers(0, 3, (number, 2)).astype(np.float16),
         "queried_features": lambda: generator.integers(0, 3, (queried, 2)).astype(np.float16),
         "cluster": lambda: cluster,
+        "predicted": lambda: np.where(cluster == CLUSTERS - 1, -1, cluster),
         "tables": lambda: tables,
         "answered": lambda: np.arange(number)[::2],
     }
@@ -108,7 +110,7 @@ def test_every_rule_says_what_it_is_and_what_it_serves(name):
     part = RULES[name]
     assert part.about.endswith(".")
     assert set(part.facts["units"]) <= {"pixel", "region", "image"}
-    assert set(part.facts["needs"]) <= {"features", "clusters", "answered"}
+    assert set(part.facts["needs"]) <= {"features", "clusters", "answered", "predicted"}
 
 
 PIXEL_RULES = [name for name, unit in SERVED if unit == "pixel"]
@@ -128,7 +130,7 @@ def test_excluded_pixels_are_never_chosen(name, world, budget, fraction, seed):
     found = choose_pixels(name, scores, excluded, budget, np.random.default_rng(seed), fraction)
     assert len(set(found.tolist())) == len(found) == min(budget, int((~excluded).sum()))
     assert not excluded.ravel()[found].any()
-    assert (np.diff(scores.ravel()[found]) <= 0).all()
+    assert RULES[name].facts["orders"] or (np.diff(scores.ravel()[found]) <= 0).all()
 
 
 class TestPower:
@@ -161,6 +163,85 @@ class TestPower:
             assert set(chosen("power", pool, 2, seed).tolist()) == {2, 3}
 
 
+class TestStratified:
+    """Classes 0, 1 and 2 have 6, 3 and 1 of ten units; scores fall from 1.0 to 0.1 and are taken sharply."""
+
+    def drawn(self, budget, share, predicted=(0, 0, 0, 0, 0, 0, 1, 1, 1, 2), seed=0):
+        lazy = {"predicted": lambda: np.array(predicted)}
+        scores = np.arange(10, 0, -1) / 10
+        pool = Candidates(unit="region", scores=scores, image=np.zeros(10, int), total=10, lazy=lazy)
+        return chosen("stratified", pool, budget, seed, stratified=share, power=1000).tolist()
+
+    def test_the_same_number_of_each_class_and_what_small_ones_lack_from_the_others(self):
+        assert self.drawn(3, 1) == [0, 6, 9]
+        assert self.drawn(7, 1) == [0, 1, 2, 6, 7, 8, 9]
+
+    def test_the_rest_is_taken_from_all(self):
+        assert self.drawn(5, 0.6) == [0, 1, 2, 6, 9]  # one of each, then the two highest left
+
+    def test_a_share_of_0_is_the_rule_power(self):
+        assert self.drawn(4, 0) == [0, 1, 2, 3]
+
+    def test_what_is_predicted_void_has_no_share(self):
+        assert self.drawn(2, 1, [0, 0, 0, 0, 0, 0, 1, 1, 1, -1]) == [0, 6]
+        assert self.drawn(3, 1, [-1] * 10) == [0, 1, 2]
+
+    def test_what_does_not_divide_goes_to_classes_at_random(self):
+        found = {tuple(self.drawn(4, 1, seed=seed)) for seed in range(20)}
+        assert found == {(0, 1, 6, 9), (0, 6, 7, 9)}
+
+    def test_growth_without_rounds_is_told(self):
+        settings = RULES["stratified"].settings(growth=2)
+        assert settings.note(0).startswith("--growth has no effect in round 0")
+        assert settings.note(1) == RULES["power"].settings().note(0) == ""
+
+    @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), total=st.integers(0, 40), seed=st.integers(0, 9))
+    @settings(max_examples=60, deadline=None)
+    def test_shares_sum_to_the_total_and_differ_only_where_a_class_is_used_up(self, sizes, total, seed):
+        sizes = np.array(sizes)
+        shares = even_shares(sizes, total, np.random.default_rng(seed))
+        assert shares.sum() == min(total, sizes.sum())
+        assert (shares <= sizes).all()
+        assert (shares[shares < sizes] >= shares.max() - 1).all()
+
+
+class TestDiverse:
+    def pool(self, features, scores, queried=()):
+        lazy = {
+            "features": lambda: np.array(features, np.float32),
+            "queried_features": lambda: np.array(queried, np.float32).reshape(len(queried), 2),
+        }
+        return Candidates(
+            unit="image", scores=np.array(scores), image=np.arange(len(scores)), total=len(scores), lazy=lazy
+        )
+
+    def test_weights_are_scores_times_squared_distances(self):
+        """From a query at the origin 1, 4 and 9 times 1, 2 and 1: shares 1/18, 8/18 and 9/18; sd below 0.012."""
+        pool = self.pool([[1, 0], [0, 2], [3, 0]], [0.5, 1, 0.5], [[0, 0]])
+        found = [int(chosen("diverse", pool, 1, seed)[0]) for seed in range(2000)]
+        assert np.bincount(found, minlength=3) / 2000 == pytest.approx(np.array([1, 8, 9]) / 18, abs=0.05)
+
+    def test_the_first_of_all_is_drawn_by_score(self):
+        pool = self.pool([[1, 0], [0, 2]], [1, 3])
+        assert np.mean([int(chosen("diverse", pool, 1, seed)[0]) for seed in range(1500)]) == pytest.approx(
+            0.75, abs=0.05
+        )
+
+    def test_duplicates_are_drawn_last(self):
+        pool = self.pool([[0, 0], [0, 0], [0, 0], [1, 1], [5, 2]], [1, 1, 1, 0.1, 0.1])
+        for seed in range(20):
+            assert {3, 4} < set(chosen("diverse", pool, 3, seed).tolist())
+
+    def test_only_the_highest_scores_are_candidates(self):
+        pool = self.pool([[0, 0], [9, 9], [0, 1], [1, 0]], [1, 0.1, 1, 1])
+        for seed in range(20):
+            assert 1 not in chosen("diverse", pool, 1, seed, candidates=3)
+
+    def test_features_that_are_not_finite_are_refused(self):
+        with pytest.raises(BadInput, match=r"^The features of some units are not finite\. Score again"):
+            chosen("diverse", self.pool([[np.inf, 0], [0, 1]], [1, 1]), 1, 0)
+
+
 class TestKCentre:
     def test_farthest_from_what_was_queried_in_the_order_of_choice(self):
         features = {
@@ -189,7 +270,7 @@ class TestWhatPlugInsGetWrong:
         with pytest.raises(BadInput, match=r"Rule wrong chose \d positions; it must choose 2 of 4, each once"):
             chosen("wrong", made_pool("pixel", np.arange(4.0), 4, 0), 2, 0)
 
-    @pytest.mark.parametrize("name", ["features", "queried_features", "cluster", "tables", "answered"])
+    @pytest.mark.parametrize("name", ["features", "queried_features", "cluster", "tables", "answered", "predicted"])
     def test_what_the_unit_does_not_have(self, name):
         pool = Candidates(unit="pixel", scores=np.ones(2), image=np.zeros(2, int), total=2)
         with pytest.raises(BadInput, match=rf"unit pixel have no {name}\. Use the rule pool, power"):

@@ -120,7 +120,8 @@ def test_a_network_without_dropout_has_no_committee(world, measure, tmp_path):
 def test_a_classifier_of_images_has_no_committee(world, measure, tmp_path):
     model = write_network(tmp_path / "c.safetensors", world["dataset"], of_sets=False, architecture="classifier")
     told = (
-        r"has no committee\. Use a measure of one pass \(bvsb, entropy, least-confidence, margin\) with --committee "
+        r"has no committee\. Use a measure of one pass \(bvsb, entropy, least-confidence, margin, "
+        r"one-vs-rest-entropy\) with --committee "
         r"0\.$"
     )
     with pytest.raises(BadInput, match=told):

@@ -78,7 +78,7 @@ def scores_of(world, measure, kind):
     key = (measure, kind)
     if key not in world["made"]:
         unit, chance = kind.split()[0], measure == "random"
-        offered = {"best_pixel": True, "keep_features": True, "device": "cpu"}
+        offered = {"best_pixel": True, "keep_features": True, "keep_classes": True, "device": "cpu"}
         if chance:
             offered["region_score"] = "highest"
         elif MEASURES[measure].facts["passes"]:
@@ -103,9 +103,11 @@ def can_select(measure, kind, rule, answer, scope):
         return False
     if scope is not None and unit != "pixel" and answer != "pixel":
         return False
-    if "clusters" in facts["needs"] and measure == "random":
+    if {"clusters", "predicted"} & set(facts["needs"]) and measure == "random":
         return False
-    if "features" in facts["needs"] and kind == "image":
+    if "features" in facts["needs"] and unit == "pixel" and measure == "random":
+        return False
+    if {"features", "predicted"} & set(facts["needs"]) and kind == "image":
         return False
     return not ("answered" in facts["needs"] and answer != "mask")
 

@@ -113,7 +113,8 @@ class TestKCentre:
     def test_features_are_required(self, world, tmp_path):
         with pytest.raises(
             BadInput,
-            match=r"^Features of regions come from their clusters\. Pass --clusters, the output of cluster-regions\.$",
+            match=r"^Features of regions come from their scores or clusters\. Score with a model and --keep-features, "
+            r"or pass --clusters, the output of cluster-regions\.$",
         ):
             chosen(world, clusters=None, rule="k-centre", fraction=1)
         none = write_clusters(tmp_path, world["dataset"], world["base"], keep_features=False)
@@ -196,7 +197,7 @@ def test_settings_that_do_not_apply_decide_nothing(world, capsys):
     [
         (
             "answered",
-            r"Rule answered serves images, and .*s\.h5 has regions\. Use clusters, k-centre, pool, power, rev",
+            r"Rule answered serves images, and .*s\.h5 has regions\. Use clusters, diverse, k-centre, pool, power, rev",
         ),
         ("best", r"Unknown rule 'best'\. Choose one of answered, clusters"),
     ],

@@ -26,6 +26,11 @@ class PowerSettings(PartSettings):
         1.0, ge=1, le=10, description="Factor on the power per round: later rounds choose more sharply."
     )
 
+    def note(self, round_number: int) -> str:
+        if self.growth == 1 or round_number:
+            return ""
+        return "--growth has no effect in round 0, which is that of every select without --annotations"
+
 
 @rule("power", settings=PowerSettings)
 def draw_by_power(pool: Candidates, budget: int, settings: PowerSettings, generator: np.random.Generator) -> np.ndarray:
@@ -33,6 +38,11 @@ def draw_by_power(pool: Candidates, budget: int, settings: PowerSettings, genera
 
     Gumbel top-k: the highest values of power * ln(score) + Gumbel noise are such a draw.
     """
+    return highest(noisy(pool, settings, generator), budget)
+
+
+def noisy(pool: Candidates, settings: PowerSettings, generator: np.random.Generator) -> np.ndarray:
+    """(N,) f64 power * ln(score) + standard Gumbel noise."""
     power = settings.power * settings.growth ** min(pool.round, LAST_GROWTH)
     logs = np.log(np.maximum(pool.scores.astype(np.float64), LEAST))
-    return highest(power * logs + generator.gumbel(size=len(pool)), budget)
+    return power * logs + generator.gumbel(size=len(pool))

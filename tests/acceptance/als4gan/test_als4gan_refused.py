@@ -92,7 +92,7 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
         (
             "a committee of a classifier",
             r"classifier0\.safetensors is a classifier of images, which has no committee\. Use a measure of one pass "
-            r"\(bvsb, entropy, least-confidence, margin\) with --committee 0\.$",
+            r"\(bvsb, entropy, least-confidence, margin, one-vs-rest-entropy\) with --committee 0\.$",
         ),
         (
             "k-centre without a choice",
@@ -115,8 +115,8 @@ SEGMENTS_NOT = r"classifier0\.safetensors predicts classes of whole images\. Pas
         ("answered twice", r"^Nothing left to query: every image with an answered class already has a mask\.$"),
         (
             "clusters of images",
-            r"^Rule clusters serves regions, and .*scores1\.h5 has images\. Use answered, k-centre, pool, power, "
-            r"reverse-pool, top, typical, uniform\.$",
+            r"^Rule clusters serves regions, and .*scores1\.h5 has images\. Use answered, diverse, k-centre, pool, "
+            r"power, reverse-pool, stratified, top, typical, uniform\.$",
         ),
         (
             "an objective without its architecture",

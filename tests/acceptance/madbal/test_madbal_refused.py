@@ -116,7 +116,8 @@ NO_HEADS = (
         ),
         (
             "scores of pixels",
-            r"^Rule clusters serves regions, and .*s\.h5 has pixels\. Use pool, power, reverse-pool, top, uniform\.$",
+            r"^Rule clusters serves regions, and .*s\.h5 has pixels\. Use diverse, pool, power, reverse-pool, "
+            r"stratified, top, uniform\.$",
         ),
         (
             "support without a model",
