@@ -57,4 +57,4 @@ def highest_level(sizes: np.ndarray, total: int) -> int:
     rising = np.sort(sizes)
     filled = np.concatenate([[0], np.cumsum(rising)[:-1]])  # by all smaller classes, which give all they have
     levels = (total - filled) // np.arange(len(rising), 0, -1)
-    return int(levels[np.argmax(levels <= rising)]) if (levels <= rising).any() else int(rising[-1])
+    return int(levels[np.argmax(levels < rising)]) if (levels < rising).any() else int(rising[-1])
