@@ -34,15 +34,7 @@ def test_commands_and_options(words: list[str], told: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "told"),
     [
-<<<<<<< HEAD
-<<<<<<< HEAD
         ("recipes", "pixelpik", "Did you mean pixelpick or pixelpick-fpn or pixelpick-warm? `alseg recipes` lists"),
-=======
-        ("recipes", "pixelpik", "Did you mean pixelpick or pixelpick-fpn or pixelpick-diverse? `alseg recipes` lists all."),
->>>>>>> 684501a (Tests of choices do not hang on an order of classes)
-=======
-        ("recipes", "pixelpik", "Did you mean pixelpick or pixelpick-fpn or pixelpick-diverse? `alseg recipes` "),
->>>>>>> 46d3e22 (Shares of classes sum to the budget where a class is used up exactly)
         ("profiles", "camvd", "Did you mean camvid or camvid-cpu? `alseg profiles` lists all."),
         ("datasets", "cityscape", "Did you mean cityscapes? `alseg datasets` lists all."),
         ("recipes", "0", "Choose one of adaptive-superpixel, "),
