@@ -25,7 +25,8 @@ function returns a `stages.training.learner.Learner`; derive it from a class in 
 
 The decorator says what the objective needs: ``labels`` (what it learns from: maps, class-sets, masks or image-classes,
 see `stages.commands.train.require_labels`), ``predicts`` (classes of pixels or images), ``start`` (it needs a model to
-start from) and ``support`` (it trains support heads beside the network of that model, which does not change).
+start from), ``support`` (it trains support heads beside the network of that model, which does not change) and ``wraps``
+(the setting that names another objective, which reads the labels instead).
 """
 
 from stages.runtime.parts import OBJECTIVES
