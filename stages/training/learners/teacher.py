@@ -59,7 +59,7 @@ class TeacherLearner:
         threshold: Threshold,
         confidence: float,
     ):
-        self.teacher = copy.deepcopy(task.network).requires_grad_(False)
+        self.teacher = copy.deepcopy(task.network).requires_grad_(False).eval()
         student = make_student(task)
         if not isinstance(student, NetworkLearner):
             raise BadInput(
