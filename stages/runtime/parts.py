@@ -237,6 +237,7 @@ OBJECTIVES = Registry(
 images; start: needs a model to start from; support: trains support heads beside the network of that model; wraps: the
 setting that names another objective, which reads the labels instead."""
 
+# The objectives that only learn labels of pixels, sparse or dense, which another objective can wrap
 LABEL_OBJECTIVES = Selection(
     OBJECTIVES,
     lambda part: (
@@ -245,8 +246,6 @@ LABEL_OBJECTIVES = Selection(
         and not (part.facts["start"] or part.facts["support"] or part.facts["wraps"])
     ),
 )
-"""The objectives that only learn labels of pixels, sparse or dense, which another objective can wrap."""
-
 LOSSES = Registry("loss", "stages.training.losses", {})
 """Losses for labels with one class per pixel."""
 

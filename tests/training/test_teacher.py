@@ -317,7 +317,7 @@ def test_without_a_pixel_to_label_a_teacher_is_refused(world):
     ):
         taught(world, "every mask")
     with pytest.raises(BadInput, match=r"leaves no pixel without an answer"):
-        taught(world, "masks", unlabelled_split=None)
+        taught(world, "masks", unlabelled_split="none")
 
 
 def test_a_class_that_nobody_named_is_told_and_never_given(tmp_path, capsys):

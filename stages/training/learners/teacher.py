@@ -53,7 +53,7 @@ class TeacherLearner:
         momentum: float,
         taught_from: float,
         taught_weight: float,
-        unlabelled_split: str | None,
+        unlabelled_split: str,
         cutmix: float,
         feature_dropout: float,
         threshold: Threshold,
@@ -90,11 +90,10 @@ class TeacherLearner:
             names = [name for name, named in zip(student.class_names(), known, strict=False) if not named]
             say(f"No answer names {', '.join(names)}: the teacher gives no pixel such a label.")
 
-    def find_unlabelled(self, split: str | None) -> int:
+    def find_unlabelled(self, split: str) -> int:
         """Images without a label in each batch; BadInput if there is nothing for a teacher to label."""
         samples, batch = self.student.samples, self.settings.optimisation.batch
-        if split is not None:
-            samples.add_unlabelled(split)
+        samples.add_unlabelled(split)
         share = min(batch, round(batch * len(samples.unlabelled) / len(samples)))
         if share or any(not samples.answered(image).all() for image in samples.ids):
             return share

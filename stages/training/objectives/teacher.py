@@ -32,9 +32,7 @@ class TeacherSettings(PartSettings):
         description="Share of the training before the teacher's labels count; until then it costs nothing.",
     )
     taught_weight: float = Field(1.0, ge=0, description="Weight of the loss on the teacher's labels.")
-    unlabelled_split: str | None = Field(
-        "train", description="Split whose images without a label are also learned from; none: unlabelled pixels alone."
-    )
+    unlabelled_split: str = Field("train", description="Split whose images without labels are also learned from.")
     cutmix: float = Field(
         0.5, ge=0, le=1, description="Probability that a box of an image is replaced by that of another, with labels."
     )
