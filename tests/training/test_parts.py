@@ -96,7 +96,8 @@ def test_asking_for_shipped_parts_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == (
-        "['cross-entropy', 'focal', 'lovasz'] ['adversarial', 'class-sets', 'image-classes', 'labels', 'support']"
+        "['cross-entropy', 'focal', 'lovasz'] "
+        "['adversarial', 'class-sets', 'image-classes', 'labels', 'support', 'teacher']"
     )
 
 
