@@ -55,7 +55,7 @@ def run(
         raise BadInput(f"Objective {objective.name} starts from a trained model. Pass --model, without --cold-start.")
     with Dataset(dataset) as data, open_labels(labels) as given:
         require_made_from(given, "dataset", data)
-        require_labels(given, objective)
+        require_labels(given, settings.reads_labels, objective.facts["wraps"] or "objective")
         if settings.learn_void and len(data.classes) >= VOID:
             raise BadInput(f"{dataset} has {VOID} classes, which leaves no number for void. Set --no-learn-void.")
         if start is not None:
@@ -78,8 +78,8 @@ def run(
             return produce(request, lambda: build(request, data, given, start, settings, device, ranks), force, ranks)
 
 
-def require_labels(labels: Labels, objective: Part) -> None:
-    """BadInput if ``labels`` lack what the objective learns from, as declared by its fact ``labels``.
+def require_labels(labels: Labels, objective: Part, chooser: str) -> None:
+    """BadInput if ``labels`` lack what the objective, named by ``chooser``, learns from, by its fact ``labels``.
 
     - maps: one class per pixel, in annotations or pseudo-labels; at least one label.
     - class-sets: annotations with classes named together for a region.
@@ -104,7 +104,7 @@ def require_labels(labels: Labels, objective: Part) -> None:
             f"{labels.path} holds {labels.kind}, but objective {objective.name} learns from annotations. Pass a ledger."
         )
     if learns == "class-sets" and not labels.answers.class_sets.any():
-        raise BadInput(f"{labels.path} has no class sets. Set --objective labels.")
+        raise BadInput(f"{labels.path} has no class sets. Set --{chooser} labels.")
     if learns == "masks" and not labels.mask_ids - labels.empty_ids:
         raise BadInput(
             f"{labels.path} has no full masks, which objective {objective.name} learns from. Query them with "

@@ -120,7 +120,7 @@ class Registry:
         return sorted(self.found)
 
     def parts(self) -> list[Part]:
-        return [self.found[name] for name in self.names()]
+        return [self[name] for name in self.names()]
 
     def __contains__(self, name: object) -> bool:
         self.load()
@@ -138,6 +138,25 @@ class Registry:
         known = self.names() if choices is None else list(choices)
         listed = f"Choose one of {', '.join(known)}, or pass --plugin."
         return " ".join(filter(None, [f"Unknown {self.kind} {name!r}.", did_you_mean(name, known), listed]))
+
+
+class Selection(Registry):
+    """The parts of ``whole`` that ``fits`` accepts, for a setting that names one of them."""
+
+    def __init__(self, whole: Registry, fits: Callable[[Part], bool]):
+        super().__init__(whole.kind, whole.package, whole.facts)
+        self.whole, self.fits = whole, fits
+
+    def names(self) -> list[str]:
+        return [part.name for part in self.whole.parts() if self.fits(part)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __getitem__(self, name: str) -> Part:
+        if name not in self:
+            raise BadInput(self.unknown(name))
+        return self.whole[name]
 
 
 REQUIRED = object()
@@ -212,12 +231,22 @@ orders: whether its order is the rank order; describe: what the header records a
 OBJECTIVES = Registry(
     "objective",
     "stages.training.objectives",
-    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False, "features": False},
+    {"labels": REQUIRED, "predicts": "pixels", "start": False, "support": False, "wraps": "", "features": False},
 )
 """What training minimises. labels: what it learns from (maps, class-sets, masks, image-classes); predicts: pixels or
-images; start: needs a model to start from; support: trains support heads beside the network of that model; features:
-its learner learns from the features of a frozen backbone as from images."""
+images; start: needs a model to start from; support: trains support heads beside the network of that model; wraps: the
+setting that names another objective, which reads the labels instead; features: its learner learns from the features of
+a frozen backbone as from images."""
 
+# The objectives that only learn labels of pixels, sparse or dense, which another objective can wrap
+LABEL_OBJECTIVES = Selection(
+    OBJECTIVES,
+    lambda part: (
+        part.facts["predicts"] == "pixels"
+        and part.facts["labels"] in ("maps", "class-sets")
+        and not (part.facts["start"] or part.facts["support"] or part.facts["wraps"])
+    ),
+)
 LOSSES = Registry("loss", "stages.training.losses", {})
 """Losses for labels with one class per pixel."""
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.runtime.parts import ARCHITECTURES, OBJECTIVES
+from stages.runtime.parts import ARCHITECTURES, OBJECTIVES, Part
 from stages.settings.base import EXECUTION, Not, PartSettings, Settings, StageSettings, chosen, group, part_group
 from stages.settings.common import Checkpoint, ComputeSettings, EvaluationSize, Undefined
 from stages.settings.network import NetworkSettings
@@ -52,7 +52,8 @@ class OptimisationSettings(Settings):
     steps_per_epoch: int | None = Field(
         None,
         ge=1,
-        description="Steps per epoch; none: one pass over the images (adversarial: over those without a mask).",
+        description="Steps per epoch; none: one pass over the images with a label (adversarial: over those without a "
+        "mask).",
     )
     batch: int = Field(4, ge=2, description="Images per step, over all processes together.")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser.")
@@ -196,6 +197,12 @@ class TrainSettings(StageSettings):
     augmentation: AugmentationSettings = group()
     validation: ValidationSettings = group()
     execution: ExecutionSettings = group()
+
+    @property
+    def reads_labels(self) -> Part:
+        """The objective that reads the labels: ``objective``, or the one that it wraps."""
+        own = OBJECTIVES[self.objective]
+        return OBJECTIVES[getattr(self.of_objective, own.facts["wraps"])] if own.facts["wraps"] else own
 
     @model_validator(mode="after")
     def _predict_alike(self) -> Self:

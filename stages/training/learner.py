@@ -15,6 +15,8 @@ class Learner(Protocol):
     """
 
     modules: dict[str, nn.Module]
+    training_only: tuple[str, ...]
+    """Names of modules that a checkpoint holds, but not the model."""
     steps_per_epoch: int
     criterion: str
     lower_is_better: bool
@@ -30,8 +32,8 @@ class Learner(Protocol):
     def share_gradients(self, name: str) -> None:
         """Averages the gradients of an optimiser over the processes, unless its wrapped network does."""
 
-    def share_statistics(self) -> None:
-        """Averages over the processes what the modules measured of a batch beside the gradients."""
+    def end_step(self) -> None:
+        """What follows the optimiser steps of a batch: the processes average what the modules measured of it."""
 
     def batches(self, first: int) -> Iterator[Any]:
         """This process's batches from step ``first`` of the training on, over all epochs."""

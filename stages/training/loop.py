@@ -45,7 +45,7 @@ class State:
 class Trained:
     """The result of a training: last and best weights (best None without validation) and one row per epoch.
 
-    ``others`` are the last weights of the learner's other modules by name.
+    ``others`` are the last weights of the learner's other modules by name, without those that only training needs.
     """
 
     last: dict[str, Tensor]
@@ -98,7 +98,8 @@ class Training:
                 if stopping and not self.state.finished:
                     raise self.stopped()
         network = self.learner.modules["network"]
-        others = {name: module.state_dict() for name, module in self.learner.modules.items() if name != MAIN}
+        left_out = (MAIN, *self.learner.training_only)
+        others = {name: each.state_dict() for name, each in self.learner.modules.items() if name not in left_out}
         return Trained(network.state_dict(), self.best, self.state.best_epoch, self.state.history, others)
 
     def train_epoch(self, batches: Iterator[Any], stop: StopRequest, bar: Progress) -> None:
@@ -121,7 +122,7 @@ class Training:
                 prefix = "" if name == MAIN else f"{name}_"
                 sums.add(((prefix + part, value) for part, value in losses.items()), state.step)
                 state.updates[name] = state.updates.get(name, 0) + 1
-            learner.share_statistics()
+            learner.end_step()
             state.step += 1
             images += learner.images_in(batch)
             state.images_per_second = images / (time.monotonic() - began)

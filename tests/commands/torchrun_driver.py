@@ -44,14 +44,17 @@ COMPARED = TINY | {
     "head_lr": 2e-2,
 }
 ADVERSARIAL = {"objective": "adversarial", "discriminator_width": 4, "self_training_from": 2, "gate": 0.5}
+# Boxes come from the images of a process, and a pixel at the threshold of one would be below that of another
+TEACHER = {"objective": "teacher", "cutmix": 0.0, "confidence": 0.0}
 TRAININGS = {
     "labels": ("pixels", {"class_weights": "inverse"}),
     "class-sets": ("sets", {"objective": "class-sets"}),
     "support": ("pixels", {"objective": "support", "head_lr": 5e-4}),
     "adversarial": ("masks", ADVERSARIAL),
+    "teacher": ("masks", TEACHER),
 }
 # The objectives that each number of processes trains, and the one with checkpoints at every step and with none at all
-OBJECTIVES = {1: tuple(TRAININGS), 2: ("labels", "support"), 3: ("class-sets", "adversarial")}
+OBJECTIVES = {1: tuple(TRAININGS), 2: ("labels", "support", "teacher"), 3: ("class-sets", "adversarial")}
 CHECKPOINTED = {1: {}, 2: {"statistics": "labels"}, 3: {"both": "adversarial"}}
 LEARNING_STATISTICS = TINY | {"batch": BATCH, "epochs": 2, "steps_per_epoch": 3, "crop": (24, 24), "head_lr": 0.01}
 NAMES = [f"i{number:02}" for number in range(16)]

@@ -42,6 +42,7 @@ LABELLED = 5  # images in a batch, so that one process has three of them and the
 PATIENCE = 60  # seconds
 
 CLASSIFIER = {"objective": "image-classes", "architecture": "classifier"}
+TEACHER = {"objective": "teacher", "cutmix": 0.0, "threshold": "mean"}  # boxes come from the images of a process
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "labels": ("mask", {"objective": "labels"}),
     "labels, weighted": ("mask", {"objective": "labels", "class_weights": "inverse"}),
@@ -55,6 +56,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "image-classes, weighted": ("class", CLASSIFIER | {"class_weights": "inverse"}),
     "image-classes, several": ("classes", CLASSIFIER),
     "support": ("mask", {"objective": "support"}),
+    "teacher": ("mask", TEACHER),
+    "teacher, class-sets": ("class-set", TEACHER | {"student": "class-sets"}),
     "adversarial": ("mask", {"objective": "adversarial", "self_training_from": 0, "discriminator_width": 4}),
 }
 

@@ -1,5 +1,6 @@
 """Shipped recipes: valid, planned for every profile, and run end to end on tiny scenes."""
 
+import csv
 import re
 
 import pytest
@@ -57,6 +58,12 @@ OTHER_RECIPES = {
 CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
 # rounds, the seed set's among them, and whether images come from a classifier
 IMAGE_RECIPES = {"als4gan": 3, "als4gan-supervised": 3, "als4gan-reference": 3, "s4gan-random": 1, "random-images": 1}
+TAUGHT_RECIPES = {
+    "pixelpick-teacher": 1,
+    "adaptive-superpixel-teacher": 2,
+    "multi-class-query-teacher": 1,
+    "fixmatch-images": 1,
+}
 SET_CLICKS = 8
 # A model of two epochs predicts alike nearly everywhere, so that next to nothing must be merged for regions to be left
 FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-superpixels.epsilon=0.002"]
@@ -106,7 +113,11 @@ def run_recipe(name, dataset, folder, rounds):
     few = FEW_REGIONS if name in REGION_RECIPES or "superpixel" in name else FEW_SETS if "query" in name else []
     few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
     few = few + (ON_A_GRID if name.startswith("madbal") and name != "madbal-full" else [])
-    few = few + (FEW_IMAGES if name in IMAGE_RECIPES else []) + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
+    few = (
+        few
+        + (FEW_IMAGES if name in IMAGE_RECIPES or name.endswith("images") else [])
+        + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
+    )
     few = few + (["annotate-simulate.click-budget=60"] if name.startswith("rectangles") else [])
     few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
     rules = rules_of(name, rounds, "scenes", TINY + few, [["--recipe", name], ["--profile", "scenes"]])
@@ -122,7 +133,8 @@ def run_recipe(name, dataset, folder, rounds):
 def runs(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "pixelpick-warm": 2, "full": 1}
-    rounds |= REGION_RECIPES | SET_RECIPES | OTHER_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | {"madbal-random": 2}
+    rounds |= REGION_RECIPES | SET_RECIPES | OTHER_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | TAUGHT_RECIPES
+    rounds |= {"madbal-random": 2}
     return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
 
 
@@ -330,6 +342,23 @@ def test_dominant_query_differs_in_what_is_asked_alone(runs):
     assert model.attributes["network"]["classifier"] == "cosine"
     regions = {open_any(runs[name] / "base.h5").header.digest for name in ("dominant-query", "multi-class-query")}
     assert len(regions) == 1
+
+
+@pytest.mark.parametrize("name", TAUGHT_RECIPES)
+def test_recipes_with_a_teacher_buy_what_others_buy_and_learn_from_more(name, runs):
+    folder = runs[name] / f"round-{TAUGHT_RECIPES[name] - 1}"
+    models = [Model(path) for path in sorted(folder.glob("*.safetensors"))]
+    for model in models:
+        assert model.header.settings["objective"] == "teacher"
+        assert {key.partition(".")[0] for key in model.tensors()} == {"last", "best"}, "neither student nor thresholds"
+    students = [model.header.settings["student"] for model in models]
+    assert students == (["class-sets", "labels"] if "query" in name else ["labels"])
+    unlabelled = {"pixelpick-teacher": 0, "fixmatch-images": 2}  # of others as many as got no region
+    assert models[0].header.counts["unlabelled_images"] == unlabelled.get(
+        name, models[0].header.counts["unlabelled_images"]
+    )
+    with models[0].path.with_suffix(".history.csv").open() as file:
+        assert [row["taught"] != "" for row in csv.DictReader(file)] == [True, True]
 
 
 def test_compare_tells_either_stage(runs):

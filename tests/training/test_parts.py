@@ -96,7 +96,8 @@ def test_asking_for_shipped_parts_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == (
-        "['cross-entropy', 'focal', 'lovasz'] ['adversarial', 'class-sets', 'image-classes', 'labels', 'support']"
+        "['cross-entropy', 'focal', 'lovasz'] "
+        "['adversarial', 'class-sets', 'image-classes', 'labels', 'support', 'teacher']"
     )
 
 
@@ -145,6 +146,12 @@ def test_an_objective_of_a_plug_in_trains_and_is_recorded(world, tmp_path):
         assert all(torch.isfinite(tensor).all() for tensor in model.weights("last").values())
         with pytest.raises(BadInput, match="loss does not apply to objective squared; it is for objective labels"):
             TrainSettings.load({"objective": "squared", "loss": "focal"})
+        own = {"objective": "teacher", "student": "squared", "steepness": 2.0}
+        taught = TrainSettings.load(own, offered=TINY | {"epochs": 1})
+        model = Model(train.run(dataset, ledger, tmp_path / "taught.safetensors", taught))
+        assert model.header.inputs["plugin squared_objective"].digest == digest_of(path)
+        header = (tmp_path / "taught.history.csv").read_text().splitlines()[0]
+        assert {"error", "taught", "accepted"} <= {*header.split(",")}
 
 
 @pytest.mark.slow

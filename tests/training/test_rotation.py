@@ -262,6 +262,5 @@ def test_samples_turn_image_and_labels_by_the_drawn_angle(tmp_path, monkeypatch)
 
 def drawn_angle(samples: TrainingSamples, epoch: int) -> int:
     """The angle that the first sample draws in an epoch."""
-    chosen = samples.augmentation
-    generator = stream(samples.seed, "augmentation", epoch, samples.ids[0])
-    return draw_window((64, 64), samples.crop, samples.scales, chosen.flip, generator, chosen.rotation).angle
+    window, _ = samples.window(samples.ids[0], epoch)
+    return window.angle

@@ -1,7 +1,9 @@
 """A network learning from the sets of classes of regions."""
 
+import numpy as np
 from torch import Tensor
 
+from stages.artifacts.annotations import Annotations
 from stages.training.learners.class_set_losses import Over, SetLosses, class_set_losses, weighted_sum
 from stages.training.learners.network import NetworkLearner
 from stages.training.samples.maps import Batch, SetSamples
@@ -16,6 +18,10 @@ class ClassSetLearner(NetworkLearner):
     def __init__(self, task: Task, loss_factors: tuple[float, float, float], merged_over: Over, prototypes_over: Over):
         super().__init__(task)
         self.loss_factors, self.merged_over, self.prototypes_over = loss_factors, merged_over, prototypes_over
+
+    def named_classes(self) -> np.ndarray:
+        assert isinstance(self.labels, Annotations)
+        return np.any(self.labels.answers.class_sets, 0)[: len(self.label_counts)]
 
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         assert batch.sets is not None

@@ -50,10 +50,12 @@ def label_counts(labels: Labels, outputs: int, void: int = VOID) -> np.ndarray:
 class NetworkLearner:
     """One segmentation network learning from labelled pixels; a subclass adds `losses`.
 
-    ``classes`` are those that validation counts, ``weights`` the class weights of the loss, (C,) f32 or None.
+    ``classes`` are those that validation counts, ``weights`` the class weights of the loss, (C,) f32 or None,
+    ``evaluated`` the network that validation sees.
     """
 
     criterion, lower_is_better = "miou", False
+    training_only: tuple[str, ...] = ()
     samples_kind: ClassVar[type[TrainingSamples]] = TrainingSamples
     fewest_images: ClassVar[int] = 2
     """Labelled images that each process needs."""
@@ -61,6 +63,7 @@ class NetworkLearner:
     def __init__(self, task: Task, class_weights: str = "none"):
         self.settings, self.device, self.ranks = task.settings, task.device, task.ranks
         self.network, self.modules = task.network, {"network": task.network}
+        self.evaluated = task.network
         self.frozen = self.settings.optimisation.frozen
         if self.frozen is not None:
             freeze_backbone(self.network)
@@ -101,7 +104,7 @@ class NetworkLearner:
 
         share_normalisation(module, self.device)
         places = None if self.device.type == "cpu" else [torch.cuda.current_device()]
-        return DistributedDataParallel(module, device_ids=places, broadcast_buffers=False)  # see share_statistics
+        return DistributedDataParallel(module, device_ids=places, broadcast_buffers=False)  # see end_step
 
     def can_validate(self) -> bool:
         return self.dataset.has_masks(self.settings.validation.validation_split)
@@ -116,6 +119,10 @@ class NetworkLearner:
     def count_labels(self, labels: Labels) -> np.ndarray:
         """(C,) i64 labels per output."""
         return label_counts(labels, self.classes + self.settings.learn_void, self.samples.void)
+
+    def named_classes(self) -> np.ndarray:
+        """(C,) bool, per output whether an answer names it."""
+        return self.label_counts > 0
 
     def counts(self) -> dict[str, Any]:
         return {"labelled_pixels": int(self.label_counts.sum()), "labelled_images": len(self.samples)}
@@ -138,7 +145,7 @@ class NetworkLearner:
     def share_gradients(self, name: str) -> None:
         """Nothing to do: the network is wrapped for several processes."""
 
-    def share_statistics(self) -> None:
+    def end_step(self) -> None:
         """Averages the running statistics of batch normalisation, so that all processes validate what is saved."""
         average_over_ranks(running_statistics(self.network), self.ranks)
 
@@ -263,5 +270,5 @@ class NetworkLearner:
 
     def predictor(self) -> Predictor:
         """The current network in eval mode; `train` returns it to training mode."""
-        self.network.eval()
-        return Predictor(self.network, self.mean, self.std, self.device, self.settings.execution.precision)
+        self.evaluated.eval()
+        return Predictor(self.evaluated, self.mean, self.std, self.device, self.settings.execution.precision)

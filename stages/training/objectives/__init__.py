@@ -25,9 +25,10 @@ function returns a `stages.training.learner.Learner`; derive it from a class in 
 
 The decorator says what the objective needs: ``labels`` (what it learns from: maps, class-sets, masks or image-classes,
 see `stages.commands.train.require_labels`), ``predicts`` (classes of pixels or images), ``start`` (it needs a model to
-start from), ``support`` (it trains support heads beside the network of that model, which does not change) and
-``features`` (``--freeze backbone`` may give its learner features of fixed views in the place of images; a learner that
-only adds ``losses`` to `NetworkLearner` can).
+start from), ``support`` (it trains support heads beside the network of that model, which does not change), ``wraps``
+(the setting that names another objective, which reads the labels instead) and ``features`` (``--freeze backbone`` may
+give its learner features of fixed views in the place of images; a learner that only adds ``losses`` to `NetworkLearner`
+can).
 """
 
 from stages.runtime.parts import OBJECTIVES

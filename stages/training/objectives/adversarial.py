@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AdversarialSettings(ClassWeightSettings):
-    unlabelled_split: str = Field("train", description="Split whose images without a mask are also learned from.")
+    unlabelled_split: str = Field("train", description="Split whose images without labels are also learned from.")
     feature_matching: float = Field(0.1, ge=0, description="Weight of the feature matching loss.")
     self_training: float = Field(1.0, ge=0, description="Weight of the loss on accepted predictions.")
     self_training_from: int = Field(1000, ge=0, description="Steps before the loss on accepted predictions counts.")

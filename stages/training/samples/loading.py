@@ -2,15 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from stages.runtime.processes import map_here, map_in_workers
-from stages.training.samples.maps import TrainingSamples
 
 
-def load_batches(samples: TrainingSamples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
+class Samples(Protocol):
+    """What batches are made of, in this process or in others."""
+
+    def keep_images(self, processes: int) -> None:
+        """Keeps images in memory once read, if there is room for all of them in each of ``processes``."""
+
+    def batch(self, keys: list[Any]) -> Any:
+        """The batch of the samples ``keys``."""
+
+
+def load_batches(samples: Samples, keys: Iterable[list[Any]], workers: int, pin: bool) -> Iterator[Any]:
     """Loads the batches that ``keys`` name, in order; ``pin``: into memory that a GPU reads while it computes.
 
     The loader processes last as long as the iterator. StageFailed when one of them dies.

@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.labels import Labels, open_labels
+from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
@@ -68,12 +69,22 @@ class TrainingSamples:
         self.augmentation, self.seed, self.views = augmentation, seed, views
         self.void = len(dataset.classes) if learn_void else VOID
         self.ids = self.labelled(labels)
+        self.unlabelled: list[str] = []
         self.padding = tuple(int(255 * value) for value in mean)
-        sizes = [dataset.sizes[image] for image in self.ids]
-        self.crop = augmentation.crop or (max(h for h, _ in sizes), max(w for _, w in sizes))
-        self.scales = scales_of(augmentation)
+        self.crop = augmentation.crop or self.largest()
         self.images: dict[str, np.ndarray] = {}
         self.keeps_images = False
+
+    def largest(self) -> Size:
+        """Height and width that hold each image."""
+        sizes = [self.dataset.sizes[image] for image in self.every_id()]
+        return max(height for height, _ in sizes), max(width for _, width in sizes)
+
+    def add_unlabelled(self, split: str) -> None:
+        """Makes samples of the images of ``split`` without a label too; their masks in the dataset are not read."""
+        known = set(self.ids)
+        self.unlabelled = [image for image in self.dataset.ids(split) if image not in known]
+        self.crop = self.augmentation.crop or self.largest()
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: without open files and without the images in memory, which it reads itself."""
@@ -93,7 +104,7 @@ class TrainingSamples:
 
     def every_id(self) -> list[str]:
         """Ids of all images that samples are made of."""
-        return self.ids
+        return [*self.ids, *self.unlabelled]
 
     def image_of(self, key: Any) -> str:
         """Id of the image of the sample ``key``."""
@@ -132,19 +143,39 @@ class TrainingSamples:
 
     def seen(self, image: str, *name: str | int) -> tuple[np.ndarray, ColourDraw, Window]:
         """A random crop of ``image``, its colour draw and its window; ``name`` names the random stream."""
-        generator, augmentation = stream(self.seed, "augmentation", *name, image), self.augmentation
-        if self.views:
-            view = self.view(image, int(name[-1]))
-            generator = stream(0, "view", view, image)
-            augmentation = augmentation if view else without_augmentation(augmentation)
-        pixels = self.pixels(image)
+        window, generator = self.window(image, *name)
+        augmentation, _ = self.drawn(image, *name)
+        return crop_image(self.pixels(image), window, self.padding), draw_colour(augmentation, generator), window
+
+    def window(self, image: str, *name: str | int) -> tuple[Window, np.random.Generator]:
+        """The window that `seen` looks through, and the generator that drew it."""
+        augmentation, generator = self.drawn(image, *name)
         flip, rotation, scales = augmentation.flip, augmentation.rotation, scales_of(augmentation)
-        window = draw_window(pixels.shape[:2], self.crop, scales, flip, generator, rotation)
-        return crop_image(pixels, window, self.padding), draw_colour(augmentation, generator), window
+        return draw_window(self.dataset.sizes[image], self.crop, scales, flip, generator, rotation), generator
+
+    def drawn(self, image: str, *name: str | int) -> tuple[AugmentationSettings, np.random.Generator]:
+        """How a sample is augmented, and the generator for that."""
+        if not self.views:
+            return self.augmentation, stream(self.seed, "augmentation", *name, image)
+        view = self.view(image, int(name[-1]))
+        augmentation = self.augmentation if view else without_augmentation(self.augmentation)
+        return augmentation, stream(0, "view", view, image)
 
     def view(self, image: str, turn: int) -> int:
         """The fixed view of ``image`` that is used in its ``turn``; images of one turn differ, so that batches mix."""
         return (turn + zlib.crc32(image.encode())) % self.views
+
+    def answered(self, image: str) -> np.ndarray:
+        """(H,W) bool on the grid of the labels: somebody answered about the pixel, if only with void."""
+        return self.labels.label_map(image, VOID - 1) != VOID
+
+    def no_labels(self) -> np.ndarray:
+        """The labels of a crop of an image without any."""
+        return np.full(self.crop, VOID, dtype=np.uint8)
+
+    def no_sets(self) -> np.ndarray | None:
+        """The class sets of an image without any."""
+        return None
 
     def pixels(self, image: str) -> np.ndarray:
         """(H,W,B) u8 of ``image``, from memory if it was kept."""
@@ -165,7 +196,21 @@ class SetSamples(TrainingSamples):
         assert isinstance(self.labels, Annotations)
         crop, colours, window = self.seen(image, epoch)
         places, sets = self.labels.set_map(image)
-        return crop, crop_labels(places, window, -1), colours, sets[:, : sets.shape[1] - (self.void == VOID)]
+        return crop, crop_labels(places, window, -1), colours, sets[:, : self.set_width()]
+
+    def set_width(self) -> int:
+        """Classes that a set may name, void among them if it is learned."""
+        return len(self.dataset.classes) + (self.void != VOID)
+
+    def answered(self, image: str) -> np.ndarray:
+        assert isinstance(self.labels, Annotations)
+        return super().answered(image) | (self.labels.set_map(image)[0] >= 0)
+
+    def no_labels(self) -> np.ndarray:
+        return np.full(self.crop, -1, dtype=np.int32)
+
+    def no_sets(self) -> np.ndarray:
+        return np.zeros((0, self.set_width()), dtype=bool)
 
     def classes_in(self, batch: Any) -> np.ndarray:
         return np.flatnonzero(batch.sets.numpy().any(0))
@@ -201,14 +246,21 @@ def collate(samples: list[MapSample]) -> Batch:
     images, labels, colours, sets = zip(*samples, strict=True)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if sets[0] is None:
-        stacked = np.stack(labels)
-        return Batch(pixels, torch.from_numpy(stacked), list(colours), int((stacked != VOID).sum()))
+        stacked = torch.from_numpy(np.stack(labels))
+        return Batch(pixels, stacked, list(colours), labelled_pixels(stacked))
     first = np.cumsum([0] + [len(rows) for rows in sets[:-1]])  # position of each image's first row in the batch
-    places = np.stack([np.where(own < 0, own, own + start) for own, start in zip(labels, first, strict=True)])
-    rows = np.concatenate(sets)
-    named = np.append(rows.any(axis=1), False)  # the last one is for -1
-    labelled = int(named[places].sum())
-    return Batch(pixels, torch.from_numpy(places), list(colours), labelled, torch.from_numpy(rows))
+    starts = zip(labels, first, strict=True)
+    places = torch.from_numpy(np.stack([np.where(own < 0, own, own + start) for own, start in starts]))
+    rows = torch.from_numpy(np.concatenate(sets))
+    return Batch(pixels, places, list(colours), labelled_pixels(places, rows), rows)
+
+
+def labelled_pixels(labels: Tensor, sets: Tensor | None = None) -> int:
+    """Labelled pixels of the labels and sets of a batch, see `Batch`."""
+    if sets is None:
+        return int((labels != VOID).sum())
+    named = torch.cat([sets.any(1), sets.new_zeros(1)])  # the last one is for -1
+    return int(named[labels.long()].sum())
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int, ranks: int = 1) -> list[np.ndarray]:

@@ -59,19 +59,12 @@ class StreamSamples(TrainingSamples):
         unlabelled_split: str = "train",
     ):
         super().__init__(dataset, labels, augmentation, mean, seed, learn_void)
-        known = set(self.ids)
-        self.unlabelled = [image for image in dataset.ids(unlabelled_split) if image not in known]
+        self.add_unlabelled(unlabelled_split)
         if not self.unlabelled:
             raise BadInput(
                 f"Split {unlabelled_split!r} has no unlabelled images left: every image has a mask. Set --objective "
                 "labels."
             )
-        if augmentation.crop is None:
-            sizes = [dataset.sizes[image] for image in self.every_id()]
-            self.crop = (max(h for h, _ in sizes), max(w for _, w in sizes))
-
-    def every_id(self) -> list[str]:
-        return [*self.ids, *self.unlabelled]
 
     def labelled(self, labels: Labels) -> list[str]:
         assert isinstance(labels, Annotations)
