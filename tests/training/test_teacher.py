@@ -351,6 +351,12 @@ def test_a_teacher_wraps_only_what_learns_labels_of_pixels(student):
         chosen(student=student)
 
 
+def test_features_of_compiled_networks_cannot_be_dropped(world, monkeypatch):
+    monkeypatch.setattr("stages.training.learners.network.compiled", lambda module, device: module)
+    with pytest.raises(BadInput, match=r"--feature-dropout does not work with --compile\. Leave out one of them"):
+        taught(world, "pixels", feature_dropout=0.5, compile=True)
+
+
 def test_features_of_a_shallow_tap_cannot_be_dropped(world):
     own = {"architecture": "deeplabv3plus", "shallow_tap": "blocks.0.0"}
     with pytest.raises(BadInput, match=r"--feature-dropout does not work with --shallow-tap\. Set --feature-dropout 0"):

@@ -68,6 +68,8 @@ class TeacherLearner:
             )
         if feature_dropout and getattr(task.network, "shallow_tap", None) is not None:
             raise BadInput("--feature-dropout does not work with --shallow-tap. Set --feature-dropout 0.")
+        if feature_dropout and task.settings.execution.compile:  # compiled code does not see hooks that come and go
+            raise BadInput("--feature-dropout does not work with --compile. Leave out one of them.")
         self.student, self.settings, self.ranks = student, task.settings, task.ranks
         student.evaluated = self.teacher
         known = student.named_classes()
