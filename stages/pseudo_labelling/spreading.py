@@ -57,8 +57,8 @@ class Spread:
     @property
     def ids(self) -> list[str]:
         """Sorted ids of the images that get labels."""
-        pool = self.settings.pool
-        return sorted({*self.answered, *(self.data.ids(pool.split) if pool and pool.split else ())})
+        split = self.settings.pool and self.settings.pool.unlabelled_split
+        return sorted({*self.answered, *(self.data.ids(split) if split else ())})
 
     @property
     def classes(self) -> int:

@@ -98,8 +98,8 @@ class EncoderSettings(Settings):
 class PoolSettings(Settings):
     """Settings of neighbours in the whole pool."""
 
-    split: str | None = Field(
-        None, min_length=1, description="Split whose images all get labels; none: only images with an answer."
+    unlabelled_split: str | None = Field(
+        None, min_length=1, description="Split whose images without an answer get labels too; none: no others."
     )
 
 

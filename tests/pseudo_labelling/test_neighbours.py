@@ -102,7 +102,7 @@ def part(place, pixels, generator):
 
 
 def rows(found):
-    return {(int(image), int(pixel), int(label)) for image, pixel, label in zip(found.image, found.pixel, found.label)}
+    return set(zip(found.image.tolist(), found.pixel.tolist(), found.label.tolist(), strict=True))
 
 
 def test_the_cap_draws_the_same_whatever_the_order_of_the_images():

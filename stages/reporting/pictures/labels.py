@@ -224,7 +224,7 @@ def show_spread(
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Answers, if the image has any, and the labels spread from all on two ``panels``, the ``truth`` on the ``last``."""
+    """Answers, if the image has any, and spread labels on two ``panels``, the ``truth`` (H,W) u8 on the ``last``."""
     pixels, void = data.rgb(image, pseudo.sizes[image]), len(data.classes)
     spread = pseudo.label_map(image, void)
     given = ledger.label_map(image, void) if image in ledger.sizes else np.full_like(spread, VOID)
