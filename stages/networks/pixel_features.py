@@ -12,9 +12,12 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.artifacts.model import Model
+from stages.networks.bands import COLOURS
+from stages.networks.block_maps import FINEST, BlockMaps
+from stages.networks.layers import SplitNetwork
 from stages.networks.names import timm_name
 from stages.networks.predictor import Images, Predictor, image_batches, in_parts, load_predictor, place, scaled_images
 from stages.networks.weights import backbone_statistics, load_weights
@@ -24,40 +27,29 @@ from stages.runtime.errors import BadInput
 from stages.runtime.randomness import torch_seed
 from stages.settings.common import Checkpoint, NetworkUse
 
-FINEST = 4
-"""Finest stride of the maps that are used; finer ones tell colours and edges more than classes."""
 
+class Encoder(SplitNetwork):
+    """The timm model ``name`` with random weights, as a backbone: all its maps from stride 4 on.
 
-class Encoder(nn.Module):
-    """The timm model ``name`` with random weights, as a backbone that returns its feature maps.
-
-    Those of a transformer whose blocks have one resolution are its normalised patch tokens after the last block, as in
-    Raine et al. (arXiv 2404.09406); those of other models the last of each stage from stride 4 on. BadInput for a model
-    without maps.
+    Of a transformer whose blocks have one resolution, the normalised patch tokens after the last block alone, as in
+    Raine et al. (arXiv 2404.09406). BadInput for a model without maps, or for images of one size only.
     """
 
     def __init__(self, name: str):
         super().__init__()
-        name = timm_name(name)
-        try:
-            with torch.device("meta"):
-                probe: Any = timm.create_model(name)
-            strides = [int(each["reduction"]) for each in probe.feature_info]
-            options: dict[str, Any] = {"dynamic_img_size": True} if hasattr(probe, "dynamic_img_size") else {}
-            backbone: Any = timm.create_model(name, **options)
-            usable = [index for index, stride in enumerate(strides) if stride >= FINEST]
-            self.taps = usable[-1:] if len(set(strides)) == 1 else usable
-            backbone.prune_intermediate_layers(self.taps, prune_head=True)
-        except Exception as error:  # timm models raise any kind of exception for an unsupported option
-            raise BadInput(f"Encoder {name} has no feature maps. Choose another --encoder.") from error
-        self.backbone, self.name, self.pad_multiple = backbone, name, max(strides)
+        self.backbone = BlockMaps(name, depths_of(name))
+        self.pad_multiple = self.backbone.multiple
 
-    def maps(self, images: Tensor) -> Any:
-        backbone: Any = self.backbone
-        try:
-            return backbone.forward_intermediates(images, indices=self.taps, norm=True, intermediates_only=True)
-        except AssertionError as error:
-            raise BadInput(f"Encoder {self.name} takes images of one size only. Choose another --encoder.") from error
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone(images))
+
+
+def depths_of(name: str) -> int:
+    """Number of maps of the timm model ``name``: those from stride 4 on, or one if its blocks have one resolution."""
+    with torch.device("meta"):
+        model: Any = timm.create_model(timm_name(name))
+    strides = [int(each["reduction"]) for each in getattr(model, "feature_info", [])]
+    return 1 if len(set(strides)) == 1 else sum(stride >= FINEST for stride in strides)
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ class PixelEncoder:
     def maps(self, images: Tensor) -> list[Tensor]:
         """(B,K,h,w) f32 maps of ``images``, of unit length at each cell."""
         network: Any = self.predictor.network
-        found = network.maps(images) if isinstance(network, Encoder) else network.backbone(images)
+        found = network.encoded(images) if isinstance(network, SplitNetwork) else network.backbone(images)
         maps = usable_maps(found, (images.shape[-2], images.shape[-1]))
         if not maps:
             raise BadInput(
@@ -138,20 +130,15 @@ def load_pixel_encoder(
     BadInput for an unknown or unsuitable encoder, for weights that are missing, damaged or of another model, and for
     images of other than three ``bands``.
     """
-    if bands != 3:
-        raise BadInput(f"An encoder sees three bands, and the images have {bands}. Set --features model.")
+    if bands != COLOURS:
+        raise BadInput(f"An encoder sees {COLOURS} bands, and the images have {bands}. Set --features model.")
     torch.manual_seed(torch_seed(seed, "encoder"))
-    network = Encoder(encoder)
+    network, device = Encoder(encoder), choose_device(use.device)
     load_weights(network, weights, encoder)
-    mean, std = backbone_statistics(encoder)
-    return PixelEncoder(placed(network, mean, std, use), scale, use.batch)
-
-
-def placed(network: nn.Module, mean: Sequence[float], std: Sequence[float], use: NetworkUse) -> Predictor:
-    device = choose_device(use.device)
     network.eval()
     place(network, device)
-    return Predictor(network, mean, std, device, use.precision)
+    mean, std = backbone_statistics(encoder)
+    return PixelEncoder(Predictor(network, mean, std, device, use.precision), scale, use.batch)
 
 
 def trained_pixel_encoder(model: Model, checkpoint: Checkpoint, scale: float, use: NetworkUse) -> PixelEncoder:

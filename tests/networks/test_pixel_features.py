@@ -49,7 +49,7 @@ def test_networks_of_any_kind_see_images_of_any_size(name, dimensions):
     ("values", "says"),
     [
         (("resnet19", "none", 1.0, USE, 0, 3), "Unknown timm backbone 'resnet19'"),
-        (("mobilenetv3_small_050", "none", 1.0, USE, 0, 4), "sees three bands, and the images have 4"),
+        (("mobilenetv3_small_050", "none", 1.0, USE, 0, 4), "sees 3 bands, and the images have 4"),
         (("mobilenetv3_small_050", "missing.pth", 1.0, USE, 0, 3), "missing.pth"),
     ],
 )
