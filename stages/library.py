@@ -331,7 +331,7 @@ def pseudo_label(
     annotations: File,
     output: File,
     *,
-    model: File,
+    model: File | None = None,
     superpixels: File | None = None,
     recipe: File | None = None,
     profile: File | None = None,
@@ -339,7 +339,7 @@ def pseudo_label(
     force: bool = False,
     **settings: Any,
 ) -> Path:
-    """Turn answers and the predictions of ``model`` into dense labels."""
+    """Turn answers into dense labels, by the predictions of ``model`` or by features."""
     files: dict[str, Any] = {
         "dataset": dataset,
         "annotations": annotations,

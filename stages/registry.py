@@ -369,17 +369,22 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "pseudo-label",
-            "Turn answers and a model's predictions into dense labels.",
+            "Turn answers into dense labels, by the predictions of a model or by features.",
             (
                 DATASET,
                 Input("annotations", "annotations", "Ledger with the answers.", required=True, positional=True),
-                Input("model", "model", "Model whose predictions are used.", required=True),
-                REGIONS,
+                Input("model", "model", "Model whose predictions are used, or its features (--features model)."),
+                Input(
+                    "superpixels",
+                    "superpixels",
+                    "Regions that the answers refer to, or that take one class each (neighbours).",
+                ),
             ),
             "pseudo_labels",
             PseudoLabelSettings,
-            "dataset, annotations, model; superpixels",
-            "dense labels: sieved regions, prototypes with expansion, arg-max within class sets, gated predictions",
+            "dataset, annotations; model, superpixels",
+            "dense labels: sieved regions, prototypes with expansion, arg-max within class sets, gated predictions, "
+            "labels spread to similar pixels",
             torchrun=True,
         ),
         Stage(

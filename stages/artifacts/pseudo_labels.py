@@ -1,10 +1,11 @@
-"""The pseudo_labels artifact: dense labels derived from answers and a model.
+"""The pseudo_labels artifact: dense labels derived from answers and a model or the features of a network.
 
-`/labels/<id>` (H,W) u8, 255 = none, for each image with an answer. `/images/{id,height,width,labelled_pixels}` (N,).
-`/regions/{answer,pixels,kept,threshold}`: for each answer that names a class of a region its row in the ledger, its
-pixels, how many of them are labelled, and the lowest confidence that is kept (sieve). Method prototypes also has
-`/prototypes/{answer,class,y,x}`: the pixel that represents each class of each answer. Method gated also has
-`/images/{score,accepted}` (N,): the discriminator's decision on a prediction. Attributes: classes, method, sieve.
+`/labels/<id>` (H,W) u8, 255 = none, for each image with an answer; methods gated and neighbours also label images
+without any. `/images/{id,height,width,labelled_pixels}` (N,). `/regions/{answer,pixels,kept,threshold}`, not of these
+two methods: for each answer that names a class of a region its row in the ledger, its pixels, how many of them are
+labelled, and the lowest confidence that is kept (sieve). Method prototypes also has `/prototypes/{answer,class,y,x}`:
+the pixel that represents each class of each answer. Method gated also has `/images/{score,accepted}` (N,): the
+discriminator's decision on a prediction. Attributes: classes, method, sieve.
 """
 
 from functools import cached_property

@@ -26,12 +26,14 @@ from stages.runtime.signals import stop_on_signal
 # Writes the arrays of some items and returns their partial sums
 Fill = Callable[[Writer, Sequence[str]], dict[str, Any]]
 
+DIGITS = 5
+
 
 @dataclass(frozen=True)
 class Shards:
     """The shards of one request: ``items`` in runs of ``size``, in the folder ``<output>.parts``.
 
-    ``build(writer, some items)`` and ``work`` as for `build_shards`.
+    ``build(writer, some items)``, ``work`` and ``digits`` as for `build_shards`.
     """
 
     request: Request
@@ -40,6 +42,7 @@ class Shards:
     build: Callable[[Writer, Any], dict[str, Any]]
     progress: str
     work: Callable[[Sequence[Any]], Iterator[Any]] | None
+    digits: int = DIGITS
 
     @property
     def folder(self) -> Path:
@@ -50,7 +53,7 @@ class Shards:
         return -(-len(self.items) // self.size)
 
     def path(self, index: int) -> Path:
-        return resume_path(self.folder, f"{index:05d}", self.request.key(), ".h5")
+        return resume_path(self.folder, f"{index:0{self.digits}d}", self.request.key(), ".h5")
 
     def remove(self) -> None:
         remove_resume_files(self.folder, self.request.key())
@@ -106,16 +109,18 @@ def build_shards(
     rank: int = 0,
     ranks: int = 1,
     work: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
+    digits: int = DIGITS,
 ) -> Shards:
     """Publishes the shards of ``items`` that are missing or damaged.
 
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
     If ``work`` is given, it computes results for all missing items, ahead of the shard that is being written, and
     ``build`` gets pairs (item, result). A signal then stops between two items, otherwise between two shards. Each of
-    several ranks takes every ``ranks``-th shard. If ``build`` raises BadInput, the finished shards are removed too,
-    because they can never be joined.
+    several ranks takes every ``ranks``-th shard. Shards that the same request builds before others, and reads, have
+    names with another number of ``digits``; they are removed with the others. If ``build`` raises BadInput, the
+    finished shards are removed too, because they can never be joined.
     """
-    shards = Shards(request, items, size, build, progress, work)
+    shards = Shards(request, items, size, build, progress, work, digits)
     make_folder(shards.folder)
     if rank == 0:
         remove_other_resume_files(shards.folder, request.key(), alone=ranks == 1)

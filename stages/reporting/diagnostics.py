@@ -228,6 +228,8 @@ def against_truth(artifact: Artifact | Model, data: Dataset) -> dict[str, Any]:
         return truth_of_sieved(artifact, data)
     if method == "gated":
         return truth_of_gated(artifact, data)
+    if method == "neighbours":
+        return truth_of_spread(artifact, data)
     return truth_of_disambiguated(artifact, data)
 
 
@@ -354,6 +356,34 @@ def truth_of_gated(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
         "coverage": share(confusion.sum(), known),
         "label_precision_accepted": share(np.trace(confusion), confusion.sum()),
         "miou_accepted": defined(mean_iou(confusion)),
+    }
+
+
+def truth_of_spread(pseudo: PseudoLabels, data: Dataset) -> dict[str, Any]:
+    """Precision of the labels that were spread from answers, in all and per class; answered pixels count too.
+
+    `coverage` is the share of the pixels of a known class that are labelled. `miou` counts unlabelled pixels as misses,
+    `miou_where_labelled` leaves them out. Pixels that took the label void are unlabelled.
+    """
+    from stages.evaluating.confusion import mean_iou
+
+    classes = len(data.classes)
+    confusion = np.zeros((classes, classes + 1), dtype=np.int64)  # rows: true class; last column: none
+    with Progress("comparing with the ground truth", len(pseudo.ids)) as bar:
+        for image in pseudo.ids:
+            truth, labels = data.mask(image, pseudo.sizes[image]), pseudo.label_map(image)
+            known = truth != VOID
+            pairs = truth[known].astype(np.int64) * (classes + 1) + labels[known].clip(max=classes)
+            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            bar.advance()
+    labelled = confusion[:, :-1]
+    of_class = zip(data.classes, np.diag(labelled), labelled.sum(0), strict=True)
+    return {
+        "coverage": share(labelled.sum(), confusion.sum()),
+        "label_precision": share(np.trace(labelled), labelled.sum()),
+        "miou": defined(mean_iou(confusion)),
+        "miou_where_labelled": defined(mean_iou(labelled)),
+        **{f"label_precision_of_{name}": share(right, pixels) for name, right, pixels in of_class},
     }
 
 

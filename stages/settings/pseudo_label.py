@@ -79,14 +79,75 @@ class GateSettings(Settings):
     input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
 
 
+class EncoderSettings(Settings):
+    """A pretrained network whose features are compared without training it."""
+
+    encoder: str = Field(
+        "mobilenetv2_100",
+        min_length=1,
+        description="timm model, with or without the tag of its weights (vit_small_patch14_dinov2.lvd142m), whose "
+        "feature maps are compared.",
+    )
+    weights: str = Field(
+        "imagenet",
+        min_length=1,
+        description="Weights of the encoder: imagenet (downloaded; those of its tag), none (random), or a file.",
+    )
+
+
+class PoolSettings(Settings):
+    """Settings of neighbours in the whole pool."""
+
+    unlabelled_split: str | None = Field(
+        None, min_length=1, description="Split whose images without an answer get labels too; none: no others."
+    )
+
+
+class NeighbourSettings(Settings):
+    """Settings of method neighbours."""
+
+    features: Literal["encoder", "model"] = Field(
+        "encoder",
+        description="Features that are compared: those of a pretrained encoder, or of the backbone of --model.",
+    )
+    among: Literal["pool", "image"] = Field(
+        "pool", description="Where the nearest labelled pixels are searched: in all images, or in the same image."
+    )
+    neighbours: int = Field(20, ge=1, description="Labelled pixels that vote.")
+    vote_temperature: float = Field(
+        0.07, gt=0, description="A neighbour with the cosine c votes with the weight exp(c / temperature)."
+    )
+    margin: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Leave pixels unlabelled whose first two classes differ by less than this share of the votes.",
+    )
+    cap: int = Field(
+        1000,
+        ge=1,
+        description="Largest number of labelled pixels of a class that are compared, drawn at random from the pool or "
+        "the image. It bounds memory and time.",
+    )
+    cell: int = Field(
+        4,
+        ge=1,
+        description="Side in pixels of the cells that are compared; the votes are interpolated between their centres.",
+    )
+    input_scale: float = Field(1.0, gt=0, le=4, description="Scale of the images that the network sees.")
+    encoding: EncoderSettings | None = group(features="encoder")
+    pool: PoolSettings | None = group(among="pool")
+
+
 class PseudoLabelSettings(StageSettings):
     """Settings of `pseudo-label`."""
 
-    method: Literal["sieve", "prototypes", "candidates", "argmax", "gated"] = Field(
+    method: Literal["sieve", "prototypes", "candidates", "argmax", "gated", "neighbours"] = Field(
         "sieve",
         description="sieve: drop pixels from regions with one class. For class sets: prototypes of the region, the "
         "arg-max within the set (candidates), or the arg-max over all classes. gated: predictions that the model's "
-        "discriminator accepts, for images without a mask.",
+        "discriminator accepts, for images without a mask. neighbours: each pixel takes the class of the most similar "
+        "labelled pixels in the features of a frozen network.",
     )
     checkpoint: Checkpoint = Field("last", description="Model weights to use: best (on validation) or last epoch.")
     use: NetworkUse = group()
@@ -95,3 +156,4 @@ class PseudoLabelSettings(StageSettings):
     predicted: ArgmaxSettings | None = group(method="argmax")
     views: ViewSettings | None = group(method=("prototypes", "candidates", "argmax"))
     gated: GateSettings | None = group(method="gated")
+    spread: NeighbourSettings | None = group(method="neighbours")

@@ -99,6 +99,11 @@ REGION_CHAIN = {
     "pseudo-label": Step(
         ("pseudo-label", "d.h5", "ra1.h5", "--model", "m.safetensors", "--min-pixels", "10", "-o", "p.h5"), "p.h5"
     ),
+    "neighbours": Step(
+        ("pseudo-label", "d.h5", "ra1.h5", "--method", "neighbours", "--encoder", "mobilenetv3_small_050",
+         "--weights", "none", "--superpixels", "r.h5", "-o", "n.h5"),
+        "n.h5",
+    ),
 }  # fmt: skip
 LONG_REGION_STAGES = ("extract-superpixels", "adaptive", "score", "pseudo-label")  # those that work in shards
 

@@ -128,7 +128,7 @@ def launches(tmp_path_factory, preloaded):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("name", ["pixels", "regions", "sieved", "prototypes", "evaluation"])
+@pytest.mark.parametrize("name", ["pixels", "regions", "sieved", "neighbours", "prototypes", "evaluation"])
 def test_any_number_of_processes_makes_the_same_artifacts(launches, size, name):
     assert_same(launches[size] / f"{name}.h5", launches[1] / f"{name}.h5")
 

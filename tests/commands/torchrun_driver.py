@@ -100,6 +100,9 @@ def run_all(inputs: Path, outputs: Path, size: int) -> None:
     sieved = PseudoLabelSettings.load({"min_pixels": 10}, offered=use)
     pseudo_label.run(dataset, inputs / "dominant.h5", model, outputs / "sieved.h5", sieved)
     named = PseudoLabelSettings.load({"method": "prototypes"}, offered=use)
+    spread = {"method": "neighbours", "encoder": TINY["backbone"], "weights": "none", "cap": 50}
+    neighbours = PseudoLabelSettings.load(spread, offered=use)
+    pseudo_label.run(dataset, inputs / "dominant.h5", None, outputs / "neighbours.h5", neighbours)
     cosine = inputs / "cosine.safetensors"
     pseudo_label.run(dataset, inputs / "sets.h5", cosine, outputs / "prototypes.h5", named, superpixels)
     trained = inputs / "trained.safetensors"

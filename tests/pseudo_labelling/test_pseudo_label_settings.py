@@ -13,6 +13,18 @@ APPLIES = {
     "candidates": VIEWS,
     "argmax": VIEWS | {"extent"},
     "gated": {"gate", "split", "input_scale"},
+    "neighbours": {
+        "features",
+        "encoder",
+        "weights",
+        "among",
+        "unlabelled_split",
+        "neighbours",
+        "vote_temperature",
+        "margin",
+        "cap",
+    }
+    | {"cell", "input_scale"},
 }
 
 
@@ -30,6 +42,12 @@ def test_each_method_has_its_settings(method):
         ({"method": "argmax", "renormalise": False}, "renormalise does not apply to method argmax"),
         ({"method": "prototypes", "input_scale": 2.0}, "input-scale does not apply to method prototypes"),
         ({"method": "candidates", "extent": "image"}, "extent does not apply to method candidates"),
+        ({"margin": 0.5}, "margin does not apply to method sieve; it is for method neighbours."),
+        ({"method": "neighbours", "features": "model", "encoder": "vgg16"}, "encoder does not apply to features model"),
+        (
+            {"method": "neighbours", "among": "image", "unlabelled_split": "val"},
+            "unlabelled-split does not apply to among",
+        ),
         ({"sieve": "none", "samples": 10}, "samples does not apply to sieve none"),
         ({"sieve": "first", "min_delta": 0.1}, "min-delta does not apply to sieve first"),
         ({"method": "prototypes", "expansion": "none", "quantile": "minimum"}, "quantile does not apply to expansion"),

@@ -173,6 +173,8 @@ def draw_pseudo_labels(pseudo: PseudoLabels, data: Dataset, image: str) -> bytes
         axes.set_title("ground truth", fontsize=9)
     if pseudo.attributes.get("method", "sieve") == "sieve":
         show_sieved(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
+    elif pseudo.attributes["method"] == "neighbours":
+        show_spread(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
     else:
         show_disambiguated(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
     return to_png(figure)
@@ -210,6 +212,36 @@ def show_sieved(
         present.append(truth.ravel())
     more = [stripes(SIEVED_STRIPES, "sieved out")] if sieved.any() else []
     class_legend(figure, data, np.unique(np.concatenate(present)), more)
+
+
+def show_spread(
+    figure: Figure,
+    panels: tuple[Axes, Axes],
+    last: list[Axes],
+    pseudo: PseudoLabels,
+    ledger: Annotations,
+    data: Dataset,
+    image: str,
+    truth: np.ndarray | None,
+) -> None:
+    """Answers, if the image has any, and spread labels on two ``panels``, the ``truth`` (H,W) u8 on the ``last``."""
+    pixels, void = data.rgb(image, pseudo.sizes[image]), len(data.classes)
+    spread = pseudo.label_map(image, void)
+    given = ledger.label_map(image, void) if image in ledger.sizes else np.full_like(spread, VOID)
+    for axes, labels in zip(panels, (given, spread), strict=True):
+        canvas = Canvas(pixels)
+        canvas.fade(labels == VOID)
+        canvas.paint_classes(labels, labels != VOID, data.palette, LABEL_SHARE)
+        canvas.show(axes)
+    mark_pixels(panels[0], ledger, data, image)
+    panels[0].set_title(f"answers: {counted(len(rows_below(ledger, image)), 'answer')}", fontsize=9)
+    panels[1].set_title(f"labels by neighbours: {100 * (spread != VOID).mean():.1f} % of the image", fontsize=9)
+    present = [spread[spread != VOID]]
+    for axes in last:
+        assert truth is not None
+        axes.imshow(colourise(truth, data.palette), interpolation="nearest")
+        present.append(truth[truth != VOID])
+    class_legend(figure, data, np.unique(np.concatenate(present)), [])
 
 
 def show_disambiguated(
