@@ -74,6 +74,7 @@ def test_after_a_change_of_the_base_every_stage_is_built_again_in_turn(region_pl
         "select": ["annotations (ra0.h5)", "scores (rs1.h5)", "superpixels (g.h5)"],
         "annotate-simulate": ["annotations (ra0.h5)", "queries (rq1.h5)", "superpixels (g.h5)"],
         "pseudo-label": ["annotations (ra1.h5)"],
+        "neighbours": ["annotations (ra1.h5)", "superpixels (r.h5)"],
     }
     for name, inputs in changed.items():
         step = REGION_CHAIN[name]
