@@ -180,8 +180,6 @@ def build(
     outputs = len(classes) + settings.learn_void
     network = build_network(built, outputs, objective.facts["support"], data.bands)
     counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
-    if settings.optimisation.frozen is not None and counts["initial_weights"] == "none":
-        say("The frozen backbone has random weights, which nothing improves. Pass --weights.")
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     set_norm_momentum(network, settings.optimisation.norm_momentum)
     if not settings.optimisation.learn_norm:
@@ -189,6 +187,8 @@ def build(
     place(network, device)
     task = Task(network, data, given, settings, mean, std, device, ranks)
     learner: Learner = objective(task, settings.of_objective)
+    if settings.optimisation.frozen is not None and counts["initial_weights"] == "none":
+        say("The frozen backbone has random weights, which nothing improves. Pass --weights.")
     if not learner.validates:
         split = settings.validation.validation_split
         say(f"No validation: split {split!r} has no ground truth. Keeping the last weights only.")

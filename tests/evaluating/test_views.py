@@ -71,7 +71,7 @@ def both(stripes):
 def confusion(view, flip=False, scales=(1.0,)):
     predictor = Predictor(Bright(), (0.0,) * 3, (1.0,) * 3, torch.device("cpu"))
     with Progress("evaluating", len(view.ids)) as bar:
-        return evaluate.evaluate_one(predictor, view, view.ids, flip, scales, 4, bar)
+        return evaluate.evaluate_one(predictor, view, view.ids, flip, scales, 4, bar)[0]
 
 
 def test_original_shows_the_network_images_and_masks_of_the_files(both):

@@ -37,6 +37,7 @@ REGION_RECIPES = {
     "adaptive-superpixel": 3,
     "adaptive-superpixel-reference": 2,
     "classbal": 2,
+    "classbal-neighbours": 2,
     "classbal-random": 2,
     "classbal-uncertainty": 2,
     "oracle-superpixel": 2,
@@ -54,6 +55,7 @@ OTHER_RECIPES = {
     "multi-class-query-argmax-reference": 1,
     "full-xception65": 1,
     "madbal-full": 1,
+    "pixelpick-neighbours": 2,
 }
 CLUSTER_RECIPES = {"madbal": 3, "madbal-reference": 2}
 # rounds, the seed set's among them, and whether images come from a classifier

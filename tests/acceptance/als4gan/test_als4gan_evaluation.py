@@ -44,7 +44,7 @@ def test_check_22_a_perfect_network_is_perfect_on_a_padded_canvas(tmp_path, side
     predictor = Predictor(network, (0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
     with Dataset(path) as data, Progress("evaluating", 2) as bar:
         view = EvaluationView(data, "test")
-        found = evaluate.evaluate_one(predictor, view, view.ids, False, (1.0,), 4, bar)
+        found, _ = evaluate.evaluate_one(predictor, view, view.ids, False, (1.0,), 4, bar)
     assert {width for _, width in network.sizes} == {canvas}
     assert found.sum() == 2 * mask.size
     assert mean_iou(found) == 1
