@@ -14,7 +14,13 @@ SEEDS = REGION_CHAIN["extract-superpixels"]
 TWO_WORKERS = ("--workers", "2")
 SLOWLY = ("--iterations", "10000")  # a quarter of a second for each of the six images
 CHANGES = 200  # of files and folders: more than any stage makes here
-STEPS = {"extract-superpixels": 2, "adaptive": 5, "score": 5, "pseudo-label": 5}  # from one kill to the next
+STEPS = {
+    "extract-superpixels": 2,
+    "adaptive": 5,
+    "score": 5,
+    "pseudo-label": 5,
+    "neighbours": 9,
+}  # from one kill to the next
 
 
 def assert_nobody_left(place):
@@ -45,7 +51,7 @@ def test_regions_after_kills_of_real_processes_at_random_moments(region_place, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", LONG_REGION_STAGES)
+@pytest.mark.parametrize("stage", [*LONG_REGION_STAGES, "neighbours"])
 def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(stage, region_place, region_world, preloaded):
     """Run n dies at its n-th such change, on top of what the runs before it left, until one gets through."""
     step = REGION_CHAIN[stage]
@@ -99,7 +105,7 @@ def test_a_rebuild_killed_at_changes_on_disk_leaves_a_whole_artifact(stage, regi
     assert point > 4
 
 
-@pytest.mark.parametrize("stage", LONG_REGION_STAGES)
+@pytest.mark.parametrize("stage", [*LONG_REGION_STAGES, "neighbours"])
 def test_sigterm_saves_and_the_same_command_goes_on(stage, region_place, region_world, preloaded):
     step = REGION_CHAIN[stage]
     remove(region_place, step)
