@@ -154,9 +154,8 @@ def first(seeds: Sequence[int] | None) -> int | None:
 
 def folder_name(wanted: Wanted, recipe: str, profile: str | None, seed: int | None) -> str:
     """RECIPE, with the profile if there are several, and the seed if it is given."""
-    parts = [Path(recipe).stem if recipe.endswith(".toml") else recipe]
-    if len(wanted.profiles) > 1 and profile is not None:
-        parts.append(Path(profile).stem if profile.endswith(".toml") else profile)
+    named = [recipe, *([profile] if len(wanted.profiles) > 1 and profile is not None else [])]
+    parts = [Path(name).stem if name.endswith(".toml") else name for name in named]
     return "-".join([*parts, *([] if seed is None else [str(seed)])])
 
 

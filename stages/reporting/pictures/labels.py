@@ -169,28 +169,27 @@ def draw_pseudo_labels(pseudo: PseudoLabels, data: Dataset, image: str) -> bytes
     first, second, third, *fourth = axes_of(figure, panels, rows)
     first.imshow(pixels)
     first.set_title(image, fontsize=9)
+    ways = {"sieve": show_sieved, "neighbours": show_spread}
+    show = ways.get(pseudo.attributes.get("method", "sieve"), show_disambiguated)
     for axes in fourth:
-        axes.set_title("ground truth", fontsize=9)
-    if pseudo.attributes.get("method", "sieve") == "sieve":
-        show_sieved(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
-    elif pseudo.attributes["method"] == "neighbours":
-        show_spread(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
-    else:
-        show_disambiguated(figure, (second, third), fourth, pseudo, ledger, data, image, truth)
+        assert truth is not None
+        axes.imshow(colourise(truth, data.palette), interpolation="nearest")
+        void = show is show_disambiguated and (truth == VOID).any()
+        axes.set_title("ground truth; white: void" if void else "ground truth", fontsize=9)
+    show(figure, (second, third), pseudo, ledger, data, image, truth)
     return to_png(figure)
 
 
 def show_sieved(
     figure: Figure,
     panels: tuple[Axes, Axes],
-    last: list[Axes],
     pseudo: PseudoLabels,
     ledger: Annotations,
     data: Dataset,
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Labels before and after the sieve on two ``panels``, and the ``truth`` (H,W) u8 on the ``last``."""
+    """Labels before and after the sieve on two ``panels``; the legend also has the classes of ``truth`` (H,W) u8."""
     pixels, before, after = data.rgb(image, pseudo.sizes[image]), ledger.label_map(image), pseudo.label_map(image)
     labelled, sieved = before != VOID, (before != VOID) & (after == VOID)
     owner = answered_regions(ledger, image)
@@ -206,9 +205,7 @@ def show_sieved(
     kept = f"{100 * (1 - sieved.sum() / labelled.sum()):.1f} % of them" if labelled.any() else "nothing to keep"
     panels[1].set_title(f"after the sieve ({pseudo.attributes['sieve']}): {kept} kept", fontsize=9)
     present = [before[labelled], after[after != VOID]]
-    for axes in last:
-        assert truth is not None
-        axes.imshow(colourise(truth, data.palette), interpolation="nearest")
+    if truth is not None:
         present.append(truth.ravel())
     more = [stripes(SIEVED_STRIPES, "sieved out")] if sieved.any() else []
     class_legend(figure, data, np.unique(np.concatenate(present)), more)
@@ -217,14 +214,13 @@ def show_sieved(
 def show_spread(
     figure: Figure,
     panels: tuple[Axes, Axes],
-    last: list[Axes],
     pseudo: PseudoLabels,
     ledger: Annotations,
     data: Dataset,
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Answers, if the image has any, and spread labels on two ``panels``, the ``truth`` (H,W) u8 on the ``last``."""
+    """Answers, if the image has any, and spread labels on two ``panels``; the legend has the classes of ``truth`` too."""
     pixels, void = data.rgb(image, pseudo.sizes[image]), len(data.classes)
     spread = pseudo.label_map(image, void)
     given = ledger.label_map(image, void) if image in ledger.sizes else np.full_like(spread, VOID)
@@ -237,9 +233,7 @@ def show_spread(
     panels[0].set_title(f"answers: {counted(len(rows_below(ledger, image)), 'answer')}", fontsize=9)
     panels[1].set_title(f"labels by neighbours: {100 * (spread != VOID).mean():.1f} % of the image", fontsize=9)
     present = [spread[spread != VOID]]
-    for axes in last:
-        assert truth is not None
-        axes.imshow(colourise(truth, data.palette), interpolation="nearest")
+    if truth is not None:
         present.append(truth[truth != VOID])
     class_legend(figure, data, np.unique(np.concatenate(present)), [])
 
@@ -247,14 +241,13 @@ def show_spread(
 def show_disambiguated(
     figure: Figure,
     panels: tuple[Axes, Axes],
-    last: list[Axes],
     pseudo: PseudoLabels,
     ledger: Annotations,
     data: Dataset,
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Answers that name several classes and the labels made from them on two ``panels``, the ``truth`` on the ``last``.
+    """Answers that name several classes and the labels made from them on two ``panels``.
 
     The queried regions are outlined; labels that spread beyond them are hatched with thin lines.
     """
@@ -283,11 +276,7 @@ def show_disambiguated(
         title += f", {100 * beyond.mean():.1f} % beyond the answers"
     panels[1].set_title(title, fontsize=9)
 
-    for axes in last:
-        assert truth is not None
-        axes.imshow(colourise(truth, data.palette), interpolation="nearest")
-        if (truth == VOID).any():
-            axes.set_title("ground truth; white: void", fontsize=9)
+    if truth is not None:
         present.append(truth[truth != VOID])
     more = several_legend(ledger, image)
     if beyond.any():
