@@ -220,7 +220,7 @@ def show_spread(
     image: str,
     truth: np.ndarray | None,
 ) -> None:
-    """Answers, if the image has any, and spread labels on two ``panels``; the legend has the classes of ``truth`` too."""
+    """Answers, if the image has any, and spread labels on two ``panels``; the legend has the classes of ``truth``."""
     pixels, void = data.rgb(image, pseudo.sizes[image]), len(data.classes)
     spread = pseudo.label_map(image, void)
     given = ledger.label_map(image, void) if image in ledger.sizes else np.full_like(spread, VOID)
