@@ -1,6 +1,7 @@
 """One class per image: a whole timm model and a linear layer."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import timm
@@ -39,32 +40,13 @@ class ImageClassifier(SplitNetwork):
         super().__init__()
         self.support = None
         name = timm_name(backbone)
-        options: dict[str, Any] = {} if reference_head else {"num_classes": 0}
-        sized = any_size(name)
-        inputs, self.pad_multiple = self._probed(name, options, sized)
-        model: Any = timm.create_model(name, **options, **sized)
+        inputs, self.pad_multiple = probed(name, reference_head)
+        model: Any = timm.create_model(name, **options_of(name, reference_head))
         self.backbone = model
         self.classifier = nn.Linear(inputs, num_classes)
         kept = set(model.get_classifier().parameters()) if reference_head else set()
         self.needed_tensors = tuple(tensor for tensor, value in model.named_parameters() if value in kept)
         """Tensors of the backbone that a file of weights must contain."""
-
-    @staticmethod
-    def _probed(name: str, options: dict[str, Any], sized: dict[str, Any]) -> tuple[int, int]:
-        """The number of values per image, and the multiple of which its sides must be; draws no random weights."""
-        with torch.device("meta"):
-            model: Any = timm.create_model(name, **options, **sized).eval()
-            multiple = int(model.feature_info[-1]["reduction"]) if sized else 1
-            if not options and not model.num_classes:
-                raise BadInput(f"Backbone {name} has no classifier of its own. Leave out --reference-head.")
-            try:
-                _, values = model(pad_to(torch.empty(1, 3, *PROBE), multiple)).shape
-            except Exception as error:  # models raise any kind of exception for an unsupported size
-                raise BadInput(
-                    f"Backbone {name} cannot classify images of any size. Choose a convolutional one such as "
-                    "mobilenetv2_100 or resnet50."
-                ) from error
-        return int(values), multiple
 
     def features(self, images: Tensor) -> Tensor:
         """The input of the backbone's own classifier, kept or not: (B, 3, H, W) to (B, D)."""
@@ -78,3 +60,26 @@ class ImageClassifier(SplitNetwork):
     def decoded(self, features: Sequence[Tensor]) -> Tensor:
         (values,) = features
         return in_float32(self.classifier, values)[..., None, None]
+
+
+def options_of(name: str, reference_head: bool) -> dict[str, Any]:
+    """What timm needs to make the model ``name`` for images of any size, with its own classifier or without."""
+    return any_size(name) | ({} if reference_head else {"num_classes": 0})
+
+
+@cache
+def probed(name: str, reference_head: bool) -> tuple[int, int]:
+    """The number of values per image, and the multiple of which its sides must be; draws no random weights."""
+    with torch.device("meta"):
+        model: Any = timm.create_model(name, **options_of(name, reference_head)).eval()
+        multiple = int(model.feature_info[-1]["reduction"]) if any_size(name) else 1
+        if reference_head and not model.num_classes:
+            raise BadInput(f"Backbone {name} has no classifier of its own. Leave out --reference-head.")
+        try:
+            _, values = model(pad_to(torch.empty(1, 3, *PROBE), multiple)).shape
+        except Exception as error:  # models raise any kind of exception for an unsupported size
+            raise BadInput(
+                f"Backbone {name} cannot classify images of any size. Choose a convolutional one such as "
+                "mobilenetv2_100 or resnet50."
+            ) from error
+    return int(values), multiple

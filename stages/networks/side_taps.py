@@ -1,6 +1,7 @@
 """Feature maps from inside a timm backbone, by the names of its modules."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +59,7 @@ def run_with_taps(
     return maps, tuple(found[name] for name in modules)
 
 
+@cache
 def find_shallow_tap(backbone: str, output_stride: int, name: str, stride: int) -> tuple[str, int]:
     """The module ``name`` of the timm model ``backbone``, as a backbone calls it, and its channels.
 
@@ -76,6 +78,7 @@ def find_shallow_tap(backbone: str, output_stride: int, name: str, stride: int) 
     return module, shapes[module][0]
 
 
+@cache
 def find_side_taps(backbone: str, output_stride: int, names: tuple[str, ...] = ()) -> SideTaps:
     """The side taps ``names`` of the timm model ``backbone``, or without names its three default taps.
 

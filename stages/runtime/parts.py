@@ -61,6 +61,9 @@ class Registry:
     (`REQUIRED`: no default).
     """
 
+    registrations = 0
+    """How often a part was registered, in all registries."""
+
     def __init__(self, kind: str, package: str, facts: Mapping[str, Any] | None = None):
         self.kind, self.package, self.facts = kind, package, dict(facts or {})
         self.group = f"alseg.{kind}{'es' if kind.endswith('s') else 's'}"
@@ -87,6 +90,7 @@ class Registry:
                     f"The {self.kind} {name!r} is registered twice; rename the one in {function.__module__}."
                 )
             self.found[name] = Part(self.kind, name, function, settings, self.facts | facts, origin)
+            Registry.registrations += 1
             return function
 
         return decorate

@@ -261,8 +261,14 @@ Uses = list[tuple[tuple[Condition, ...], FieldInfo]]
 """The uses of a flat name: conditions and field, one pair per group that has it."""
 
 
-def fields_of(model: type[Settings]) -> dict[str, Uses]:
+def fields_of(model: type[Settings]) -> Mapping[str, Uses]:
     """Each flat name of ``model`` and its groups, with the conditions under which it applies."""
+    return fields_among(model, Registry.registrations)
+
+
+@cache
+def fields_among(model: type[Settings], registrations: int) -> Mapping[str, Uses]:
+    """`fields_of` while so many parts are registered: settings of parts come with them."""
     found: dict[str, Uses] = {}
 
     def walk(current: type[Settings], conditions: tuple[Condition, ...]) -> None:

@@ -300,8 +300,12 @@ class Browser:
         return answered
 
     def faults(self) -> list[str]:
-        """What the browser complained about, such as a breach of the page's own policy."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """What the browser complained about, such as a breach of the page's own policy.
+
+        Not what the network did: a page may still be asking when its server ends, and says so to people itself.
+        """
+        messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in messages if "net::ERR_" not in message]
 
     def close(self) -> None:
         self.driver.quit()

@@ -19,7 +19,7 @@ from stages.registry import STAGES
 from tests.reference.commands import tools
 from tests.reference.files import PAGES as GENERATED
 from tests.reference.files import ROOT as REPOSITORY
-from tests.reference.files import stale, wanted
+from tests.reference.files import stale, wanted, with_table
 
 PLUG_INS, DEVELOPING = ROOT / "docs" / "how-to" / "plug-ins.md", ROOT / "docs" / "developing.md"
 RUN = (PLUG_INS, DEVELOPING)  # pages with plug-ins, whose commands are run instead of read
@@ -34,35 +34,37 @@ def options_of(command):
 # --- the generated pages ----------------------------------------------------------------------------------------------
 
 
-def test_the_generated_pages_are_current():
-    assert [name_of(path) for path in stale(REPOSITORY)] == [], "run `make docs`"
+@pytest.fixture(scope="module")
+def generated():
+    return wanted(REPOSITORY)
 
 
-def test_the_generator_says_the_same_in_another_process():
+def test_the_generated_pages_are_current(generated):
+    assert [name_of(path) for path in stale(generated)] == [], "run `make docs`"
+
+
+def test_the_generator_says_the_same_in_another_process(generated):
     code = "from tests.reference.files import *; print([text for text in wanted(ROOT).values()])"
-    found = [
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert found[0] == found[1]
-    assert "<function" not in found[0]
-    assert " at 0x" not in found[0]
-    assert str(ROOT) not in found[0]
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told == f"{list(generated.values())}\n"
+    assert "<function" not in told
+    assert " at 0x" not in told
+    assert str(ROOT) not in told
 
 
-def test_check_names_what_is_not_current(tmp_path):
+def test_check_names_what_is_not_current(tmp_path, generated):
+    texts = {tmp_path / path.relative_to(REPOSITORY): text for path, text in generated.items()}
     (tmp_path / "README.md").write_text("<!-- commands:begin -->\nold\n<!-- commands:end -->\n")
-    found = [path.relative_to(tmp_path).as_posix() for path in stale(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in stale(texts)]
     assert sorted(found) == sorted(
         [*(f"docs/reference/{name}.md" for name in GENERATED), "README.md", "docs/reproduce.md"]
     )
-    for path, text in wanted(tmp_path).items():
+    for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert stale(tmp_path) == []
-    (tmp_path / "README.md").write_text("no markers")
+    assert stale(texts) == []
     with pytest.raises(SystemExit, match="commands:begin"):
-        stale(tmp_path)
+        with_table("no markers")
 
 
 def test_every_stage_setting_and_part_is_in_the_reference():

@@ -14,7 +14,7 @@ def main() -> None:
     reader.add_argument("--check", action="store_true", help="Write nothing; exit 1 if a file is not current.")
     check = reader.parse_args().check
     texts = wanted(ROOT)
-    old = stale(ROOT)
+    old = stale(texts)
     for path in old:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,9 +29,8 @@ def wanted(root: Path) -> dict[Path, str]:
     return {**pages, readme: with_table(readme.read_text(encoding="utf-8"))}
 
 
-def stale(root: Path) -> list[Path]:
-    """The generated files that are missing or hold another text."""
-    texts = wanted(root)
+def stale(texts: dict[Path, str]) -> list[Path]:
+    """Those of the files that are missing or hold another text."""
     return [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
