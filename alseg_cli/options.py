@@ -17,6 +17,7 @@ from stages.registry import STAGES, Input, Stage
 from stages.runtime.console import print_table
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import load_plugin
+from stages.runtime.shares import parse_share
 from stages.settings.base import Uses, belongs, choices, fields_of
 from stages.settings.text import option_name, shown
 
@@ -41,12 +42,19 @@ def stage_command(stage: Stage, words: list[str]) -> TyperCommand:
         if arguments["print_settings"]:
             print_settings(found.settings.flat(), found.sources)
             return
+        share = arguments.get("shard")
+        if share is not None:
+            files["share"] = parse_share(share)
         stage.run(output=output, settings=found.settings, force=arguments["force"], **files)
 
     parameters = [input_parameter(each) for each in stage.inputs]
     parameters.insert(sum(each.positional for each in stage.inputs), output_parameter(stage))
     if stage.settings is not None:
-        parameters += [*shared_parameters(), *(setting(name, uses) for name, uses in fields.items())]
+        parameters += [
+            *shared_parameters(),
+            *([shard_parameter()] if stage.shards else []),
+            *(setting(name, uses) for name, uses in fields.items()),
+        ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {}
     text = f"{stage.about}\n\n{stage.details}".strip()
@@ -161,6 +169,13 @@ def shared_parameters() -> list[inspect.Parameter]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, detail])
         for name, (kind, default, detail) in details.items()
     ]
+
+
+def shard_parameter() -> inspect.Parameter:
+    """The option of the stages whose work several processes can share."""
+    text = "Do only share K of N, K from 0 to N-1, as a task of an array job; the same command without it joins them."
+    kind = Annotated[str | None, typer.Option("--shard", help=text, metavar="K/N", show_default=False)]
+    return inspect.Parameter("shard", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
 def setting(name: str, uses: Uses) -> inspect.Parameter:

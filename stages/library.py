@@ -1,9 +1,10 @@
 """alseg as a library: one function per stage.
 
 Files are str or Path. Settings are keywords under their flat names, as on the command line with _ for -; ``recipe`` and
-``profile`` (names or TOML files) give values of lower priority, ``plugins`` are Python files that register parts. Each
-function returns the path of its output and does nothing if that is up to date. Raises `BadInput` with one sentence per
-fault, `StageFailed` if the disk is full or another process writes the output, and `Stopped` after saving on a signal.
+``profile`` (names or TOML files) give values of lower priority, ``plugins`` are Python files that register parts.
+``shard``, such as "3/16", does that share of the work only; the call without it joins all shares. Each function returns
+the path of its output and does nothing if that is up to date. Raises `BadInput` with one sentence per fault,
+`StageFailed` if the disk is full or another process writes the output, and `Stopped` after saving on a signal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from stages.artifacts.opening import open_any
 from stages.recipes.resolve import resolve
 from stages.registry import STAGES
 from stages.runtime.parts import load_plugin
+from stages.runtime.shares import parse_share
 
 File = str | Path
 
@@ -37,6 +39,7 @@ def run_stage(
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
+    shard: str | None = None,
 ) -> Path:
     """Runs a stage of the table `stages.registry.STAGES`; ``files`` maps its inputs to files."""
     for plugin in plugins:
@@ -52,6 +55,8 @@ def run_stage(
         paths.get("dataset"),
         "keyword",
     )
+    if shard is not None:
+        paths["share"] = parse_share(shard)
     return STAGES[stage].run(output=Path(output), settings=found.settings, force=force, **paths)
 
 
@@ -64,9 +69,17 @@ def as_path(file: File | Sequence[File], each: Any) -> Any:
     return [Path(one) for one in file]
 
 
-def prepare(description: File, output: File, *, root: File | None = None, force: bool = False, **settings: Any) -> Path:
+def prepare(
+    description: File,
+    output: File,
+    *,
+    root: File | None = None,
+    force: bool = False,
+    shard: str | None = None,
+    **settings: Any,
+) -> Path:
     """Check a dataset (shipped name or TOML file) below ``root`` and pack it into one HDF5 file."""
-    return run_stage("prepare", output, {"description": description, "root": root}, settings, force=force)
+    return run_stage("prepare", output, {"description": description, "root": root}, settings, force=force, shard=shard)
 
 
 def extract_superpixels(
@@ -79,11 +92,12 @@ def extract_superpixels(
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
+    shard: str | None = None,
     **settings: Any,
 ) -> Path:
     """Cut images into regions, or merge the regions ``superpixels`` by the predictions of ``model``."""
     files: dict[str, Any] = {"dataset": dataset, "superpixels": superpixels, "model": model}
-    return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force)
+    return run_stage("extract-superpixels", output, files, settings, recipe, profile, plugins, force, shard)
 
 
 def import_regions(
@@ -163,6 +177,7 @@ def score(
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
+    shard: str | None = None,
     **settings: Any,
 ) -> Path:
     """Score every unlabelled pixel, region or image; higher scores are queried first."""
@@ -173,7 +188,7 @@ def score(
         "clusters": clusters,
         "annotations": annotations,
     }
-    return run_stage("score", output, files, settings, recipe, profile, plugins, force)
+    return run_stage("score", output, files, settings, recipe, profile, plugins, force, shard)
 
 
 def select(
@@ -337,6 +352,7 @@ def pseudo_label(
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
+    shard: str | None = None,
     **settings: Any,
 ) -> Path:
     """Turn answers into dense labels, by the predictions of ``model`` or by features."""
@@ -346,7 +362,7 @@ def pseudo_label(
         "model": model,
         "superpixels": superpixels,
     }
-    return run_stage("pseudo-label", output, files, settings, recipe, profile, plugins, force)
+    return run_stage("pseudo-label", output, files, settings, recipe, profile, plugins, force, shard)
 
 
 def evaluate(
@@ -359,11 +375,12 @@ def evaluate(
     profile: File | None = None,
     plugins: Iterable[File] = (),
     force: bool = False,
+    shard: str | None = None,
     **settings: Any,
 ) -> Path:
     """Evaluate one or more models on a split, or on the answers of the last round of the ledger ``annotations``."""
     files: dict[str, Any] = {"dataset": dataset, "models": models, "annotations": annotations}
-    return run_stage("evaluate", output, files, settings, recipe, profile, plugins, force)
+    return run_stage("evaluate", output, files, settings, recipe, profile, plugins, force, shard)
 
 
 def predict(

@@ -47,7 +47,8 @@ class Input:
 class Stage:
     """A command that reads artifacts and writes one.
 
-    writes: the kind of artifact, or file. ending: of its file. torchrun: whether several processes may run it.
+    writes: the kind of artifact, or file. ending: of its file. torchrun: whether several processes may run it. shards:
+    whether processes that know nothing of each other may each do a share of it (--shard).
     plannable: whether a plan can have it as a step. settings_of: another stage, whose settings in recipes and profiles
     are also for this one, as far as it has them.
     """
@@ -63,6 +64,7 @@ class Stage:
     output_help: str = "Output file."
     details: str = ""
     torchrun: bool = False
+    shards: bool = False
     plannable: bool = True
     settings_of: str = ""
 
@@ -112,6 +114,7 @@ STAGES: dict[str, Stage] = {
             PrepareSettings,
             "description and files of a dataset",
             "images, masks if there are any, splits and classes, after checking all of them",
+            shards=True,
             plannable=False,
         ),
         Stage(
@@ -126,6 +129,7 @@ STAGES: dict[str, Stage] = {
             ExtractSettings,
             "dataset; to merge: base superpixels and a model",
             "SEEDS, SLIC, LSC, grid or oracle regions, or base regions merged by the predictions of a model",
+            shards=True,
         ),
         Stage(
             "import-regions",
@@ -230,6 +234,7 @@ STAGES: dict[str, Stage] = {
             "a score per pixel, region or image by any registered measure, with class balance, committee, maturity and "
             "lossiness",
             torchrun=True,
+            shards=True,
         ),
         Stage(
             "select",
@@ -386,6 +391,7 @@ STAGES: dict[str, Stage] = {
             "dense labels: sieved regions, prototypes with expansion, arg-max within class sets, gated predictions, "
             "labels spread to similar pixels",
             torchrun=True,
+            shards=True,
         ),
         Stage(
             "evaluate",
@@ -406,6 +412,7 @@ STAGES: dict[str, Stage] = {
             "mIoU, IoU per class, accuracy and confusion, also as JSON; flips and scales; the best model of one split, "
             "reported on another; without masks, how often the model before agrees with new answers",
             torchrun=True,
+            shards=True,
         ),
         Stage(
             "predict",

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from alseg_cli.app import app, main
 from stages.artifacts import publish, shards
 from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score
+from stages.evaluating import on_masks
 from stages.registry import STAGES
 from stages.runtime import processes
 
-SHARDED = (cluster_regions, extract_superpixels, prepare, pseudo_label, score)
+SHARDED = (cluster_regions, extract_superpixels, on_masks, prepare, pseudo_label, score)
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 ROOMS = ("answering", "datasets")
 ROOMS_WITH_TORCH = (

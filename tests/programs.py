@@ -22,7 +22,8 @@ ALSEG = [
     sys.executable,
     "-c",
     "from stages.commands import cluster_regions, extract_superpixels, prepare, pseudo_label, score\n"
-    "for stage in (cluster_regions, extract_superpixels, prepare, pseudo_label, score):\n"
+    "from stages.evaluating import on_masks\n"
+    "for stage in (cluster_regions, extract_superpixels, on_masks, prepare, pseudo_label, score):\n"
     f"    stage.SHARD_IMAGES = {SHARD_IMAGES}\n"
     "from alseg_cli.app import main; main()",
 ]

@@ -9,12 +9,15 @@ import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.shares import Share
 
 MARGIN_BYTES = 4 << 20  # room for companion files (history, plots) and file-system overhead
+LOCKED = "Wait for it to end, then run again."
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 
 
@@ -197,50 +200,113 @@ def bytes_digest(path: Path) -> str:
 def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     """Holds the advisory lock of the output ``path`` and the files published ``beside`` it.
 
-    StageFailed if another process holds it; BadInput if the file system has no locks, or if `OUTPUT.parts` or
-    `OUTPUT.work` is not a folder of our own.
+    StageFailed if another process holds it, or one of its shares (`share_lock`); BadInput if the file system has no
+    locks, or if `OUTPUT.parts` or `OUTPUT.work` is not a folder of our own.
 
     The kernel releases the lock when its process ends, so a dead process never blocks the next one. The lock file is
     removed on release; a process that locked a removed file tries again with the new one.
     """
-    make_folder(path.parent)
     targets = [path, *beside]
-    for target in targets:
-        require_nameable(target)
-    for folder in (parts_folder(path), work_folder(path)):
-        require_plain_folder(folder)
+    require_lockable(path, targets)
     lock = lock_path(path)
+    file = locked_file(lock)
+    if isinstance(file, str):
+        raise StageFailed(f"{path} is being written by {running_shares(path) or file}. {LOCKED}")
+    try:
+        sign(file)
+        for target in targets:  # this process holds the lock, so these were left by processes that died
+            remove_partials(target)
+        for left in share_locks(path):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+@contextmanager
+def share_lock(path: Path, share: Share, beside: Iterable[Path] = ()) -> Iterator[None]:
+    """Holds the lock of one ``share`` of the output ``path``, while others may hold those of other shares.
+
+    Raises what `output_lock` does. Both exclude each other, because each share also holds the lock of the output, as
+    one of several. That file stays for whoever joins the shares: another share may be about to lock it.
+    """
+    require_lockable(path, [path, *beside])
+    whole = locked_file(lock_path(path), shared=True)
+    if isinstance(whole, str):
+        raise StageFailed(f"{path} is being written by {whole}. {LOCKED}")
+    with whole:
+        lock = path.with_name(f".{path.name}.{share.index}-of-{share.number}.lock")
+        own = locked_file(lock)
+        if isinstance(own, str):
+            raise StageFailed(f"Shard {share} of {path} is being written by {own}. {LOCKED}")
+        try:
+            sign(own)
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            own.close()
+
+
+def locked_file(lock: Path, shared: bool = False) -> TextIO | str:
+    """The file ``lock``, created if needed and locked until it is closed; or the process that holds it, in words.
+
+    ``shared``: others may hold it too, if they all share it.
+    """
     while True:
         try:  # a link in the place of the lock would be written to
             file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
         except OSError as error:
             raise refusal(f"Cannot write {lock}", error) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise StageFailed(f"{path} is being written by {holder}. Wait for it to end, then run again.") from None
+            with file:
+                return file.read().strip() or "another process"
         except OSError as error:
             file.close()  # the file stays: it may be the lock of a process that got one
-            raise no_lock(path.parent, error) from error
+            raise no_lock(lock.parent, error) from error
         try:
-            same = os.stat(lock).st_ino == os.fstat(file.fileno()).st_ino
+            if os.stat(lock).st_ino == os.fstat(file.fileno()).st_ino:
+                return file
         except FileNotFoundError:
-            same = False
-        if same:
-            break
+            pass
         file.close()
-    try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        for target in targets:  # this process holds the lock, so these were left by processes that died
-            remove_partials(target)
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        file.close()
+
+
+def sign(file: TextIO) -> None:
+    """Writes into a locked file which process holds it."""
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def share_locks(path: Path) -> list[Path]:
+    """The lock files of shares of ``path``: of running processes, or left by dead ones."""
+    named = re.compile(rf"\.{re.escape(path.name)}\.\d+-of-\d+\.lock")
+    return [found for found in path.parent.glob(f".{glob.escape(path.name)}.*.lock") if named.fullmatch(found.name)]
+
+
+def running_shares(path: Path) -> str:
+    """The shares of ``path`` that processes are working on, in words; "" if there are none."""
+    held = []
+    for lock in share_locks(path):
+        with suppress(OSError), lock.open("r+") as file:  # OSError: it has just ended
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                index, _, number = lock.name.removesuffix(".lock").rpartition(".")[2].split("-")
+                held.append(f"shard {index}/{number} ({file.read().strip() or 'another process'})")
+    return " and ".join([held[0], *([f"{len(held) - 1} more"] if held[1:] else [])]) if held else ""
+
+
+def require_lockable(path: Path, targets: Iterable[Path]) -> None:
+    """Creates the folder of ``path``; BadInput if ``targets`` cannot be named, or a folder beside it is not ours."""
+    make_folder(path.parent)
+    for target in targets:
+        require_nameable(target)
+    for folder in (parts_folder(path), work_folder(path)):
+        require_plain_folder(folder)
 
 
 def require_nameable(path: Path) -> None:

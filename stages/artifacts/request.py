@@ -21,6 +21,7 @@ from stages.artifacts.publish import (
     output_lock,
     parts_folder,
     publish_bytes,
+    share_lock,
     work_folder,
 )
 from stages.artifacts.resume import remove_resume_files
@@ -28,6 +29,7 @@ from stages.artifacts.verify import damage
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.ranks import Ranks
+from stages.runtime.shares import Share
 from stages.settings.base import StageSettings, fields_of
 
 ALONE = Ranks()
@@ -35,7 +37,10 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Request:
-    """One artifact to be made: ``stage`` writes ``kind`` to ``output`` from ``inputs`` (role -> file, digest)."""
+    """One artifact to be made: ``stage`` writes ``kind`` to ``output`` from ``inputs`` (role -> file, digest).
+
+    With a ``share`` its shards are published, as far as they belong to that, and not the artifact.
+    """
 
     stage: str
     kind: str
@@ -43,6 +48,7 @@ class Request:
     settings: StageSettings
     inputs: Mapping[str, InputRef]
     beside: tuple[str, ...] = ()  # endings of the files published beside the output
+    share: Share | None = None
 
     def path_beside(self, ending: str) -> Path:
         """The file beside the output that ends in ``ending``, one of ``beside``."""
@@ -191,10 +197,13 @@ def produce(
 
     Under torchrun every process builds, but only the main one decides, holds the lock and publishes. Once the output
     is published, an interruption is no failure any more: only leftovers remain to be removed, by the next run.
+    With a share of the request, ``build`` publishes shards only, while other processes publish those of other shares.
     """
     if ranks.broadcast(request.key()) != request.key():
         raise BadInput(f"{request.output}: the processes of this launch read different inputs. Run the command again.")
     request.require_own_output()
+    if request.share is not None:
+        return produce_share(request, request.share, build, force)
     anyway = force or edits
     if ranks.is_main and request.differences() == [] and not anyway:
         clear_up(request)
@@ -218,6 +227,19 @@ def produce(
             raise
         summary = "interrupted after that"
     say(f"wrote {request.output}: {summary}")
+    return request.output
+
+
+def produce_share(request: Request, share: Share, build: Callable[[], str], force: bool) -> Path:
+    """Runs ``build``, which publishes the shards of ``share``, unless the output is up to date; nothing is removed."""
+    if request.differences() == [] and not force:
+        return up_to_date(request)
+    require_replaceable(request)
+    with share_lock(request.output, share, map(request.path_beside, request.beside)):
+        if request.differences() == [] and not force:  # joined by another process before the lock was taken
+            return up_to_date(request)
+        summary = build()
+    say(f"wrote shard {share} of {request.output}: {summary}")
     return request.output
 
 

@@ -16,11 +16,13 @@ from stages.artifacts.attributes import read_attributes
 from stages.artifacts.hdf5 import LIBVER, ROWS, Artifact, Writer, build_in_memory
 from stages.artifacts.header import Header, canonical
 from stages.artifacts.publish import make_folder, parts_folder, publish_bytes, publishing, require_space
-from stages.artifacts.request import Request
+from stages.artifacts.request import ALONE, Request
 from stages.artifacts.resume import remove_other_resume_files, remove_resume_files, resume_path
 from stages.artifacts.verify import content_faults
 from stages.runtime.console import Progress, say
 from stages.runtime.errors import BadInput, StageFailed, Stopped
+from stages.runtime.ranks import Ranks
+from stages.runtime.shares import Share
 from stages.runtime.signals import stop_on_signal
 
 # Writes the arrays of some items and returns their partial sums
@@ -31,17 +33,16 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Shards:
-    """The shards of one request: ``items`` in runs of ``size``, in the folder ``<output>.parts``.
+    """The shards of one request, in the folder ``<output>.parts``: one for the items of each of ``parts``.
 
     ``build(writer, some items)``, ``work`` and ``digits`` as for `build_shards`.
     """
 
     request: Request
-    items: Sequence[Any]
-    size: int
+    parts: Sequence[Sequence[Any]]
     build: Callable[[Writer, Any], dict[str, Any]]
     progress: str
-    work: Callable[[Sequence[Any]], Iterator[Any]] | None
+    work: Callable[[Sequence[Any]], Iterator[Any]] | None = None
     digits: int = DIGITS
 
     @property
@@ -50,25 +51,43 @@ class Shards:
 
     @property
     def number(self) -> int:
-        return -(-len(self.items) // self.size)
+        return len(self.parts)
 
     def path(self, index: int) -> Path:
         return resume_path(self.folder, f"{index:0{self.digits}d}", self.request.key(), ".h5")
 
+    def open_folder(self, ranks: Ranks) -> None:
+        """Creates the folder and removes what dead processes and other requests left, unless others share the work."""
+        make_folder(self.folder)
+        if ranks.is_main and self.request.share is None:
+            remove_other_resume_files(self.folder, self.request.key(), alone=ranks.size == 1)
+
     def remove(self) -> None:
         remove_resume_files(self.folder, self.request.key())
 
-    def part(self, index: int) -> Sequence[Any]:
-        return self.items[index * self.size : (index + 1) * self.size]
+    def own(self, indices: Sequence[int], ranks: Ranks) -> Sequence[int]:
+        """Those of ``indices`` that this process builds first, as one of the ``ranks`` or one share of the request."""
+        share = self.request.share or Share(ranks.rank, ranks.size)
+        return [indices[place] for place in share.of(len(indices))]
+
+    def told_share(self) -> str:
+        """What this process built of them, in words."""
+        share = self.request.share
+        assert share is not None
+        own = len(share.of(self.number))
+        return f"{own} of {self.number} parts" if own else f"nothing, because there are only {self.number} parts"
 
     def complete(self, indices: Sequence[int]) -> None:
         """Publishes those of the shards ``indices`` that are missing or damaged."""
         missing = [index for index in indices if not is_whole(self.path(index))]
-        given = [sum(len(self.part(index)) for index in each) for each in (indices, missing)]
+        if 0 < len(missing) < len(indices):
+            finished = f"{len(indices) - len(missing)} of {len(indices)} parts of {self.request.output.name}"
+            say(f"{finished} are finished; building the others")
+        given = [sum(len(self.parts[index]) for index in each) for each in (indices, missing)]
         with stop_on_signal() as stop, Progress(self.progress, given[0]) as bar, ExitStack() as stack:
             results: Iterator[Any] | None = None
             if self.work is not None:
-                results = self.work([item for index in missing for item in self.part(index)])
+                results = self.work([item for index in missing for item in self.parts[index]])
                 stack.callback(getattr(results, "close", lambda: None))  # ends its processes
             bar.advance(given[0] - given[1])
 
@@ -83,7 +102,7 @@ class Shards:
 
             obey()
             for index in missing:
-                part = self.part(index)
+                part = self.parts[index]
                 self.publish(index, part if results is None else pairs(part, results))
                 bar.advance(len(part))
                 obey()
@@ -95,7 +114,8 @@ class Shards:
         try:
             content = build_in_memory(fill)
         except BadInput:
-            self.remove()
+            if self.request.share is None:
+                self.remove()
             raise
         publish_bytes(self.path(index), content)
 
@@ -106,8 +126,7 @@ def build_shards(
     size: int,
     build: Callable[[Writer, Any], dict[str, Any]],
     progress: str,
-    rank: int = 0,
-    ranks: int = 1,
+    ranks: Ranks = ALONE,
     work: Callable[[Sequence[Any]], Iterator[Any]] | None = None,
     digits: int = DIGITS,
 ) -> Shards:
@@ -116,15 +135,15 @@ def build_shards(
     ``build(writer, some items)`` writes the arrays of some items and returns partial sums (JSON) for `join_shards`.
     If ``work`` is given, it computes results for all missing items, ahead of the shard that is being written, and
     ``build`` gets pairs (item, result). A signal then stops between two items, otherwise between two shards. Each of
-    several ranks takes every ``ranks``-th shard. Shards that the same request builds before others, and reads, have
-    names with another number of ``digits``; they are removed with the others. If ``build`` raises BadInput, the
-    finished shards are removed too, because they can never be joined.
+    several ``ranks`` takes every ``ranks.size``-th shard, and a share of the request likewise. Shards that the same
+    request builds before others, and reads, have names with another number of ``digits``; they are removed with the
+    others. If ``build`` raises BadInput, the finished shards are removed too, because they can never be joined; a share
+    leaves that to the process that joins them.
     """
-    shards = Shards(request, items, size, build, progress, work, digits)
-    make_folder(shards.folder)
-    if rank == 0:
-        remove_other_resume_files(shards.folder, request.key(), alone=ranks == 1)
-    shards.complete(range(rank, shards.number, ranks))
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    shards = Shards(request, parts, build, progress, work, digits)
+    shards.open_folder(ranks)
+    shards.complete(shards.own(range(shards.number), ranks))
     return shards
 
 

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,22 +16,19 @@ from stages.artifacts.model import Model, require_same_classes
 from stages.artifacts.publish import publish_together
 from stages.artifacts.request import Request, produce, refer
 from stages.evaluating.answers import Answered, rows_to_compare
-from stages.evaluating.on_answers import build_on_answers, epoch_of
+from stages.evaluating.on_answers import build_on_answers
+from stages.evaluating.on_masks import Evaluations
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
 from stages.evaluating.results import Entry, entry_report, write_counts, write_results
 from stages.evaluating.views import EvaluationView
-from stages.runtime.console import Progress, say
+from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
 from stages.runtime.ranks import Ranks, joined_ranks
+from stages.runtime.shares import Share
 from stages.settings.base import existing
-from stages.settings.common import Checkpoint, NetworkUse
+from stages.settings.common import Checkpoint
 from stages.settings.evaluate import EvaluateSettings, MaskSettings
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stages.networks.predictor import Predictor
 
 
 def run(
@@ -42,6 +38,7 @@ def run(
     settings: EvaluateSettings,
     annotations: Path | None = None,
     force: bool = False,
+    share: Share | None = None,
 ) -> Path:
     """Publishes the confusion matrices of ``models`` and the measures derived from them, as HDF5 and JSON.
 
@@ -49,6 +46,8 @@ def run(
     Raises BadInput for a split without masks, for a model of other classes, for a model that is passed twice, and for
     one that learned from the answers.
     """
+    if share is not None and annotations is not None:
+        raise BadInput("--shard divides the images of a split, not answers. Omit it, or omit --annotations.")
     settings = settings.settled(str(annotations or dataset), truth="masks" if annotations is None else "answers")
     with Dataset(dataset) as data:
         answered = None if annotations is None else open_answers(annotations, data)
@@ -63,7 +62,7 @@ def run(
                 require_not_learned(model, ledger)
         names = ["model"] if len(opened) == 1 else [f"model{number}" for number in range(len(opened))]
         inputs = {"dataset": data, **dict(zip(names, opened, strict=True)), "annotations": ledger}
-        request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",))
+        request = Request("evaluate", "evaluation", output, settings, refer(output, inputs), (".json",), share)
         from stages.runtime.devices import choose_device
 
         with joined_ranks(choose_device(settings.use.device).type) as ranks:
@@ -115,10 +114,13 @@ def build_on_masks(
     from stages.evaluating.confusion import mean_iou, pixel_accuracy
 
     data, ids, masks = view.data, view.ids, existing(settings.masks)
-    how = settings.flip, settings.scales, settings.use, ranks
     weights, chosen = all_checkpoints(models, settings.checkpoint), None
+    views = [view] if choosing is None else [choosing, view]
+    evaluations = Evaluations(request, views, weights, settings, ranks)
+    if request.share is not None:
+        return evaluations.build_share()
     if choosing is not None:
-        candidates = evaluate_models(choosing, weights, *how)
+        candidates = evaluations.of(choosing, weights)
         found = [mean_iou(entry.confusion, settings.undefined) for entry in candidates]
         best = first_best(found)
         chosen = {
@@ -130,7 +132,8 @@ def build_on_masks(
             ],
         }
         weights = [weights[best]]
-    entries = evaluate_models(view, weights, *how)
+    entries = evaluations.of(view, weights)
+    ranks.barrier()  # the main process removes what all have read
     if not ranks.is_main:
         return ""
     privileges = evaluation_privileges(data, entries, settings)
@@ -163,6 +166,7 @@ def build_on_masks(
     }
     text = (json.dumps(report, indent=1) + "\n").encode()
     publish_together({request.path_beside(".json"): text, request.output: content})
+    evaluations.shards.remove()
     shown = ", ".join(f"{entry.checkpoint} {100 * miou[row]:.2f}" for row, entry in enumerate(entries))
     return f"mIoU on {masks.split} ({len(ids)} images of {view.size_range}): {shown}"
 
@@ -192,74 +196,3 @@ def all_checkpoints(models: Sequence[Model], chosen: Checkpoint | Literal["both"
 def first_best(found: Sequence[float]) -> int:
     """Index of the highest number, the first one in a tie; NaN ranks below all numbers."""
     return int(np.nan_to_num(np.array(found), nan=-1.0).argmax())
-
-
-def evaluate_models(
-    view: EvaluationView,
-    wanted: Sequence[tuple[Model, str]],
-    flip: bool,
-    scales: tuple[float, ...],
-    use: NetworkUse,
-    ranks: Ranks,
-) -> list[Entry]:
-    """One pass over the images of ``view`` per set of weights, each process over its share of them.
-
-    If the best epoch is also the last, it is run only once.
-    """
-    from stages.networks.predictor import by_size, load_predictor
-    from stages.runtime.devices import choose_device
-
-    device = choose_device(use.device)
-    ids = view.ids
-    entries: list[Entry] = []
-    with Progress("evaluating", len(wanted) * len(ids)) as bar:
-        for model, checkpoint in wanted:
-            best = model.attributes["best_epoch"]
-            if (
-                checkpoint == "best"
-                and best == model.header.counts["epochs"]
-                and entries
-                and entries[-1].model is model
-            ):
-                entries.append(replace(entries[-1], checkpoint=checkpoint))
-                bar.advance(len(ids))
-                continue
-            predictor = load_predictor(model, checkpoint, device, use.precision)
-            mine = by_size(ids[ranks.rank :: ranks.size], view.sizes)
-            found = evaluate_one(predictor, view, mine, flip, scales, use.batch, bar)
-            confusion, counts = (ranks.sum(part).cpu().numpy() for part in found)
-            entries.append(Entry(model, checkpoint, epoch_of(model, checkpoint), confusion, counts))
-    return entries
-
-
-def evaluate_one(
-    predictor: "Predictor",
-    view: EvaluationView,
-    ids: list[str],
-    flip: bool,
-    scales: tuple[float, ...],
-    size: int,
-    bar: Progress,
-) -> tuple["Tensor", "Tensor"]:
-    """(C,C) i64 confusion of one network over ``ids``, ``size`` images at a time, and the counts of each image.
-
-    The counts (I,3,C) i64 are in the order of ``view``, 0 for other images.
-    """
-    import torch
-
-    from stages.evaluating.confusion import confusion_matrices
-    from stages.networks.predictor import image_batches
-
-    classes = len(view.data.classes)
-    places = {image: place for place, image in enumerate(view.ids)}
-    total = torch.zeros(classes, classes, dtype=torch.int64, device=predictor.device)
-    counts = torch.zeros(len(places), 3, classes, dtype=torch.int64, device=predictor.device)
-    for batch in image_batches(view, ids, size, masks=True):
-        assert batch.masks is not None
-        predicted = predictor.classes(batch.images, classes, flip, scales)
-        found = confusion_matrices(batch.masks.to(predictor.device), predicted, classes)
-        total += found.sum(0)
-        own = found.sum(2), found.sum(1), found.diagonal(dim1=1, dim2=2)
-        counts[[places[image] for image in batch.ids]] = torch.stack(own, 1)
-        bar.advance(len(batch.ids))
-    return total, counts

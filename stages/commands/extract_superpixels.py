@@ -15,12 +15,13 @@ from stages.artifacts.superpixels import TABLE, Superpixels
 from stages.pixels.grids import Size, grid_size
 from stages.regions.cut import CutTask, MergeTask, RegionGraph, cut_image, merge_image
 from stages.regions.cutters import CountSettings
-from stages.regions.publishing import Found, publish_regions, region_summary
+from stages.regions.publishing import Found, publish_regions
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS, MEASURES
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
+from stages.runtime.shares import Share
 from stages.settings.base import existing
 from stages.settings.extract_superpixels import ExtractSettings, MergeSettings
 
@@ -36,6 +37,7 @@ def run(
     superpixels: Path | None = None,
     model: Path | None = None,
     force: bool = False,
+    share: Share | None = None,
 ) -> Path:
     """Publishes the regions of each image of the split.
 
@@ -66,7 +68,7 @@ def run(
                 f"{dataset} has no masks in split {settings.split!r}, but method {settings.method} cuts them. Choose "
                 "another --method or --split."
             )
-        request = Request("extract-superpixels", "superpixels", output, settings, refer(output, inputs))
+        request = Request("extract-superpixels", "superpixels", output, settings, refer(output, inputs), share=share)
         return produce(request, lambda: build(request, ids, settings, **inputs), force)
 
 
@@ -122,9 +124,11 @@ def build(
     if superpixels is not None:
         privilege = superpixels.attributes["oracle_privilege"]
     attributes = {"method": settings.method, "split": settings.split, "oracle_privilege": privilege}
-    counts = publish_regions(request, ids, grids, work, SHARD_IMAGES, "cutting into regions", attributes, merged)
-    warn_of_other_number(counts["per_image"]["mean"], grids, settings)
-    return region_summary(counts, len(ids))
+
+    def warn(counts: Mapping[str, Any]) -> None:
+        warn_of_other_number(counts["per_image"]["mean"], grids, settings)
+
+    return publish_regions(request, ids, grids, work, SHARD_IMAGES, "cutting into regions", attributes, merged, warn)
 
 
 def warn_of_other_number(found: float, grids: Mapping[str, Size], settings: ExtractSettings) -> None:

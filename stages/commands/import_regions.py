@@ -28,7 +28,7 @@ from stages.regions.imported import (
     only_drawing,
     read_map,
 )
-from stages.regions.publishing import Found, publish_regions, region_summary
+from stages.regions.publishing import Found, publish_regions
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import CUTTERS
 from stages.runtime.processes import core_count, map_in_processes
@@ -145,5 +145,4 @@ def build(
         writer.array("regions/source", parts.column("source").astype(np.int32))
 
     attributes = {"method": IMPORTED, "split": settings.split, "oracle_privilege": "none"}
-    counts = publish_regions(request, ids, grids, work, SHARD_IMAGES, "importing regions", attributes, numbered)
-    return region_summary(counts, len(ids))
+    return publish_regions(request, ids, grids, work, SHARD_IMAGES, "importing regions", attributes, numbered)

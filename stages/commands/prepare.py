@@ -32,6 +32,7 @@ from stages.pixels.resize import place_vertices, resize_image, resize_mask, targ
 from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
+from stages.runtime.shares import Share
 from stages.settings.prepare import PrepareSettings
 from stages.settings.score import ScoreSettings
 
@@ -42,12 +43,23 @@ GREY_LEVELS = np.arange(256) / 255
 Loaded = tuple[Sample, LoadedSample | list[str]]
 
 
-def run(description: str, root: Path | None, output: Path, settings: PrepareSettings, force: bool = False) -> Path:
+def run(
+    description: str,
+    root: Path | None,
+    output: Path,
+    settings: PrepareSettings,
+    force: bool = False,
+    share: Share | None = None,
+) -> Path:
     """Publishes the dataset ``description`` (shipped name or TOML file) with the files below ``root``.
 
     Raises BadInput with all faults of the description, the file layout and the files.
     """
     described = load_description(description)
+    if settings.download and share is not None:
+        raise BadInput(
+            "--shard does not go with --download. Unpack the archives below --root first, then pass --shard."
+        )
     if settings.download:
         require_downloadable(described)
     if settings.evaluation_scale is not None and described.division is not None:
@@ -72,7 +84,7 @@ def run(description: str, root: Path | None, output: Path, settings: PrepareSett
             raise BadInput(faults + file_faults(samples, described, settings, placeholder(described, samples)))
         source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
     samples = thinned(samples, pool_split(described), settings.every)
-    request = Request("prepare", "dataset", output, settings, {"source": source})
+    request = Request("prepare", "dataset", output, settings, {"source": source}, share=share)
     return produce(request, lambda: build(request, described, samples, settings), force)
 
 
@@ -283,6 +295,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
         return {"table": table}
 
     shards = build_shards(request, samples, shard_images, fill, "preparing")
+    if request.share is not None:
+        return shards.told_share()
 
     def finish(writer: Writer, parts: Parts) -> Header:
         shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]

@@ -19,6 +19,7 @@ from stages.pseudo_labelling.sieving import require_dominant, sieve_images
 from stages.pseudo_labelling.spreading import Spread, find_references, finish_spread, load_encoder, spread_images
 from stages.runtime.errors import BadInput
 from stages.runtime.ranks import Ranks, joined_ranks
+from stages.runtime.shares import Share
 from stages.settings.base import existing
 from stages.settings.pseudo_label import PseudoLabelSettings
 
@@ -33,6 +34,7 @@ def run(
     settings: PseudoLabelSettings,
     superpixels: Path | None = None,
     force: bool = False,
+    share: Share | None = None,
 ) -> Path:
     """Publishes dense labels from the answers in the ledger ``annotations`` and the predictions of ``model``.
 
@@ -41,6 +43,11 @@ def run(
     to similar pixels without a ``model``, or by the features of its backbone; with ``superpixels``, each region takes
     one class. Raises BadInput for a ledger without such answers, and for inputs that do not fit together.
     """
+    if share is not None and settings.spread is not None and settings.spread.among == "pool":
+        raise BadInput(
+            "--shard cannot divide --among pool, because every process needs the features of all labelled pixels. Omit "
+            "it, start one process per GPU with torchrun, or set --among image."
+        )
     with Dataset(dataset) as data, Annotations(annotations) as ledger:
         require_made_from(ledger, "dataset", data)
         trained = used_model(model, settings)
@@ -62,7 +69,9 @@ def run(
         else:
             regions = require_sets(ledger, regions)
         inputs = {"dataset": data, "annotations": ledger, "model": trained, "superpixels": regions}
-        request = Request("pseudo-label", "pseudo_labels", output, settings, refer(output, inputs) | weights)
+        request = Request(
+            "pseudo-label", "pseudo_labels", output, settings, refer(output, inputs) | weights, share=share
+        )
         from stages.runtime.devices import choose_device
 
         with joined_ranks(choose_device(settings.use.device).type) as ranks:
@@ -114,7 +123,9 @@ def build(
         fill = fill_by(model, data, ledger, regions, settings)
         if settings.gated is not None:
             ids = data.ids(settings.gated.split)
-    shards = build_shards(request, ids, SHARD_IMAGES, fill, "labelling", ranks.rank, ranks.size)
+    shards = build_shards(request, ids, SHARD_IMAGES, fill, "labelling", ranks)
+    if request.share is not None:
+        return shards.told_share()
     ranks.barrier()
     if not ranks.is_main:
         return ""

@@ -18,6 +18,7 @@ from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
+from stages.runtime.shares import Share
 from stages.scoring.contradiction import contradicted_pixels, contradicted_regions
 from stages.scoring.images import finish_images, score_images
 from stages.scoring.pixels import finish_pixels, score_pixels, write_maps
@@ -36,6 +37,7 @@ def run(
     clusters: Path | None = None,
     annotations: Path | None = None,
     force: bool = False,
+    share: Share | None = None,
 ) -> Path:
     """Publishes a score per pixel, per region of ``superpixels``, or per image of the split.
 
@@ -78,7 +80,7 @@ def run(
         pool = None if regions is None else pool_of(data, regions, ledger, clusters)
         inputs: dict[str, Any] = {"dataset": data, "model": trained, "superpixels": regions, "annotations": ledger}
         inputs["clusters"] = None if pool is None else pool.clusters
-        request = Request("score", "scores", output, settings, refer(output, inputs))
+        request = Request("score", "scores", output, settings, refer(output, inputs), share=share)
         device = "cpu"
         if settings.network is not None:
             from stages.runtime.devices import choose_device
@@ -171,7 +173,9 @@ def build(
         fill = score_images(data, classifier, settings)
     else:
         fill = score_pixels(data, model, grids, settings)
-    shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks.rank, ranks.size)
+    shards = build_shards(request, ids, SHARD_IMAGES, fill, "scoring", ranks)
+    if request.share is not None:
+        return shards.told_share()
     ranks.barrier()
     if not ranks.is_main:
         return ""

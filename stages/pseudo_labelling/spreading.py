@@ -199,9 +199,7 @@ def reference_features(
             writer.rows("features", features.cpu().numpy())
         return {}
 
-    shards = build_shards(
-        request, names, size, fill, "collecting labelled pixels", ranks.rank, ranks.size, digits=BEFORE
-    )
+    shards = build_shards(request, names, size, fill, "collecting labelled pixels", ranks, digits=BEFORE)
     ranks.barrier()
     return Parts([shards.path(index) for index in range(shards.number)], []).column("features")
 

@@ -26,12 +26,13 @@ def publish_regions(
     said: str,
     attributes: Mapping[str, Any],
     further: Callable[[Writer, Parts, np.ndarray, np.ndarray], None] | None = None,
-) -> dict[str, Any]:
-    """Publishes what ``work`` finds in the images that it is given; returns the counts of the header.
+    warn: Callable[[Mapping[str, Any]], None] | None = None,
+) -> str:
+    """Publishes what ``work`` finds in the images that it is given; returns a one-line summary.
 
     ``work`` yields for each image its `labels` (H,W) i32 on ``grids``, its `graph` (`RegionGraph`) and further columns
     of a row per region. ``further(writer, parts, first, numbers)`` writes these: first (N,) i64 is the index of the
-    first region of each image, numbers (N,) i64 how many it has.
+    first region of each image, numbers (N,) i64 how many it has. ``warn`` is called with the counts of the header.
     """
 
     def fill(writer: Writer, part: Iterable[tuple[str, Found]]) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def publish_regions(
         return {"regions": numbers}
 
     shards = build_shards(request, ids, shard_images, fill, said, work=work)
+    if request.share is not None:
+        return shards.told_share()
 
     def finish(writer: Writer, parts: Parts) -> Header:
         regions = parts.merged("regions")
@@ -68,7 +71,10 @@ def publish_regions(
             further(writer, parts, first, numbers)
         return request.header(dict(attributes), region_counts(numbers, parts.column("size")))
 
-    return join_shards(shards, finish).counts
+    counts = join_shards(shards, finish).counts
+    if warn is not None:
+        warn(counts)
+    return region_summary(counts, len(ids))
 
 
 def region_counts(numbers: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import csv
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_two_processes_train_one_model(trained, preloaded):
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"]), "the labels were learned"
     preloaded.run("verify", "t.safetensors", cwd=folder).expect(0, out="undamaged and up to date")
     assert not [path for path in folder.iterdir() if path.name.startswith(".") or path.is_dir()]
+
+
+def test_two_nodes_train_the_same_model(place, trained):
+    """A launch of torchrun per node, with one process each; the first process of node 0 publishes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [*TWO[:3], "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", port]
+    nodes = [[*launch, "--node-rank", node, "-m", "alseg_cli"] for node in ("0", "1")]
+    first, second = [finish(process) for process in [start(*TRAIN, cwd=place, program=node) for node in nodes]]
+    assert told(first.expect(0)) == ["wrote t.safetensors"]
+    assert second.expect(0).out == ""
+    assert_same(place / "t.safetensors", trained[0] / "t.safetensors")
 
 
 ENDED = "failed: Another process of this launch ended. Run the same command to continue."

@@ -15,11 +15,11 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import COSTS, Evaluation
 from stages.commands import evaluate, prepare
 from stages.evaluating.confusion import confusion_matrix, mean_iou
+from stages.evaluating.on_masks import evaluate_one
 from stages.evaluating.views import EvaluationView
 from stages.networks.predictor import Predictor, scaled_images
 from stages.pixels.resize import centre_crop, short_side_size
 from stages.reporting.comparison import compare_runs
-from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.prepare import PrepareSettings
@@ -70,8 +70,7 @@ def both(stripes):
 
 def confusion(view, flip=False, scales=(1.0,)):
     predictor = Predictor(Bright(), (0.0,) * 3, (1.0,) * 3, torch.device("cpu"))
-    with Progress("evaluating", len(view.ids)) as bar:
-        return evaluate.evaluate_one(predictor, view, view.ids, flip, scales, 4, bar)[0]
+    return evaluate_one(predictor, view, view.ids, flip, scales, 4)[0]
 
 
 def test_original_shows_the_network_images_and_masks_of_the_files(both):

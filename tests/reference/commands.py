@@ -51,6 +51,7 @@ def stage_row(stage: Stage) -> tuple[str, str, str]:
 def stage_section(stage: Stage) -> str:
     notes = [stage.about, stage.details]
     notes += ["It runs on several GPUs under `torchrun`."] if stage.torchrun else []
+    notes += ["Array jobs share its work by `--shard` ([several nodes](../cluster.md#shards))."] if stage.shards else []
     notes += ["It cannot be a step of a recipe."] if not stage.plannable else []
     output = "" if stage.output_help == "Output file." else f" {stage.output_help}"
     settings = f" Settings: [{stage.name}](settings.md#{stage.name})." if stage.settings is not None else ""

@@ -13,10 +13,10 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.commands import evaluate, train
 from stages.evaluating.confusion import mean_iou
+from stages.evaluating.on_masks import evaluate_one
 from stages.evaluating.views import EvaluationView
 from stages.networks.predictor import Predictor
 from stages.pixels.void import VOID
-from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
 from stages.settings.evaluate import EvaluateSettings
 
@@ -42,9 +42,9 @@ def test_check_22_a_perfect_network_is_perfect_on_a_padded_canvas(tmp_path, side
     path = made_of(tmp_path / "d.h5", {"x0": (image, mask), "x1": (image[:, ::-1], mask[:, ::-1])}, 2)
     network = ByColour(multiple)
     predictor = Predictor(network, (0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
-    with Dataset(path) as data, Progress("evaluating", 2) as bar:
+    with Dataset(path) as data:
         view = EvaluationView(data, "test")
-        found, _ = evaluate.evaluate_one(predictor, view, view.ids, False, (1.0,), 4, bar)
+        found, _ = evaluate_one(predictor, view, view.ids, False, (1.0,), 4)
     assert {width for _, width in network.sizes} == {canvas}
     assert found.sum() == 2 * mask.size
     assert mean_iou(found) == 1
