@@ -170,6 +170,35 @@ def status(
     show_status(run, json)
 
 
+@app.command("du")
+def du(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of several runs.", metavar="RUN...")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show how many bytes the files of runs take, and what `prune` would free."""
+    from stages.recipes.storage import show_storage
+
+    show_storage(runs, json)
+
+
+@app.command("prune")
+def prune(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of several runs.", metavar="RUN...")],
+    keep: Annotated[
+        Literal["last", "best", "models"],
+        typer.Option(help="Models to keep: of the last round, of the round best on validation, or of all rounds."),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed and remove nothing.")] = False,
+) -> None:
+    """Remove scores, pseudo-labels, resume files and models that no stage of a run reads any more.
+
+    Their headers stay, so nothing becomes stale.
+    """
+    from stages.recipes.pruning import prune_runs
+
+    prune_runs(runs, keep, dry_run)
+
+
 @app.command("plan")
 def plan(
     recipes: Annotated[list[str], typer.Argument(help="Shipped recipes by name, or TOML files.", metavar="RECIPE...")],

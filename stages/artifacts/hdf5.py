@@ -238,7 +238,7 @@ class Artifact:
                 self.extents |= held.size(self.attributes)
                 continue
             self.described_arrays[held.path] = held
-            if held.path.endswith("/*") or (held.optional and held.path not in self):
+            if held.path.endswith("/*") or self.header.lacks(held.path) or (held.optional and held.path not in self):
                 continue
             dataset = self.item(held.path)
             fault = held.shape_fault(dataset.dtype, dataset.shape, self.extents)
@@ -280,6 +280,8 @@ class Artifact:
         return self.header.attributes
 
     def __contains__(self, path: str) -> bool:
+        if self.header.lacks(path.strip("/")):
+            raise BadInput(self.header.pruned_fault(self.path))
         try:
             parts = path.strip("/").split("/")
             for number in range(1, len(parts) + 1):
@@ -340,6 +342,8 @@ class Artifact:
 
     def damaged(self, path: str) -> BadInput:
         header = self.header
+        if header.lacks(path.strip("/")):
+            return BadInput(header.pruned_fault(self.path))
         with suppress(*DAMAGE):
             if header.schema_version != SCHEMA_VERSION and path not in self.file:
                 return BadInput(

@@ -65,6 +65,22 @@ class Header:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def pruned(self) -> list[str]:
+        """The folders of arrays that were removed to free space; see `stages.artifacts.pruned`."""
+        return list(self.attributes.get("pruned", []))
+
+    def lacks(self, path: str) -> bool:
+        """Whether the array at ``path`` was among those removed."""
+        return any(path == folder or path.startswith(f"{folder}/") for folder in self.pruned)
+
+    def pruned_fault(self, path: Path) -> str:
+        """What to say when removed content of the artifact in ``path`` is read."""
+        return (
+            f"{path} was pruned: its content was removed to free space, and only its header is left. Run "
+            f"`alseg {self.stage}` to it again with --force, or remove it and run make or `alseg next` again."
+        )
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Header":
         inputs = {role: InputRef(**ref) for role, ref in values["inputs"].items()}

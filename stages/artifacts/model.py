@@ -158,6 +158,8 @@ class Model:
 
     def whole(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         """All tensors as ``load`` (of safetensors.torch or safetensors.numpy) reads them; BadInput when damaged."""
+        if self.header.pruned:
+            raise BadInput(self.header.pruned_fault(self.path))
         try:
             tensors = load(self.path)
         except (SafetensorError, OSError, ValueError) as error:

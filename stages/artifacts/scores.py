@@ -72,8 +72,9 @@ class Scores(Artifact):
         stored, self.sizes = read_images(self)
         self.order = sorted(range(len(stored)), key=stored.__getitem__)
         self.ids = [stored[row] for row in self.order]  # sorted, so that no choice depends on the order in the file
-        if self.unit != "pixel" and f"{self.unit}s/score" not in self:
-            raise self.damaged(f"{self.unit}s/score")
+        score = f"{self.unit}s/score"
+        if self.unit != "pixel" and not self.header.lacks(score) and score not in self:
+            raise self.damaged(score)
 
     @property
     def unit(self) -> str:

@@ -72,7 +72,8 @@ def content_faults(artifact: Artifact | Model) -> list[str]:
         if isinstance(artifact, Model):
             from safetensors.numpy import load_file
 
-            artifact.whole(load_file)
+            if not artifact.header.pruned:
+                artifact.whole(load_file)
             return []
         with artifact:
             arrays = artifact.checksums()
@@ -85,9 +86,9 @@ def content_faults(artifact: Artifact | Model) -> list[str]:
 
 
 def digest_faults(artifact: Artifact, arrays: Checksums) -> list[str]:
-    """A digest that does not match the arrays with these checksums."""
+    """A digest that does not match the arrays with these checksums; that of a pruned file is of arrays it lacks."""
     header = artifact.header
-    if content_digest(header.kind, header.attributes, arrays) == header.digest:
+    if header.pruned or content_digest(header.kind, header.attributes, arrays) == header.digest:
         return []
     return [f"{artifact.path} was changed: its arrays do not match its digest. Rebuild it."]
 
@@ -101,8 +102,9 @@ def network_otherwise(path: Path, device: str, precision: str) -> list[str]:
 
 def freshness(path: Path) -> tuple[list[str], list[str]]:
     """Faults for inputs that changed since the artifact was written, notes for inputs that are missing."""
-    faults, notes = [], []
-    for role, ref in read_any_header(path).inputs.items():
+    header = read_any_header(path)
+    faults, notes = [], ["pruned: only its header is left"] if header.pruned else []
+    for role, ref in header.inputs.items():
         source = ref.path(path)
         small = role in ("answers", "selection") and source.is_dir()  # other folders are too large
         if not (source.is_file() or small):

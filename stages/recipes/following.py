@@ -36,6 +36,7 @@ class Command:
 
     ``may_end``: if it finds nothing left to query, the run ends without an error. ``by_people``: people work on the
     output, so it is made once. ``awaits``: what people bring before, and the export that they fill in for it.
+    ``needs``: the files that it reads.
     """
 
     words: list[str]
@@ -45,6 +46,7 @@ class Command:
     may_end: bool
     by_people: bool
     awaits: tuple[Path, Path] | None
+    needs: tuple[Path, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -155,4 +157,5 @@ def command(rule: Rule, dataset: Path, run: Path) -> Command:
         may_end=rule.may_end,
         by_people=rule.by_people,
         awaits=(path(rule.awaits), path(exported(rule))) if rule.awaits else None,
+        needs=tuple(map(path, rule.needs)),
     )

@@ -67,6 +67,9 @@ def describe(artifact: Artifact | Model, data: Dataset | None = None) -> dict[st
         "counts": header.counts,
         "attributes": header.attributes,
     }
+    if header.pruned:
+        found["arrays"] = {} if isinstance(artifact, Model) else array_table(artifact)
+        return found
     if isinstance(artifact, Model):
         tensors = artifact.tensors()
         found["arrays"] = {
@@ -141,6 +144,8 @@ def print_description(description: dict[str, Any]) -> None:
         shape = entry.get("shape", f"{entry.get('values', '')} values")
         arrays.add_row(name, str(entry["number"]), entry.get("dtype", ""), str(shape), bounds + of)
     console.print(arrays)
+    if "pruned" in description["attributes"]:
+        console.print("Its content was pruned: only its header and small tables are left.")
     for title in ("splits", "cost", "image_classes", "class_pixels", "class_labels", "class_clicks"):
         if title in description:
             print_shares(console, title.replace("_", " "), description[title])
