@@ -300,6 +300,9 @@ def draw_predicted(drawing: Drawing, number: int, checkpoint: str, bar: Progress
     found: dict[int, list[np.ndarray]] = {}
     for place, entry in enumerate(drawing.models):
         node = drawing.run.by_digest[entry.model]
+        if node.header.pruned:
+            gallery.notes.append(f"No predictions of {round_name(entry.round)}: its model was pruned.")
+            continue
         try:
             found[place] = predictions(Model(node.path), data, images, checkpoint, bar)
         except BadInput as error:
