@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any
 from stages.artifacts.queries import Queries
 from stages.commands import prepare
+from stages.recipes.experiment import common_words, joined, numbered
 from stages.recipes.plan import build_rules, parse_overrides, read_plan
 from stages.recipes.profile import load_profile, profile_names, rounds_of
 from stages.recipes.recipe import load_recipe, recipe_names
@@ -110,25 +112,45 @@ def steps_of(name):
     return [(step.name, step.stage, step.rounds, step.reads) for step in load_recipe(name).steps]
 
 
-def run_recipe(name, dataset, folder, rounds):
-    """The planned commands, run one after another in this process."""
-    few = FEW_REGIONS if name in REGION_RECIPES or "superpixel" in name else FEW_SETS if "query" in name else []
-    few = few + (FEW_CLUSTERS if name in CLUSTER_RECIPES else [])
-    few = few + (ON_A_GRID if name.startswith("madbal") and name != "madbal-full" else [])
-    few = (
-        few
-        + (FEW_IMAGES if name in IMAGE_RECIPES or name.endswith("images") else [])
-        + (FEW_FITS if IMAGE_RECIPES.get(name, 0) > 1 else [])
-    )
-    few = few + (["annotate-simulate.click-budget=60"] if name.startswith("rectangles") else [])
-    few = few + (AS_ON_CITYSCAPES if name == "multi-class-query" else [])
-    rules = rules_of(name, rounds, "scenes", TINY + few, [["--recipe", name], ["--profile", "scenes"]])
-    for rule in rules:
-        names = {"$(DATASET)": str(dataset), "$@": rule.target}
-        words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]
-        result = CliRunner().invoke(app, words, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-    return folder
+def few(name):
+    """Overrides that make a run of the recipe as short as it can be."""
+    chosen = list(TINY)
+    if name in REGION_RECIPES or "superpixel" in name:
+        chosen += FEW_REGIONS
+    elif "query" in name:
+        chosen += FEW_SETS
+    if name in CLUSTER_RECIPES:
+        chosen += FEW_CLUSTERS
+    if name.startswith("madbal") and name != "madbal-full":
+        chosen += ON_A_GRID
+    if name in IMAGE_RECIPES or name.endswith("images"):
+        chosen += FEW_IMAGES
+    if IMAGE_RECIPES.get(name, 0) > 1:
+        chosen += FEW_FITS
+    if name.startswith("rectangles"):
+        chosen += ["annotate-simulate.click-budget=60"]
+    if name == "multi-class-query":
+        chosen += AS_ON_CITYSCAPES
+    return chosen
+
+
+def run_all(rounds, dataset, folder):
+    """The commands of one plan of all recipes, one after another in this process; what is made once is linked."""
+    plans = {name: read_plan(name, "scenes", few(name)) for name in rounds}
+    for run in joined(
+        [numbered(plan, rounds[name], name, common_words(name, "scenes")) for name, plan in plans.items()]
+    ):
+        for rule in run.rules:
+            target, same = (Path(file.replace("$(RUN)", str(folder))) for file in (rule.target, rule.same_as))
+            if rule.same_as:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                for file in same.parent.glob(f"{same.stem}.*"):
+                    (target.parent / file.name).hardlink_to(file)
+                continue
+            names = {"$(DATASET)": str(dataset), "$@": rule.target}
+            words = [names.get(word, word).replace("$(RUN)", str(folder)) for word in rule.words]
+            result = CliRunner().invoke(app, words, catch_exceptions=False)
+            assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +159,8 @@ def runs(scenes, tmp_path_factory):
     rounds = {"pixelpick": 3, "random-pixels": 2, "pixelpick-reference": 2, "pixelpick-warm": 2, "full": 1}
     rounds |= REGION_RECIPES | SET_RECIPES | OTHER_RECIPES | CLUSTER_RECIPES | IMAGE_RECIPES | TAUGHT_RECIPES
     rounds |= {"madbal-random": 2}
-    return {name: run_recipe(name, scenes, folder / name, count) for name, count in rounds.items()}
+    run_all(rounds, scenes, folder)
+    return {name: folder / name for name in rounds}
 
 
 @pytest.mark.parametrize("name", METHODS)

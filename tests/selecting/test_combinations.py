@@ -1,8 +1,8 @@
 """Every measure with every unit, rule, answer and scope: it works, or one sentence says what does.
 
 The lists come from the registries, so that a new measure or rule is tried with all others. Random scores are
-tried with every rule, answer and scope. The other measures are tried with every rule and answer, and share out the
-scopes that differ from the first one.
+tried with every rule, answer and scope. The other measures are tried with every rule, and share out the answers and
+scopes besides the first one.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ IMAGE_ANSWERS = ("mask", "class", "classes")
 SCOPES = ("image", "dataset")
 ANSWERS = {"pixel": (None,), "region": REGION_ANSWERS, "image": IMAGE_ANSWERS}
 BUDGET = 2
-SHARES = 4  # of the answers with other scopes, one of which a measure is tried with
+SHARES = 3  # of the answers and scopes besides the first one, one of which a measure is tried with
 SIZE = (32, 40)
 
 
@@ -185,8 +185,8 @@ def test_every_combination_works_or_says_what_does(world, measure, kind):
     scopes = SCOPES if unit == "pixel" else (None, *SCOPES)
     ways = list(product(answers, scopes))
     if measure != "random":
-        first, others = [way for way in ways if way[1] == scopes[0]], [way for way in ways if way[1] != scopes[0]]
-        ways = first + others[MEASURES.names().index(measure) % SHARES :: SHARES]
+        first, *others = ways
+        ways = [first, *others[MEASURES.names().index(measure) % SHARES :: SHARES]]
     for rule, (answer, scope) in product(RULES.names(), ways):
         path, refusal = outcome(world, measure, kind, rule, answer, scope)
         works = can_select(measure, kind, rule, answer, scope)
