@@ -8,7 +8,7 @@ from worlds import random_masks, write_dataset
 from stages.artifacts import request
 from stages.artifacts.publish import output_lock, running_shares, share_lock
 from stages.commands import extract_superpixels, score
-from stages.runtime.errors import StageFailed
+from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.shares import Share, parse_share
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.score import ScoreSettings
@@ -24,6 +24,12 @@ def test_shares_divide_all_parts_evenly(count):
     shares = [parse_share(f"{index}/16").of(count) for index in range(16)]
     assert sorted(part for share in shares for part in share) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("text", ["16/16", "0/0", "x", "-1/4", "1", "1/2/3", "", "0.5/2", "²/4", "1/" + 5000 * "9"])
+def test_no_share(text):
+    with pytest.raises(BadInput, match=r"^--shard must be K/N with K from 0 to N-1, such as 3/16, not "):
+        parse_share(text)
 
 
 @pytest.mark.parametrize("stage, settings", STAGES, ids=["score", "extract-superpixels"])
