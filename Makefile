@@ -89,11 +89,11 @@ $(BOARD)/camvid.h5: $(READY)
 test: $(READY)
 	$(PYTEST)
 
-# Rows of 2-megapixel images take up to 12 GiB each, so one at a time; ROWS="and not slow" leaves out those of minutes
 # Starts a Slurm of one node, as root; snakemake is looked for in ALSEG_SNAKEMAKE and on the path
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
+# Rows of 2-megapixel images take up to 12 GiB each, so one at a time; ROWS="and not slow" leaves out those of minutes
 test-published: $(READY)
 	$(BIN)/python -m pytest -q -m "published $(ROWS)" tests/published
 
