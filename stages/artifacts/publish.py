@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TextIO
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.shares import Share
 
+GLANCE_SECONDS = 0.1  # `status` holds the lock for less while it looks whether somebody else does
 MARGIN_BYTES = 4 << 20  # room for companion files (history, plots) and file-system overhead
 LOCKED = "Wait for it to end, then run again."
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
@@ -253,6 +255,7 @@ def locked_file(lock: Path, shared: bool = False) -> TextIO | str:
 
     ``shared``: others may hold it too, if they all share it.
     """
+    until = time.monotonic() + GLANCE_SECONDS
     while True:
         try:  # a link in the place of the lock would be written to
             file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
@@ -261,6 +264,10 @@ def locked_file(lock: Path, shared: bool = False) -> TextIO | str:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
+            if time.monotonic() < until:
+                file.close()
+                time.sleep(GLANCE_SECONDS / 10)
+                continue
             with file:
                 return file.read().strip() or "another process"
         except OSError as error:
