@@ -161,13 +161,33 @@ def next_(
 
 @app.command("status")
 def status(
-    run: Annotated[Path, typer.Argument(help="Run folder written by `init`.", metavar="RUN")] = Path("run"),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run folder written by `init`, folders of planned runs, or of several. [default: run]",
+            metavar="RUN...",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    targets: Annotated[
+        bool, typer.Option("--targets", help="List each file of a run: done, running, failed or waiting.")
+    ] = False,
 ) -> None:
-    """Show the rounds of a run, what they cost, and what comes next."""
-    from stages.recipes.standing import show_status
+    """Show the rounds of a run, what they cost, and what comes next; of several runs which are done, running or failed.
 
-    show_status(run, json)
+    One folder written by `init` is shown round by round, unless --targets is passed.
+    """
+    from stages.recipes.standing import show_status
+    from stages.settings.toml_files import RUN_FILE
+
+    folders = runs or [Path("run")]
+    if len(folders) == 1 and not targets and ((folders[0] / RUN_FILE).is_file() or not runs):
+        show_status(folders[0], json)
+    else:
+        from stages.recipes.watching import show_targets
+
+        show_targets(folders, targets, json)
 
 
 @app.command("du")

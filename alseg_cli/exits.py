@@ -7,16 +7,18 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from stages.artifacts.failures import note_failure
 from stages.registry import STAGES
-from stages.runtime.console import print_line
+from stages.runtime.console import is_main_process, print_line
 from stages.runtime.errors import NOTHING_LEFT, BadInput, NothingLeft, StageFailed, Stopped
 from stages.runtime.file_names import is_utf8, readable
 from stages.runtime.memory import is_of_gpu, is_out_of_memory
 from stages.settings.base import fields_of
 from stages.settings.text import option_name
 
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+DONE, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 MOST_FAULTS = 50
 MEMORY_SETTINGS = ("batch", "crop", "workers", "scale", "long_side")  # those that a lower value makes smaller
 # What a path that was passed can be guilty of; any other error of the system is no fault of the input
@@ -36,7 +38,8 @@ def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
     """
     try:
         require_utf8(words)
-        yield
+        with failures_noted(words):
+            yield
     except NothingLeft as error:
         tell(f"{error}")
         raise SystemExit(NOTHING_LEFT) from None
@@ -56,7 +59,7 @@ def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         tell("interrupted; no partial output was written; run the same command to continue")
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         found = sentence(error, words)
         if found is None:
@@ -64,6 +67,41 @@ def exit_codes(words: Sequence[str] = ()) -> Iterator[None]:
         text, code = found
         tell(text)
         raise SystemExit(code) from None
+
+
+@contextmanager
+def failures_noted(words: Sequence[str]) -> Iterator[None]:
+    """Leaves beside the output of the stage called with ``words`` how it failed, for `alseg status`, if it does."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        output = output_in(words)
+        if output is not None and is_main_process():
+            note_failure(output, *last_words(error, words))
+        raise
+
+
+def output_in(words: Sequence[str]) -> Path | None:
+    """The output that the words of a stage's command name; None for other commands."""
+    places = [place for place, word in enumerate(words[:-1]) if word in ("-o", "--output")]
+    return Path(words[places[-1] + 1]) if places and words[0] in STAGES else None
+
+
+def last_words(error: BaseException, words: Sequence[str]) -> tuple[int | None, str]:
+    """Exit code and sentence of a failed command; no code for a bug, which has a traceback."""
+    match error:
+        case NothingLeft():
+            return NOTHING_LEFT, str(error)
+        case BadInput():
+            return BAD_INPUT, error.faults[-1]
+        case StageFailed():
+            return FAILED, str(error)
+        case Stopped():
+            return STOPPED, str(error)
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted"
+    found = sentence(error, words) if isinstance(error, Exception) else None
+    return (None, f"{type(error).__name__}: {error}") if found is None else (found[1], found[0])
 
 
 def require_utf8(words: Sequence[str]) -> None:

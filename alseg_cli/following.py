@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from alseg_cli.exits import failures_noted
 from stages.recipes.following import follow
 from stages.recipes.people import PAGE
 from stages.recipes.standing import end_path, next_command, next_step, note_end, waiting
@@ -33,7 +34,7 @@ def run_next(run: Path, page: bool, port: int, run_words: Callable[[list[str]], 
             return
         words = [*command.words, *(["--port", str(port)] if command.stage == PAGE else [])]
         try:
-            with without_lines(" is up to date"):
+            with without_lines(" is up to date"), failures_noted(words):
                 run_words(words)
         except NothingLeft as error:
             if not command.may_end:

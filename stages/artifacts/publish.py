@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from stages.artifacts.header import now
+from stages.runtime.console import progress_told_to
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.shares import Share
 
@@ -67,6 +69,11 @@ def partial_path(path: Path) -> Path:
 
 def lock_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.lock")
+
+
+def error_path(output: Path) -> Path:
+    """The file with the last failure of ``output`` in a run; the next process that works on it removes it."""
+    return output.with_name(f".{output.name}.error")
 
 
 def parts_folder(output: Path) -> Path:
@@ -215,12 +222,12 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     if isinstance(file, str):
         raise StageFailed(f"{path} is being written by {running_shares(path) or file}. {LOCKED}")
     try:
-        sign(file)
         for target in targets:  # this process holds the lock, so these were left by processes that died
             remove_partials(target)
-        for left in share_locks(path):
+        for left in (*share_locks(path), error_path(path)):
             left.unlink(missing_ok=True)
-        yield
+        with signed(file):
+            yield
     finally:
         lock.unlink(missing_ok=True)
         file.close()
@@ -243,8 +250,9 @@ def share_lock(path: Path, share: Share, beside: Iterable[Path] = ()) -> Iterato
         if isinstance(own, str):
             raise StageFailed(f"Shard {share} of {path} is being written by {own}. {LOCKED}")
         try:
-            sign(own)
-            yield
+            error_path(path).unlink(missing_ok=True)
+            with signed(own):
+                yield
         finally:
             lock.unlink(missing_ok=True)
             own.close()
@@ -269,7 +277,7 @@ def locked_file(lock: Path, shared: bool = False) -> TextIO | str:
                 time.sleep(GLANCE_SECONDS / 10)
                 continue
             with file:
-                return file.read().strip() or "another process"
+                return signature(file)
         except OSError as error:
             file.close()  # the file stays: it may be the lock of a process that got one
             raise no_lock(lock.parent, error) from error
@@ -281,11 +289,26 @@ def locked_file(lock: Path, shared: bool = False) -> TextIO | str:
         file.close()
 
 
-def sign(file: TextIO) -> None:
-    """Writes into a locked file which process holds it."""
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+@contextmanager
+def signed(file: TextIO) -> Iterator[None]:
+    """Writes into a locked file which process holds it, since when, and in a second line how far it is."""
+    own = f"process {os.getpid()} on {socket.gethostname()} since {now()}"
+
+    def write(progress: str) -> None:
+        with suppress(OSError):  # only news: a full disk must not end the work
+            file.seek(0)
+            file.truncate()
+            file.write(f"{own}\n{progress}\n" if progress else own)
+            file.flush()
+
+    write("")
+    with progress_told_to(write):
+        yield
+
+
+def signature(file: TextIO) -> str:
+    """The process that holds the lock ``file``, in words."""
+    return next(iter(file.read().splitlines()), "") or "another process"
 
 
 def share_locks(path: Path) -> list[Path]:
@@ -303,7 +326,7 @@ def running_shares(path: Path) -> str:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 index, _, number = lock.name.removesuffix(".lock").rpartition(".")[2].split("-")
-                held.append(f"shard {index}/{number} ({file.read().strip() or 'another process'})")
+                held.append(f"shard {index}/{number} ({signature(file)})")
     return " and ".join([held[0], *([f"{len(held) - 1} more"] if held[1:] else [])]) if held else ""
 
 

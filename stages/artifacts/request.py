@@ -15,6 +15,7 @@ from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
     bytes_digest,
     destination,
+    error_path,
     find_partials,
     lock_path,
     make_folder,
@@ -299,7 +300,8 @@ def clear_up(request: Request) -> None:
     """Removes the leftovers of a process that was killed after publishing the output."""
     outputs = [request.output, *map(request.path_beside, request.beside)]
     folders = [parts_folder(request.output), work_folder(request.output)]
-    leftovers = [path for path in (lock_path(request.output), *folders) if path.exists()]
+    files = (lock_path(request.output), error_path(request.output))
+    leftovers = [path for path in (*files, *folders) if path.exists()]
     if not leftovers and not any(map(find_partials, outputs)):
         return
     # if another process holds the lock, it is running and these are not leftovers

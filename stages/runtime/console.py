@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -64,6 +64,19 @@ def pause(seconds: float) -> float:
     return max(SHORTEST_PAUSE, PAUSE_SHARE * seconds)
 
 
+listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def progress_told_to(listener: Callable[[str], None]) -> Iterator[None]:
+    """Calls ``listener`` with a line whenever a log would get one, on a terminal too."""
+    listeners.append(listener)
+    try:
+        yield
+    finally:
+        listeners.remove(listener)
+
+
 class Progress:
     """A progress bar on a terminal; otherwise (logs, CI) lines ever farther apart, fewer than 200 in a year."""
 
@@ -72,6 +85,7 @@ class Progress:
         self.note = ""
         self.began = time.monotonic()
         self.next_line, self.next_note = self.began + pause(0), 0.0
+        self.next_told = self.began
         self.bar: RichProgress | None = None
         if sys.stderr.isatty() and is_main_process():
             self.bar = RichProgress(
@@ -98,12 +112,21 @@ class Progress:
         """Adds ``steps`` to the completed count; ``note`` replaces the text after the bar."""
         self.done += steps
         self.note = self.note if note is None else note
+        now = time.monotonic()
+        if listeners and is_main_process() and now >= self.next_told:
+            self.next_told = now + pause(now - self.began)
+            for listener in listeners:
+                listener(self.line(now))
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note)
-        elif is_main_process() and (now := time.monotonic()) >= self.next_line:
+        elif is_main_process() and now >= self.next_line:
             self.next_line = now + pause(now - self.began)
-            left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
-            print_line(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}", sys.stderr)
+            print_line(self.line(now), sys.stderr)
+
+    def line(self, now: float) -> str:
+        """How far it is at the time ``now`` of the monotonic clock."""
+        left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
+        return f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}"
 
     def __enter__(self) -> Self:
         with suppress(OSError):
