@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 from pathlib import Path
 
@@ -152,11 +151,11 @@ def test_no_file_is_left_beside_what_is_no_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_folder_stopped_killed_and_gone_on_with(preloaded: Preloaded, tmp_path: Path) -> None:
-    """Of real processes: `next` fails and says so in the folder, is killed, and goes on."""
+def test_a_run_folder_that_fails_and_is_gone_on_with(preloaded: Preloaded, tmp_path: Path) -> None:
+    """Of real processes: `next` fails and leaves why; with other settings it goes on, and that is gone."""
     run = tmp_path / "run"
     run.mkdir()
-    write_dataset(run / "dataset.h5", random_masks(["a", "b", "c"], (32, 40), 3), 3, {"b": "val", "c": "test"})
+    write_dataset(run / "dataset.h5", random_masks([*"abcd"], (32, 40), 3), 3, {"c": "val", "d": "test"})
     text = 'recipe = "random-pixels"\nanswers = "simulated"\nrounds = 1\nsettings.select.budget = 2\n'
     (run / "run.toml").write_text(text + 'settings.train.weights = "none.pth"\nsettings.train.crop = [32, 32]\n')
     preloaded.run("next", "run", cwd=tmp_path).expect(2)
@@ -171,10 +170,9 @@ def test_a_run_folder_stopped_killed_and_gone_on_with(preloaded: Preloaded, tmp_
     ]
     model = run / "round-0" / "model.safetensors"
     (run / "run.toml").write_text(text + 'settings.train.weights = "none"\nsettings.train.crop = [32, 32]\n')
-    for number in range(40, 400, 20):  # until it is killed while it trains
-        preloaded.run("next", "run", cwd=tmp_path, signal_at=(number, signal.SIGKILL))
-        if lock_path(model).exists() or model.exists():
-            break
+    (run / "run.toml").write_text(
+        (run / "run.toml").read_text() + "settings.train.epochs = 1\nsettings.train.batch = 2\n"
+    )
+    preloaded.run("next", "run", cwd=tmp_path).expect(0, "finished")
     assert not error_path(model).exists()
-    [found] = [each for each in states(run, "--targets")[str(run)].values() if each["stage"] == "train"]
-    assert found["state"] == ("done" if model.exists() else "died")
+    assert status(run, "--targets").splitlines()[0] == f"{run}: finished, 5 of 5 targets done"
