@@ -222,11 +222,11 @@ def output_lock(path: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     if isinstance(file, str):
         raise StageFailed(f"{path} is being written by {running_shares(path) or file}. {LOCKED}")
     try:
-        for target in targets:  # this process holds the lock, so these were left by processes that died
-            remove_partials(target)
-        for left in (*share_locks(path), error_path(path)):
-            left.unlink(missing_ok=True)
         with signed(file):
+            for target in targets:  # this process holds the lock, so these were left by processes that died
+                remove_partials(target)
+            for left in (*share_locks(path), error_path(path)):
+                left.unlink(missing_ok=True)
             yield
     finally:
         lock.unlink(missing_ok=True)
@@ -250,8 +250,8 @@ def share_lock(path: Path, share: Share, beside: Iterable[Path] = ()) -> Iterato
         if isinstance(own, str):
             raise StageFailed(f"Shard {share} of {path} is being written by {own}. {LOCKED}")
         try:
-            error_path(path).unlink(missing_ok=True)
             with signed(own):
+                error_path(path).unlink(missing_ok=True)
                 yield
         finally:
             lock.unlink(missing_ok=True)
