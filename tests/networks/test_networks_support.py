@@ -428,6 +428,7 @@ def test_too_few_feature_maps_ask_for_names(monkeypatch):
 
     whole = side_taps.weightless_backbone
     monkeypatch.setattr(side_taps, "weightless_backbone", shortened)
+    side_taps.find_side_taps.cache_clear()
     with pytest.raises(BadInput, match=r"fewer than 3 feature maps .*--side-taps, out of .*blocks\.0 \(8@4\)"):
         taps_of(TINY)
     assert taps_of(changed(TINY, {"side_taps": ("blocks.0", "blocks.1", "blocks.3")}))
