@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,7 @@ def build(
     from stages.networks.predictor import place
     from stages.runtime.randomness import torch_seed
     from stages.training.checkpoints import Checkpoints
+    from stages.training.events import event_writer, events_folder
     from stages.training.loop import Training
     from stages.training.task import Task
 
@@ -198,11 +200,16 @@ def build(
     if ranks.is_main:
         checkpoints.remove_others()
 
-    def write_history(history: "list[HistoryRow]") -> None:
-        if not request.output.exists():  # an existing model keeps its history until the new one is finished
-            publish_bytes(request.path_beside(".history.csv"), history_csv(history))
+    wanted = settings.execution.tensorboard and ranks.is_main
+    with event_writer(events_folder(request.output)) if wanted else nullcontext() as write_events:
 
-    trained = Training(learner, settings, checkpoints, ranks).run(write_history)
+        def write_history(history: "list[HistoryRow]") -> None:
+            if not request.output.exists():  # an existing model keeps its history until the new one is finished
+                publish_bytes(request.path_beside(".history.csv"), history_csv(history))
+            if write_events is not None:
+                write_events(history)
+
+        trained = Training(learner, settings, checkpoints, ranks).run(write_history)
     if not ranks.is_main:
         return ""
     from stages.reporting.pictures.curves import training_curve

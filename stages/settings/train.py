@@ -168,6 +168,11 @@ class ExecutionSettings(ComputeSettings):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between resume checkpoints.", json_schema_extra=EXECUTION
     )
+    tensorboard: bool = Field(
+        False,
+        description="Write the history also as event files for TensorBoard, to events/NAME beside the model.",
+        json_schema_extra=EXECUTION,
+    )
 
 
 class ClassWeightSettings(PartSettings):
