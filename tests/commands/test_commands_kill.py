@@ -151,7 +151,7 @@ def checkpoints(place, preloaded) -> list[Path]:
     """The two checkpoints, oldest first, of a training that was killed."""
     step = CHAIN["train"]
     remove(place, step)
-    done = preloaded.run(*step.words, cwd=place, signal_at=(30, signal.SIGKILL))
+    done = preloaded.run(*step.words, cwd=place, signal_at=(32, signal.SIGKILL))
     assert done.code == -signal.SIGKILL
     found = sorted((place / "m.safetensors.work").glob("step*.pt"))
     assert len(found) == 2
