@@ -173,14 +173,13 @@ def run_of(target: str) -> str:
 def make_rules(text: str) -> Iterator[tuple[str, list[str], str]]:
     """Target, prerequisites and stage of each rule of a Makefile."""
     values = {f"$({name})": value.strip() for name, value in VARIABLE.findall(text)}
-    stages: dict[str, str] = {}
     for found in RULE.finditer(text):
         target, needs = found["target"], [need for need in found["needs"].split() if need != "|"]
         if not target.startswith("$(RUN)/"):
             continue
         stage = STAGE.search(found["recipe"])
-        stages[target] = stage[1] if stage else "link" if "$(LINK)" in found["recipe"] else ""
-        yield filled(target, values), [filled(need, values) for need in needs], stages[target]
+        named = stage[1] if stage else "link" if "$(LINK)" in found["recipe"] else ""
+        yield filled(target, values), [filled(need, values) for need in needs], named
 
 
 def filled(text: str, values: dict[str, str]) -> str:
