@@ -85,7 +85,7 @@ leaderboard: $(BOARD)/camvid.h5
 
 $(BOARD)/camvid.h5: $(READY)
 	@mkdir -p $(BOARD)
-	@$(BIN)/alseg prepare camvid --root $(CAMVID) --download --long-side 128 --every 2 -o $@
+	@$(BIN)/alseg prepare camvid --root $(CAMVID) --download --long-side 192 --every 2 -o $@
 	@touch -c $@
 
 test: $(READY)

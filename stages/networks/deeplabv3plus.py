@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import (
-    CosineClassifier,
     conv_bn_relu,
     in_float32,
     initialise_convolutions,
+    pixel_classifier,
     refuse_single_image,
     resize,
 )
@@ -93,11 +93,7 @@ class DeepLabV3Plus(InnerNetwork):
         self.pyramid = PyramidPooling(deep, head_width, aspp_rates, aspp_dropout, separable, separable_norm)
         self.low_level = conv_bn_relu(shallow, low_level_width, 1)
         self.decoder = self.new_decoder()
-        self.classifier = (
-            nn.Conv2d(head_width, num_classes, 1)
-            if temperature is None
-            else CosineClassifier(head_width, num_classes, temperature)
-        )
+        self.classifier = pixel_classifier(head_width, num_classes, temperature)
         # The low-level convolution keeps torch's own initialisation, as in the reference.
         for part in (self.pyramid, self.decoder, self.classifier):
             initialise_convolutions(part)
@@ -109,12 +105,11 @@ class DeepLabV3Plus(InnerNetwork):
         # The pyramid output as a view of `joined`: keeping `deep` too would hold it in memory twice.
         return (joined,), (joined[:, : deep.shape[1]],)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The input of the classifier: (B, 3, H, W) to (B, head_width, H/4, W/4)."""
-        return self.decoder(*self.inner(images).head)
+    def embedded(self, inner: Inner) -> Tensor:
+        return self.decoder(*inner.head)
 
     def classified(self, inner: Inner) -> Tensor:
-        return in_float32(self.classifier, self.decoder(*inner.head))
+        return in_float32(self.classifier, self.embedded(inner))
 
     def new_decoder(self) -> nn.Sequential:
         """(B, head_width + low_level_width, h, w), pyramid beside low-level branch, to (B, head_width, h, w)."""

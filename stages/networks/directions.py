@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.artifacts.model import Model
-from stages.networks.deeplabv3plus import DeepLabV3Plus
+from stages.networks.inner import InnerNetwork
 from stages.networks.layers import CosineClassifier, resize
 from stages.networks.predictor import Predictor, load_predictor, scaled_images
 from stages.pixels.grids import Size
@@ -19,7 +19,7 @@ def load_direction_predictor(model: Model, checkpoint: str, device: torch.device
     """As `load_predictor`; BadInput unless the network's last layer is a cosine classifier."""
     predictor = load_predictor(model, checkpoint, device, precision)
     network = predictor.network
-    if not (isinstance(network, DeepLabV3Plus) and isinstance(network.classifier, CosineClassifier)):
+    if not (isinstance(network, InnerNetwork) and isinstance(network.classifier, CosineClassifier)):
         raise BadInput(
             f"{model.path} has no cosine classifier, which prototypes need. Train a model with --architecture "
             "deeplabv3plus --classifier cosine."
@@ -40,7 +40,7 @@ def directions(
     The features of a view have unit length before they are resized to the image, and at most unit length afterwards.
     """
     network = predictor.network
-    assert isinstance(network, DeepLabV3Plus)
+    assert isinstance(network, InnerNetwork)
     assert isinstance(network.classifier, CosineClassifier)
     size = image.shape[-2:] if grid is None else torch.Size(grid)
     sums: list[Tensor] = []

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from stages.networks.layers import ResizingNetwork
-from stages.networks.side_taps import find_shallow_tap, run_with_taps
+from stages.networks.side_taps import SideTaps, find_shallow_tap, find_side_taps, run_with_taps
 
 
 class Inner(NamedTuple):
@@ -68,6 +68,14 @@ class InnerNetwork(ResizingNetwork):
         maps, sides = run_with_taps(self.backbone, images, self.side_taps, self.shallow_tap)
         return Inner(sides, *self.head_inputs(maps))
 
+    def find_taps(self, names: tuple[str, ...]) -> SideTaps:
+        """What the side heads read: the backbone modules ``names``, or the default ones.
+
+        Raises:
+            BadInput: they do not exist (see ``find_side_taps``).
+        """
+        return find_side_taps(self.backbone_name, self.output_stride, names)
+
     def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(run_with_taps(self.backbone, images, (), self.shallow_tap)[0])
 
@@ -81,6 +89,14 @@ class InnerNetwork(ResizingNetwork):
     def segment(self, inner: Inner, size: Sequence[int]) -> Tensor:
         """Logits (B, C, H, W) of the height and width ``size``."""
         return self.enlarged(self.classified(inner), size)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The input of the last layer: (B, 3, H, W) to (B, K, h, w)."""
+        return self.embedded(self.inner(images))
+
+    def embedded(self, inner: Inner) -> Tensor:
+        """The features (B, K, h, w) that the layer ``classifier`` reads, of architectures that end in one."""
+        raise NotImplementedError
 
     def classified(self, inner: Inner) -> Tensor:
         """Logits (B, C, h, w) at the resolution of the head."""

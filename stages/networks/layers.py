@@ -56,6 +56,11 @@ class CosineClassifier(nn.Conv2d):
         return functional.conv2d(directions, functional.normalize(self.weight.float(), dim=1)) / self.temperature
 
 
+def pixel_classifier(inputs: int, outputs: int, temperature: float | None) -> nn.Conv2d:
+    """The last layer: linear without a ``temperature``, and a `CosineClassifier` with one."""
+    return nn.Conv2d(inputs, outputs, 1) if temperature is None else CosineClassifier(inputs, outputs, temperature)
+
+
 def in_float32(last: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     """What the ``last`` layer of a network computes of its features, in float32 under autocast too (f64 stays).
 

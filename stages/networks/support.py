@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from stages.networks.inner import Inner, InnerNetwork, SupportPlan
 from stages.networks.layers import in_float32, initialise_convolutions, resize_to
-from stages.networks.side_taps import SideTaps, find_side_taps
+from stages.networks.side_taps import SideTaps
 from stages.settings.network import SupportHeadSettings
 
 KERNEL = 5
@@ -169,9 +169,9 @@ def add_support(network: InnerNetwork, settings: SupportHeadSettings) -> None:
     """Add support heads for the classes of ``network``, on torch's default device; its other weights do not change.
 
     Raises:
-        BadInput: the side taps do not exist (see ``find_side_taps``).
+        BadInput: the side taps do not exist (see ``InnerNetwork.find_taps``).
     """
-    taps = find_side_taps(network.backbone_name, network.output_stride, settings.side_taps)
+    taps = network.find_taps(settings.side_taps)
     mixer = network.new_head(len(taps.modules))
     network.side_taps = taps.modules
     network.support = SupportHeads(mixer, network.support_plan(settings.lossiness_width), taps, network.num_classes)

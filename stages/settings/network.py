@@ -34,6 +34,24 @@ class DilatedSettings(PartSettings):
     )
 
 
+class CosineSettings(Settings):
+    temperature: float = Field(0.1, gt=0, description="Divisor of the cosines.")
+
+
+class ClassifierSettings(PartSettings):
+    """Settings of heads whose last layer may compare directions."""
+
+    classifier: Literal["linear", "cosine"] = Field(
+        "linear", description="Last layer: linear, or cosines of features and class vectors over temperature."
+    )
+    cosine: CosineSettings | None = group(classifier="cosine")
+
+    @property
+    def divisor(self) -> float | None:
+        """That of the cosines, None if the last layer is linear."""
+        return None if self.cosine is None else self.cosine.temperature
+
+
 class ShallowTapSettings(PartSettings):
     """Settings of heads that also read shallow features."""
 
@@ -51,7 +69,8 @@ class SupportHeadSettings(Settings):
     side_taps: tuple[str, ...] = Field(
         (),
         description="Three backbone modules, from fine to coarse, whose outputs the side classifiers read, such as "
-        "blocks.1,blocks.3.0,blocks.4.0; none: the last three feature maps from stride 4 on, without the deepest.",
+        "blocks.1,blocks.3.0,blocks.4.0; none: the last three feature maps from stride 4 on, without the deepest, "
+        "or the finest three that the head of light reads.",
     )
     lossiness_width: int = Field(
         512, ge=1, description="Channels of the first convolution of the head that predicts lossiness."

@@ -76,7 +76,7 @@ def test_shipped_architectures():
     own = ["classifier", "deeplabv2", "deeplabv3", "deeplabv3plus", "fpn-dilated", "light", "linear", "lraspp"]
     assert ARCHITECTURES.names() == sorted([*own, *smp.NAMES])
     facts = {part.name: part.facts for part in ARCHITECTURES.parts()}
-    assert [name for name in facts if facts[name]["support"]] == ["deeplabv3", "deeplabv3plus", "lraspp"]
+    assert [name for name in facts if facts[name]["support"]] == ["deeplabv3", "deeplabv3plus", "light", "lraspp"]
     assert [name for name in facts if facts[name]["predicts"] == "images"] == ["classifier"]
 
 

@@ -409,8 +409,8 @@ def test_taps_at_one_stride_need_no_growing():
         ({"side_taps": ("blocks.0", "blocks.1", "blocks.2", "blocks.3")}, ["3 different"]),
         ({"side_taps": ("blocks.3", "blocks.1", "blocks.0")}, ["fine to coarse", "16, 8, 4"]),
         ({"side_taps": ("", "blocks.1", "blocks.3")}, ["--side-taps"]),
-        ({"architecture": "fpn-dilated", "head_width": 64}, ["fpn-dilated", "deeplabv3, deeplabv3plus, lraspp"]),
-        ({"architecture": "unet", "backbone": "resnet18"}, ["unet", "deeplabv3, deeplabv3plus, lraspp"]),
+        ({"architecture": "fpn-dilated", "head_width": 64}, ["fpn-dilated", "deeplabv3, deeplabv3plus, light, lraspp"]),
+        ({"architecture": "unet", "backbone": "resnet18"}, ["unet", "deeplabv3, deeplabv3plus, light, lraspp"]),
         ({"architecture": "unett"}, ["Unknown architecture 'unett'"]),
     ],
 )

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from stages.networks.build import build_network
+from stages.networks.directions import directions
 from stages.networks.predictor import Predictor
 from stages.networks.weights import load_weights
 from stages.runtime.errors import BadInput
@@ -94,6 +95,61 @@ def test_logits_go_back_to_the_image_from_pixel_centres():
     enlarged = network.enlarged(columns, (20, 40))
     assert enlarged.shape == (1, 1, 20, 40)
     assert torch.allclose(enlarged, pixels.expand_as(enlarged), atol=1e-6)
+
+
+def supported(backbone="test_resnet", **values):
+    settings = NetworkSettings.load(
+        {"architecture": "light", "backbone": backbone, "depths": 4, "head_width": 16} | values
+    )
+    torch.manual_seed(0)
+    return build_network(settings, 3, support=True).eval()
+
+
+def test_support_heads_of_a_light_head_read_its_finest_maps():
+    network = supported(lossiness_width=8)
+    images = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        inner = network.inner(images)
+        assert [tuple(each.shape[1:]) for each in inner.sides] == [
+            (channels, 64 // stride, 96 // stride)
+            for channels, stride in zip(network.backbone.channels[:3], network.backbone.strides[:3], strict=True)
+        ]
+        maps = network.support(inner, (64, 96))
+        assert torch.equal(network.segment(inner, (64, 96)), network(images))
+    assert maps.sides.shape == (2, 3, 3, 64, 96)
+    assert torch.allclose(maps.mixing.sum(1), torch.ones(2, 64, 96))
+    torch.manual_seed(0)
+    settings = {"architecture": "light", "backbone": "test_resnet", "depths": 4, "head_width": 16}
+    plain = build_network(NetworkSettings.load(settings), 3).state_dict()
+    own = network.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in plain.items())
+    assert set(own) - set(plain) == {name for name in own if name.startswith("support.")}
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"depths": 2}, "Set --depths 3 or more"),
+        ({"side_taps": ("a", "b", "c")}, "--side-taps does not apply to architecture light"),
+    ],
+)
+def test_support_heads_of_a_light_head_are_refused(values, message):
+    with pytest.raises(BadInput, match=message):
+        supported(**values)
+
+
+def test_a_light_head_compares_directions():
+    network = built("light", "test_vit", classifier="cosine", temperature=0.5).eval()
+    assert "classifier.bias" not in network.state_dict()
+    images = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        features = network.features(images)
+        units = nn.functional.normalize(network.classifier.weight[..., 0, 0], dim=1)
+        cosines = torch.einsum("bdhw,cd->bchw", nn.functional.normalize(features, dim=1), units)
+        assert torch.allclose(network.coarse(images), cosines / 0.5, atol=1e-6)
+        predictor = Predictor(network, [0.5] * 3, [0.25] * 3, CPU, "float32")
+        found, own = directions(predictor, (images[0] * 255).to(torch.uint8))
+    assert (found.shape[0], own.shape) == (features.shape[1], (3, 32, 48))
 
 
 def test_a_prediction_has_the_size_of_the_image_and_ignores_what_pads_it():

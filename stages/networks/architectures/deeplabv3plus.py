@@ -1,12 +1,13 @@
 """DeepLabV3+."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from stages.networks.architectures import architecture
 from stages.settings.base import Settings, group
 from stages.settings.network import (
+    ClassifierSettings,
     DilatedSettings,
     Dropout,
     NetworkSettings,
@@ -19,17 +20,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class CosineSettings(Settings):
-    temperature: float = Field(0.1, gt=0, description="Divisor of the cosines.")
-
-
 class SeparableSettings(Settings):
     separable_norm: bool = Field(
         False, description="Also normalise and activate between the two convolutions of a separable one."
     )
 
 
-class DeepLabV3PlusSettings(DilatedSettings, ShallowTapSettings, SupportableSettings):
+class DeepLabV3PlusSettings(ClassifierSettings, DilatedSettings, ShallowTapSettings, SupportableSettings):
     aspp_rates: tuple[Rate, ...] = Field(
         (6, 12, 18), min_length=1, description="Dilation of each 3x3 branch of the pyramid pooling."
     )
@@ -43,10 +40,6 @@ class DeepLabV3PlusSettings(DilatedSettings, ShallowTapSettings, SupportableSett
         False, description="Split each 3x3 convolution of the head into a depthwise and a pointwise one."
     )
     separated: SeparableSettings | None = group(separable="True")
-    classifier: Literal["linear", "cosine"] = Field(
-        "linear", description="Last layer: linear, or cosines of features and class vectors over temperature."
-    )
-    cosine: CosineSettings | None = group(classifier="cosine")
 
 
 @architecture("deeplabv3plus", support=True, settings=DeepLabV3PlusSettings)
@@ -68,6 +61,6 @@ def deeplabv3plus(settings: NetworkSettings, outputs: int) -> "nn.Module":
         separable=own.separable,
         separable_norm=own.separated is not None and own.separated.separable_norm,
         shallow_tap=own.shallow_tap,
-        temperature=None if own.cosine is None else own.cosine.temperature,
+        temperature=own.divisor,
         align_corners=own.align_corners,
     )

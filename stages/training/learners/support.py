@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.networks.dropout import dropout_modules
+from stages.networks.layers import pad_to
 from stages.networks.predictor import by_size, image_batches
+from stages.networks.support import SupportMaps
 from stages.pixels.edges import edge_mask
 from stages.pixels.grids import map_on_grid
 from stages.pixels.void import VOID
@@ -93,12 +95,14 @@ class SupportLearner(NetworkLearner):
 
     def learn(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         labels = batch.labels.to(self.device, non_blocking=True)
-        size = (images.shape[-2], images.shape[-1])
+        height, width = images.shape[-2:]
+        padded = pad_to(self.normalised(images), self.network.pad_multiple)  # type: ignore[arg-type]
+        size = (padded.shape[-2], padded.shape[-1])
         with self.precise():
             with torch.no_grad():
-                inner = self.network.inner(self.normalised(images))  # type: ignore[operator]
-                logits = self.network.segment(inner, size)  # type: ignore[operator]
-            support = self.forward(inner, size)
+                inner = self.network.inner(padded)  # type: ignore[operator]
+                logits = self.network.segment(inner, size)[..., :height, :width]  # type: ignore[operator]
+            support = SupportMaps(*(each[..., :height, :width] for each in self.forward(inner, size)))
         targets = lossy_targets(logits, labels, self.thresholds)
         edges = edge_mask((images * 255).round())
         sums, counts = area_loss(support.lossiness, targets, labels != VOID, edges)
