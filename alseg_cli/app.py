@@ -241,7 +241,7 @@ def plan(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Override a setting of a stage or of one step, such as train.epochs=12.",
+            help="Override a setting of a stage or of one step, such as train.epochs=12, in each recipe that has it.",
             metavar="STAGE.NAME=VALUE",
         ),
     ] = None,

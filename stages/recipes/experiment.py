@@ -14,10 +14,12 @@ from stages.recipes.checks import require_learnable
 from stages.recipes.makefile import make_path, render
 from stages.recipes.people import Way
 from stages.recipes.plan import (
+    Inapplicable,
     Plan,
     Run,
     annotations_of,
     fitted,
+    key_of,
     quoted,
     read_plan,
     rounds_of_budget,
@@ -114,6 +116,7 @@ def plan_runs(wanted: Wanted) -> Planned:
         return Planned(text_of(wanted, whole, folder), whole, list(notes), wanted.format)
     runs: dict[str, Run] = {}
     faults: list[str] = []
+    left: dict[str, list[str]] = {key_of(text): [] for text in wanted.overrides}
     bound = "" if wanted.full is None else folder_name(wanted, wanted.full, wanted.profiles[0], first(wanted.seeds))
     for recipe, profile, seed in places(wanted):
         name = folder_name(wanted, recipe, profile, seed)
@@ -121,9 +124,10 @@ def plan_runs(wanted: Wanted) -> Planned:
             faults.append(f"Two runs would be called {name}. Give each recipe and profile a name of its own.")
         try:
             own = replace(wanted, rounds=None) if name == bound else wanted
-            runs[name] = planned_run(own, recipe, profile, seed, name, notes)
+            runs[name] = run_with_own(own, recipe, profile, seed, name, notes, left)
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
+    faults += [reasons[0] for reasons in left.values() if len(reasons) == len(places(wanted))]
     if faults:
         raise BadInput(faults)
     whole = joined(list(runs.values()))
@@ -157,6 +161,28 @@ def folder_name(wanted: Wanted, recipe: str, profile: str | None, seed: int | No
     named = [recipe, *([profile] if len(wanted.profiles) > 1 and profile is not None else [])]
     parts = [Path(name).stem if name.endswith(".toml") else name for name in named]
     return "-".join([*parts, *([] if seed is None else [str(seed)])])
+
+
+def run_with_own(
+    wanted: Wanted,
+    recipe: str,
+    profile: str | None,
+    seed: int | None,
+    name: str,
+    notes: dict[str, None],
+    left: dict[str, list[str]],
+) -> Run:
+    """`planned_run` without the overrides that this recipe does not take; why is added to ``left`` by their keys."""
+    while True:
+        try:
+            return planned_run(wanted, recipe, profile, seed, name, notes)
+        except Inapplicable as error:
+            kept = [text for text in wanted.overrides if key_of(text) not in error.reasons]
+            if len(kept) == len(wanted.overrides):
+                raise
+            for key in error.reasons.keys() & left.keys():
+                left[key].append(error.reasons[key])
+            wanted = replace(wanted, overrides=kept)
 
 
 def planned_run(

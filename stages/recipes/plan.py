@@ -177,32 +177,45 @@ def takes_place(step: Step, number: int) -> bool:
     return (step.rounds == "later") == (number > 0)
 
 
+class Inapplicable(BadInput):
+    """Overrides that name no setting of a recipe, or one that applies to none of its steps; ``reasons`` by `key_of`."""
+
+    def __init__(self, reasons: Mapping[str, str]):
+        super().__init__(list(reasons.values()))
+        self.reasons = reasons
+
+
+def key_of(override: str) -> str:
+    """The setting that ``override`` names: STAGE.NAME, STEP.NAME or NAME, any of the first two with @ROUND."""
+    place, dot, name = override.partition("=")[0].strip().rpartition(".")
+    return place + dot + name.replace("-", "_")
+
+
 def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Values]:
     """``stage.name=value``, ``step.name=value`` or ``seed=value`` (all stages) -> values per stage or step.
 
-    ``stage@round.name`` and ``step@round.name`` are for one round and stay as they are. BadInput lists all that are
-    invalid.
+    ``stage@round.name`` and ``step@round.name`` are for one round and stay as they are. Inapplicable lists all that
+    are invalid.
     """
     found: dict[str, Values] = {}
-    faults = []
+    faults: dict[str, str] = {}
     used = sorted({step.stage for step in recipe.steps})
     stage_of = {step.name: step.stage for step in recipe.steps} | {stage: stage for stage in used}
     for text in overrides:
-        key, equals, value = text.partition("=")
-        place, dot, name = key.strip().rpartition(".")
-        name = name.replace("-", "_")
+        _, equals, value = text.partition("=")
+        place, dot, name = key_of(text).rpartition(".")
         places = [place] if dot else used
         bare, at, number = place.partition("@")
         if at and number.isdecimal():
             place, places = bare, [bare]
         known = [each in stage_of and name in fields_of(settings_of(stage_of[each])) for each in places]
         if not equals or not all(known):
-            faults.append(f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}")
+            faults[key_of(text)] = f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}"
             continue
         for each in places:
             found.setdefault(f"{each}@{int(number)}" if at else each, {})[name] = value.strip()
     if faults:
-        raise BadInput(faults)
+        raise Inapplicable(faults)
     return found
 
 
@@ -227,7 +240,7 @@ def settings_of(stage: str) -> type[StageSettings]:
 
 
 def check_settings(plan: Plan) -> None:
-    """BadInput with all settings that a step would reject, and all overrides that apply to no step."""
+    """BadInput with all settings that a step would reject; if there are none, Inapplicable with unused overrides."""
     faults: list[str] = []
     applied: dict[str, set[str]] = {}
     numbers: list[int | None] = [None, *sorted(plan.numbers)]
@@ -236,17 +249,16 @@ def check_settings(plan: Plan) -> None:
             applied.setdefault(step.stage, set()).update(plan.settings(step, of_round).flat())
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
-    if not faults:
-        for place, values in plan.overrides.items():
-            stage = place.partition("@")[0]
-            if stage in applied:
-                faults += [
-                    f"--set {place}.{name}: applies to no step of recipe {plan.recipe.name}."
-                    for name in values
-                    if name not in applied[stage]
-                ]
     if faults:
         raise BadInput(faults)
+    unused: dict[str, str] = {}
+    for place, values in plan.overrides.items():
+        stage = place.partition("@")[0]
+        if stage in applied:
+            keys = [f"{place}.{name}" for name in values if name not in applied[stage]]
+            unused |= {key: f"--set {key}: applies to no step of recipe {plan.recipe.name}." for key in keys}
+    if unused:
+        raise Inapplicable(unused)
 
 
 def artifact(step: Step, number: int) -> str:

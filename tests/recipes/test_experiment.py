@@ -120,6 +120,18 @@ def test_a_run_finds_its_part_of_the_makefile(place):
     assert find_plan(place / "all" / "other") is None
 
 
+def test_an_override_goes_to_the_recipes_that_take_it(place):
+    """Regions are cut by one of the two, and only that one has a step of this name."""
+    made = of(["pixelpick", "classbal"], place, overrides=["base.count=9", "train.epochs=3", "train.head_lr=0.5"])
+    words = {run.name: [rule.words for rule in run.rules] for run in made.runs}
+    assert not any("--count" in each for each in words["pixelpick"])
+    assert sum("--count" in each for each in words["classbal"]) == 1
+    assert all(any("--epochs" in each for each in found) for found in words.values())
+    with pytest.raises(BadInput) as error:
+        of(["pixelpick", "random-pixels"], place, overrides=["base.count=9", "train.views=4", "train.epochs=3"])
+    assert [fault.partition(":")[0] for fault in error.value.faults] == ["--set base.count=9", "--set train.views"]
+
+
 @pytest.mark.slow
 def test_what_is_shared_is_linked_and_follows_its_source(place):
     """Make runs a small experiment; the linked files are those of the first run, also after it was made anew."""
