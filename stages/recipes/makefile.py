@@ -10,7 +10,7 @@ from stages.recipes.plan import Run
 from stages.recipes.profile import prepare_line
 from stages.recipes.rules import Rule, exported
 from stages.runtime.errors import NOTHING_LEFT, RUN_ENDS, BadInput
-from stages.settings.toml_files import PLAN_MARK
+from stages.settings.plan_files import PLAN_MARK
 
 WIDTH = 118
 # What make and the shell take as part of a file name everywhere in a rule, in targets and through variables

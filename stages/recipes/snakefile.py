@@ -8,7 +8,7 @@ from stages.recipes.makefile import make_path, one_line
 from stages.recipes.plan import Run
 from stages.recipes.rules import Rule
 from stages.runtime.errors import NOTHING_LEFT
-from stages.settings.toml_files import PLAN_MARK
+from stages.settings.plan_files import PLAN_MARK
 
 VARIABLE = re.compile(r"\$\$|\$\(DATASET\)|\$\(RUN\)")
 RETRIES = 2  # of stages that run for long: what a scheduler stops goes on where it was

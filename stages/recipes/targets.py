@@ -9,10 +9,9 @@ from pathlib import Path
 from stages.recipes.following import follow
 from stages.recipes.people import EXPORT, FILES, PAGE
 from stages.runtime.errors import BadInput
-from stages.settings.toml_files import PLAN_MARK, RUN_FILE
+from stages.settings.plan_files import FOLDERS_ABOVE, plan_files, read_plan_file
+from stages.settings.toml_files import RUN_FILE
 
-FILE_NAMES = ("*.mk", "[Mm]akefile", "Snakefile", "*.smk")
-FOLDERS_ABOVE = 2  # where else the plan of a folder is looked for
 ROUND = re.compile(r"(.*?)/round-(\d+)/[^/]+")
 RULE = re.compile(r"^(?P<target>[^\s:=]+): *\|? *(?P<needs>[^=\n]*)$(?P<recipe>(?:\n\t.*)*)", re.M)
 VARIABLE = re.compile(r"^(RUN|DATASET) \?= (.+)$", re.M)
@@ -102,33 +101,9 @@ def followed(folder: Path) -> PlannedRun:
     return PlannedRun(folder, folder / RUN_FILE, targets, [])
 
 
-def plan_files(folder: Path) -> list[Path]:
-    """The Makefiles and Snakefiles of `alseg plan` near ``folder``, the newest first."""
-    here = folder.resolve()
-    found = [
-        path
-        for place in [here, *here.parents[:FOLDERS_ABOVE]]
-        for name in FILE_NAMES
-        for path in place.glob(name)
-        if path.is_file() and PLAN_MARK in first_line(path)
-    ]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.readline()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def placed(folder: Path, plan: Path) -> list[PlannedRun]:
     """The runs of the file ``plan`` that lie in ``folder`` or are it; none if it plans other folders."""
-    try:
-        text = plan.read_text(encoding="utf-8").replace("\\\n", " ")
-    except (OSError, UnicodeDecodeError):
-        return []
+    text = read_plan_file(plan)
     rules = list(make_rules(text) if VARIABLE.search(text) else snake_rules(text))
     names = list(dict.fromkeys(run for target, _, _ in rules if (run := run_of(target))))
     here = folder.resolve().parts

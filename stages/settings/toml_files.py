@@ -10,8 +10,6 @@ from stages.runtime.limited import read_limited
 
 RUN_FILE = "run.toml"
 """What a run folder that `alseg next` goes on with has."""
-PLAN_MARK = "Written by `alseg plan`"
-"""What the first line of a Makefile of runs says."""
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32  # of tables and lists in one another
 LONGEST_KEY = 200  # characters

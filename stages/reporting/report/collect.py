@@ -17,7 +17,8 @@ from stages.registry import SETTINGS
 from stages.reporting.measured import Measured, measured_in, round_of
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
-from stages.settings.toml_files import PLAN_MARK, RUN_FILE, read_toml
+from stages.settings.plan_files import plan_files, read_plan_file
+from stages.settings.toml_files import RUN_FILE, read_toml
 
 
 @dataclass(frozen=True)
@@ -235,22 +236,18 @@ def find_plan(folder: Path) -> Plan | None:
     """The run.toml of a run, or the Makefile that `alseg plan` wrote for it, in its folder or up to two above."""
     if (folder / RUN_FILE).is_file():
         return follows_run_file(folder)
-    here = folder.resolve()
-    for place in [here, *here.parents[:2]]:
-        for path in sorted(place.glob("*.mk")):
-            try:
-                text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-            except (OSError, UnicodeDecodeError):
-                continue
-            named = re.search(r"^RUN \?= (.+)$", text, re.M)
-            if PLAN_MARK not in text.partition("\n")[0] or named is None:
-                continue
-            for name, title, rules in runs_in(text):
-                parts = Path(named[1].strip(), name).parts
-                recipe = planned_option(rules, "--recipe")
-                if recipe is not None and here.parts[-len(parts) :] == parts:
-                    command = shlex.join(["make", "-f", path.name, *([name] if name else [])])
-                    return Plan(command, title, recipe, planned_option(rules, "--profile"))
+    here = folder.resolve().parts
+    for path in plan_files(folder):
+        text = read_plan_file(path)
+        named = re.search(r"^RUN \?= (.+)$", text, re.M)
+        if named is None:  # not a Makefile
+            continue
+        for name, title, rules in runs_in(text):
+            parts = Path(named[1].strip(), name).parts
+            recipe = planned_option(rules, "--recipe")
+            if recipe is not None and here[-len(parts) :] == parts:
+                command = shlex.join(["make", "-f", path.name, *([name] if name else [])])
+                return Plan(command, title, recipe, planned_option(rules, "--profile"))
     return None
 
 
