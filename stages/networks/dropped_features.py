@@ -22,7 +22,7 @@ def seen_twice(network: nn.Module, dropout: float) -> Iterator[None]:
         return
 
     def twice(module: nn.Module, inputs: Any, output: Any) -> Any:
-        return doubled(output, dropout, inputs[0])
+        return doubled(output, dropout, inputs[0].shape)
 
     handle = network.get_submodule("backbone").register_forward_hook(twice)
     try:
@@ -31,11 +31,14 @@ def seen_twice(network: nn.Module, dropout: float) -> Iterator[None]:
         handle.remove()
 
 
-def doubled(features: Any, dropout: float, images: Tensor) -> Any:
-    """Each tensor (B,...) in ``features`` and its copy behind it, with channels dropped from feature maps (B,K,h,w)."""
+def doubled(features: Any, dropout: float, images: torch.Size) -> Any:
+    """Each tensor (B,...) in ``features`` and its copy behind it, with channels dropped from feature maps (B,K,h,w).
+
+    One as large as ``images`` (B,C,H,W), padded or not, is the input of the backbone, which some return too.
+    """
     if isinstance(features, list | tuple):
         return type(features)(doubled(each, dropout, images) for each in features)
     if not isinstance(features, Tensor):
         return features
-    changed = F.dropout2d(features, dropout) if features.dim() == 4 and features is not images else features
-    return torch.cat([features, changed])
+    is_map = features.dim() == 4 and (features.shape[1] != images[1] or features.shape[-1] < images[-1])
+    return torch.cat([features, F.dropout2d(features, dropout) if is_map else features])

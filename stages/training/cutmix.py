@@ -4,7 +4,8 @@ French et al. (BMVC 2020) mix pseudo-labels with the images. Here true labels mo
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +32,20 @@ class Mix:
         """(B,H,W) or (B,K,H,W) of any type -> the same, mixed."""
         boxes, partner = self.boxes.to(values.device), self.partner.to(values.device)
         return torch.where(boxes if values.dim() == 3 else boxes.unsqueeze(1), values[partner], values)
+
+    def mixed_features(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps (B,K,h,w) -> the same, mixed: a cell is in a box if its centre is. Class tokens (B,K) stay."""
+        found = []
+        for values in features:
+            if values.dim() != 4:
+                found.append(values)
+                continue
+            rows, columns = (
+                ((torch.arange(cells) + 0.5) * side / cells).long()
+                for cells, side in zip(values.shape[-2:], self.boxes.shape[-2:], strict=True)
+            )
+            found.append(replace(self, boxes=self.boxes[:, rows][:, :, columns])(values))
+        return tuple(found)
 
 
 def draw_mix(count: int, size: Size, probability: float, seed: int, *name: str | int) -> Mix | None:

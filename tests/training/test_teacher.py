@@ -19,7 +19,7 @@ from stages.networks.dropped_features import seen_twice
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput, Stopped
 from stages.settings.train import TrainSettings
-from stages.training.cutmix import AREA, draw_mix
+from stages.training.cutmix import AREA, Mix, draw_mix
 from stages.training.learners.teacher import TeacherLearner
 from stages.training.learners.teacher_losses import (
     Thresholds,
@@ -66,6 +66,19 @@ def test_boxes_have_the_area_that_is_drawn_and_follow_their_stream():
     assert not torch.equal(mix.boxes, other.boxes)
     half = draw_mix(400, (60, 80), 0.5, 0, 3, 0).boxes.any((1, 2)).float().mean()
     assert float(half) == pytest.approx(0.5, abs=0.1)
+
+
+def test_features_are_mixed_where_the_middle_of_a_cell_is_in_the_box():
+    boxes = torch.zeros(2, 8, 12, dtype=torch.bool)
+    boxes[0, 2:8, 3:7] = True
+    mix = Mix(torch.tensor([1, 0]), boxes)
+    fine, coarse, tokens = torch.zeros(2, 1, 8, 12), torch.zeros(2, 3, 2, 3), torch.tensor([[1.0], [2.0]])
+    fine[1], coarse[1] = 1, 1
+    found = mix.mixed_features((fine, coarse, tokens))
+    assert torch.equal(found[0][0, 0], boxes[0].float())
+    assert found[1][0, 0].tolist() == [[0, 1, 0], [0, 1, 0]]  # middles in rows 2 and 6, columns 2, 6 and 10
+    assert all(torch.equal(each[1], torch.ones_like(each[1])) for each in found[:2])
+    assert torch.equal(found[2], tokens)
 
 
 def test_nothing_is_mixed_into_a_single_image_or_with_probability_0():
@@ -259,6 +272,32 @@ def test_a_step_costs_one_pass_of_the_teacher_and_no_gradient_of_it(world):
     assert learner.student.network.training
 
 
+@pytest.mark.parametrize("labels", KINDS)
+def test_kept_features_teach_what_images_teach(world, labels):
+    """The first view is not augmented; features are kept in 16 bits."""
+    own = {"student": KINDS[labels], "freeze": "backbone", "cutmix": 0.0, "confidence": 0.0, "flip": 0.0}
+    own |= {
+        "scale_range": (1, 1),
+        "jitter": 0.0,
+        "grey": 0.0,
+        "blur": 0.0,
+        "aspp_dropout": 0.0,
+        "decoder_dropouts": (0.0, 0.0),
+        "architecture": "deeplabv3plus",
+    }
+    kept, plain = taught(world, labels, views=1, **own), taught(world, labels, views=0, **own)
+    found = []
+    for learner in (kept, plain):
+        learner.train()
+        ((_, losses),) = learner.updates(next(learner.batches(0)))
+        losses["loss"].backward()
+        found.append({name: each.item() for name, each in losses.items()})
+    assert found[0] == pytest.approx(found[1], rel=0.02, abs=1e-3)
+    assert found[0]["taught"] > 0
+    assert all(each.grad is None for each in kept.student.network.backbone.parameters())
+    assert len(kept.student.features.memory) == len(next(kept.batches(0)).batch.images)
+
+
 def test_until_it_teaches_it_is_not_run_and_only_labels_are_learned(world):
     learner = taught(world, "pixels", taught_from=0.5, feature_dropout=0.5)
     assert learner.begins == learner.steps_per_epoch
@@ -289,8 +328,9 @@ def test_a_box_over_the_only_labels_leaves_what_the_teacher_says(world, monkeypa
     assert losses["loss"].item() > 0
 
 
-def test_stopped_in_an_epoch_it_goes_on_to_the_same_bytes(world, tmp_path, monkeypatch):
-    own = {"cutmix": 1.0, "feature_dropout": 0.3, "threshold": "share", "epochs": 3, "taught_from": 0.2}
+@pytest.mark.parametrize("frozen", [{}, {"freeze": "backbone", "views": 2}], ids=["whole", "kept features"])
+def test_stopped_in_an_epoch_it_goes_on_to_the_same_bytes(world, tmp_path, monkeypatch, frozen):
+    own = {"cutmix": 1.0, "feature_dropout": 0.3, "threshold": "share", "epochs": 3, "taught_from": 0.2} | frozen
     values = chosen(**own)
     whole = train.run(world["dataset"], world["masks"], tmp_path / "whole.safetensors", values)
     original = TeacherLearner.images_in
@@ -328,8 +368,8 @@ def test_a_class_that_nobody_named_is_told_and_never_given(tmp_path, capsys):
     assert learner.known.tolist() == [True, True, False]
     with torch.no_grad():
         learner.teacher.classifier.bias[2] = 100
-    images, pixels = torch.rand(2, 3, *SIZE), torch.ones(2, *SIZE, dtype=torch.bool)
-    assert (learner.labels_of(images, pixels) == VOID).all()
+        logits = learner.teacher(torch.rand(2, 3, *SIZE))
+    assert (learner.labels_of(logits, torch.ones(2, *SIZE, dtype=torch.bool)) == VOID).all()
 
 
 def test_classes_that_are_only_named_with_others_are_known(world):

@@ -200,7 +200,7 @@ class NetworkLearner:
             labelled = int(self.ranks.sum(torch.tensor(labelled)))
         if labelled == 0:
             return
-        yield "network", self.learn_kept(batch) if batch.views else self.learn(self.augmented(batch), batch)
+        yield "network", self.learn(self.augmented(batch), batch) if self.features is None else self.learn_kept(batch)
 
     def augmented(self, batch: Batch, places: list[int] | None = None) -> Tensor:
         """(n,3,H,W) f32 images of ``batch`` in [0,1], all or those at ``places``, augmented in colour."""
@@ -217,11 +217,15 @@ class NetworkLearner:
 
     def learn_kept(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of the fixed views in ``batch``, from features of the backbone that are computed once."""
-        assert self.features is not None
-        features = self.features.of(batch.views, lambda places: self.normalised(self.augmented(batch, places)))
+        features = self.kept_features(batch)
         with self.precise():
             logits = self.forward(features, batch.images.shape[-2:])
         return self.losses(logits, batch)
+
+    def kept_features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The features (n,...) of the fixed views in ``batch``."""
+        assert self.features is not None
+        return self.features.of(batch.views, lambda places: self.normalised(self.augmented(batch, places)))
 
     def precise(self) -> Any:
         """The context of a forward pass."""

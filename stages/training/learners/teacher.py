@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stages.networks.dropped_features import seen_twice
+from stages.networks.dropped_features import doubled, seen_twice
 from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
 from stages.training.colour import augment_colour
-from stages.training.cutmix import draw_mix
+from stages.training.cutmix import Mix, draw_mix
+from stages.training.features import Head
 from stages.training.learner import Learner
 from stages.training.learners.network import NetworkLearner
 from stages.training.learners.teacher_losses import (
@@ -27,7 +28,7 @@ from stages.training.learners.teacher_losses import (
     warmed_up,
 )
 from stages.training.samples.loading import load_batches
-from stages.training.samples.maps import labelled_pixels, place_in_turns
+from stages.training.samples.maps import Batch, labelled_pixels, place_in_turns
 from stages.training.samples.taught import LABELLED, UNLABELLED, TaughtBatch, TaughtKey, TaughtSamples
 from stages.training.task import Task
 
@@ -38,7 +39,8 @@ class TeacherLearner:
     The teacher sees each image in a random window (weak view), the student in the same window, in other colours and
     with boxes of other images (strong view); all labels move with their pixels. The student learns the labels by its
     own objective, and the teacher's labels of open pixels by cross-entropy. A step costs one forward pass of the
-    teacher more. With ``feature_dropout`` the head runs a second time, on features with channels dropped.
+    teacher more. With ``feature_dropout`` the head runs a second time, on features with channels dropped. From kept
+    features of a frozen backbone, both see a fixed view in its own colours, and boxes are exchanged in the features.
 
     Images without a label are in each batch in proportion to the labelled ones, at most as many.
     """
@@ -154,17 +156,14 @@ class TeacherLearner:
         teaches = self.step >= self.begins
         if not labelled and not teaches:
             return
-        images = own.images.to(student.device, non_blocking=True).float() / 255
         open_pixels = batch.open.to(student.device, non_blocking=True)
-        targets = self.labels_of(images, open_pixels) if teaches else None
-        strong = augment_colour(images, own.colours)
-        if mix is not None:
-            strong = mix(strong)
-        with seen_twice(student.network, self.feature_dropout if teaches else 0.0), student.precise():
-            logits = student.forward(student.normalised(strong))
+        if student.features is None:
+            logits, targets = self.seen(own, open_pixels if teaches else None, mix)
+        else:
+            logits, targets = self.seen_features(own, open_pixels if teaches else None, mix)
         losses = {"loss": logits.new_zeros(())}
         if labelled:  # boxes may have covered all of few labels
-            losses = student.losses(logits[: len(images)], own)
+            losses = student.losses(logits[: len(own.images)], own)
         supervised = losses["loss"]
         parts = {"supervised": supervised.detach(), **{name: each for name, each in losses.items() if name != "loss"}}
         if targets is None:
@@ -176,11 +175,35 @@ class TeacherLearner:
         parts |= {"taught": taught.detach(), "accepted": factor * (targets != VOID).sum()}
         yield "network", {"loss": supervised + self.taught_weight * taught, **parts}
 
-    def labels_of(self, images: Tensor, open_pixels: Tensor) -> Tensor:
-        """(B,H,W) u8 labels by the teacher of (B,K,H,W) f32 images in [0,1], 255 = none; takes in how sure it is."""
+    def seen(self, own: Batch, open_pixels: Tensor | None, mix: Mix | None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B or 2B,C,H,W) of the strong view, and labels of ``open_pixels``, if given, by the weak one."""
         student = self.student
-        with torch.no_grad(), student.precise():
-            logits = self.teacher(student.normalised(images))
+        images, targets = own.images.to(student.device, non_blocking=True).float() / 255, None
+        if open_pixels is not None:
+            with torch.no_grad(), student.precise():
+                targets = self.labels_of(self.teacher(student.normalised(images)), open_pixels)
+        strong = augment_colour(images, own.colours)
+        if mix is not None:
+            strong = mix(strong)
+        with seen_twice(student.network, 0.0 if targets is None else self.feature_dropout), student.precise():
+            return student.forward(student.normalised(strong)), targets
+
+    def seen_features(self, own: Batch, open_pixels: Tensor | None, mix: Mix | None) -> tuple[Tensor, Tensor | None]:
+        """As `seen`, from the kept features of fixed views, in which the boxes are exchanged."""
+        student, size = self.student, own.images.shape[-2:]
+        features, targets = student.kept_features(own), None
+        if open_pixels is not None:
+            with torch.no_grad(), student.precise():
+                targets = self.labels_of(Head(self.teacher)(features, size), open_pixels)  # type: ignore[arg-type]
+        if mix is not None:
+            features = mix.mixed_features(features)
+        if self.feature_dropout and targets is not None:
+            features = doubled(features, self.feature_dropout, own.images.shape)
+        with student.precise():
+            return student.forward(features, size), targets
+
+    def labels_of(self, logits: Tensor, open_pixels: Tensor) -> Tensor:
+        """(B,H,W) u8 labels by the teacher's ``logits`` (B,C,H,W), 255 = none; takes in how sure it is."""
         probabilities = logits.float().softmax(1)
         sums = self.ranks.sum(confidence_sums(probabilities, open_pixels))
         count = self.ranks.sum(open_pixels.sum())

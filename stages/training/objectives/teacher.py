@@ -40,7 +40,7 @@ class TeacherSettings(PartSettings):
     believed: ConfidenceSettings | None = group(threshold=("fixed", "mean"))
 
 
-@objective("teacher", labels="maps", wraps="student", settings=TeacherSettings)
+@objective("teacher", labels="maps", wraps="student", features=True, settings=TeacherSettings)
 def teacher(task: Task, settings: TeacherSettings) -> "Learner":
     """Learn labels by another objective, and all other pixels from the running mean of the network itself."""
     from stages.training.learners.teacher import TeacherLearner

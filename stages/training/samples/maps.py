@@ -119,9 +119,7 @@ class TrainingSamples:
         batch = self.together([self[key] for key in keys])
         if not self.views:
             return batch
-        return replace(
-            batch, views=tuple(f"{self.image_of(key)}/{self.view(self.image_of(key), key[-1])}" for key in keys)
-        )
+        return replace(batch, views=tuple(self.view_name(self.image_of(key), key[-1]) for key in keys))
 
     @staticmethod
     def together(samples: list[Any]) -> Any:
@@ -164,6 +162,10 @@ class TrainingSamples:
     def view(self, image: str, turn: int) -> int:
         """The fixed view of ``image`` that is used in its ``turn``; images of one turn differ, so that batches mix."""
         return (turn + zlib.crc32(image.encode())) % self.views
+
+    def view_name(self, image: str, turn: int) -> str:
+        """The name of that view."""
+        return f"{image}/{self.view(image, turn)}"
 
     def answered(self, image: str) -> np.ndarray:
         """(H,W) bool on the grid of the labels: somebody answered about the pixel, if only with void."""

@@ -1,7 +1,7 @@
 """Labelled images and images without a label in one batch, and the pixels of both that nobody was asked about."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,11 @@ class TaughtSamples:
 
     def batch(self, keys: Sequence[TaughtKey]) -> TaughtBatch:
         open_pixels = np.stack([self.open_pixels(key) for key in keys])
-        return TaughtBatch(self.samples.together([self[key] for key in keys]), torch.from_numpy(open_pixels))
+        batch = self.samples.together([self[key] for key in keys])
+        if self.samples.views:
+            views = tuple(self.samples.view_name(self.image_of(key), key[-1]) for key in keys)
+            batch = replace(batch, views=views)
+        return TaughtBatch(batch, torch.from_numpy(open_pixels))
 
     def __getitem__(self, key: TaughtKey) -> Any:
         name, index, turn = key
