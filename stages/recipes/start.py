@@ -115,9 +115,10 @@ def few_at_a_time(dataset: Path, recipe: Recipe) -> int | None:
     """How many images to ask about per round; None: all, as there are not many, or the budget is for all together."""
     of_step = [step.settings for step in recipe.steps if step.stage == "score"]
     units = {each.get("unit", "pixel") for each in (recipe.settings.get("score", {}), *of_step)}
+    of_each = units == {"pixel"} or recipe.settings.get("select", {}).get("per_image", False)
     with Dataset(dataset) as data:
         many = len(data.ids("train")) > MANY
-    return AT_A_TIME if many and units == {"pixel"} else None
+    return AT_A_TIME if many and of_each else None
 
 
 def tiles_and_splits(found: Survey, wishes: Wishes, device: str) -> tuple[TilePlan | None, dict[str, str], list[str]]:

@@ -113,12 +113,13 @@ def choose_regions(
 ) -> tuple[Columns, dict[str, Any]]:
     """Queries (columns in rank order) and counts: of whole regions, or of the best pixel of each.
 
-    The budget is a number (0: all; best pixels: of each image), or the seconds of ``allowed``.
+    The budget is a number (0: all; best pixels, or if set so: of each image), or the seconds of ``allowed``.
     """
     if settings.whole is None:
         total = pixel_budget(budget, len(regions.ids)) if allowed is None else allowed.number()
         return choose_best_pixels(regions, scores, ledger, clusters, settings, total, chooser, mixture)
     excluded = excluded_regions(regions, ledger, settings.whole.exclude_queried)
+    budget *= len(scores.ids) if settings.whole.per_image else 1
     budget = (budget if allowed is None else allowed.number()) or int((~excluded).sum())
     extra, left = extra_regions(regions, scores, ~excluded, mixture, budget)
     pool = RegionPool(regions, scores, ledger, clusters, left, chooser.round)

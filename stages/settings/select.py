@@ -37,6 +37,9 @@ class WholeRegions(Settings):
     exclude_queried: float = Field(
         0.5, ge=0, le=1, description="Skip regions of which more than this share was queried before; 1: skip none."
     )
+    per_image: bool = Field(
+        False, description="The budget is that of an image, on average, and not that of all images together."
+    )
 
 
 class BestPixels(Settings):
@@ -137,7 +140,8 @@ class SelectSettings(StageSettings):
     budget: int = Field(
         10,
         ge=0,
-        description="Pixels: queries per image (scope dataset: on average). Regions and images: in all; 0: all.",
+        description="Pixels: queries per image (scope dataset: on average). Regions (without --per-image) and images: "
+        "in all; 0: all.",
     )
     first_budget: int | None = Field(None, ge=0, description="Budget of round 0; none: the same as in later rounds.")
     budget_seconds: float | None = Field(

@@ -19,6 +19,7 @@ UNITS = {
     "pixel": ({}, {}, 240, 100, 300),
     "pixel of the dataset": ({}, {"scope": "dataset"}, 240, 100, 300),
     "region": ({"unit": "region"}, {}, 18, 100, 100),
+    "region, per image": ({"unit": "region"}, {"per_image": True}, 18, 100, 300),
     "region, exact": ({"unit": "region"}, {"answer": "precise"}, 18, 100, 100),
     "region, classes": ({"unit": "region"}, {"answer": "class-set"}, 18, 100, 100),
     "best pixel": (
@@ -45,6 +46,12 @@ def selected(world, unit, output, rule="top", ledger=None, **values):
     scores = score.run(dataset, output.with_suffix(".s.h5"), settings, None, of_regions)
     chosen = SelectSettings.load({"rule": rule, **choosing, **values})
     return select.run(dataset, scores, output, chosen, ledger, of_regions), of_regions
+
+
+def test_a_budget_per_image_is_spent_in_all_together(world, tmp_path):
+    queries = Queries(selected(world, "region, per image", tmp_path / "q.h5", budget=2)[0])
+    assert len(queries) == 6
+    assert len(np.unique(queries.image)) > 1
 
 
 @pytest.mark.parametrize("unit", UNITS)
