@@ -132,7 +132,7 @@ class Dataset(Artifact):
 
     @cached_property
     def reading(self) -> dict[str, Any]:
-        """How files became images, as JSON values (`stages.datasets.reading`); empty: as viewers show them."""
+        """How files became images, as JSON values (`stages.images.reading`); empty: as viewers show them."""
         return json.loads(self.attributes.get("reading", "{}"))
 
     @property

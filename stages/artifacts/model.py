@@ -121,7 +121,7 @@ class Model:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How files become such images, as JSON values (`stages.datasets.reading`); empty: as viewers show them."""
+        """How files become such images, as JSON values (`stages.images.reading`); empty: as viewers show them."""
         return self.attributes.get("reading", {})
 
     @property

@@ -14,8 +14,8 @@ from stages.artifacts.annotations import Annotations
 from stages.artifacts.header import digest_of
 from stages.artifacts.model import Model, require_same_bands
 from stages.artifacts.publish import make_folder, output_lock, publish_bytes
-from stages.datasets.rasters import open_raster
-from stages.datasets.reading import displayed, recorded_reading
+from stages.images.rasters import open_raster
+from stages.images.reading import displayed, recorded_reading
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_image, target_size
 from stages.predicting.geotiff import metres_on_map, metres_per_pixel

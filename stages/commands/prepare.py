@@ -19,15 +19,15 @@ from stages.artifacts.shards import Parts, build_shards, join_shards
 from stages.artifacts.tiling import write_tiling
 from stages.datasets.archives import fetch_archives
 from stages.datasets.cutting import OpenFiles, cut, load_tile, require_rasters, tile_values, tiling_of
-from stages.datasets.decode import LoadedSample, load_sample
+from stages.datasets.decode import LoadedSample, described_reading, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.division import divide
 from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.mask_files import ClassLookup, class_lookup
-from stages.datasets.reading import AS_SHOWN, UNSCALED, Reading, Values, described_reading, measured_levels, read_values
 from stages.datasets.scenes import generate_scene, scene_id
 from stages.datasets.shapes.masks import shape_masks
+from stages.images.reading import AS_SHOWN, UNSCALED, Reading, Values, measured_levels, read_values
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
 from stages.pixels.void import VOID
 from stages.runtime.console import say

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import COLOURED, LABELMAP_HEADING
 from stages.datasets.mask_files import DOUBLED, Encoding, read_mask
-from stages.datasets.rasters import is_large, open_raster
+from stages.images.image_files import image_file
+from stages.images.rasters import is_large, open_raster
 from stages.pixels.resize import target_size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput, Undecided

@@ -13,7 +13,6 @@ from stages.datasets.decode import LoadedSample
 from stages.datasets.description import DatasetDescription
 from stages.datasets.division import divide_groups
 from stages.datasets.files import Sample
-from stages.datasets.image_files import image_file
 from stages.datasets.mask_files import (
     EMPTY_NOTE,
     ClassLookup,
@@ -24,9 +23,10 @@ from stages.datasets.mask_files import (
     values_in,
 )
 from stages.datasets.parts import part_values, read_part
-from stages.datasets.rasters import Raster, has_windows, map_grid_of, open_raster
-from stages.datasets.reading import AS_SHOWN, Reading
 from stages.datasets.tiles import Block, Tile, Tiles, cut_between_splits, grid_boxes
+from stages.images.image_files import image_file
+from stages.images.rasters import Raster, has_windows, map_grid_of, open_raster
+from stages.images.reading import AS_SHOWN, Reading
 from stages.pixels.boxes import Box
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID

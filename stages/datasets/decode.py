@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
+from stages.datasets.description import Images
 from stages.datasets.files import Sample
 from stages.datasets.image_labels import NO_LABEL
 from stages.datasets.mask_files import EMPTY_NOTE, ClassLookup, decoded, stored_mask
-from stages.datasets.reading import AS_SHOWN, Reading, read_image
 from stages.datasets.shapes.masks import ShapeMasks
+from stages.images.rasters import contents_of_file
+from stages.images.reading import AS_SHOWN, Reading, read_image
 from stages.pixels.resize import resize_image
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
@@ -57,6 +59,26 @@ class PolygonFile(BaseModel):
     imgHeight: int
     imgWidth: int
     objects: list[PolygonObject]
+
+
+def described_reading(images: Images, first: Path) -> Reading:
+    """The reading that a description asks for, without the levels that it asks to measure.
+
+    With ``bands`` "all" they are those of the image file ``first``. BadInput if it cannot be read, or if levels do not
+    fit the bands.
+    """
+    bands = images.bands if images.bands != "all" else tuple(range(1, contents_of_file(first).bands + 1))
+    levels = images.levels
+    pairs = None if levels is None else (levels,) if isinstance(levels[0], float) else levels
+    found = Reading(bands, pairs, images.page, images.display)
+    if pairs is not None and len(pairs) not in (1, found.count):
+        raise BadInput(
+            f"images.levels has {len(pairs)} pairs, but {first} has {found.count} bands. Write one pair for all, or "
+            "one for each."
+        )
+    if not set(images.display or ()) <= set(bands or images.display or ()):
+        raise BadInput(f"images.display names bands that {first} does not have. It has {found.count}.")
+    return found
 
 
 def load_sample(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stages.datasets.image_files import image_file
+from stages.images.image_files import image_file
 from stages.runtime.errors import BadInput
 
 ABOUT, SOFTWARE = "alseg", 305  # a PNG's text, a TIFF's tag

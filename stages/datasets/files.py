@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.datasets.description import DatasetDescription, Split
-from stages.datasets.image_files import ENDINGS
 from stages.datasets.image_labels import NO_LABEL, labels_by_name, labels_from_json
 from stages.datasets.patterns import Match, field_names, fill, find_matches, literal_length
 from stages.datasets.tiles import Tile
+from stages.images.image_files import ENDINGS
 from stages.runtime.file_names import is_utf8, readable
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from stages.datasets.description import DatasetDescription, mask_values
-from stages.datasets.image_files import LOSSY_FORMATS, UnknownImage, image_file, pictures, raw_mode, stored_pixels
 from stages.datasets.matlab import MATLAB, read_matlab_mask
+from stages.images.image_files import LOSSY_FORMATS, UnknownImage, image_file, pictures, raw_mode, stored_pixels
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 

@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 
 from stages.artifacts.dataset import Dataset
-from stages.datasets.image_files import ENDINGS
 from stages.datasets.image_names import image_of, known_names
-from stages.datasets.rasters import contents_of_file
 from stages.datasets.shapes.files import files_below
 from stages.datasets.survey import told_size
+from stages.images.image_files import ENDINGS
+from stages.images.rasters import contents_of_file
 from stages.pixels.grids import Size
 from stages.pixels.resize import target_size
 from stages.runtime.errors import BadInput

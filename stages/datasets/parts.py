@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from stages.datasets.image_files import Contents
-from stages.datasets.levels import scaled
-from stages.datasets.rasters import Raster
-from stages.datasets.reading import Reading, picked, require_readable
+from stages.images.image_files import Contents
+from stages.images.levels import scaled
+from stages.images.rasters import Raster
+from stages.images.reading import Reading, picked, require_readable
 
 
 def part_values(pixels: np.ndarray, raster: Raster, reading: Reading) -> np.ndarray:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.datasets.image_files import ENDINGS, Contents
-from stages.datasets.rasters import contents_of_file, images_among
 from stages.datasets.shapes.files import ENDINGS as SHAPES
 from stages.datasets.shapes.files import files_below, read_drawings
+from stages.images.image_files import ENDINGS, Contents
+from stages.images.rasters import contents_of_file, images_among
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput, Undecided
 

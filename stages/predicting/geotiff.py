@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stages.datasets.image_files import tiff_tags
+from stages.images.image_files import tiff_tags
 from stages.pixels.boxes import MapGrid
 
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, KEYS, NUMBERS, TEXTS = 33550, 33922, 34264, 34735, 34736, 34737

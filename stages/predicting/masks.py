@@ -11,8 +11,8 @@ from torch import Tensor
 
 from stages.artifacts.publish import make_folder, publish_bytes, publishing, require_space
 from stages.datasets.encode import about_image, jpeg_bytes, png_bytes, tiff_bytes
-from stages.datasets.image_files import image_file
-from stages.datasets.rasters import open_raster
+from stages.images.image_files import image_file
+from stages.images.rasters import open_raster
 from stages.pixels.boxes import Box, fill_reduced
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID

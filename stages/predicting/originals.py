@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stages.artifacts.dataset import Dataset
 from stages.datasets.parts import read_part
-from stages.datasets.rasters import Raster
-from stages.datasets.reading import AS_SHOWN, Reading, displayed
 from stages.datasets.tiles import Tiles, tile_starts
+from stages.images.rasters import Raster
+from stages.images.reading import AS_SHOWN, Reading, displayed
 from stages.pixels.boxes import Box, fill_reduced
 from stages.pixels.grids import Size
 from stages.pixels.resize import resize_image, target_size

@@ -13,9 +13,9 @@ import numpy as np
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.datasets.files import stamp
-from stages.datasets.image_files import ENDINGS
-from stages.datasets.rasters import images_among, is_large, map_grid_of
-from stages.datasets.reading import AS_SHOWN, Reading, read_image
+from stages.images.image_files import ENDINGS
+from stages.images.rasters import images_among, is_large, map_grid_of
+from stages.images.reading import AS_SHOWN, Reading, read_image
 from stages.pixels.boxes import MapGrid
 from stages.predicting.geotiff import georeference
 from stages.runtime.errors import BadInput

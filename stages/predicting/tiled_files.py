@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.publish import publishing, require_space
-from stages.datasets.rasters import gdal
+from stages.images.rasters import gdal
 from stages.pixels.boxes import MapGrid
 from stages.pixels.grids import Size
 from stages.runtime.errors import StageFailed

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.datasets.rasters import MOST_AT_ONCE, needs_windows
 from stages.datasets.survey import area, told_size
 from stages.datasets.tiles import Tiles, grid_boxes
+from stages.images.rasters import MOST_AT_ONCE, needs_windows
 from stages.pixels.grids import Size
 
 CPU_TILE, GPU_TILE = 320, 512

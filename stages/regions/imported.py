@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.datasets.image_files import image_file
 from stages.datasets.pickle_files import read_array, read_pickle
 from stages.datasets.shapes.drawing import Drawing, moved, painted, pixels_of
 from stages.datasets.shapes.files import read_drawings
+from stages.images.image_files import image_file
 from stages.pixels.boxes import Box
 from stages.pixels.grids import Size, map_on_grid
 from stages.pixels.resize import resize_mask

@@ -14,7 +14,7 @@ from stages.datasets.decode import LoadedSample, load_sample
 from stages.datasets.description import DatasetDescription, load_description
 from stages.datasets.files import Sample, find_samples
 from stages.datasets.mask_files import class_lookup, decode_mask, read_mask
-from stages.datasets.reading import read_image
+from stages.images.reading import read_image
 from stages.runtime.errors import BadInput
 
 SHARED = Path(__file__).parents[2].parent / "shared"

@@ -9,9 +9,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from stages.answering.exchange.indexed_png import mode_and_size, values_in
-from stages.datasets.image_files import FORMATS, MOST_PIXELS, image_file
 from stages.datasets.mask_files import read_mask
-from stages.datasets.reading import read_image
+from stages.images.image_files import FORMATS, MOST_PIXELS, image_file
+from stages.images.reading import read_image
 from stages.runtime.errors import BadInput
 
 STAGES = Path(__file__).parents[2] / "stages"
@@ -87,4 +87,4 @@ def test_lack_of_memory_is_not_called_damage(pixels, tmp_path):
 def test_one_place_opens_images():
     ways = ("Image.open(", ".imread(", "ImageFile.Parser")
     users = [path.relative_to(STAGES) for path in STAGES.rglob("*.py") if any(way in path.read_text() for way in ways)]
-    assert users == [Path("datasets/image_files.py")]
+    assert users == [Path("images/image_files.py")]

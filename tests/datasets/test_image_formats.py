@@ -12,9 +12,9 @@ from PIL import Image
 from stages.artifacts.dataset import Dataset
 from stages.commands import prepare
 from stages.datasets.description import load_description
-from stages.datasets.image_files import contents
-from stages.datasets.levels import Histogram, scaled
-from stages.datasets.reading import Reading, displayed, read_image, recorded_reading
+from stages.images.image_files import contents
+from stages.images.levels import Histogram, scaled
+from stages.images.reading import Reading, displayed, read_image, recorded_reading
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 

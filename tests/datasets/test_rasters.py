@@ -9,8 +9,8 @@ from PIL import Image
 from tiles_support import MAP, noise, write_tiff
 
 from stages.datasets.parts import read_part
-from stages.datasets.rasters import Raster, is_large, map_grid_of, open_raster
-from stages.datasets.reading import AS_SHOWN, Reading
+from stages.images.rasters import Raster, is_large, map_grid_of, open_raster
+from stages.images.reading import AS_SHOWN, Reading
 from stages.pixels.boxes import Box
 from stages.runtime.errors import BadInput
 
@@ -129,7 +129,7 @@ def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(noise(SIZE)).save(tmp_path / "a.png")
     (tmp_path / "b.tif").write_text("no image")
     assert not is_large(tiff)
-    monkeypatch.setattr("stages.datasets.rasters.MOST_AT_ONCE", SIZE[0] * SIZE[1] - 1)
+    monkeypatch.setattr("stages.images.rasters.MOST_AT_ONCE", SIZE[0] * SIZE[1] - 1)
     assert is_large(tiff)
     # others have no windows, and whoever reads a damaged file says so
     assert not is_large(tmp_path / "a.png")

@@ -11,13 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the ground up: a room imports rooms before it
 ROOMS = (
-    "runtime", "settings", "registry", "pixels", "artifacts", "datasets", "networks", "regions", "evaluating",
+    "runtime", "settings", "registry", "pixels", "images", "artifacts", "datasets", "networks", "regions", "evaluating",
     "selecting", "scoring", "training", "pseudo_labelling", "answering", "predicting", "reporting", "recipes",
     "commands", "library", "stages", "alseg_cli",
 )  # fmt: skip
 # Rooms within a room and the neighbours they may import; all of them may import the files beside them
 ANSWERING = {"": (), "simulated": (), "exchange": (), "browser": ("exchange",)}
-OPENCV = ("stages/datasets/image_files.py", "stages/pixels/resize.py", "stages/regions/", "stages/answering/clicks.py")
+OPENCV = ("stages/images/image_files.py", "stages/pixels/resize.py", "stages/regions/", "stages/answering/clicks.py")
 MOST_LINES, MOST_LINES_OF_CLI = 500, 1000
 
 

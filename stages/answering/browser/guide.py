@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.datasets.encode import jpeg_bytes
-from stages.datasets.image_files import image_file
+from stages.images.image_files import image_file
 from stages.runtime.errors import BadInput
 
 MOST_BYTES = 1 << 20

@@ -18,7 +18,7 @@ from stages.answering.exchange.values import OPEN, UNPAINTED
 from stages.answering.questions import Questions
 from stages.artifacts.publish import make_folder, publish_bytes
 from stages.datasets.encode import FAST, png_bytes
-from stages.datasets.image_files import image_file
+from stages.images.image_files import image_file
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 

@@ -12,7 +12,7 @@ from PIL import Image
 from stages.artifacts.dataset import Dataset
 from stages.datasets.encode import FAST, png_bytes
 from stages.datasets.originals import original_files, source_folder
-from stages.datasets.reading import displayed, read_image, recorded_reading
+from stages.images.reading import displayed, read_image, recorded_reading
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 

@@ -11,10 +11,10 @@ from stages.answering.exchange.outlines import Outlines
 from stages.answering.exchange.painted import Painting, Strokes
 from stages.answering.exchange.values import UNPAINTED, colours_of, names_of, value_of, values_of
 from stages.datasets.encode import png_bytes
-from stages.datasets.image_files import image_file
 from stages.datasets.image_names import image_of, known_names
 from stages.datasets.labelmap import LABELMAP_HEADING, read_labelmap
 from stages.datasets.mask_files import read_mask
+from stages.images.image_files import image_file
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput

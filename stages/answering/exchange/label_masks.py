@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from stages.answering.exchange.label_names import OMITTED, LabelNames
-from stages.datasets.image_files import image_file
 from stages.datasets.labelmap import read_labelmap
 from stages.datasets.mask_files import read_mask
+from stages.images.image_files import image_file
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
 

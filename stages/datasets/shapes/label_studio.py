@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from stages.datasets.image_files import image_file
 from stages.datasets.shapes.drawing import Drawing, Form, Patch, Point, Shape, ellipse, polygons, turned
 from stages.datasets.shapes.rle_pack import unpack_mask
+from stages.images.image_files import image_file
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from stages.datasets.image_files import image_file
 from stages.datasets.shapes.drawing import Drawing, Form, Patch, Point, Shape, box, ellipse, polygons
+from stages.images.image_files import image_file
 from stages.pixels.grids import Size
 from stages.runtime.errors import BadInput
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from stages.datasets.image_files import image_file
+from stages.images.image_files import image_file
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.reporting.pictures.panels import VERMILION, faded

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageOps
 
-from stages.datasets.image_files import ENDINGS, Contents, contents, gdal, image_file, image_paths, tiff_tags
+from stages.images.image_files import ENDINGS, Contents, contents, gdal, image_file, image_paths, tiff_tags
 from stages.pixels.boxes import Box, MapGrid
 from stages.pixels.grids import Size, read_place
 from stages.runtime.errors import BadInput

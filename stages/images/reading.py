@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stages.datasets.description import Images
-from stages.datasets.image_files import Contents, stored_pixels
-from stages.datasets.levels import Histogram, Levels, listed_levels, scaled
-from stages.datasets.rasters import contents_of_file
+from stages.images.image_files import Contents, stored_pixels
+from stages.images.levels import Histogram, Levels, listed_levels, scaled
 from stages.pixels.bands import shown_bands
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
@@ -63,26 +61,6 @@ def recorded_reading(values: Mapping[str, Any]) -> Reading:
         values.get("page"),
         None if display is None else tuple(display),
     )
-
-
-def described_reading(images: Images, first: Path) -> Reading:
-    """The reading that a description asks for, without the levels that it asks to measure.
-
-    With ``bands`` "all" they are those of the image file ``first``. BadInput if it cannot be read, or if levels do not
-    fit the bands.
-    """
-    bands = images.bands if images.bands != "all" else tuple(range(1, contents_of_file(first).bands + 1))
-    levels = images.levels
-    pairs = None if levels is None else (levels,) if isinstance(levels[0], float) else levels
-    found = Reading(bands, pairs, images.page, images.display)
-    if pairs is not None and len(pairs) not in (1, found.count):
-        raise BadInput(
-            f"images.levels has {len(pairs)} pairs, but {first} has {found.count} bands. Write one pair for all, or "
-            "one for each."
-        )
-    if not set(images.display or ()) <= set(bands or images.display or ()):
-        raise BadInput(f"images.display names bands that {first} does not have. It has {found.count}.")
-    return found
 
 
 def measured_levels(images: Sequence[Image], read: Callable[[Image], Values], percentiles: Sequence[float]) -> Levels:

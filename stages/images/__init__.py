@@ -1,0 +1,1 @@
+"""Image files that others made: opening them safely, windows of large ones, bands, levels and pages."""
