@@ -1,9 +1,10 @@
 """The dataset artifact: images, masks if there are any, ids, splits, classes.
 
-`/images/<id>` (H,W,B) u8: red, green and blue, unless the description names other bands. `/masks/<id>` (H,W) u8 with
-255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels with the vertices of
-all polygons that people drew inside the image, repeated if vertices coincide. Table
-`/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
+`/images/<id>` (H,W,B) u8: red, green and blue, unless the description names other bands; not if the images stay in
+their files (`stages.artifacts.originals`). `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x),
+for images of a split with polygon files: the pixels with the vertices of all polygons that people drew inside the
+image, repeated if vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image,
+-1 = none.
 If they were kept, for images outside the pool: `/evaluation_images/<id>` and `/evaluation_masks/<id>`, like images and
 masks but at the size to evaluate at, and `/index/{evaluation_height,evaluation_width}`, 0 for the other images.
 If the images are tiles of larger files: table `/tiles/{source,y,x,height,width}`, in the order of the index: the file
@@ -25,6 +26,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images_table import require_sides
+from stages.artifacts.originals import ORIGINALS, Originals, read_originals
 from stages.artifacts.structure import Array, Attribute, Extents, bands_fault
 from stages.artifacts.tiling import TILING, Tiling, read_tiling
 from stages.pixels.bands import shown_bands
@@ -57,6 +59,7 @@ class Dataset(Artifact):
         Array("index/evaluation_width", ("i",), ("N",), low=0, optional=True),
         Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", "B")),
         Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
+        *ORIGINALS,
         *TILING,
         Array("without_data/*", ("u1",), ("H", "W"), below=2),
     )
@@ -121,6 +124,11 @@ class Dataset(Artifact):
         return read_tiling(self)
 
     @cached_property
+    def originals(self) -> Originals | None:
+        """The files in which the images stay; None if they are stored here."""
+        return read_originals(self, self.all_ids, self.reading)
+
+    @cached_property
     def places(self) -> dict[str, int]:
         """The place of each image in the index."""
         return {image: place for place, image in enumerate(self.all_ids)}
@@ -161,7 +169,10 @@ class Dataset(Artifact):
 
     def image(self, image: str, grid: Size | None = None) -> np.ndarray:
         """(H,W,B) u8, RGB unless the dataset has other bands; resized to ``grid`` if given."""
-        pixels = self.read(f"images/{image}")
+        if self.originals is not None:
+            pixels = self.originals.image(image, self.sizes[image])
+        else:
+            pixels = self.read(f"images/{image}")
         return pixels if grid is None else image_on_grid(pixels, grid)
 
     def rgb(self, image: str, grid: Size | None = None) -> np.ndarray:
@@ -210,6 +221,8 @@ class Dataset(Artifact):
 
     def evaluation_image(self, image: str) -> np.ndarray:
         """(H',W',B) u8 at the size to evaluate at."""
+        if self.originals is not None:
+            return self.originals.image(image, self.evaluation_sizes[image])
         return self.read(f"evaluation_images/{image}")
 
     def evaluation_mask(self, image: str) -> np.ndarray:

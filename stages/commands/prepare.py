@@ -13,6 +13,7 @@ from PIL import Image
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
+from stages.artifacts.originals import original_of, write_originals
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards
@@ -71,6 +72,7 @@ def run(
         raise BadInput(f"{described.name} is divided into splits after its images are read. Remove --every.")
     if described.tiles is not None and (settings.long_side is not None or settings.size is not None):
         raise BadInput(f"{described.name} is cut into tiles, which --scale resizes. Pass --scale instead.")
+    require_files(described, settings)
     if described.generator is not None:
         samples = generated_samples(described)
         source = InputRef(described.name, digest_of(described.meaning()))
@@ -85,7 +87,21 @@ def run(
         source = InputRef(str(root), source_digest(described, samples, settings.verify_files))
     samples = thinned(samples, pool_split(described), settings.every)
     request = Request("prepare", "dataset", output, settings, {"source": source}, share=share)
-    return produce(request, lambda: build(request, described, samples, settings), force)
+    return produce(request, lambda: build(request, described, samples, settings, root), force)
+
+
+def require_files(description: DatasetDescription, settings: PrepareSettings) -> None:
+    """BadInput if images are to stay in their files, but are made of more than one file each or of none."""
+    if not settings.in_place:
+        return
+    why = {
+        "is generated": description.generator is not None,
+        "is cut into tiles": description.tiles is not None,
+        "has images that are resized to their masks": description.masks.resize_images,
+    }
+    for words, holds in why.items():
+        if holds:
+            raise BadInput(f"{description.name} {words}, so they cannot stay in their files. Omit --in-place.")
 
 
 def thinned(samples: list[Sample], pool: str, every: int) -> list[Sample]:
@@ -249,7 +265,13 @@ def labelled(sample: Sample, loaded: LoadedSample, description: DatasetDescripti
     return replace(loaded, label=label)
 
 
-def build(request: Request, description: DatasetDescription, samples: list[Sample], settings: PrepareSettings) -> str:
+def build(
+    request: Request,
+    description: DatasetDescription,
+    samples: list[Sample],
+    settings: PrepareSettings,
+    root: Path | None,
+) -> str:
     shard_images = SHARD_IMAGES
     if description.tiles is not None:
         samples = cut(samples, description, settings.seed)
@@ -270,11 +292,13 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             if not announced:
                 announced = True
                 held_out = 0 if settings.evaluation_scale is None else sum(each.split != queried for each in samples)
-                announce(request, loaded, len(samples), held_out, settings.evaluation_scale or 0)
+                scale = settings.evaluation_scale or 0
+                announce(request, loaded, len(samples), held_out, scale, settings.in_place)
             if loaded.note and loaded.note not in noted:
                 noted.add(loaded.note)
                 say(f"{sample.mask}: {loaded.note} (told once; other masks may be alike)")
-            writer.array(f"images/{sample.id}", loaded.image, compress=False)
+            if not settings.in_place:
+                writer.array(f"images/{sample.id}", loaded.image, compress=False)
             if loaded.mask is not None:
                 writer.array(f"masks/{sample.id}", loaded.mask)
             if loaded.without_data is not None:
@@ -285,7 +309,8 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             row = ImageRow(sample.id, sample.split, height, width, loaded.label, *levels(loaded.image))
             if loaded.evaluated is not None:
                 image, mask = loaded.evaluated
-                writer.array(f"evaluation_images/{sample.id}", image, compress=False)
+                if not settings.in_place:
+                    writer.array(f"evaluation_images/{sample.id}", image, compress=False)
                 writer.array(f"evaluation_masks/{sample.id}", mask)
                 row = replace(row, evaluation_height=mask.shape[0], evaluation_width=mask.shape[1])
             table.append(asdict(row))
@@ -330,6 +355,10 @@ def build(request: Request, description: DatasetDescription, samples: list[Sampl
             attributes["ignored"] = canonical(ignored)  # for masks that people paint in other tools
         if reading != AS_SHOWN:
             attributes["reading"] = canonical(reading.recorded())
+        if settings.in_place:
+            assert root is not None
+            attributes["root"] = str(root.resolve())
+            write_originals(writer, [original_of(samples[places[row.id]].image, root) for row in rows])
         if description.tiles is not None:
             attributes["tiles"] = canonical({"size": description.tiles.size, "overlap": description.tiles.overlap})
             write_tiling(writer, tiling_of([samples[places[row.id]] for row in rows]))
@@ -391,14 +420,16 @@ def statistics(parts: list[list[ImageRow]], split: str) -> tuple[np.ndarray, np.
     return mean, np.sqrt(np.maximum(np.sum(list(squares), 0) / pixels - mean**2, 1e-12))
 
 
-def announce(request: Request, first: LoadedSample, count: int, held_out: int, scale: float) -> None:
+def announce(
+    request: Request, first: LoadedSample, count: int, held_out: int, scale: float, in_place: bool = False
+) -> None:
     """Prints the expected size of the file; StageFailed if it does not fit on the disk.
 
-    ``held_out`` images are stored a second time, resized by ``scale``.
+    ``held_out`` images are stored a second time, resized by ``scale``. ``in_place``: their masks alone are.
     """
     # the shards and the joined file exist on disk at the same time
     bands = first.image.shape[2]
-    bytes_per_pixel = bands if first.mask is None else bands + 1 / 8
+    bytes_per_pixel = (0 if in_place else bands) + (0 if first.mask is None else 1 / 8)
     pixels = first.image.nbytes / bands * count + math.prod(first.file_size) * scale**2 * held_out
     size = int(bytes_per_pixel * pixels)
     say(f"{request.output} will take about {size / 1e6:.0f} MB")

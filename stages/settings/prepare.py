@@ -43,6 +43,11 @@ class PrepareSettings(StageSettings):
     every: int = Field(
         1, ge=1, description="Keep only each n-th image of the pool, by name; frames of a video are alike."
     )
+    in_place: bool = Field(
+        False,
+        description="Leave images in their files, which are decoded and resized whenever one is used; masks and an "
+        "index are written. For pools that should not be on disk twice.",
+    )
     verify_files: bool = Field(
         False,
         description="Detect changed files by reading all of them, instead of by size, times and inode.",
