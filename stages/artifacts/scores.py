@@ -1,13 +1,14 @@
 """The scores artifact: a number per pixel, region or image; higher scores are queried first.
 
 Attributes: unit (pixel, region, image), measure. `/images/{id,height,width}` for every unit. Unit pixel:
-`/scores/<id>` (H,W) f32 or f16, with `--keep-classes` `/predicted/<id>` (H,W) u8, with `--keep-features`
-`/features/<id>` (D,h,w) f16 of any size. Unit image: `/images/score` (N,); of a classifier of images also
-`/images/probability` (N,C) and `/images/features` (N,D) f16. Unit region: `/regions/{score,uncertainty,predicted,size}`
-(R,) in the order of the superpixels file named among the inputs; `size` is the number of unlabelled pixels. With
-`--best-pixel` also `/regions/{y,x}`, with `--keep-features` `/regions/features` (R,D) f16.
-`/histogram/{offsets,class,pixels,score}`: CSR over regions with pixels and summed measure per predicted class, from
-which any class balance follows without the network. `/classes/{share,weight}` (C,): the class balance. Random scores
+`/scores/<id>` (H,W) f32 or f16, -inf where `--keep-share` left one out, with `--keep-classes` `/predicted/<id>` (H,W)
+u8, with `--keep-features` `/features/<id>` (D,h,w) f16 of any size. Unit image: `/images/score` (N,); of a classifier
+of images also `/images/probability` (N,C) and `/images/features` (N,D) f16. Unit region:
+`/regions/{score,uncertainty,predicted,size}` (R,) in the order of the superpixels file named among the inputs; `size`
+is the number of unlabelled pixels. With `--best-pixel` also `/regions/{y,x}`, with `--keep-features`
+`/regions/features` (R,D) f16. `/histogram/{offsets,class,pixels,score}`: CSR over regions with pixels and summed
+measure per predicted class, from which any class balance follows without the network. `/classes/{share,weight}` (C,):
+the class balance. Random scores
 have only `score`, `size`, `y` and `x`. With clusters `/regions/cluster` (R,) u8,
 `/clusters/{regions,pixels,score,pixel_score}` (K,) and `/clusters/class_regions` (C,K): regions, pixels, summed score
 of the regions and of their pixels, regions per predicted class.
@@ -79,6 +80,11 @@ class Scores(Artifact):
     @property
     def unit(self) -> str:
         return self.attributes["unit"]
+
+    @property
+    def kept(self) -> float:
+        """The share of the scores of an image that was stored, its highest; all others are -inf (unit pixel)."""
+        return float(self.header.settings.get("keep_share", 1.0))
 
     def map(self, image: str) -> np.ndarray:
         """(H,W) f32 score map of one image (unit pixel)."""

@@ -67,7 +67,7 @@ def run(
             require_made_from(known, "dataset", data)
             require_same_grid(known, known.sizes, scored.sizes)
         mixture = mixture_of(settings, ledger, known)
-        require_mixable(settings, mixture, rule)
+        require_mixable(settings, mixture, rule, scored)
         inputs = {
             "dataset": data,
             "scores": scored,
@@ -122,8 +122,8 @@ def mixture_of(settings: SelectSettings, ledger: Annotations | None, gold: Annot
     return Mixture(ledger, gold, shares, round_number, settings.seed)
 
 
-def require_mixable(settings: SelectSettings, mixture: Mixture, rule: Part) -> None:
-    """BadInput if the kind of answer or the rule does not allow the queries that the rule does not choose."""
+def require_mixable(settings: SelectSettings, mixture: Mixture, rule: Part, scores: Scores) -> None:
+    """BadInput if the kind of answer, the rule or the scores do not allow the queries that the rule does not choose."""
     names = {CONTROL: "--control", AGAIN: "--repeat", GOLD: "--gold"}
     asked = ["--again"] if settings.again else [names[purpose] for purpose, share in mixture.shares.items() if share]
     if settings.again:
@@ -133,6 +133,11 @@ def require_mixable(settings: SelectSettings, mixture: Mixture, rule: Part) -> N
             raise BadInput("--again queries what was answered. Pass the ledger with --annotations.")
         if settings.region is not None and settings.region.pixels is not None:
             raise BadInput("--again with --answer pixel needs scores of pixels. Score with --unit pixel.")
+    if asked and scores.kept < 1:
+        raise BadInput(
+            f"{' and '.join(asked)}: {scores.path} has only the highest {scores.kept:.0%} of the scores. Score again "
+            "without --keep-share, or leave it out."
+        )
     exact = (settings.image is not None and settings.image.image_answer == "mask") or (
         settings.region is not None and settings.region.answer == "precise"
     )

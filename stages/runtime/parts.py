@@ -227,10 +227,11 @@ MEASURES = Registry("measure", "stages.scoring.measures", {"of": "classes", "pas
 RULES = Registry(
     "rule",
     "stages.selecting.rules",
-    {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None},
+    {"units": REQUIRED, "needs": (), "budget": True, "orders": False, "describe": None, "reads": None},
 )
 """From scores to queries. units: of candidates; needs: what else it reads of them; budget: whether it takes one;
-orders: whether its order is the rank order; describe: what the header records about its choice."""
+orders: whether its order is the rank order; describe: what the header records about its choice; reads: how many of the
+highest scores it reads, from candidates, budget and settings (None: all)."""
 
 OBJECTIVES = Registry(
     "objective",

@@ -1,5 +1,6 @@
 """Score maps: the units pixel and image."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from stages.artifacts.model import Model
 from stages.artifacts.shards import Fill, Parts
 from stages.pixels.grids import Size
 from stages.runtime.randomness import stream
+from stages.selecting.ranking import highest
 from stages.settings.score import ScoreSettings
 
 Maps = Callable[[Sequence[str]], Iterator[tuple[str, dict[str, np.ndarray]]]]
@@ -32,17 +34,26 @@ def write_maps(make: Maps, settings: ScoreSettings) -> Fill:
         found: dict[str, Any] = {}
         pixels: dict[str, Any] = {}
         for image, maps in make(part):
+            scores = maps["scores"] if stored is None else maps["scores"].astype(stored.dtype)
             if stored is not None:
-                maps["scores"] = maps["scores"].astype(stored.dtype)
-                for folder, values in maps.items():
+                for folder, values in (maps | {"scores": only_highest(scores, stored.keep_share)}).items():
                     writer.array(f"{folder}/{image}", values)
             if "predicted" in maps:
                 pixels[image] = np.bincount(maps["predicted"].ravel()).tolist()
-            scores = maps["scores"]
             found[image] = [float(scores.mean(dtype=np.float64)), float(scores.min()), float(scores.max())]
         return {"statistics": found, "pixels": pixels}
 
     return fill
+
+
+def only_highest(scores: np.ndarray, share: float) -> np.ndarray:
+    """(H,W) ``scores`` with -inf in place of all but the highest ``share``, rounded up; of equals the first stay."""
+    if share >= 1:
+        return scores
+    kept = np.full(scores.size, -np.inf, dtype=scores.dtype)
+    stay = highest(scores.ravel(), math.ceil(scores.size * share))
+    kept[stay] = scores.ravel()[stay]
+    return kept.reshape(scores.shape)
 
 
 def finish_pixels(

@@ -20,8 +20,9 @@ class Candidates:
 
     unit: what they are (region also if the best pixels of regions are queried). scores (N,) float, higher = sooner.
     image (N,) integer: the image of each, counted over the sorted ids. total: units of these images, including those
-    queried before. round: number of the round, 0 = no answers yet. lazy: functions that read what few rules need, by
-    the name of the property; a property raises BadInput if the inputs do not have it.
+    queried before. round: number of the round, 0 = no answers yet. kept: the share of the scores of each image that
+    was stored, its highest; all others are -inf. lazy: functions that read what few rules need, by the name of the
+    property; a property raises BadInput if the inputs do not have it.
     """
 
     unit: Unit
@@ -29,6 +30,7 @@ class Candidates:
     image: np.ndarray
     total: int
     round: int = 0
+    kept: float = 1.0
     lazy: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.runtime.errors import BadInput
-from stages.runtime.parts import Part
+from stages.runtime.parts import RULES, Part
 from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.settings.base import PartSettings
@@ -51,6 +51,8 @@ class Chooser:
         budget = min(budget, len(pool)) if self.keeps_to_budget else len(pool)
         if not budget:
             return np.zeros(0, dtype=np.int64)
+        if pool.kept < 1:
+            self.require_kept(pool, budget)
         found = np.asarray(self.rule(pool, budget, self.settings, self.generator(name)), dtype=np.int64)
         once = len(np.unique(found)) == len(found)
         inside = bool(np.all((found >= 0) & (found < len(pool))))
@@ -63,6 +65,22 @@ class Chooser:
             return found
         found = np.sort(found)
         return found[np.argsort(-pool.scores[found], kind="stable")]
+
+    def require_kept(self, pool: Candidates, budget: int) -> None:
+        """BadInput if the rule reads scores that were not stored."""
+        reads = self.rule.facts["reads"]
+        if reads is None:
+            able = [part.name for part in RULES.parts() if part.facts["reads"] and pool.unit in part.facts["units"]]
+            raise BadInput(
+                f"Rule {self.rule.name} reads all scores, but the highest {pool.kept:.0%} alone were kept."
+                f" Score again without --keep-share, or use the rule {' or '.join(able)}."
+            )
+        wanted, known = min(reads(pool, budget, self.settings), len(pool)), int(np.isfinite(pool.scores).sum())
+        if wanted > known:
+            raise BadInput(
+                f"Rule {self.rule.name} reads the {wanted} highest scores, but {known} were kept of those that are not "
+                f"queried yet. Score again with a larger --keep-share than {pool.kept:g}."
+            )
 
     def described(self, pool: Candidates, budget: int) -> dict[str, Any]:
         """What the rule adds to the header."""

@@ -101,6 +101,7 @@ def pick_per_image(
                     image=row,
                     total=len(values),
                     round=chooser.round,
+                    kept=scores.kept,
                     lazy=what_rules_read(scores, ledger, row, eligible),
                 )
                 found = np.concatenate(
@@ -176,6 +177,7 @@ def pick_from_dataset(
         image=owners,
         total=pixels,
         round=chooser.round,
+        kept=scores.kept,
         lazy=what_rules_read(scores, ledger, owners, places),
     )
     found = chooser.positions(pool, max(total - len(known), 0), "dataset")

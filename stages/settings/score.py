@@ -44,6 +44,13 @@ class PixelScores(Settings):
         1.0, gt=0, le=1, description="Queries live on a grid of the image's sides times this factor, rounded down."
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored score maps.")
+    keep_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Store this share of the scores of each image, the highest, for rules that read no others (pool, "
+        "top, diverse).",
+    )
     most_images: int | None = Field(
         None,
         ge=1,

@@ -121,7 +121,7 @@ def draw_scores(scores: Scores, data: Dataset, image: str) -> bytes:
     left, right = axes_of(figure, 2)
     left.imshow(pixels)
     left.set_title(image, fontsize=9)
-    heat = right.imshow(scores.map(image), cmap="inferno")
+    heat = right.imshow(np.ma.masked_invalid(scores.map(image)), cmap="inferno")
     right.set_title(f"{scores.attributes['measure']}: brighter is queried first", fontsize=9)
     figure.colorbar(heat, ax=right, shrink=0.75)
     return to_png(figure)

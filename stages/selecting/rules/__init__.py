@@ -50,6 +50,7 @@ def rule(
     budget: bool = True,
     orders: bool = False,
     describe: Callable[..., dict[str, Any]] | None = None,
+    reads: Callable[..., int] | None = None,
     settings: type[PartSettings] | None = None,
 ) -> Callable[[Function], Function]:
     """Decorator: registers a rule.
@@ -57,8 +58,17 @@ def rule(
     units: the kinds of candidates it accepts. needs: what else it reads of them: features, clusters, answered. budget:
     whether it keeps to the budget. orders: whether the order of its positions is the rank order, instead of descending
     scores. describe: a function (pool, budget, settings) -> entries for the header of the queries, in addition to their
-    counts; the budget is that of the first pool. settings: the model of its own settings.
+    counts; the budget is that of the first pool. reads: a function (pool, budget, settings) -> how many of the highest
+    scores it reads, for scores of which only a share was stored (``score --keep-share``); without it, all.
+    settings: the model of its own settings.
     """
     return RULES.register(
-        name, settings=settings, units=units, needs=needs, budget=budget, orders=orders, describe=describe
+        name,
+        settings=settings,
+        units=units,
+        needs=needs,
+        budget=budget,
+        orders=orders,
+        describe=describe,
+        reads=reads,
     )

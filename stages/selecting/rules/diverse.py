@@ -31,10 +31,15 @@ class DiverseSettings(PartSettings):
     )
 
 
-@rule("diverse", needs=("features",), orders=True, settings=DiverseSettings)
+def compared(pool: Candidates, budget: int, settings: DiverseSettings) -> int:
+    """How many of the highest scores are chosen among."""
+    return settings.candidates * budget
+
+
+@rule("diverse", needs=("features",), orders=True, reads=compared, settings=DiverseSettings)
 def spread(pool: Candidates, budget: int, settings: DiverseSettings, generator: np.random.Generator) -> np.ndarray:
     """Draw one after the other with weights score x squared distance to the nearest query in feature space."""
-    share = np.sort(highest(pool.scores, settings.candidates * budget))  # sorted: ties by position
+    share = np.sort(highest(pool.scores, compared(pool, budget, settings)))  # sorted: ties by position
     features = np.ascontiguousarray(pool.features_of(share), np.float32)
     if not np.isfinite(features).all():
         raise BadInput("The features of some units are not finite. Score again with another model.")

@@ -7,10 +7,15 @@ from stages.selecting.ranking import highest, pool_size
 from stages.selecting.rules import FractionSettings, rule
 
 
-@rule("pool", settings=FractionSettings)
+def pooled(pool: Candidates, budget: int, settings: FractionSettings) -> int:
+    """How many of the highest scores are drawn from."""
+    return max(pool_size(pool.total, settings.fraction), budget)
+
+
+@rule("pool", reads=pooled, settings=FractionSettings)
 def draw_from_pool(
     pool: Candidates, budget: int, settings: FractionSettings, generator: np.random.Generator
 ) -> np.ndarray:
     """Draw from the highest-scored share, uniformly without replacement."""
-    share = highest(pool.scores, max(pool_size(pool.total, settings.fraction), budget))
+    share = highest(pool.scores, pooled(pool, budget, settings))
     return generator.choice(share, budget, replace=False)
