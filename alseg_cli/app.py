@@ -108,7 +108,7 @@ def init(
     shares: Annotated[
         str | None, typer.Option(help="Shares of images for train, val and test.", metavar="TRAIN,VAL,TEST")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Recipe: what to ask people about.")] = "pixelpick",
+    recipe: Annotated[str, typer.Option(help="Recipe: what to ask people about.")] = "alseg",
     profile: Annotated[
         str | None, typer.Option(help="Profile: how hard to train. [default: own on CUDA, own-cpu elsewhere]")
     ] = None,

@@ -46,7 +46,7 @@ class Wishes:
     classes: str | None = None
     masks: Path | None = None
     shares: tuple[float, float, float] | None = None
-    recipe: str = "pixelpick"
+    recipe: str = "alseg"
     profile: str | None = None
     weights: str | None = None
     rounds: int | None = None

