@@ -62,7 +62,7 @@ demo-%: $(DEMO)/scenes.h5
 
 # Stages that are stopped when the time is over go on the next time, and what is finished by then is added.
 BOARD := runs/leaderboard
-BOARD_RECIPES := pixelpick random-pixels full classbal classbal-random classbal-uncertainty oracle-superpixel \
+BOARD_RECIPES := alseg alseg-random pixelpick random-pixels full classbal classbal-random classbal-uncertainty oracle-superpixel \
   adaptive-superpixel multi-class-query multi-class-query-random rectangles rectangles-random madbal madbal-random \
   als4gan s4gan-random als4gan-supervised random-images \
   pixelpick-stratified pixelpick-diverse pixelpick-void-aware pixelpick-neighbours pixelpick-teacher pixelpick-warm \
