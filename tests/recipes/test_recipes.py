@@ -53,6 +53,7 @@ SET_RECIPES = {
 }
 # Recipes with other steps or choices than any above; all others only change settings, see TestEveryRecipe
 OTHER_RECIPES = {
+    "alseg": 2,
     "adaptive-superpixel-merged-once-reference": 3,
     "multi-class-query-argmax-reference": 1,
     "full-xception65": 1,
@@ -72,6 +73,7 @@ SET_CLICKS = 8
 # A model of two epochs predicts alike nearly everywhere, so that next to nothing must be merged for regions to be left
 FEW_REGIONS = ["select.budget=6", "annotate-simulate.click-budget=6", "extract-superpixels.epsilon=0.002"]
 FEW_REGIONS += ["extract-superpixels.workers=1", "extract-superpixels.count=40"]
+ONE_PER_IMAGE = ["select.budget=1", "extract-superpixels.workers=1", "extract-superpixels.count=40"]
 FEW_SETS = ["select.budget=14", f"annotate-simulate.click-budget={SET_CLICKS}"]
 FEW_SETS += ["extract-superpixels.workers=1", "extract-superpixels.count=24"]
 ON_A_GRID = ["extract-superpixels.grid-scale=0.5", "extract-superpixels.workers=1"]
@@ -119,6 +121,8 @@ def few(name):
         chosen += FEW_REGIONS
     elif "query" in name:
         chosen += FEW_SETS
+    elif name.startswith("alseg"):
+        chosen += ONE_PER_IMAGE
     if name in CLUSTER_RECIPES:
         chosen += FEW_CLUSTERS
     if name.startswith("madbal") and name != "madbal-full":
