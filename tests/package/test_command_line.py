@@ -71,7 +71,7 @@ def test_print_settings_tells_where_values_come_from(tmp_path):
     rows = {line.split()[0]: line for line in text.splitlines()[1:]}
     assert rows["epochs"].split()[1:] == ["3", "option"]
     assert rows["backbone"].split()[1:] == ["tf_efficientnet_lite0.in1k", "profile", "camvid-cpu"]
-    assert rows["architecture"].split()[1:] == ["deeplabv3plus", "recipe", "pixelpick"]
+    assert rows["weights"].split()[1:] == ["imagenet", "recipe", "pixelpick"]
     assert rows["patience"].split()[1:] == ["0", "default"]
     assert "poly-power" not in rows  # the profile's schedule is one-cycle
 
