@@ -107,7 +107,10 @@ def start(images: Path, run: Path, wishes: Wishes, device: str, dry: bool = Fals
     most = few_at_a_time(run / DATASET, recipe) if people else None
     if most is not None:
         say(f"each round asks about {most} images drawn at random: most_images in {run / RUN_FILE} changes that")
-    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks), most).encode())
+    total = few_in_all(run / DATASET, recipe, wishes.budget) if people else None
+    if total is not None:
+        say(f"each round asks about {total} regions in all images together: budget in {run / RUN_FILE} changes that")
+    publish_bytes(run / RUN_FILE, run_text(wishes, people, bool(found.masks), most, total).encode())
     say(f"wrote {run}. Go on with `alseg next {shlex.quote(str(run))}`")
 
 
@@ -115,10 +118,21 @@ def few_at_a_time(dataset: Path, recipe: Recipe) -> int | None:
     """How many images to ask about per round; None: all, as there are not many, or the budget is for all together."""
     of_step = [step.settings for step in recipe.steps if step.stage == "score"]
     units = {each.get("unit", "pixel") for each in (recipe.settings.get("score", {}), *of_step)}
-    of_each = units == {"pixel"} or recipe.settings.get("select", {}).get("per_image", False)
+    return AT_A_TIME if units == {"pixel"} and is_large(dataset) else None
+
+
+def is_large(dataset: Path) -> bool:
+    """Whether the pool has more images than a person is asked about in each round."""
     with Dataset(dataset) as data:
-        many = len(data.ids("train")) > MANY
-    return AT_A_TIME if many and of_each else None
+        return len(data.ids("train")) > MANY
+
+
+def few_in_all(dataset: Path, recipe: Recipe, budget: int | None) -> int | None:
+    """How many regions to ask about per round in all images together; None: as many per image as the recipe says."""
+    choosing = recipe.settings.get("select", {})
+    if not choosing.get("per_image", False) or not is_large(dataset):
+        return None
+    return AT_A_TIME * int(budget or choosing["budget"])
 
 
 def tiles_and_splits(found: Survey, wishes: Wishes, device: str) -> tuple[TilePlan | None, dict[str, str], list[str]]:
@@ -280,9 +294,16 @@ def class_line(each: FoundClass, encoding: str) -> str:
     return f"    {{ name = {json.dumps(each.name, ensure_ascii=False)}, color = {list(each.colour or ())}{values} }},"
 
 
-def run_text(wishes: Wishes, people: bool, masks: bool, most_images: int | None = None) -> str:
-    """run.toml; without ``masks``, some queries are drawn at random to tell how good a model is."""
+def run_text(
+    wishes: Wishes, people: bool, masks: bool, most_images: int | None = None, total: int | None = None
+) -> str:
+    """run.toml; without ``masks``, some queries are drawn at random to tell how good a model is.
+
+    ``total``: the budget of all images together.
+    """
     select = [] if wishes.budget is None else [f"budget = {wishes.budget}"]
+    if total is not None:
+        select = [f"budget = {total}  # of all images together", "per_image = false"]
     select += (
         [] if masks else [f"control = {CONTROL_SHARE}  # share of the queries drawn at random, to judge models by"]
     )

@@ -14,7 +14,7 @@ from tiles_support import MAP, SIDE, description, noise, write_tiff
 from worlds import write_network
 
 from stages.commands import prepare
-from stages.datasets import rasters
+from stages.images import rasters
 from stages.runtime.errors import BadInput
 from stages.settings.prepare import PrepareSettings
 

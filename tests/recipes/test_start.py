@@ -46,7 +46,8 @@ def test_photographs_without_masks_become_a_run_that_asks_people(tmp_path: Path,
         assert data.sizes["site0_000"] == (60, 80)
         assert not data.has_masks("train")
     following = follow(run)
-    assert [command.stage for command in following.commands][:5] == ["score", "select", "annotate", "train", "score"]
+    stages = [command.stage for command in following.commands]
+    assert stages[:6] == ["extract-superpixels", "score", "select", "annotate", "train", "score"]
     assert following.notes == ["split 'test' has no masks: each model is evaluated on the answers of the next round"]
     (select,) = [command for command in following.commands if command.output == run / "round-0" / "queries.h5"]
     assert select.words[select.words.index("--budget") + 1] == "7"
@@ -193,9 +194,14 @@ def test_images_that_become_much_smaller_are_no_silent_choice(tmp_path: Path, ca
 def test_people_are_not_asked_about_hundreds_of_tiles_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Tiles of 96: 11 x 14. The limit is one of scores, so each round draws other tiles."""
     write_tiff(tmp_path / "field" / "ortho.tif", noise((1000, 1300)))
-    start(tmp_path / "field", tmp_path / "run", Wishes(classes="a,b", tile=96), "cpu")
+    start(tmp_path / "field", tmp_path / "run", Wishes(classes="a,b", tile=96, recipe="pixelpick"), "cpu")
     assert "each round asks about 40 images drawn at random" in capsys.readouterr().out
     score = next(command for command in follow(tmp_path / "run").commands if command.stage == "score")
     assert score.words[score.words.index("--most-images") + 1] == "40"
     start(tmp_path / "field", tmp_path / "of-regions", Wishes(classes="a,b", tile=96, recipe="classbal"), "cpu")
     assert "most_images" not in (tmp_path / "of-regions" / "run.toml").read_text()
+    start(tmp_path / "field", tmp_path / "usual", Wishes(classes="a,b", tile=96), "cpu")
+    assert "each round asks about 400 regions in all images together" in capsys.readouterr().out
+    select = next(command for command in follow(tmp_path / "usual").commands if command.stage == "select")
+    assert select.words[select.words.index("--budget") + 1] == "400"
+    assert "--no-per-image" in select.words
