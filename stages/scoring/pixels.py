@@ -29,6 +29,7 @@ def score_pixels(data: Dataset, model: Model | None, grids: dict[str, Size], set
 def write_maps(make: Maps, settings: ScoreSettings) -> Fill:
     """Writes the maps to the file; per-image means and extremes are kept for `finish_pixels`."""
     stored = settings.pixel
+    share = 1.0 if stored is None or stored.kept is None else stored.kept.keep_share
 
     def fill(writer: Writer, part: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -36,7 +37,7 @@ def write_maps(make: Maps, settings: ScoreSettings) -> Fill:
         for image, maps in make(part):
             scores = maps["scores"] if stored is None else maps["scores"].astype(stored.dtype)
             if stored is not None:
-                for folder, values in (maps | {"scores": only_highest(scores, stored.keep_share)}).items():
+                for folder, values in (maps | {"scores": only_highest(scores, share)}).items():
                     writer.array(f"{folder}/{image}", values)
             if "predicted" in maps:
                 pixels[image] = np.bincount(maps["predicted"].ravel()).tolist()

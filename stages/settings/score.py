@@ -30,8 +30,15 @@ class NetworkFeatures(Settings):
 
 
 class PixelPredictions(NetworkFeatures):
-    """What to store of a network's predictions besides the scores of pixels."""
+    """What to store of a network's scores and predictions of pixels; of random scores a rule may read any."""
 
+    keep_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Store this share of the scores of each image, the highest, for rules that read no others (pool, "
+        "top, diverse).",
+    )
     keep_classes: bool = Field(
         False, description="Store the predicted class of each pixel, for rules that stratify queries (stratified)."
     )
@@ -44,13 +51,6 @@ class PixelScores(Settings):
         1.0, gt=0, le=1, description="Queries live on a grid of the image's sides times this factor, rounded down."
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored score maps.")
-    keep_share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Store this share of the scores of each image, the highest, for rules that read no others (pool, "
-        "top, diverse).",
-    )
     most_images: int | None = Field(
         None,
         ge=1,

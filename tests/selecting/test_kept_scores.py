@@ -9,6 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 from stages.commands import annotate_simulate, score, select
+from stages.recipes.plan import read_plan
 from stages.reporting.pictures.overlay import draw_scores
 from stages.runtime.errors import BadInput
 from stages.runtime.parts import RULES
@@ -86,6 +87,16 @@ def test_a_share_that_is_too_small_is_told(world, tmp_path):
     assert len(Annotations(world["ledger"]).queried_pixels("a")[0]) == 30
     with pytest.raises(BadInput, match=r"--control: .*kept\.h5 has only the highest 25% of the scores"):
         chosen(world, "kept", tmp_path / "q.h5", control=0.2)
+
+
+def test_a_plan_keeps_the_random_scores_of_its_first_round_whole():
+    """Its rule draws from all of them."""
+    plan = read_plan("pixelpick", None, ["score.keep-share=0.06"])
+    first, later = [plan.settings(step).flat() for step in plan.recipe.steps if step.stage == "score"]
+    assert (first["measure"], later["keep_share"]) == ("random", 0.06)
+    assert "keep_share" not in first
+    with pytest.raises(BadInput, match="keep-share does not apply to measure random"):
+        ScoreSettings.load({"measure": "random", "keep_share": 0.5})
 
 
 def test_what_was_left_out_is_drawn_empty(world):
