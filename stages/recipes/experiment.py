@@ -118,7 +118,8 @@ def plan_runs(wanted: Wanted) -> Planned:
     faults: list[str] = []
     left: dict[str, list[str]] = {key_of(text): [] for text in wanted.overrides}
     bound = "" if wanted.full is None else folder_name(wanted, wanted.full, wanted.profiles[0], first(wanted.seeds))
-    for recipe, profile, seed in places(wanted):
+    planned = places(wanted)
+    for recipe, profile, seed in planned:
         name = folder_name(wanted, recipe, profile, seed)
         if name in runs:
             faults.append(f"Two runs would be called {name}. Give each recipe and profile a name of its own.")
@@ -127,7 +128,7 @@ def plan_runs(wanted: Wanted) -> Planned:
             runs[name] = run_with_own(own, recipe, profile, seed, name, notes, left)
         except BadInput as error:
             faults += [fault for fault in error.faults if fault not in faults]
-    faults += [reasons[0] for reasons in left.values() if len(reasons) == len(places(wanted))]
+    faults += [reasons[0] for reasons in left.values() if len(reasons) == len(planned)]
     if faults:
         raise BadInput(faults)
     whole = joined(list(runs.values()))

@@ -157,10 +157,8 @@ class TeacherLearner:
         if not labelled and not teaches:
             return
         open_pixels = batch.open.to(student.device, non_blocking=True)
-        if student.features is None:
-            logits, targets = self.seen(own, open_pixels if teaches else None, mix)
-        else:
-            logits, targets = self.seen_features(own, open_pixels if teaches else None, mix)
+        see = self.seen if student.features is None else self.seen_features
+        logits, targets = see(own, open_pixels if teaches else None, mix)
         losses = {"loss": logits.new_zeros(())}
         if labelled:  # boxes may have covered all of few labels
             losses = student.losses(logits[: len(own.images)], own)
