@@ -1,10 +1,10 @@
 """The dataset artifact: images, masks if there are any, ids, splits, classes.
 
 `/images/<id>` (H,W,B) u8: red, green and blue, unless the description names other bands; not if the images stay in
-their files (`stages.artifacts.originals`). `/masks/<id>` (H,W) u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x),
-for images of a split with polygon files: the pixels with the vertices of all polygons that people drew inside the
-image, repeated if vertices coincide. Table `/index/{id,split,height,width,label}`; label: class of the whole image,
--1 = none.
+their files (`stages.artifacts.originals`) or are in files of their own (`stages.artifacts.images`). `/masks/<id>` (H,W)
+u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels with the
+vertices of all polygons that people drew inside the image, repeated if vertices coincide. Table
+`/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
 If they were kept, for images outside the pool: `/evaluation_images/<id>` and `/evaluation_masks/<id>`, like images and
 masks but at the size to evaluate at, and `/index/{evaluation_height,evaluation_width}`, 0 for the other images.
 If the images are tiles of larger files: table `/tiles/{source,y,x,height,width}`, in the order of the index: the file
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
-from stages.artifacts.images_table import require_sides
+from stages.artifacts.images import IMAGE_FILES, INDEX, PIXELS, ImageFile, ImageFiles, read_image_files
 from stages.artifacts.originals import ORIGINALS, Originals, read_originals
-from stages.artifacts.structure import Array, Attribute, Extents, bands_fault
+from stages.artifacts.structure import Array, Attribute, bands_fault
 from stages.artifacts.tiling import TILING, Tiling, read_tiling
 from stages.pixels.bands import shown_bands
 from stages.pixels.grids import Size, image_on_grid, map_on_grid
@@ -35,7 +35,7 @@ from stages.runtime.errors import BadInput
 from stages.settings.prepare import RESIZING
 
 
-class Dataset(Artifact):
+class Dataset(ImageFile):
     """A prepared dataset, open for reading."""
 
     kind = "dataset"
@@ -47,54 +47,28 @@ class Dataset(Artifact):
         Attribute("mean", tuple, extent="B"),
         Attribute("std", tuple, above=0, extent="B"),
         Attribute("reading", optional=True),
-        Array("index/id", ("S",), ("N",), unique=True),
+        *INDEX,
         Array("index/split", ("S",), ("N",)),
-        Array("index/height", ("i",), ("N",), low=1),
-        Array("index/width", ("i",), ("N",), low=1),
         Array("index/label", ("i",), ("N",), low=-1, below="L"),
-        Array("images/*", ("u1",), ("H", "W", "B")),
+        *PIXELS,
         Array("masks/*", ("u1",), ("H", "W"), below="C", void=True),
         Array("polygons/*", ("i",), ("V", 2)),
-        Array("index/evaluation_height", ("i",), ("N",), low=0, optional=True),
-        Array("index/evaluation_width", ("i",), ("N",), low=0, optional=True),
-        Array("evaluation_images/*", ("u1",), ("evaluation_H", "evaluation_W", "B")),
         Array("evaluation_masks/*", ("u1",), ("evaluation_H", "evaluation_W"), below="C", void=True),
         *ORIGINALS,
+        *IMAGE_FILES,
         *TILING,
         Array("without_data/*", ("u1",), ("H", "W"), below=2),
     )
 
     def __init__(self, path: Path | str):
         super().__init__(path)
-        self.all_ids = self.strings("index/id")
         splits = self.strings("index/split")
         self.splits = dict(zip(self.all_ids, splits, strict=True))
-        heights, widths = self.read("index/height"), self.read("index/width")
-        require_sides(self, "index", heights, widths)
         fault = bands_fault(self.attributes)
         if fault is not None:
             raise self.invalid("attribute mean", fault)
         self.extents["L"] = len(self.image_level_classes)
         self.require_colours()
-        self.sizes = {
-            image: (int(height), int(width)) for image, height, width in zip(self.all_ids, heights, widths, strict=True)
-        }
-
-        self.evaluation_sizes = self.read_evaluation_sizes()
-
-    def read_evaluation_sizes(self) -> dict[str, Size]:
-        """(height, width) of each image that is also kept at a size to evaluate at."""
-        if "index/evaluation_height" not in self:
-            return {}
-        heights, widths = self.read("index/evaluation_height"), self.read("index/evaluation_width")
-        if ((heights > 0) != (widths > 0)).any():
-            raise self.invalid("index/evaluation_height", "and index/evaluation_width do not name the same images")
-        sides = zip(self.all_ids, heights.tolist(), widths.tolist(), strict=True)
-        return {image: (height, width) for image, height, width in sides if height}
-
-    def image_extents(self, image: str) -> Extents:
-        height, width = self.evaluation_sizes.get(image, (0, 0))
-        return super().image_extents(image) | {"evaluation_H": height, "evaluation_W": width}
 
     def require_colours(self) -> None:
         """BadInput unless each class has a colour."""
@@ -127,6 +101,20 @@ class Dataset(Artifact):
     def originals(self) -> Originals | None:
         """The files in which the images stay; None if they are stored here."""
         return read_originals(self, self.all_ids, self.reading)
+
+    @cached_property
+    def image_files(self) -> ImageFiles | None:
+        """The files in which the images are; None if they are stored here, or stay in the files of others."""
+        return read_image_files(self, self.all_ids)
+
+    def attached(self) -> list[Artifact]:
+        found = self.image_files
+        return [] if found is None else [found.file(row) for row in range(len(found.files))]
+
+    def close(self) -> None:
+        if "image_files" in vars(self) and self.image_files is not None:
+            self.image_files.close()
+        super().close()
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -172,7 +160,7 @@ class Dataset(Artifact):
         if self.originals is not None:
             pixels = self.originals.image(image, self.sizes[image])
         else:
-            pixels = self.read(f"images/{image}")
+            pixels = self.stored(image, "images", self.sizes[image])
         return pixels if grid is None else image_on_grid(pixels, grid)
 
     def rgb(self, image: str, grid: Size | None = None) -> np.ndarray:
@@ -223,7 +211,18 @@ class Dataset(Artifact):
         """(H',W',B) u8 at the size to evaluate at."""
         if self.originals is not None:
             return self.originals.image(image, self.evaluation_sizes[image])
-        return self.read(f"evaluation_images/{image}")
+        return self.stored(image, "evaluation_images", self.evaluation_sizes[image])
+
+    def stored(self, image: str, folder: str, size: Size) -> np.ndarray:
+        """(H,W,B) u8 from this file or the one that it names; BadInput if it has other sides there than ``size``."""
+        path = f"{folder}/{image}"
+        if self.image_files is None:
+            return self.read(path)
+        file = self.image_files.of(image)
+        pixels = file.read(path)
+        if pixels.shape != (*size, self.bands):
+            raise file.invalid(path, f"has other sides than in {self.path}")
+        return pixels
 
     def evaluation_mask(self, image: str) -> np.ndarray:
         """(H',W') u8 ground truth at the size to evaluate at, 255 = void."""

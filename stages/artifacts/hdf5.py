@@ -71,10 +71,10 @@ class Writer:
         """In a shard: adds rows to a table that spans all shards and is assembled when they are joined."""
         self.collected.setdefault(path, []).append(values)
 
-    def adopt(self, source: h5py.File) -> None:
-        """Copies all arrays of ``source`` except parts of tables, with chunks and checksums unchanged."""
+    def adopt(self, source: h5py.File, wanted: Callable[[str], bool] = lambda path: True) -> None:
+        """Copies the ``wanted`` arrays of ``source`` except parts of tables, with chunks and checksums unchanged."""
         for path, dataset in walk(source):
-            if path.startswith(ROWS):
+            if path.startswith(ROWS) or not wanted(path):
                 continue
             folder, _, name = path.rpartition("/")
             group = self.file.require_group(folder) if folder else self.file
@@ -357,6 +357,10 @@ class Artifact:
 
     def input_ref(self, role: str) -> InputRef | None:
         return self.header.inputs.get(role)
+
+    def attached(self) -> Sequence["Artifact"]:
+        """Open files that belong to this one, which records their digests; BadInput if one is missing or another."""
+        return ()
 
     def close(self) -> None:
         self.file.close()

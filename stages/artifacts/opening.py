@@ -9,6 +9,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.hdf5 import Artifact, require_made_from
 from stages.artifacts.header import Header
+from stages.artifacts.images import ImageFile
 from stages.artifacts.model import Model
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
@@ -17,7 +18,8 @@ from stages.artifacts.superpixels import Superpixels
 from stages.runtime.errors import BadInput
 
 KINDS: dict[str, type[Artifact]] = {
-    kind.kind: kind for kind in (Dataset, Superpixels, Clusters, Scores, Queries, Annotations, PseudoLabels, Evaluation)
+    kind.kind: kind
+    for kind in (Dataset, ImageFile, Superpixels, Clusters, Scores, Queries, Annotations, PseudoLabels, Evaluation)
 }
 Kind = TypeVar("Kind", bound=Artifact | Model)
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

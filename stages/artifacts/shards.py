@@ -193,10 +193,15 @@ class Parts:
         return np.concatenate(parts)
 
 
-def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> Header:
+def join_shards(
+    shards: Shards,
+    finish: Callable[[Writer, Parts], Header],
+    apart: Callable[[Sequence[Path]], Sequence[str]] = lambda paths: (),
+) -> Header:
     """Joins the shards into the output and removes them; ``finish`` adds the tables and returns the header.
 
-    What was damaged since it was built is built again before.
+    What was damaged since it was built is built again before. ``apart`` publishes the arrays of the groups whose names
+    it returns in other files; the output has none of them.
     """
     shards.complete(range(shards.number))
     output = shards.request.output
@@ -205,10 +210,11 @@ def join_shards(shards: Shards, finish: Callable[[Writer, Parts], Header]) -> He
     try:
         with quiet_hdf5(), publishing(output) as partial, h5py.File(partial, "w", libver=LIBVER) as file:
             writer = Writer(file)
+            elsewhere = apart(paths)
             sums = []
             for path in paths:
                 with h5py.File(path, "r") as shard:
-                    writer.adopt(shard)
+                    writer.adopt(shard, lambda array: array.partition("/")[0] not in elsewhere)
                     sums.append(json.loads(read_attributes(shard)["partial"]))
             header = finish(writer, Parts(paths, sums))
             digest = writer.finish(header)

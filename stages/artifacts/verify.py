@@ -44,14 +44,22 @@ def verify_files(paths: Sequence[Path], device: str = AUTO, precision: str = AUT
 def verify_one(path: Path) -> tuple[list[str], list[str]]:
     """Faults and notes about one artifact."""
     stale, notes = freshness(path)
-    return content_faults(open_any(path)) + stale, notes
+    attached = [fault for each in attached_files(path) for fault in content_faults(each)]
+    return content_faults(open_any(path)) + attached + stale, notes
+
+
+def attached_files(path: Path) -> Sequence[Artifact]:
+    """The open files that belong to the artifact in ``path``; BadInput if one is missing or another."""
+    artifact = open_any(path)
+    return () if isinstance(artifact, Model) else artifact.attached()
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with the artifact in ``path``, at a cost that does not grow with its pixels; None: nothing found.
 
     Models, and files up to `SMALL_FILE`, are checked like by `verify_one`. Of larger ones the header, the tables and
-    the list of arrays with their checksums are read, but not the pixels; HDF5 compares the size of the file.
+    the list of arrays with their checksums are read, but not the pixels; HDF5 compares the size of the file. Files that
+    belong to the artifact must be there, with the digests that it records.
     """
     try:
         artifact = open_any(path)
@@ -60,6 +68,7 @@ def damage(path: Path) -> str | None:
         else:
             with artifact:
                 faults = digest_faults(artifact, artifact.checksums())
+        attached_files(path)
     except BadInput as error:
         faults = error.faults
     return faults[0] if faults else None

@@ -13,6 +13,7 @@ from PIL import Image
 
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
+from stages.artifacts.images import FOLDERS, StoredFile, image_folder, write_image_files
 from stages.artifacts.originals import original_of, write_originals
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
@@ -27,6 +28,7 @@ from stages.datasets.files import Sample, find_samples, stamp
 from stages.datasets.image_labels import NO_LABEL, majority_label
 from stages.datasets.mask_files import ClassLookup, class_lookup
 from stages.datasets.scenes import generate_scene, scene_id
+from stages.datasets.several_files import publish_image_files, remove_other_image_files
 from stages.datasets.shapes.masks import shape_masks
 from stages.images.reading import AS_SHOWN, UNSCALED, Reading, Values, measured_levels, read_values
 from stages.pixels.resize import place_vertices, resize_image, resize_mask, target_size
@@ -323,6 +325,12 @@ def build(
     if request.share is not None:
         return shards.told_share()
 
+    stored: list[StoredFile] = []
+
+    def apart(paths: Sequence[Path]) -> Sequence[str]:
+        stored.extend(publish_image_files(request, paths, settings.file_gb * 1e9))
+        return FOLDERS if stored else ()
+
     def finish(writer: Writer, parts: Parts) -> Header:
         shard_rows = [[ImageRow(**row) for row in part["table"]] for part in parts.sums]
         shard_rows = divided(shard_rows, description, settings.seed)
@@ -359,6 +367,8 @@ def build(
             assert root is not None
             attributes["root"] = str(root.resolve())
             write_originals(writer, [original_of(samples[places[row.id]].image, root) for row in rows])
+        if stored:
+            write_image_files(writer, stored, [row.id for row in rows])
         if description.tiles is not None:
             attributes["tiles"] = canonical({"size": description.tiles.size, "overlap": description.tiles.overlap})
             write_tiling(writer, tiling_of([samples[places[row.id]] for row in rows]))
@@ -367,8 +377,10 @@ def build(
         counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
         return request.header(json.loads(canonical(attributes)), counts)
 
-    header = join_shards(shards, finish)
-    return ", ".join(f"{count} {split}" for split, count in header.counts.items()) + " images"
+    header = join_shards(shards, finish, apart)
+    remove_other_image_files(request.output, stored)
+    told = ", ".join(f"{count} {split}" for split, count in header.counts.items()) + " images"
+    return told + (f", in {len(stored)} files below {image_folder(request.output)}" if stored else "")
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,12 @@ class PrepareSettings(StageSettings):
         description="Leave images in their files, which are decoded and resized whenever one is used; masks and an "
         "index are written. For pools that should not be on disk twice.",
     )
+    file_gb: float = Field(
+        20,
+        gt=0,
+        description="Largest size of a file with images in GB. Images that take more are written to several such files "
+        "in the folder OUTPUT.images, and the output names them.",
+    )
     verify_files: bool = Field(
         False,
         description="Detect changed files by reading all of them, instead of by size, times and inode.",

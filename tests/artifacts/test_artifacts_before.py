@@ -46,7 +46,8 @@ def copies(tmp_path, monkeypatch):
 
 
 def test_every_kind_is_there():
-    assert {open_any(BEFORE / name).header.kind for name in COMMANDS} == {*KINDS, "model"}
+    later = {"images"}  # kinds that no version then could write
+    assert {open_any(BEFORE / name).header.kind for name in COMMANDS} == {*KINDS, "model"} - later
 
 
 @pytest.mark.parametrize("name", COMMANDS)
