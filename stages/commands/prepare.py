@@ -380,7 +380,8 @@ def build(
     header = join_shards(shards, finish, apart)
     remove_other_image_files(request.output, stored)
     told = ", ".join(f"{count} {split}" for split, count in header.counts.items()) + " images"
-    return told + (f", in {len(stored)} files below {image_folder(request.output)}" if stored else "")
+    files = "one file" if len(stored) == 1 else f"{len(stored)} files"
+    return told + (f", in {files} below {image_folder(request.output)}" if stored else "")
 
 
 @dataclass(frozen=True)
