@@ -13,9 +13,10 @@ import h5py
 
 from stages.artifacts.hdf5 import LIBVER, Artifact, write_header
 from stages.artifacts.header import Header, canonical, digest_of
+from stages.artifacts.locks import output_lock
 from stages.artifacts.model import Model
 from stages.artifacts.opening import open_any, read_any_header
-from stages.artifacts.publish import destination, output_lock, publishing
+from stages.artifacts.publish import destination, publishing
 
 DROPPED = {
     "scores": ("scores", "predicted", "features", "regions", "histogram", "images/features"),

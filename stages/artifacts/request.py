@@ -11,18 +11,16 @@ from typing import Any
 from stages.artifacts.computing import asked, computed_otherwise, computed_with, device_type
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, digest_of, now, recorded_versions
 from stages.artifacts.journals import find_journals, stage_attribute
+from stages.artifacts.locks import lock_path, output_lock, share_lock
 from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.publish import (
     bytes_digest,
     destination,
     error_path,
     find_partials,
-    lock_path,
     make_folder,
-    output_lock,
     parts_folder,
     publish_bytes,
-    share_lock,
     work_folder,
 )
 from stages.artifacts.resume import remove_resume_files

@@ -25,7 +25,8 @@ from stages.answering.questions import Questions
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.hdf5 import require_made_from
-from stages.artifacts.publish import make_folder, output_lock, publish_bytes, publish_folder
+from stages.artifacts.locks import output_lock
+from stages.artifacts.publish import make_folder, publish_bytes, publish_folder
 from stages.artifacts.queries import Queries
 from stages.artifacts.superpixels import regions_of
 from stages.datasets.encode import png_bytes

@@ -12,8 +12,9 @@ from stages.answering.exchange.indexed_png import FOLDER, files_about
 from stages.answering.exchange.values import colours_of
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.header import digest_of
+from stages.artifacts.locks import output_lock
 from stages.artifacts.model import Model, require_same_bands
-from stages.artifacts.publish import make_folder, output_lock, publish_bytes
+from stages.artifacts.publish import make_folder, publish_bytes
 from stages.images.rasters import open_raster
 from stages.images.reading import displayed, recorded_reading
 from stages.pixels.grids import Size

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from stages.artifacts.publish import make_folder, output_lock, partial_path, refusal
+from stages.artifacts.locks import output_lock
+from stages.artifacts.publish import make_folder, partial_path, refusal
 from stages.datasets.downloading import download
 from stages.datasets.fields import RelativePath, Table
 from stages.runtime.console import say

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.journals import find_journals
-from stages.artifacts.publish import lock_path, publish_bytes
+from stages.artifacts.locks import lock_path
+from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.recipes.following import Command, Following, follow
 from stages.recipes.people import LEDGERS, PAGE, to_do

@@ -6,7 +6,7 @@ import pytest
 from worlds import random_masks, write_dataset
 
 from stages.artifacts import request
-from stages.artifacts.publish import output_lock, running_shares, share_lock
+from stages.artifacts.locks import output_lock, running_shares, share_lock
 from stages.commands import extract_superpixels, score
 from stages.runtime.errors import BadInput, StageFailed
 from stages.runtime.shares import Share, parse_share

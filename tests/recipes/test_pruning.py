@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from worlds import TINY, random_masks, random_round, region_round, write_dataset, write_superpixels
 
 from alseg_cli.app import app
+from stages.artifacts.locks import output_lock
 from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import open_any, read_any_header
 from stages.artifacts.pruned import prune_file
-from stages.artifacts.publish import output_lock
 from stages.artifacts.verify import verify_one
 from stages.commands import select
 from stages.recipes.experiment import Wanted, plan_runs

@@ -13,8 +13,8 @@ from worlds import random_masks, write_dataset
 from alseg_cli.app import app
 from alseg_cli.exits import exit_codes
 from stages.artifacts.failures import last_failure, note_failure
-from stages.artifacts.locks import holder_of, is_locked
-from stages.artifacts.publish import error_path, lock_path, output_lock, share_lock
+from stages.artifacts.locks import holder_of, is_locked, lock_path, output_lock, share_lock
+from stages.artifacts.publish import error_path
 from stages.recipes.experiment import Wanted, plan_runs, write_made
 from stages.recipes.targets import planned_runs
 from stages.recipes.watching import watched
