@@ -1,7 +1,8 @@
 # Everything starts from here; each target sets up .venv first if need be.
 #   make demo     PixelPick against random pixels on built-in scenes, with plots and a report
 #   make demo-classbal, make demo-adaptive-superpixel, ...: any other recipe on the same scenes
-#   make test     all tests                     make check   format, lint, types, fast tests
+#   make test     the tests of minutes          make check   format, lint, types, these tests
+#   make test-slow          the others: commands killed and run again, the page in a browser, whole recipes
 #   make docs     docs/reference, docs/reproduce.md and the table of commands in README.md, generated from the code
 #   make leaderboard MINUTES=60   recipes against their random partners over three seeds on CamVid: go on for an hour,
 #                 then add what is finished to docs/results/leaderboard.md
@@ -19,7 +20,7 @@ DEMO := runs/demo
 # Two tests at a time; a file's tests stay together, since they share what took long to make.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test test-published test-cluster check docs leaderboard bench estimate screenshots soak clean
+.PHONY: demo test test-slow test-published test-cluster check docs leaderboard bench estimate screenshots soak clean
 # A dataset is whole as soon as it exists: make must not delete it when it is interrupted after that.
 .PRECIOUS: $(DEMO)/scenes.h5
 
@@ -89,7 +90,10 @@ $(BOARD)/camvid.h5: $(READY)
 	@touch -c $@
 
 test: $(READY)
-	$(PYTEST)
+	$(PYTEST) -m "not slow and not published and not cluster"
+
+test-slow: $(READY)
+	$(PYTEST) -m "slow and not published and not cluster"
 
 # Starts a Slurm of one node, as root; snakemake is looked for in ALSEG_SNAKEMAKE and on the path
 test-cluster: $(READY)
@@ -103,7 +107,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow and not published and not cluster"
+	$(MAKE) test
 
 docs: $(READY)
 	$(BIN)/python -m tests.reference
