@@ -259,9 +259,17 @@ def plan(
         Literal["make", "snakemake"],
         typer.Option("--format", help="A Makefile, or a Snakefile for the schedulers that Snakemake knows."),
     ] = "make",
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            help="Divide each stage that takes --shard among N processes, or these stages alone.",
+            metavar="N|STAGE=N,...",
+        ),
+    ] = None,
 ) -> None:
     """Write runs as a Makefile: one rule per stage and round, real files as targets, nothing made twice."""
     from stages.recipes.experiment import Wanted, write_plan
+    from stages.recipes.sharding import parse_shards
     from stages.runtime.parts import load_plugin
 
     for file in plugin or []:
@@ -269,6 +277,7 @@ def plan(
     wanted = Wanted(
         recipes, dataset, run, profile or (None,), rounds, set_ or [], plugin or [], people, labels,
         None if seeds is None else parse_seeds(seeds), full, format_,
+        {} if shards is None else parse_shards(shards),
     )  # fmt: skip
     write_plan(wanted, output)
 

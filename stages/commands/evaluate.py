@@ -46,9 +46,9 @@ def run(
     Raises BadInput for a split without masks, for a model of other classes, for a model that is passed twice, and for
     one that learned from the answers.
     """
-    if share is not None and annotations is not None:
-        raise BadInput("--shard divides the images of a split, not answers. Omit it, or omit --annotations.")
     settings = settings.settled(str(annotations or dataset), truth="masks" if annotations is None else "answers")
+    if share is not None and not settings.divisible:
+        raise BadInput("--shard divides the images of a split, not answers. Omit it, or omit --annotations.")
     with Dataset(dataset) as data:
         answered = None if annotations is None else open_answers(annotations, data)
         ledger = None if answered is None else answered.ledger

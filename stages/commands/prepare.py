@@ -59,7 +59,7 @@ def run(
     Raises BadInput with all faults of the description, the file layout and the files.
     """
     described = load_description(description)
-    if settings.download and share is not None:
+    if share is not None and not settings.divisible:
         raise BadInput(
             "--shard does not go with --download. Unpack the archives below --root first, then pass --shard."
         )

@@ -43,7 +43,7 @@ def run(
     to similar pixels without a ``model``, or by the features of its backbone; with ``superpixels``, each region takes
     one class. Raises BadInput for a ledger without such answers, and for inputs that do not fit together.
     """
-    if share is not None and settings.spread is not None and settings.spread.among == "pool":
+    if share is not None and not settings.divisible:
         raise BadInput(
             "--shard cannot divide --among pool, because every process needs the features of all labelled pixels. Omit "
             "it, start one process per GPU with torchrun, or set --among image."

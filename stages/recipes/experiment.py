@@ -3,8 +3,8 @@
 import itertools
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from stages.recipes.profile import rounds_of
 from stages.recipes.recipe import Recipe, Step, load_recipe
 from stages.recipes.resolve import dataset_defaults
 from stages.recipes.rules import Rule, in_folder, made_once, with_labels, with_shared_work
+from stages.recipes.sharding import divided
 from stages.recipes.snakefile import render_snakefile
 from stages.registry import STAGES
 from stages.runtime.console import say
@@ -42,6 +43,7 @@ class Wanted:
 
     ``full``: a recipe that all are compared with, with its own number of rounds. ``people``: the way in which people
     answer; None: answers are simulated. ``labels``: a ledger that takes the place of the answers of round 0.
+    ``shards``: into how many each stage is divided (`stages.recipes.sharding.parse_shards`).
     """
 
     recipes: Sequence[str]
@@ -56,6 +58,7 @@ class Wanted:
     seeds: Sequence[int] | None = None
     full: str | None = None
     format: Literal["make", "snakemake"] = "make"
+    shards: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def several(self) -> bool:
@@ -75,10 +78,12 @@ class Planned:
     def counts(self) -> str:
         """How many runs, rules and rounds there are, in words."""
         rules = [rule for run in self.runs for rule in run.rules]
+        number = sum(bool(rule.shards) for rule in rules)
+        parted = f", {number} of them divided" if number else ""
         if not self.runs[0].name:
-            return f"{len(rules)} rules, {self.runs[0].rounds} rounds"
+            return f"{len(rules)} rules{parted}, {self.runs[0].rounds} rounds"
         shared = sum(bool(rule.same_as) for rule in rules)
-        return f"{len(self.runs)} runs of {len(rules)} stages, {shared} of which are made by another run"
+        return f"{len(self.runs)} runs of {len(rules)} stages, {shared} of which are made by another run{parted}"
 
 
 def write_plan(wanted: Wanted, output: Path | None) -> None:
@@ -112,7 +117,7 @@ def plan_runs(wanted: Wanted) -> Planned:
     if not wanted.several:
         run = planned_run(wanted, wanted.recipes[0], wanted.profiles[0], None, "", notes)
         folder = wanted.run or Path("runs") / run.plan.recipe.name
-        whole = joined([run])
+        whole = divided(joined([run]), wanted.shards, notes)
         return Planned(text_of(wanted, whole, folder), whole, list(notes), wanted.format)
     runs: dict[str, Run] = {}
     faults: list[str] = []
@@ -131,7 +136,7 @@ def plan_runs(wanted: Wanted) -> Planned:
     faults += [reasons[0] for reasons in left.values() if len(reasons) == len(planned)]
     if faults:
         raise BadInput(faults)
-    whole = joined(list(runs.values()))
+    whole = divided(joined(list(runs.values())), wanted.shards, notes)
     folder = wanted.run or Path("runs")
     title = f"{len(whole)} runs: {', '.join(dict.fromkeys(run.plan.recipe.title for run in whole))}"
     text = text_of(wanted, whole, folder, comparison(whole, bound), title)

@@ -10,21 +10,12 @@ from stages.recipes.plan import Run
 from stages.recipes.profile import prepare_line
 from stages.recipes.rules import Rule, exported
 from stages.runtime.errors import NOTHING_LEFT, RUN_ENDS, BadInput
-from stages.settings.plan_files import PLAN_MARK
+from stages.settings.plan_files import PLAN_MARK, SHARD
 
 WIDTH = 118
 # What make and the shell take as part of a file name everywhere in a rule, in targets and through variables
 PLAIN_PATH = re.compile(r"[\w./,+@-]+")
 
-# What is skipped is skipped silently; `make -n` shows all rules, since their inputs may be made by then
-ENDING = [
-    f"# The run ends if a round finds nothing left to query (exit code {NOTHING_LEFT}): what lacks inputs is not made",
-    f'OR_END = || {{ test $$? -eq {NOTHING_LEFT} && echo "{RUN_ENDS}"; }}',
-    "DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))",
-    "ENDED = $(if $(DRY),,$(shell for file in $^ $|; do test -e $$file || echo $$file; done))",
-    "UNLESS_ENDED = $(if $(ENDED),@:)",
-    "",
-]
 # Order-only prerequisites: what people work on is made if it is missing, and stays whatever its inputs become
 PEOPLE = [
     "# What people work on is made once: remove a ledger yourself to have its queries answered anew",
@@ -46,6 +37,7 @@ ON_PAGE = [
 def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[Rule] = (), title: str = "") -> str:
     """The Makefile of ``runs`` in ``folder``; ``last`` is made of all, ``title`` says what they are, if several."""
     rules = [rule for run in runs for rule in run.rules]
+    divided = [rule for rule in rules if rule.shards]
     skipped = skipped_at_an_end(rules)
     one = runs[0].name == ""
     known = {prepared: None for run in runs if (prepared := prepare_line(run.plan.recipe, run.plan.profile))}
@@ -68,7 +60,7 @@ def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[Rule
         "TRAIN ?= $(ALSEG)",
         "",
         *(LINKED if any(rule.same_as for rule in rules) else []),
-        *(ENDING if skipped else []),
+        *(ending(f"$(filter-out %{SHARD},$^ $|)" if divided else "$^ $|") if skipped else []),
         *(PEOPLE if any(rule.by_people for rule in rules) else []),
         *(ON_PAGE if any(rule.stage == PAGE for rule in rules) else []),
         "ifneq ($(words $(DATASET)) $(words $(RUN)),1 1)",
@@ -81,6 +73,7 @@ def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[Rule
         "",
         "# A file is whole as soon as it exists, so make must not delete it when it is interrupted after that",
         *target_lines(".PRECIOUS", [rule.target for rule in rules]),
+        *(shard_variables(divided) if divided else []),
     ]
     for run in runs:
         if not one:
@@ -88,6 +81,21 @@ def render(runs: Sequence[Run], dataset: Path, folder: Path, last: Sequence[Rule
         for rule in run.rules:
             lines += lines_of(rule, rule.target in skipped)
     return "\n".join(lines) + "\n"
+
+
+def ending(files: str) -> list[str]:
+    """What ends a run; ``files``: the inputs of a rule, as make writes them.
+
+    What is skipped is skipped silently; `make -n` shows all rules, since their inputs may be made by then.
+    """
+    return [
+        f"# The run ends where nothing is left to query (exit code {NOTHING_LEFT}): what lacks inputs is not made",
+        f'OR_END = || {{ test $$? -eq {NOTHING_LEFT} && echo "{RUN_ENDS}"; }}',
+        "DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))",
+        f"ENDED = $(if $(DRY),,$(shell for file in {files}; do test -e $$file || echo $$file; done))",
+        "UNLESS_ENDED = $(if $(ENDED),@:)",
+        "",
+    ]
 
 
 def target_lines(target: str, needs: Sequence[str]) -> list[str]:
@@ -110,13 +118,57 @@ def link_lines(rule: Rule, skipped: bool) -> list[str]:
 
 
 def rule_lines(rule: Rule, skipped: bool) -> list[str]:
-    """A rule with its command."""
-    program = ["$(GPU)" if rule.on_device else "$(CPU)", "$(TRAIN)" if rule.stage == "train" else "$(ALSEG)"]
-    *parts, last = [[*(["$(UNLESS_ENDED)"] if skipped else []), *program, *rule.parts[0]], *rule.parts[1:]]
+    """A rule with its command, after those of its shards, if it is divided."""
+    *parts, last = [[*(["$(UNLESS_ENDED)"] if skipped else []), *programs(rule), *rule.parts[0]], *rule.parts[1:]]
     parts.append([*last, "$(OR_END)"] if rule.may_end else last)
-    lines = ["", f"{rule.target}: {' '.join(rule.needs)}", *wrapped(parts)]
+    needs = [*rule.needs, *([shard_targets(rule)] if rule.shards else [])]
+    lines = shard_lines(rule, skipped) if rule.shards else []
+    lines += ["", f"{rule.target}: {' '.join(needs)}", *wrapped(parts)]
     lines += [f"\t@rm -rf {rule.removed}"] if rule.removed else []
     return [*lines, "\t@touch -c $@"]  # an up-to-date output is not rewritten, so make would rerun it each time
+
+
+def shard_variables(divided: Sequence[Rule]) -> list[str]:
+    """What the rules of shards have in common.
+
+    No command makes the file of such a target. As a secondary one it is made only if what is made of it is missing or
+    older than its inputs, so nothing is left to do once the stage has joined its shards.
+    """
+    numbers = sorted({rule.shards for rule in divided})
+    return [
+        "",
+        "# Divided stages: a target per shard that stands for no file; the stage joins them and builds what is missing",
+        *(
+            f"SHARDS_{number} = {' '.join(f'{each}-of-{number}{SHARD}' for each in range(number))}"
+            for number in numbers
+        ),
+        "SHARD_OF = $(subst -of-,/,$*)",
+        *target_lines(".SECONDARY", [shard_targets(rule) for rule in divided]),
+    ]
+
+
+def shard_targets(rule: Rule) -> str:
+    """The targets of the shards of ``rule``."""
+    return f"$(addprefix {shard_prefix(rule)},$(SHARDS_{rule.shards}))"
+
+
+def shard_prefix(rule: Rule) -> str:
+    """The start of the name of each shard of ``rule``."""
+    folder, slash, name = rule.target.rpartition("/")
+    return f"{folder}{slash}.{name}."
+
+
+def shard_lines(rule: Rule, skipped: bool) -> list[str]:
+    """A rule for the shards of a divided stage."""
+    head = f"{shard_targets(rule)}: {shard_prefix(rule)}%{SHARD}: {' '.join(rule.needs)}"
+    ended = ["$(UNLESS_ENDED)"] if skipped else []
+    first, *parts = rule.shard_parts
+    return ["", head, *wrapped([[*ended, *programs(rule), *first], *parts, ["--shard", "$(SHARD_OF)"]])]
+
+
+def programs(rule: Rule) -> list[str]:
+    """What precedes the words of a command."""
+    return ["$(GPU)" if rule.on_device else "$(CPU)", "$(TRAIN)" if rule.stage == "train" else "$(ALSEG)"]
 
 
 def last_lines(rule: Rule) -> list[str]:

@@ -15,7 +15,7 @@ class Rule:
 
     An option with its value is one part. ``may_end``: if nothing is left to query, the run ends without an error.
     ``awaits``: the prerequisite that people bring. ``reads``: its inputs by role. ``same_as``: the target of another
-    rule that makes the same, so that the command need not run.
+    rule that makes the same, so that the command need not run. ``shards``: into how many it is divided; 0: not at all.
     """
 
     target: str
@@ -28,6 +28,7 @@ class Rule:
     reads: Mapping[str, str] = field(default_factory=dict)
     settings: StageSettings | None = None
     same_as: str = ""
+    shards: int = 0
 
     @property
     def by_people(self) -> bool:
@@ -51,6 +52,12 @@ class Rule:
     @property
     def words(self) -> list[str]:
         return [word for part in self.parts for word in part]
+
+    @property
+    def shard_parts(self) -> list[list[str]]:
+        """The parts of the command of a shard but --shard: its output is not the target of its rule."""
+        *parts, _ = self.parts
+        return [*parts, ["-o", self.target]]
 
 
 def with_files(rule: Rule, moved: Mapping[str, str]) -> Rule:

@@ -8,7 +8,7 @@ from stages.recipes.makefile import make_path, one_line
 from stages.recipes.plan import Run
 from stages.recipes.rules import Rule
 from stages.runtime.errors import NOTHING_LEFT
-from stages.settings.plan_files import PLAN_MARK
+from stages.settings.plan_files import PLAN_MARK, SHARD
 
 VARIABLE = re.compile(r"\$\$|\$\(DATASET\)|\$\(RUN\)")
 RETRIES = 2  # of stages that run for long: what a scheduler stops goes on where it was
@@ -19,10 +19,11 @@ def render_snakefile(
 ) -> str:
     """The Snakefile of ``runs``; arguments as those of `stages.recipes.makefile.render`.
 
-    Stages without a network of a round are one group, thus one job. Raises BadInput for paths that it cannot hold.
+    Stages without a network of a round are one group, thus one job, unless they are divided: then each shard is a job.
+    Raises BadInput for paths that it cannot hold.
     """
     files = {"$$": "$", "$(DATASET)": make_path(dataset), "$(RUN)": make_path(folder)}
-    rules = [(rule, run) for run in runs for rule in run.rules]
+    rules = [(rule, granted(rule, run)) for run in runs for rule in run.rules]
     brief = [rule for rule, _ in rules if rule.same_as] + list(last)
     lines = [
         one_line(f"# {title or runs[0].title}. {PLAN_MARK} for Snakemake 8 or newer:"),
@@ -39,10 +40,12 @@ def render_snakefile(
         *(f"    {name}," for name in ("all", *map(rule_name, brief))),
         *rule_head("all", [rule.target for rule in last] or [end for run in runs for end in run.ends]),
     ]
-    for rule, run in rules:
+    for rule, granting in rules:
+        lines += shards(rule, granting) if rule.shards else []
         lines += rule_head(rule_name(rule), [rule.same_as] if rule.same_as else rule.needs)
+        lines += [f"        expand({shard_file(rule)!r}, shard=range({rule.shards})),"] if rule.shards else []
         lines += [f"    output: {rule.target!r}"]
-        lines += link(rule) if rule.same_as else granted(rule, run) + shell(rule)
+        lines += link(rule) if rule.same_as else granting + shell(rule)
     for rule in last:
         lines += [*rule_head(rule_name(rule), rule.needs), f"    output: {rule.target!r}", *shell(rule)]
     return VARIABLE.sub(lambda found: files[found[0]], "\n".join(lines)) + "\n"
@@ -58,23 +61,53 @@ def link(rule: Rule) -> list[str]:
     return [f"    shell: {f'mkdir -p {place} && cp -lf {source}.* {place}/'!r}"]
 
 
+def shards(rule: Rule, granting: Sequence[str]) -> list[str]:
+    """The rule of the shards of a divided stage: each leaves an empty file until the stage has joined them."""
+    words = [word for part in rule.shard_parts for word in part]
+    command = f"{escaped(words)} --shard {{wildcards.shard}}/{rule.shards}"
+    return [
+        *rule_head(f"{rule_name(rule)}_shard", rule.needs),
+        f"    output: temp(touch({shard_file(rule)!r}))",
+        *granting,
+        f"    shell: ALSEG + {' ' + command!r}",
+    ]
+
+
+def shard_file(rule: Rule) -> str:
+    """The file that says that a shard is done, for any of them."""
+    folder, slash, name = rule.target.rpartition("/")
+    return f"{folder}{slash}.{name}.{{shard}}-of-{rule.shards}{SHARD}"
+
+
 def shell(rule: Rule) -> list[str]:
     """The command, in which Snakemake fills in what is in braces."""
-    command = " ".join(rule.words).replace("{", "{{").replace("}", "}}").replace("$@", "{output}")
+    command = escaped(rule.words).replace("$@", "{output}")
     command += f" && rm -rf {rule.removed}" if rule.removed else ""
     return [f"    shell: {'TRAIN' if rule.stage == 'train' else 'ALSEG'} + {' ' + command!r}"]
 
 
+def escaped(words: Sequence[str]) -> str:
+    """``words`` as Snakemake reads them."""
+    return " ".join(words).replace("{", "{{").replace("}", "}}")
+
+
 def granted(rule: Rule, run: Run) -> list[str]:
-    """What a rule asks of the scheduler."""
+    """What a rule asks of the scheduler: the join of shards what they do, since it builds those that are missing."""
     needs = run.plan.profile.needs(rule.stage, rule.on_device)
     gpus = f"gpu={needs.gpus}, " if needs.gpus else ""
     memory = 1024 * needs.memory_gb
     return [
-        f"    retries: {RETRIES}" if rule.on_device else f"    group: {f'{run.name}-round-{rule.round}'.lstrip('-')!r}",
+        f"    retries: {RETRIES}" if rule.on_device or rule.shards else f"    group: {group(rule, run)!r}",
         f"    threads: {needs.cpus}",
         f"    resources: {gpus}cpus_per_task={needs.cpus}, mem_mb={memory}, runtime={needs.minutes}",
     ]
+
+
+def group(rule: Rule, run: Run) -> str:
+    """The job that runs ``rule`` with others of its round; what comes after a divided stage cannot be one with it."""
+    earlier = run.rules[: run.rules.index(rule)]
+    divided = [rule_name(each) for each in earlier if each.shards and each.round == rule.round]
+    return divided[-1].replace("make_", "after_", 1) if divided else f"{run.name}-round-{rule.round}".lstrip("-")
 
 
 def rule_name(rule: Rule) -> str:

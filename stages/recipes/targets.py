@@ -9,12 +9,13 @@ from pathlib import Path
 from stages.recipes.following import follow
 from stages.recipes.people import EXPORT, FILES, PAGE
 from stages.runtime.errors import BadInput
-from stages.settings.plan_files import FOLDERS_ABOVE, plan_files, read_plan_file
+from stages.settings.plan_files import FOLDERS_ABOVE, SHARD, plan_files, read_plan_file
 from stages.settings.toml_files import RUN_FILE
 
 ROUND = re.compile(r"(.*?)/round-(\d+)/[^/]+")
 RULE = re.compile(r"^(?P<target>[^\s:=]+): *\|? *(?P<needs>[^=\n]*)$(?P<recipe>(?:\n\t.*)*)", re.M)
 VARIABLE = re.compile(r"^(RUN|DATASET) \?= (.+)$", re.M)
+SHARDS = re.compile(r" \$\(addprefix \S+,\$\(SHARDS_\d+\)\)")
 STAGE = re.compile(r"\$\((?:ALSEG|TRAIN)\) ([a-z-]+)")
 SNAKE_RULE = re.compile(r"^rule (?!all:)\w+:\n(?P<body>(?:[ \t]+.*\n?)+)", re.M)
 SNAKE_STAGE = re.compile(r"(?:ALSEG|TRAIN) \+ ['\"] ([a-z-]+)")
@@ -148,7 +149,7 @@ def run_of(target: str) -> str:
 def make_rules(text: str) -> Iterator[tuple[str, list[str], str]]:
     """Target, prerequisites and stage of each rule of a Makefile."""
     values = {f"$({name})": value.strip() for name, value in VARIABLE.findall(text)}
-    for found in RULE.finditer(text):
+    for found in RULE.finditer(SHARDS.sub("", text)):
         target, needs = found["target"], [need for need in found["needs"].split() if need != "|"]
         if not target.startswith("$(RUN)/"):
             continue
@@ -170,4 +171,5 @@ def snake_rules(text: str) -> Iterator[tuple[str, list[str], str]]:
         written = SNAKE_FILE.match(rest)
         if written is not None:
             stage = SNAKE_STAGE.search(rest)
-            yield written[1], SNAKE_FILE.findall(read), stage[1] if stage else "link"
+            needs = [file for file in SNAKE_FILE.findall(read) if not file.endswith(SHARD)]
+            yield written[1], needs, stage[1] if stage else "link"

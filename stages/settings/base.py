@@ -249,6 +249,11 @@ class StageSettings(Settings):
         return False
 
     @property
+    def divisible(self) -> bool:
+        """Whether processes that know nothing of each other may each do a share, if the stage takes --shard."""
+        return True
+
+    @property
     def shared_predictions(self) -> tuple[Any, ...] | None:
         """What predictions of one model depend on, if the stage takes any that it can share with other stages."""
         values = {name: value for name, _, value in self.leaves()}

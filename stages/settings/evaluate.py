@@ -50,6 +50,10 @@ class EvaluateSettings(StageSettings):
     masks: MaskSettings | None = group(truth="masks")
     use: NetworkUse = group()
 
+    @property
+    def divisible(self) -> bool:
+        return self.masks is not None
+
     @model_validator(mode="after")
     def _positive_scales(self) -> Self:
         require_scales(self.scales)

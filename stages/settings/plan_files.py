@@ -8,6 +8,9 @@ PLAN_MARK = "Written by `alseg plan`"
 FOLDERS_ABOVE = 2
 """How far above a folder its plan is looked for."""
 
+SHARD = ".shard"
+"""The ending of a target of a plan that stands for a shard: no file of a run."""
+
 NAMES = ("*.mk", "[Mm]akefile", "Snakefile", "*.smk")
 
 

@@ -66,6 +66,10 @@ class PrepareSettings(StageSettings):
     )
     workers: int = Field(0, ge=0, description="Decoding threads; 0: one per core.", json_schema_extra=EXECUTION)
 
+    @property
+    def divisible(self) -> bool:
+        return not self.download
+
     @model_validator(mode="after")
     def _one_size(self) -> Self:
         require_one_size(self)

@@ -157,3 +157,7 @@ class PseudoLabelSettings(StageSettings):
     views: ViewSettings | None = group(method=("prototypes", "candidates", "argmax"))
     gated: GateSettings | None = group(method="gated")
     spread: NeighbourSettings | None = group(method="neighbours")
+
+    @property
+    def divisible(self) -> bool:
+        return self.spread is None or self.spread.among != "pool"

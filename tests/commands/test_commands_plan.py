@@ -176,6 +176,8 @@ def test_two_makes_at_once_lose_nothing(planned):
             "Unknown profile 'no-such-profile'. Choose one of ",
         ),
         (["plan", "pixelpick", "d.h5", "--rounds", "0"], "--rounds"),
+        (["plan", "pixelpick", "d.h5", "--shards", "0"], "--shards must be a number from 1 to 1000, STAGE=NUMBER"),
+        (["plan", "pixelpick", "d.h5", "--shards", "select=2"], "--shards: 'select' cannot be divided. Name any of "),
         (["plan", "pixelpick", "d.h5", "--set", "train.no_such=1"], "--set train.no_such=1"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs"], "--set train.epochs"),
         (["plan", "pixelpick", "d.h5", "--set", "train.epochs=0"], "epochs"),

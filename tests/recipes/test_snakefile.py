@@ -84,8 +84,11 @@ def test_people_need_a_makefile(place):
 @pytest.mark.slow
 @pytest.mark.skipif(not SNAKEMAKE, reason="snakemake is not installed (ALSEG_SNAKEMAKE=PATH names it)")
 def test_snakemake_runs_it(place):
-    """An experiment of two recipes: nothing is left to do afterwards, and the files are those of their stages."""
-    made = snakefile(["pixelpick", "random-pixels"], place, rounds=1, overrides=TINY)
+    """An experiment of two recipes: nothing is left to do afterwards, and the files are those of their stages.
+
+    The evaluation that both share is divided, so its shards leave nothing either.
+    """
+    made = snakefile(["pixelpick", "random-pixels"], place, rounds=1, overrides=TINY, shards={"evaluate": 2})
     (place / "Snakefile").write_text(made.text)
     program = f"{sys.executable} -m alseg_cli"
     command = [SNAKEMAKE, "--cores", "2", "--config", f"alseg={program}"]
@@ -96,5 +99,7 @@ def test_snakemake_runs_it(place):
         headers = [read_any_header(place / "runs" / run / "round-0" / name) for run in ("pixelpick", "random-pixels")]
         assert headers[0].digest == headers[1].digest
     assert (place / "runs/report.html").exists()
+    assert "wrote shard 1/2 of runs/pixelpick/round-0/evaluation.h5" in done.stdout + done.stderr
+    assert not [path for path in (place / "runs").rglob("*") if path.suffix in (".shard", ".parts", ".lock")]
     again = subprocess.run([*command, "-n"], capture_output=True, text=True, timeout=100, env=environment)
     assert "Nothing to be done" in again.stdout + again.stderr
