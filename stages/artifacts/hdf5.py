@@ -16,7 +16,8 @@ from stages.artifacts.attributes import from_stored, has_text_of_any_length, rea
 from stages.artifacts.header import SCHEMA_VERSION, Header, InputRef, canonical, content_digest, digest_of
 from stages.artifacts.structure import Array, Attribute, Extents, pattern_of
 from stages.artifacts.time_limit import answers_in_time, has_old_format
-from stages.runtime.errors import BadInput, StageFailed
+from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import SMALL_BYTES, require_memory
 
 Checksums = dict[str, tuple[str, tuple[int, ...], str]]  # type, shape and SHA-256 of each array, by path
 # The HDF5 1.10 format checksums its own metadata and is read by all current HDF5 tools.
@@ -28,8 +29,6 @@ JSON = ("settings", "inputs", "versions", "counts")
 CHUNK_SIDE = 256
 ROWS = "rows/"
 MOST_COMPRESSION = 1100  # gzip makes nothing more than about 1032 times smaller
-MEMORY = Path("/proc/meminfo")
-SMALL_BYTES = 64 << 20  # allocated without asking how much memory is free
 
 
 class Writer:
@@ -137,20 +136,6 @@ def require_own_bytes(dataset: h5py.Dataset) -> None:
 def described(dataset: h5py.Dataset) -> tuple[str, tuple[int, ...], str]:
     """Type, shape and recorded checksum of an array, as they enter the digest."""
     return dataset.dtype.str, dataset.shape, from_stored(dataset.attrs["sha256"])
-
-
-def require_memory(path: Path, needed: int) -> None:
-    """StageFailed if ``needed`` bytes exceed the free memory, where the system tells how much that is (Linux)."""
-    if needed <= SMALL_BYTES:
-        return
-    with suppress(OSError, ValueError, StopIteration):
-        lines = MEMORY.read_text(encoding="ascii").splitlines()
-        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-        if needed > free:
-            raise StageFailed(
-                f"Reading {path} needs {needed / 1e9:.1f} GB of memory, but only {free / 1e9:.1f} GB are free. End "
-                "other programs or use a computer with more memory."
-            )
 
 
 def write_header(file: h5py.File, header: Header, digest: str) -> None:
@@ -315,7 +300,7 @@ class Artifact:
         dataset = self.item(path)
         expected, extents = self.expected(path, dataset) if self.kind else (None, {})
         share = (window.stop - window.start) / max(len(dataset), 1) if isinstance(window, slice) else 1
-        require_memory(self.path, int(share * dataset.nbytes))
+        require_memory(int(share * dataset.nbytes), f"Reading {self.path}")
         try:
             values: np.ndarray = dataset[window]
         except DAMAGE as error:

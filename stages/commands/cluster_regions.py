@@ -19,6 +19,7 @@ from stages.artifacts.weights import weights_ref
 from stages.regions.patches import PatchTask, cut_task
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import require_memory
 from stages.runtime.processes import core_count, map_in_processes
 from stages.runtime.ranks import launched_processes
 from stages.settings.cluster_regions import ClusterSettings, KMeansSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stages.regions.features import PatchEncoder
 
 SHARD_IMAGES = 16
+FEATURE_BYTES = 2  # of a number of 16 bits; those of all regions are clustered together
 
 
 def run(
@@ -105,6 +107,8 @@ def build(
         from stages.regions.features import load_encoder
 
         encoder = load_encoder(kmeans, settings.seed)
+        why = f"for {encoder.network.channels} features of each of {regions.count} regions"
+        require_memory(FEATURE_BYTES * encoder.network.channels * regions.count, "cluster-regions", why)
         source = Path(encoder.source).name
 
     def fill(writer: Writer, part: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:

@@ -103,6 +103,17 @@ def open_view(data: Dataset, split: str, option: str, settings: MaskSettings) ->
     return EvaluationView(data, split, settings.at, settings.crop)
 
 
+def require_room(view: EvaluationView, models: Sequence[Model], settings: EvaluateSettings) -> None:
+    """StageFailed if the logits of a batch do not fit into memory."""
+    from stages.networks.batch_memory import require_prediction_memory
+    from stages.networks.predictor import by_size
+    from stages.runtime.devices import choose_device
+
+    device, bands, outputs = choose_device(settings.use.device).type, view.data.bands, models[0].outputs
+    ids, scale = by_size(view.ids, view.sizes), max(settings.scales)
+    require_prediction_memory("evaluate", ids, view.sizes, settings.use.batch, bands, outputs, device, scale)
+
+
 def build_on_masks(
     request: Request,
     view: EvaluationView,
@@ -113,6 +124,7 @@ def build_on_masks(
 ) -> str:
     from stages.evaluating.confusion import mean_iou, pixel_accuracy
 
+    require_room(view, models, settings)
     data, ids, masks = view.data, view.ids, existing(settings.masks)
     weights, chosen = all_checkpoints(models, settings.checkpoint), None
     views = [view] if choosing is None else [choosing, view]

@@ -63,6 +63,7 @@ def run(
             require_base(base, data, ids, settings.split)
             require_same_classes(trained, data)
             inputs |= {"superpixels": base, "model": trained}
+            require_room(data, ids, trained, settings.merge)
         elif reads_masks(settings) and not data.has_masks(settings.split):
             raise BadInput(
                 f"{dataset} has no masks in split {settings.split!r}, but method {settings.method} cuts them. Choose "
@@ -82,6 +83,17 @@ def require_measure(name: str) -> None:
     plain = [part.name for part in MEASURES.parts() if part.facts["of"] == "classes" and not part.facts["passes"]]
     if MEASURES[name].name not in plain:
         raise BadInput(f"Measure {name} cannot order regions by one prediction. Choose one of {', '.join(plain)}.")
+
+
+def require_room(data: Dataset, ids: list[str], model: Model, settings: MergeSettings) -> None:
+    """StageFailed if the logits of a batch do not fit into memory."""
+    from stages.networks.batch_memory import require_prediction_memory
+    from stages.runtime.devices import choose_device
+
+    use, device = settings.use, choose_device(settings.use.device).type
+    require_prediction_memory(
+        "extract-superpixels", ids, data.sizes, use.batch, data.bands, model.outputs, device, settings.input_scale
+    )
 
 
 def require_base(base: Superpixels, data: Dataset, ids: list[str], split: str) -> None:

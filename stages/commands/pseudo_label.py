@@ -120,9 +120,10 @@ def build(
         fill = spread_images(spread, found, encoder, request, SHARD_IMAGES, ranks)
     else:
         assert model is not None
-        fill = fill_by(model, data, ledger, regions, settings)
         if settings.gated is not None:
             ids = data.ids(settings.gated.split)
+        require_room(data, ids, model, settings)
+        fill = fill_by(model, data, ledger, regions, settings)
     shards = build_shards(request, ids, SHARD_IMAGES, fill, "labelling", ranks)
     if request.share is not None:
         return shards.told_share()
@@ -142,6 +143,19 @@ def build(
         return request.header(attributes, ledger.cost() | counts)
 
     return summary(join_shards(shards, finish).counts, len(ids), settings.method)
+
+
+def require_room(data: Dataset, ids: list[str], model: Model, settings: PseudoLabelSettings) -> None:
+    """StageFailed if the logits of a batch do not fit into memory."""
+    from stages.networks.batch_memory import require_prediction_memory
+    from stages.runtime.devices import choose_device
+
+    seen = settings.sieving or settings.gated
+    if seen is not None:
+        use, device = settings.use, choose_device(settings.use.device).type
+        require_prediction_memory(
+            "pseudo-label", ids, data.sizes, use.batch, data.bands, model.outputs, device, seen.input_scale
+        )
 
 
 def fill_by(

@@ -16,13 +16,14 @@ from stages.artifacts.superpixels import Superpixels
 from stages.pixels.grids import Size, grid_size
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import require_memory
 from stages.runtime.randomness import stream
 from stages.runtime.ranks import Ranks, joined_ranks
 from stages.runtime.shares import Share
 from stages.scoring.contradiction import contradicted_pixels, contradicted_regions
 from stages.scoring.images import finish_images, score_images
 from stages.scoring.pixels import finish_pixels, score_pixels, write_maps
-from stages.scoring.regions import Pool, finish_regions, score_regions
+from stages.scoring.regions import Pool, bytes_to_finish, finish_regions, score_regions
 from stages.settings.score import CONTRADICTION, ScoreSettings
 
 SHARD_IMAGES = 64
@@ -148,6 +149,24 @@ def pool_of(data: Dataset, regions: Superpixels, ledger: Annotations | None, clu
     return Pool(data, regions, ledger, grouped)
 
 
+def require_room(
+    data: Dataset, ids: list[str], model: Model | None, pool: Pool | None, settings: ScoreSettings
+) -> None:
+    """StageFailed if the logits of a batch, or the tables of all regions at the end, do not fit into memory."""
+    if pool is not None:
+        needed = bytes_to_finish(pool.regions.count, settings.feature_size, model is not None)
+        require_memory(needed, "score", f"for {pool.regions.count} regions")
+    if model is not None and not model.of_images and settings.network is not None:
+        from stages.networks.batch_memory import require_prediction_memory
+        from stages.runtime.devices import choose_device
+
+        network, device = settings.network, choose_device(settings.network.use.device).type
+        batch = 1 if settings.passes else network.use.batch
+        require_prediction_memory(
+            "score", ids, data.sizes, batch, data.bands, model.outputs, device, network.input_scale
+        )
+
+
 def build(
     request: Request,
     data: Dataset,
@@ -160,6 +179,7 @@ def build(
     ranks: Ranks,
 ) -> str:
     classifier = model if model is not None and model.of_images else None
+    require_room(data, ids, model, pool, settings)
     if settings.measure == CONTRADICTION:
         assert model is not None
         assert ledger is not None

@@ -17,6 +17,7 @@ from stages.artifacts.publish import publish_bytes
 from stages.artifacts.request import Request, produce, refer
 from stages.artifacts.weights import weights_ref
 from stages.evaluating.privileges import choosing_privileges, recorded_privilege
+from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.console import say
 from stages.runtime.errors import BadInput
@@ -159,6 +160,7 @@ def build(
     """Trains, publishes the model with its history and plot, and returns a one-line summary."""
     import torch
 
+    from stages.networks.batch_memory import require_batch_memory
     from stages.networks.build import build_network
     from stages.networks.norms import fix_affine, set_norm_momentum
     from stages.networks.predictor import place
@@ -180,6 +182,10 @@ def build(
         mean, std = tuple(start.attributes["mean"]), tuple(start.attributes["std"])
     torch.manual_seed(torch_seed(settings.seed, "initialisation"))
     outputs = len(classes) + settings.learn_void
+    if not of_images:
+        ids = given.labelled_ids()
+        crop, each = settings.augmentation.crop or largest_size(data, ids), settings.optimisation.batch // ranks.size
+        require_batch_memory("train", min(each, len(ids)), crop, data.bands, outputs, device.type, learns=True)
     network = build_network(built, outputs, objective.facts["support"], data.bands)
     counts["initial_weights"] = set_initial_weights(network, start, settings, request.inputs.get("weights"))
     counts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -239,6 +245,12 @@ def build(
     write_model(request.output, header, trained.last, trained.best, beside, trained.others)
     checkpoints.remove()
     return training_summary(results, learner.criterion, learned["labelled_images"])
+
+
+def largest_size(data: Dataset, ids: list[str]) -> Size:
+    """Height and width that hold each of ``ids``."""
+    heights, widths = zip(*(data.sizes[image] for image in ids), strict=True)
+    return max(heights), max(widths)
 
 
 def set_initial_weights(

@@ -146,6 +146,15 @@ def finish_regions(writer: Writer, parts: Parts, pool: Pool, settings: RegionSco
     }
 
 
+def bytes_to_finish(regions: int, features: int, by_network: bool) -> int:
+    """Bytes that `finish_regions` needs at least for so many ``regions`` with so many ``features`` each.
+
+    Sizes i32 and scores f32; by a network instead of the scores numbers of classes i64, classes u8 and means f64. What
+    there is per predicted class of a region is not counted. Features are f16, twice while the shards are joined.
+    """
+    return regions * max(4 + (8 + 1 + 8 if by_network else 4), 4 + 2 * 2 * features)
+
+
 def finish_predicted(
     writer: Writer,
     parts: Parts,

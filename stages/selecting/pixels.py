@@ -10,6 +10,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.scores import Scores
 from stages.runtime.console import Progress
 from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import require_memory
 from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
@@ -17,6 +18,9 @@ from stages.selecting.coverage import mean_coverage
 from stages.selecting.extra import Columns, Extra, Mixture
 from stages.selecting.pool import budget_counts, excluded_pixels
 from stages.settings.select import PixelQueries
+
+# Of each candidate of `pick_from_dataset` a score f32, its image and its place i32, of all images and joined
+CANDIDATE_BYTES = 2 * (4 + 4 + 4)
 
 
 def choose_pixels(
@@ -34,6 +38,11 @@ def choose_pixels(
         image = scores.ids[number]
         return excluded_pixels(data, ledger, settings.exclude_void, image, scores.sizes[image])
 
+    if settings.scope == "dataset":
+        pixels = fewest_candidates(data, scores, ledger, settings.exclude_void)
+        why = f"for {pixels} pixels of {len(scores.ids)} images together"
+        remedy = "Set --scope image, or score fewer images (--most-images) or a coarser grid (--grid-scale)."
+        require_memory(CANDIDATE_BYTES * pixels, "select", why, remedy)
     extra = extra_pixels(scores, excluded, mixture, total)
     pick = pick_per_image if settings.scope == "image" else pick_from_dataset
     chosen = pick(scores, ledger, excluded, settings, total, chooser, extra)
@@ -43,6 +52,14 @@ def choose_pixels(
     counts = pixel_counts(image, y, x, total)
     purpose = {"purpose": chosen["purpose"]} if "purpose" in chosen else {}
     return {"image": image, "y": y, "x": x, "score": chosen["score"]} | purpose, counts
+
+
+def fewest_candidates(data: Dataset, scores: Scores, ledger: Annotations | None, exclude_void: bool) -> int:
+    """Pixels of all images that are candidates for certain; 0 if whole areas of unknown size are none."""
+    if exclude_void or data.tiling is not None or (ledger is not None and (ledger.exact_ids or ledger.drawn.any())):
+        return 0
+    every = sum(height * width for height, width in (scores.sizes[image] for image in scores.ids))
+    return max(0, every - (0 if ledger is None else len(ledger.answers)))
 
 
 def extra_pixels(

@@ -14,6 +14,7 @@ from stages.artifacts.purposes import CONTROL
 from stages.artifacts.scores import Scores
 from stages.artifacts.superpixels import Superpixels
 from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import require_memory
 from stages.runtime.randomness import stream
 from stages.selecting.candidates import Candidates
 from stages.selecting.chooser import Chooser
@@ -122,6 +123,9 @@ def choose_regions(
     budget *= len(scores.ids) if settings.whole.per_image else 1
     budget = (budget if allowed is None else allowed.number()) or int((~excluded).sum())
     extra, left = extra_regions(regions, scores, ~excluded, mixture, budget)
+    # scores f64 of all, and of those left their scores f64, indices and images i64
+    needed = 8 * regions.count + 3 * 8 * int(left.sum())
+    require_memory(needed, "select", f"for {regions.count} regions")
     pool = RegionPool(regions, scores, ledger, clusters, left, chooser.round)
     candidates, index = pool.within(pool.all_rows)
     if allowed is None:

@@ -10,7 +10,8 @@ from stages.artifacts.header import digest_of, recorded_versions
 from stages.networks.features import FeatureFolder, KeptFeatures, backbone_digest
 from stages.networks.layers import SplitNetwork
 from stages.runtime.errors import BadInput
-from stages.training.samples.maps import CACHE_SHARE, TrainingSamples, free_memory
+from stages.runtime.free_memory import free_memory
+from stages.training.samples.maps import CACHE_SHARE, TrainingSamples
 from stages.training.task import Task
 
 

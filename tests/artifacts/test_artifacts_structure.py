@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from forged import forge, forge_header
 
-from stages.artifacts import hdf5
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.attributes import to_stored
 from stages.artifacts.hdf5 import Artifact
@@ -21,6 +20,7 @@ from stages.artifacts.opening import KINDS, open_any
 from stages.artifacts.structure import Array
 from stages.artifacts.superpixels import Superpixels
 from stages.artifacts.verify import verify_one
+from stages.runtime import free_memory
 from stages.runtime.errors import BadInput, StageFailed
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
@@ -375,11 +375,11 @@ class TestSize:
             Annotations(path)
 
     def test_more_than_the_free_memory(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(hdf5, "SMALL_BYTES", 0)
+        monkeypatch.setattr(free_memory, "SMALL_BYTES", 0)
         meminfo = tmp_path / "meminfo"
         meminfo.write_text("MemTotal:   9 kB\nMemAvailable:          0 kB\n")
-        monkeypatch.setattr(hdf5, "MEMORY", meminfo)
-        with pytest.raises(StageFailed, match=r"but only 0\.0 GB are free"):
+        monkeypatch.setattr(free_memory, "MEMINFO", meminfo)
+        with pytest.raises(StageFailed, match=r"queries-1.h5 needs .* of memory, but only 0\.0 GB are free"):
             open_any(BEFORE / "queries-1.h5")
 
 

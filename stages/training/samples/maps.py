@@ -1,6 +1,5 @@
 """Training samples: images in memory if they fit, labels per crop, one random stream per draw."""
 
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from stages.artifacts.labels import Labels, open_labels
 from stages.pixels.grids import Size
 from stages.pixels.void import VOID
 from stages.runtime.errors import BadInput
+from stages.runtime.free_memory import free_memory
 from stages.runtime.randomness import stream
 from stages.settings.train import AugmentationSettings
 from stages.training.colour import ColourDraw, draw_colour
@@ -236,12 +236,6 @@ def require_unchanged(file: File, digest: str) -> File:
         file.close()
         raise BadInput(f"{file.path}: the file was replaced during the training. Run the command again.")
     return file
-
-
-def free_memory() -> int:
-    """Free memory in bytes, or all of it where the system does not tell."""
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def collate(samples: list[MapSample]) -> Batch:
