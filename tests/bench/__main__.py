@@ -18,7 +18,9 @@ GROUPS = {
     "interchange": "Queries and answers in files of other tools",
     "datasets": "Datasets",
     "large": "Large images, and the peak memory of a command on them",
+    "scale": "Many images and regions",
     "training": "The training loop",
+    "loading": "Training on more images than fit into memory",
     "openmp": "Waiting threads of OpenMP",
     "memory": "Peak memory of a command, resident in the host",
 }

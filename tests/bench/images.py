@@ -37,7 +37,7 @@ from stages.training.samples.streams import StreamSamples
 from tests.bench.material import quiet, street_dataset
 from tests.bench.measure import ALSEG, SEED, Job, Measured, Row, measure, plain, run
 from tests.bench.memory import kilobytes, megabytes
-from tests.bench.training import CLASSES, FLIP_ONLY, TimedLearner, new_network, new_task, rates, run_in_turns
+from tests.bench.training import CLASSES, FLIP_ONLY, KEY, TimedLearner, new_network, new_task, rates, run_in_turns
 
 # As in the recipe als4gan, and small enough for a CPU; accepted predictions count from the first step on.
 GPU: dict[str, Any] = {"backbone": "resnet101", "output_stride": 8, "aspp_rates": (6, 12, 18, 24), "batch": 10}
@@ -201,7 +201,7 @@ def new_adversarial(dataset: Path, masks: Path, settings: TrainSettings, device:
     """The loop as the stage `train` builds it."""
     assert isinstance(settings.of_objective, AdversarialSettings)
     learner = TimedAdversarial(new_task(dataset, masks, settings, device), **settings.of_objective.flat())
-    return Training(learner, settings, Checkpoints(dataset.with_name("adversarial"), "bench"), Ranks())
+    return Training(learner, settings, Checkpoints(dataset.with_name("adversarial"), KEY), Ranks())
 
 
 def new_bare_loop(training: Training) -> BareLoop:

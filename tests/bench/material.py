@@ -17,6 +17,7 @@ from stages.settings.select import SelectSettings
 from tests.bench.measure import ROOT, SEED
 
 CAMVID = ROOT.parent / "shared" / "camvid"
+DISTINCT = 16  # scenes among many files
 
 
 @contextlib.contextmanager
@@ -63,3 +64,29 @@ def first_labels(dataset: Path) -> Path:
         select.run(dataset, scores, queries, SelectSettings.load({"seed": SEED, "rule": "uniform"}))
         annotate_simulate.run(dataset, queries, ledger, AnnotateSettings.load({"seed": SEED}))
     return ledger
+
+
+def many_files(folder: Path, count: int, height: int, width: int, classes: int = 11, splits: str = "train") -> Path:
+    """``count`` JPEG images and PNG masks below ``folder``, hard links to a few scenes, and their description.
+
+    ``splits`` are names of splits separated by commas; each has all images. The path of the description is returned.
+    """
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    endings = {"images": "jpg", "masks": "png"}
+    for index in range(count):
+        for name, ending in endings.items():
+            path, first = (folder / name / f"{number:06d}.{ending}" for number in (index, index % DISTINCT))
+            if index >= DISTINCT:
+                path.hardlink_to(first)
+        if index < DISTINCT:
+            image, mask = generate_scene(SEED, "train", index, height, width)
+            Image.fromarray(image).save(folder / "images" / f"{index:06d}.jpg", quality=90)
+            Image.fromarray(mask).save(folder / "masks" / f"{index:06d}.png")
+    names = ",\n".join(f'{{ name = "class{index}", color = [{index}, 0, 0] }}' for index in range(classes))
+    tables = "".join(
+        f'[splits.{split}]\nimages = "images/{{id}}.jpg"\nmasks = "masks/{{id}}.png"\n' for split in splits.split(",")
+    )
+    description = folder / "many.toml"
+    description.write_text(f'name = "many"\nclasses = [\n{names}\n]\n[masks]\nignore = [255]\n{tables}')
+    return description

@@ -21,7 +21,7 @@ from stages.artifacts.images_table import write_images
 from stages.artifacts.publish import publish_bytes
 from stages.artifacts.queries import Queries
 from stages.artifacts.request import refer
-from stages.artifacts.superpixels import Superpixels
+from stages.artifacts.superpixels import BOX, Superpixels
 from stages.datasets.scenes import generate_scene
 from stages.pixels.runs import Areas, areas_of
 from stages.pseudo_labelling.sieve import sieve
@@ -270,7 +270,8 @@ def publish(path: Path, kind: str, attributes: dict[str, object], inputs: dict[s
 def write_pool(dataset: Path, superpixels: Path, scores: Path, images: int, per_image: int = REGIONS) -> None:
     """A dataset, its regions and their scores, as large as they would be but for what `select` does not read.
 
-    No pixels, no label maps and no neighbours, that is; reading what is there is part of the work.
+    No pixels and no label maps, that is, and zeros for the boxes and neighbours of regions; reading what is there is
+    part of the work.
     """
     ids, random = [f"{index:05d}" for index in range(images)], stream(SEED, "pool")
     sizes = dict.fromkeys(ids, SIZE)
@@ -281,18 +282,26 @@ def write_pool(dataset: Path, superpixels: Path, scores: Path, images: int, per_
         writer.strings("index/split", ["train"] * images)
         for name, side in zip(("height", "width"), SIZE, strict=True):
             writer.array(f"index/{name}", np.full(images, side, np.int32))
+        writer.array("index/label", np.full(images, -1, np.int32))
 
     def fill_superpixels(writer: Writer) -> None:
         write_images(writer, ids, sizes)
         writer.array("images/first_region", np.arange(images, dtype=np.int64) * per_image)
         writer.array("images/num_regions", np.full(images, per_image, np.int32))
         writer.array("regions/size", random.integers(128, 385, images * per_image, dtype=np.int32))
+        for name in ("image", "label", *BOX):
+            writer.array(f"regions/{name}", np.zeros(images * per_image, np.int32))
+        writer.array("adjacency/offsets", np.zeros(images * per_image + 1, np.int64))
+        writer.array("adjacency/neighbours", np.zeros(0, np.int32))
 
     def fill_scores(writer: Writer) -> None:
         write_images(writer, ids, sizes)
         writer.array("regions/score", random.random(images * per_image, dtype=np.float32))
 
-    publish(dataset, "dataset", {"classes": [f"class{index}" for index in range(CLASSES)]}, {}, fill_dataset)
+    names = [f"class{index}" for index in range(CLASSES)]
+    described = {"name": "bench", "classes": names, "palette": [[0, 0, 0]] * CLASSES, "ignore_index": 255}
+    described |= {"mean": [0.5] * 3, "std": [0.25] * 3, "licence": ""}
+    publish(dataset, "dataset", described, {}, fill_dataset)
     with Dataset(dataset) as data:
         inputs: dict[str, Artifact] = {"dataset": data}
         publish(superpixels, "superpixels", {"method": "seeds", "split": "train"} | none, inputs, fill_superpixels)

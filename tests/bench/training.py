@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.dataset import Dataset
+from stages.artifacts.header import digest_of
 from stages.artifacts.labels import open_labels
 from stages.artifacts.publish import publish_bytes
 from stages.commands.train import history_csv, input_statistics
@@ -29,6 +30,7 @@ from tests.bench.material import first_labels, quiet, street_dataset
 from tests.bench.measure import SEED, Job, Measured, Row, measure, plain
 
 CLASSES = 11
+KEY = digest_of("bench")  # of the checkpoints
 # DeepLabV3+ on EfficientNet-Lite0 with a head of 128 channels, from random weights, augmented by flips alone
 SETTINGS: dict[str, Any] = {
     "seed": SEED,
@@ -102,7 +104,7 @@ def new_task(dataset: Path, ledger: Path, settings: TrainSettings, device: torch
 def new_training(dataset: Path, ledger: Path, settings: TrainSettings, device: torch.device) -> Training:
     """The loop as the stage `train` builds it."""
     learner = TimedLabels(new_task(dataset, ledger, settings, device), cross_entropy)
-    return Training(learner, settings, Checkpoints(dataset.with_name("model"), "bench"), Ranks())
+    return Training(learner, settings, Checkpoints(dataset.with_name("model"), KEY), Ranks())
 
 
 def new_bare_loop(training: Training, dataset: Path, ledger: Path, device: torch.device) -> Callable[[], None]:
