@@ -33,10 +33,11 @@ def require_batch_memory(
     each = batch_bytes(size, bands, outputs, learns)
     fewest = 2 if learns else 1
     fitting = free_memory_of(device) // max(each, 1)
-    smaller = f"Set --batch {fitting} or less." if fitting >= fewest else f"Use smaller images or crops. {MORE_MEMORY}"
+    more = "Use a GPU with more memory." if device == "cuda" else MORE_MEMORY
+    smaller = f"Set --batch {fitting} or less." if fitting >= fewest else f"Use smaller images or crops. {more}"
     images = f"{count} images" if count > 1 else "one image"
     why = f"for a batch of {images} of {size[1]}x{size[0]} with {outputs} classes"
-    require_memory(count * each, f"{stage}", why, smaller, device)
+    require_memory(count * each, stage, why, smaller, device)
 
 
 def require_prediction_memory(

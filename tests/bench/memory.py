@@ -48,6 +48,8 @@ CASES.append(Case(16, 480, 640, 48))
 QUICK_CASES = [Case(16, 64, 80, 12), Case(17, 64, 80, 12), Case(16, 128, 160, 12), Case(16, 64, 80, 13)]
 QUICK_CASES.append(Case(16, 128, 160, 13))
 BATCH = 4
+REGION_IMAGES, QUICK_REGION_IMAGES, REGION_SIZE, REGION_PIXELS = (60, 240), (2, 4), (240, 320), 4
+HUNDRED_MILLION = 10**8  # regions
 LIGHT = {"architecture": "light", "backbone": "mobilenetv3_small_050", "head_width": 32}
 
 
@@ -65,6 +67,7 @@ def rows(job: Job) -> list[Row]:
         Row(f"`alseg train`, batch 8 of 192x256, {train_count} images", megabytes(training)),
         Row(f"`alseg score`, batch 4 of 360x480, 11 classes, {score_count} images", megabytes(scoring)),
         *stage_rows(job),
+        *region_rows(job),
     ]
 
 
@@ -126,6 +129,36 @@ def peaks_of_stages(folder: Path, case: Case) -> dict[str, int]:
     evaluated = [model, "-o", paths["evaluation"], "--split", "train", "--checkpoint", "last"]
     note(f", batch {BATCH}", "evaluate", dataset, *evaluated, *batch, *on_cpu)
     return found
+
+
+def region_rows(job: Job) -> list[Row]:
+    """What stages need per region, from two numbers of very small regions in equal images."""
+    numbers = QUICK_REGION_IMAGES if job.quick else REGION_IMAGES
+    few, many = (peaks_of_regions(job.folder / f"memory-of-regions-{number}", number) for number in numbers)
+    height, width = REGION_SIZE
+    regions = [number * height * width // REGION_PIXELS for number in numbers]
+    found = []
+    for what in few:
+        each = 1024 * (many[what] - few[what]) / (regions[1] - regions[0])
+        total = 1024 * few[what] + each * (HUNDRED_MILLION - regions[0])
+        measured = f"{megabytes(few[what])} and {megabytes(many[what])} for {regions[0]} and {regions[1]} regions"
+        found.append(Row(what, f"{each:.0f} bytes per region ({measured}); {total / 1e9:.1f} GB for 100 million"))
+    return found
+
+
+def peaks_of_regions(folder: Path, images: int) -> dict[str, int]:
+    """Kilobytes of the largest process of each stage that works on all regions together."""
+    dataset, superpixels, scores, queries = (str(folder / f"{name}.h5") for name in ("dataset", "cut", "scores", "q"))
+    run([*ALSEG, "prepare", str(many_files(folder, images, *REGION_SIZE)), "--root", str(folder), "-o", dataset])
+    cutting = ["--method", "grid", "--region-pixels", str(REGION_PIXELS), "--workers", "1"]
+    model, given = folder / "model.safetensors", ["--superpixels", superpixels]
+    write_network(model, Path(dataset), **LIGHT)
+    scoring = ["--model", str(model), "--unit", "region", "--measure", "bvsb", "--device", "cpu"]
+    return {
+        "`alseg extract-superpixels`, all regions": peak("extract-superpixels", dataset, "-o", superpixels, *cutting),
+        "`alseg score --unit region`, all regions": peak("score", dataset, "-o", scores, *given, *scoring),
+        "`alseg select`, all regions": peak("select", dataset, scores, "-o", queries, "--rule", "top", *given),
+    }
 
 
 def answered_regions(folder: Path, dataset: Path, superpixels: Path) -> Path:

@@ -7,6 +7,7 @@ from worlds import TINY, random_masks, random_round, region_round, write_cluster
 from worlds import write_superpixels as cut
 
 from stages.commands import evaluate, extract_superpixels, pseudo_label, score, select, train
+from stages.networks import batch_memory
 from stages.networks.batch_memory import largest_batch
 from stages.runtime import free_memory
 from stages.runtime.errors import StageFailed
@@ -97,6 +98,18 @@ def test_the_sentence(monkeypatch):
         "score needs at least 31.0 GB of memory for a batch of 64 images, but only 12.0 GB are free. "
         "Set --batch 16 or less."
     )
+
+
+@pytest.mark.parametrize(("free", "remedy"), [(GB, "Set --batch 6 or less."), (100, "Use a GPU with more memory.")])
+def test_the_memory_of_a_gpu(monkeypatch, free, remedy):
+    """157 MB for each image of 2048x1024 with 18 classes."""
+    for module in (free_memory, batch_memory):
+        monkeypatch.setattr(module, "free_memory_of", {"cuda": free}.__getitem__)
+    with pytest.raises(StageFailed) as error:
+        batch_memory.require_batch_memory("score", 8, (1024, 2048), 3, 18, "cuda")
+    told = "score needs at least 1.3 GB of GPU memory for a batch of 8 images of 2048x1024 with 18 classes, but only"
+    assert str(error.value).startswith(told)
+    assert str(error.value).endswith(remedy)
 
 
 def test_little_memory_is_not_asked_about(monkeypatch):
