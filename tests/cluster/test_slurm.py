@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worlds import random_masks, write_dataset
@@ -41,23 +42,25 @@ FILES = [f"round-0/{name}" for name in ("annotations.h5", "model.safetensors", "
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
 
-def written(folder: Path, format_: str) -> Path:
-    """A folder with a dataset and the plan of two recipes and two seeds on it."""
+# Stands in for alseg: notes its words, and writes its output unless it does a shard
+PROGRAM = """#!/bin/sh
+echo "$@" >> log
+for last; do :; done
+case "$*" in *" --shard "*) ;; *) echo whole > "$last";; esac
+"""
+
+
+def written(folder: Path, format_: str, **options: Any) -> Path:
+    """A folder with a dataset and the plan of two recipes and two seeds on it, or of what ``options`` say."""
     folder.mkdir()
     write_dataset(folder / "d.h5", random_masks(NAMES, (32, 40), 3), 3, SPLITS)
     (folder / "small.toml").write_text(PROFILE)
     before = Path.cwd()
     os.chdir(folder)
     try:
-        wanted = Wanted(
-            ["pixelpick", "random-pixels"],
-            Path("d.h5"),
-            profiles=["small.toml"],
-            rounds=1,
-            seeds=[0, 1],
-            format=format_,
-        )
-        (folder / "plan").write_text(plan_runs(wanted).text)
+        wanted: dict[str, Any] = {"recipes": ["pixelpick", "random-pixels"], "seeds": [0, 1]} | options
+        made = plan_runs(Wanted(dataset=Path("d.h5"), profiles=["small.toml"], rounds=1, format=format_, **wanted))
+        (folder / "plan").write_text(made.text)
     finally:
         os.chdir(before)
     return folder
@@ -110,22 +113,44 @@ def test_make_goes_on_after_a_stopped_job(slurm, undisturbed, tmp_path, program)
     assert digests(folder) == undisturbed
 
 
-def test_snakemake_requeues_a_stopped_job(slurm, undisturbed, tmp_path, program):
+@pytest.fixture
+def on_slurm(slurm, tmp_path) -> list[str]:
+    """The command that runs a plan by Snakemake's executor, with logs in tmp_path/logs."""
     snakemake = os.environ.get("ALSEG_SNAKEMAKE") or shutil.which("snakemake")
     if snakemake is None:
         if os.environ.get("ALSEG_SLURM") == "required":
             pytest.fail("snakemake is not installed")
         pytest.skip("snakemake is not installed (ALSEG_SNAKEMAKE=PATH names it)")
-    folder = written(tmp_path / "run", "snakemake")
     words = ["--executor", "slurm", "--jobs", "2", "--slurm-status-command", "squeue", "--latency-wait", "20"]
-    words += ["--seconds-between-status-checks", "2", "--config", f"alseg={program}"]
+    words += ["--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"]
     words += ["--slurm-keep-successful-logs", "--slurm-logdir", str(tmp_path / "logs")]
+    return [snakemake, "-s", "plan", *words]
+
+
+def test_snakemake_requeues_a_stopped_job(on_slurm, undisturbed, tmp_path, program):
+    folder = written(tmp_path / "run", "snakemake")
     with open(tmp_path / "log", "wb") as log:
         command = subprocess.Popen(
-            [snakemake, "-s", "plan", *words], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log
+            [*on_slurm, "--config", f"alseg={program}"], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log
         )
         stop_a_training(folder)
         assert command.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]
     said = "".join(path.read_text() for path in (tmp_path / "log", *(tmp_path / "logs").rglob("*.log")))
     assert "Trying to restart job" in said  # by the Snakemake within the job, or by the one that waits for it
     assert digests(folder) == undisturbed
+
+
+def test_snakemake_runs_a_divided_plan(on_slurm, tmp_path):
+    """Regions before the divided scores and queries after them, of which those of a round were one job."""
+    options = {"recipes": ["classbal"], "seeds": None, "run": Path("run"), "shards": {"score": 2}}
+    folder = written(tmp_path / "run", "snakemake", **options)
+    (folder / "alseg").write_text(PROGRAM)
+    (folder / "alseg").chmod(0o755)
+    command = [*on_slurm, "run/round-0/annotations.h5", "--config", f"alseg={folder}/alseg"]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = [line.split() for line in (folder / "log").read_text().splitlines()]
+    assert {line[-1] for line in log if line[0] == "score"} == {"0/2", "1/2", "run/round-0/scores.h5"}
+    joined = [line[0] for line in log if "--shard" not in line]
+    assert joined == ["extract-superpixels", "score", "select", "annotate-simulate"]
+    assert not list((folder / "run").rglob(".*"))
