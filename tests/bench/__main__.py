@@ -19,6 +19,7 @@ GROUPS = {
     "datasets": "Datasets",
     "large": "Large images, and the peak memory of a command on them",
     "scale": "Many images and regions",
+    "maps": "Score maps of many images",
     "training": "The training loop",
     "loading": "Training on more images than fit into memory",
     "openmp": "Waiting threads of OpenMP",

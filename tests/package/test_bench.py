@@ -12,7 +12,7 @@ from stages.settings.prepare import PrepareSettings
 from stages.settings.select import SelectSettings
 from stages.training.checkpoints import Checkpoints
 from tests.bench.limited import inside
-from tests.bench.loading import SETTINGS, drop, labels_of_all
+from tests.bench.loading import SETTINGS, drop, labels
 from tests.bench.material import DISTINCT, many_files
 from tests.bench.memory import CASES, QUICK_CASES, fitted
 from tests.bench.regions import write_pool
@@ -60,9 +60,9 @@ def test_many_files_are_prepared_and_trained_on(tmp_path):
     dataset = prepare.run(str(description), tmp_path / "files", tmp_path / "d.h5", given)
     assert (tmp_path / "files/images/000016.jpg").samefile(tmp_path / "files/images/000000.jpg")
     settings = TrainSettings.load(SETTINGS | {"crop": (32, 32), "batch": 2, "epochs": 1})
-    training = new_training(dataset, labels_of_all(dataset), settings, torch.device("cpu"))
+    training = new_training(dataset, labels(dataset, DISTINCT), settings, torch.device("cpu"))
     drop([dataset])
-    assert len(training.learner.samples) == DISTINCT + 2
+    assert len(training.learner.samples) == DISTINCT
 
 
 def test_a_command_enters_its_group_before_it_starts(tmp_path):
