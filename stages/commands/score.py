@@ -154,7 +154,7 @@ def require_room(
 ) -> None:
     """StageFailed if the logits of a batch, or the tables of all regions at the end, do not fit into memory."""
     if pool is not None:
-        needed = bytes_to_finish(pool.regions.count, settings.feature_size, model is not None)
+        needed = bytes_to_finish(pool.regions.count, settings.feature_size, model is not None, pool.ledger is None)
         require_memory(needed, "score", f"for {pool.regions.count} regions")
     if model is not None and not model.of_images and settings.network is not None:
         from stages.networks.batch_memory import require_prediction_memory

@@ -146,13 +146,15 @@ def finish_regions(writer: Writer, parts: Parts, pool: Pool, settings: RegionSco
     }
 
 
-def bytes_to_finish(regions: int, features: int, by_network: bool) -> int:
+def bytes_to_finish(regions: int, features: int, by_network: bool, whole: bool) -> int:
     """Bytes that `finish_regions` needs at least for so many ``regions`` with so many ``features`` each.
 
-    Sizes i32 and scores f32; by a network instead of the scores numbers of classes i64, classes u8 and means f64. What
-    there is per predicted class of a region is not counted. Features are f16, twice while the shards are joined.
+    Sizes i32 and scores f32; by a network instead of the scores numbers of classes i64, classes u8, and means f64 while
+    they are divided. If the regions are ``whole``, without queried pixels, each also has a predicted class: its number
+    u8, its sum f64 and its region i64. Features are f16, twice while the shards are joined.
     """
-    return regions * max(4 + (8 + 1 + 8 if by_network else 4), 4 + 2 * 2 * features)
+    tables = 4 + (8 + 1 + 2 * 8 + (1 + 8 + 8 if whole else 0) if by_network else 4)
+    return regions * max(tables, 4 + 2 * 2 * features)
 
 
 def finish_predicted(

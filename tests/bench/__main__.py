@@ -24,6 +24,7 @@ GROUPS = {
     "loading": "Training on more images than fit into memory",
     "openmp": "Waiting threads of OpenMP",
     "memory": "Peak memory of a command, resident in the host",
+    "growth": "Peak memory as images become more",
 }
 
 

@@ -12,6 +12,7 @@ from stages.networks.batch_memory import largest_batch
 from stages.runtime import free_memory
 from stages.runtime.errors import StageFailed
 from stages.runtime.free_memory import require_memory
+from stages.scoring.regions import bytes_to_finish
 from stages.settings.evaluate import EvaluateSettings
 from stages.settings.extract_superpixels import ExtractSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
@@ -216,6 +217,9 @@ def test_stages_refuse_before_they_start(world, tmp_path, monkeypatch, run, need
 
 def test_tables_of_all_regions(world, tmp_path, monkeypatch):
     """16 features of 64 regions in 16 bits, twice while they are joined, beside their sizes."""
+    assert bytes_to_finish(64, 0, by_network=True, whole=True) == 64 * 46
+    assert bytes_to_finish(64, 0, by_network=True, whole=False) == 64 * 29
+    assert bytes_to_finish(64, 0, by_network=False, whole=True) == 64 * 8
     monkeypatch.setattr(free_memory, "SMALL_BYTES", 0)
     monkeypatch.setattr(free_memory, "free_memory", lambda: 64 * (4 + 64) - 1)
     with pytest.raises(StageFailed, match=r"score needs .* for 64 regions"):
