@@ -200,6 +200,7 @@ def test_check_12_shares_and_scores(world, tmp_path, scale, by):
     assert len(everything) == Superpixels(world["base"]).count
 
 
+@pytest.mark.slow
 def test_check_13_random_is_uniform_over_regions(tmp_path):
     """An image cut into nine times as many regions gets nine times as many queries; same seed, same set."""
     masks = {"large": np.zeros((48, 48), np.uint8), "small": np.zeros((16, 16), np.uint8)}
@@ -333,6 +334,7 @@ def test_check_22_precise_rectangles_stop_at_the_click_budget(world, tmp_path):
     assert ledger.mask_ids == set()
 
 
+@pytest.mark.slow
 def test_check_25_same_seed_same_artifacts(world, tmp_path):
     again = chain(tmp_path / "again", world["dataset"], world["base"])
     for name, path in again.items():

@@ -289,6 +289,7 @@ def test_rounds_never_ask_a_region_twice(world, tmp_path):
 
 
 class TestStage1:
+    @pytest.mark.slow
     def test_learns_and_is_repeatable(self, world, tmp_path):
         _, dataset, _, ledger = world
         digests = {

@@ -152,6 +152,7 @@ def test_a6_a7_budget_and_unchanged_rows(tmp_path):
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a8_the_published_first_draw(tmp_path, shared):
     """Class counts, mean distinct classes, mean coverage and one image's pixels, on the real CamVid."""
     from stages.commands import annotate_simulate, prepare

@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 
 from stages.artifacts.header import SCHEMA_VERSION
 
+pytestmark = pytest.mark.slow
+
 KIND_OF = {
     "d.h5": "dataset",
     "s1.h5": "scores",
@@ -174,7 +176,6 @@ CONSUMERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "right, flips", [("d.h5", 6), ("s1.h5", 5), ("q1.h5", 5), ("a0.h5", 5), ("e.h5", 4), ("m.safetensors", 12)]
 )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 PNG = """
 name = "mine"
 classes = [{ name = "ground", color = [0, 0, 0] }, { name = "thing", color = [255, 255, 255] }]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from commands_support import CHAIN, STAGES, TRAIN
 
+pytestmark = pytest.mark.slow
+
 LARGE = "1" + "0" * 40  # a seed of more than 64 bits
 every_stage = pytest.mark.parametrize("stage", STAGES)
 

@@ -1,11 +1,14 @@
 """Choices by class, by distance, against void and in seconds, through the commands."""
 
 import numpy as np
+import pytest
 from commands_support import TRAIN
 
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
+
+pytestmark = pytest.mark.slow
 
 SCORE = ("score", "d.h5", "--model", "m.safetensors")
 SELECT = ("select", "d.h5", "s.h5", "--annotations", "a0.h5")

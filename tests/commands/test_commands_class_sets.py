@@ -22,6 +22,8 @@ from stages.pixels.void import VOID
 from stages.training.learners.class_sets import ClassSetLearner
 from stages.training.samples.maps import Batch
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 9
 STAGES = ("annotate-simulate", "train", "score", "pseudo-label")
 SHARDED = ("score", "pseudo-label")
@@ -76,7 +78,6 @@ def test_up_to_date_until_a_setting_changes_which_is_named(stage, sets_place, pr
 # A15: kills
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(stage, sets_place, sets_world, preloaded):
     """Run n dies at its n-th such change, on top of what the runs before it left, until one gets through."""
@@ -125,7 +126,6 @@ def test_results_do_not_depend_on_the_batch(stage, batch, sets_place, sets_world
     assert_undisturbed(sets_place, sets_world, step)
 
 
-@pytest.mark.slow
 def test_training_does_not_depend_on_the_number_of_workers(sets_place, sets_world, preloaded):
     step = SETS_CHAIN["train"]
     done = preloaded.run(*step.words, "--workers", 2, "--force", cwd=sets_place, forked_workers=True)
@@ -133,7 +133,6 @@ def test_training_does_not_depend_on_the_number_of_workers(sets_place, sets_worl
     assert_undisturbed(sets_place, sets_world, step)
 
 
-@pytest.mark.slow
 def test_nothing_depends_on_the_order_of_images(sets_place, sets_world, preloaded):
     order = np.random.default_rng(4).permutation(10)
     rewrite(sets_place / "d.h5", [f"index/{name}" for name in ("id", "split", "height", "width")], order)

@@ -16,6 +16,8 @@ from programs import at_work, finish, start, wait_until, workers_at_work
 
 from stages.artifacts.clusters import Clusters
 
+pytestmark = pytest.mark.slow
+
 ENCODER = "mobilenetv3_small_050"
 SMALL = ("--encoder", ENCODER, "--weights", "none", "--clusters", "4", "--workers", "1")
 COMMAND = ["cluster-regions", "d.h5", "r.h5", *SMALL]
@@ -190,7 +192,6 @@ def test_sigterm_saves_and_the_same_command_goes_on(cluster_place, cluster_world
     assert_undisturbed(cluster_place, cluster_world, CLUSTER)
 
 
-@pytest.mark.slow
 def test_after_kills_of_real_processes_no_worker_is_left(cluster_place, cluster_world, preloaded):
     remove(cluster_place, CLUSTER)
     draw = random.Random("kills of workers")

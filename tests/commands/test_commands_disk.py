@@ -3,6 +3,8 @@
 import pytest
 from commands_support import CHAIN, STAGES, assert_same
 
+pytestmark = pytest.mark.slow
+
 
 def leftovers(disk, step):
     """What lies on the disk but for what a rerun goes on from."""
@@ -27,7 +29,6 @@ def test_a_disk_known_to_be_too_small_is_refused_before_writing(stage, place, wo
     assert leftovers(disk, step) == sorted([step.output, *step.beside])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, place, world, preloaded, small_disk):
     """Free space cannot foretell this: each run may create one file more than the one before."""
@@ -44,7 +45,6 @@ def test_a_disk_that_takes_no_more_files_fails_cleanly_wherever_that_is(stage, p
     assert leftovers(disk, step) == sorted([step.output, *step.beside])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_fills_up_while_a_stage_writes_fails_cleanly(stage, place, world, preloaded, small_disk):
     """As if another process took the room after the stage had asked for it."""

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from commands_support import CHAIN, STAGES, assert_same, digest, listing
 
+pytestmark = pytest.mark.slow
+
 # a setting that decides the result, and what the rebuild says about it
 SETTINGS = {
     "prepare": (["--long-side", "48"], "setting long_side None is now 48"),

@@ -21,6 +21,8 @@ from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.queries import Queries
 from stages.artifacts.scores import Scores
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 6  # in the pool
 # B = ceil(0.34 * 6), of which 0.7 are the seed set, asked beside it; as many again in every round
 BUDGET, SEED, ROUNDS = 3, 2, 2
@@ -229,7 +231,6 @@ def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(apart, image_plac
     assert_undisturbed(image_place, image_world, step)
 
 
-@pytest.mark.slow
 def test_a_process_killed_after_a_checkpoint_goes_on_from_it(image_place, image_world, preloaded):
     step = CHAIN["train"]
     remove(image_place, step)
@@ -242,7 +243,6 @@ def test_a_process_killed_after_a_checkpoint_goes_on_from_it(image_place, image_
     assert_undisturbed(image_place, image_world, step)
 
 
-@pytest.mark.slow
 def test_after_kills_at_random_moments_the_rerun_gives_the_same(image_place, image_world, preloaded):
     name = "pseudo-label"
     step = CHAIN[name]
@@ -261,7 +261,6 @@ def test_after_kills_at_random_moments_the_rerun_gives_the_same(image_place, ima
     assert_undisturbed(image_place, image_world, step)
 
 
-@pytest.mark.slow
 def test_another_folder_and_another_order_of_options_give_the_same(image_world, tmp_path, preloaded):
     """From nothing but the dataset and the ledger."""
     for name in ("d.h5", "masks.h5"):

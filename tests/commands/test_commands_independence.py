@@ -11,6 +11,8 @@ from PIL import Image
 from stages.artifacts.annotations import Annotations
 from stages.artifacts.model import Model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("batch", [1, 3, 5, 100])
 @pytest.mark.parametrize("options", [[], ["--committee", "2"]])

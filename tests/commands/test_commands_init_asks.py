@@ -18,6 +18,8 @@ from stages.recipes.run_file import read_run_file
 from stages.recipes.start import Wishes, start
 from stages.runtime.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:

@@ -10,6 +10,8 @@ from programs import wait_until
 
 from stages.artifacts.annotations import Annotations
 
+pytestmark = pytest.mark.slow
+
 EXPORT = ("export-queries", "d.h5", "rq0.h5", "--superpixels", "r.h5")
 IMPORT = ("import-answers", "d.h5", "rq0.h5", "--superpixels", "r.h5")
 FORMATS = ("answers.csv", "answers.json", "answers.coco.json", "answers")
@@ -54,7 +56,6 @@ def test_the_images_go_along(region_place, export):
         assert (region_place / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_killed_at_any_change_on_disk_is_whole_or_absent(name, region_place, export):
     export("expected-" + name).expect(0)
@@ -80,7 +81,6 @@ def assert_alike(output, expected):
         assert output.read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_import_killed_at_any_change_on_disk_is_whole_or_absent(name, region_place, preloaded, export, take_in):
     export(name).expect(0)
@@ -95,7 +95,6 @@ def test_an_import_killed_at_any_change_on_disk_is_whole_or_absent(name, region_
     preloaded.run("verify", "people.h5", cwd=region_place).expect(0, out="undamaged and up to date")
 
 
-@pytest.mark.slow
 def test_a_disk_without_room_gets_no_half_folder(region_place, preloaded, export, small_disk):
     export("expected").expect(0)
     options = [f"size=64m,nr_inodes={files + 1}" for files in range(1, 40)]

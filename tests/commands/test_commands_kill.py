@@ -14,12 +14,13 @@ import torch
 from commands_support import CHAIN, STAGES, assert_same, assert_undisturbed, remove
 from programs import finish, run, start, wait_until
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 LONG = ("prepare", "train", "score")  # those that save what they have done so far
 CHANGES = 200  # of files and folders: more than any stage makes here
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", LONG)
 def test_a_rerun_after_kills_at_random_moments_gives_the_same(stage, place, world, preloaded):
     """Processes killed from outside while they work or publish; all kills of a stage hit the same folder."""
@@ -40,7 +41,6 @@ def test_a_rerun_after_kills_at_random_moments_gives_the_same(stage, place, worl
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["prepare", "train"])
 def test_a_rerun_after_kills_of_the_program_gives_the_same(stage, place, world):
     """Real `alseg` processes, killed while they import and while they work."""
@@ -59,7 +59,6 @@ def test_a_rerun_after_kills_of_the_program_gives_the_same(stage, place, world):
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rerun_after_kills_at_every_change_on_disk_gives_the_same(stage, place, world, preloaded):
     """Run n dies at its n-th change of the disk, on top of what the runs before it left, until one gets through."""
@@ -75,7 +74,6 @@ def test_a_rerun_after_kills_at_every_change_on_disk_gives_the_same(stage, place
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rebuild_killed_at_changes_on_disk_leaves_a_whole_artifact_and_no_litter(stage, place, preloaded):
     """After every kill the old artifact or the new one is in place, and "up to date" clears up."""
@@ -95,7 +93,6 @@ def test_a_rebuild_killed_at_changes_on_disk_leaves_a_whole_artifact_and_no_litt
     assert point > 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", LONG)
 def test_sigterm_at_every_change_on_disk_saves_and_the_same_command_goes_on(stage, place, world, preloaded):
     """Run n is asked to stop at its n-th change of the disk and exits 75, until one gets through."""
@@ -116,7 +113,6 @@ def test_sigterm_at_every_change_on_disk_saves_and_the_same_command_goes_on(stag
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps, workers", [(1, 0), (8, 0), (3, 1), (5, 1)])
 def test_sigterm_after_a_step_of_a_training_changes_nothing(steps, workers, place, world, preloaded):
     step = CHAIN["train"]
@@ -135,7 +131,6 @@ def test_sigterm_after_the_last_step_of_a_training_finds_it_finished(place, worl
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 def test_sigterm_from_outside_stops_a_training_with_its_state_saved(place, preloaded):
     step = CHAIN["train"]
     remove(place, step)

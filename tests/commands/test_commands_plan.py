@@ -27,7 +27,10 @@ ROUNDS = [
     for name in ("scores.h5", "queries.h5", "annotations.h5", "model.safetensors", "evaluation.h5")
 ]
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
+]
 
 
 def make(*words: str, cwd: Path, program: str = f"{sys.executable} -m alseg_cli") -> Done:
@@ -61,7 +64,6 @@ def planned(world, tmp_path, preloaded) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def test_make_runs_goes_on_after_a_failure_and_knows_when_nothing_is_left(planned, program):
     failed = make("TRAIN=false", cwd=planned, program=program)
     assert failed.code != 0
@@ -153,7 +155,6 @@ def test_the_makefile_of_the_project_does_not_delete_the_dataset_either(tmp_path
     assert (tmp_path / "demo/scenes.h5").read_text() == "whole\n"
 
 
-@pytest.mark.slow
 def test_two_makes_at_once_lose_nothing(planned):
     words = ["-f", "run.mk", f"ALSEG={sys.executable} -m alseg_cli", ROUNDS[2]]
     done = [finish(process) for process in [start(*words, cwd=planned, program=["make"]) for _ in range(2)]]

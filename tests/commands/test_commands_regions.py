@@ -13,6 +13,8 @@ from stages.artifacts.opening import open_any
 from stages.artifacts.pseudo_labels import PseudoLabels
 from stages.artifacts.superpixels import Superpixels
 
+pytestmark = pytest.mark.slow
+
 BASE, ADAPTIVE = REGION_CHAIN["extract-superpixels"], REGION_CHAIN["adaptive"]
 OTHER_BASE = (*BASE.words[:-2], "--count", "12")
 # settings that decide the result, and what the rebuild says about them

@@ -10,6 +10,8 @@ import pytest
 from commands_support import LONG_REGION_STAGES, REGION_CHAIN, assert_same, assert_undisturbed, listing, remove
 from programs import at_work, finish, start, wait_until, workers_at_work
 
+pytestmark = pytest.mark.slow
+
 SEEDS = REGION_CHAIN["extract-superpixels"]
 TWO_WORKERS = ("--workers", "2")
 SLOWLY = ("--iterations", "10000")  # a quarter of a second for each of the six images
@@ -32,7 +34,6 @@ def parts(place, step):
     return {name: told for name, told in listing(place / f"{step.output}.parts").items() if name.endswith(".h5")}
 
 
-@pytest.mark.slow
 def test_regions_after_kills_of_real_processes_at_random_moments(region_place, region_world, preloaded):
     """Killed while it imports, starts its workers, cuts or publishes; its workers end by themselves."""
     remove(region_place, SEEDS)
@@ -50,7 +51,6 @@ def test_regions_after_kills_of_real_processes_at_random_moments(region_place, r
     assert_undisturbed(region_place, region_world, SEEDS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", [*LONG_REGION_STAGES, "neighbours"])
 def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(stage, region_place, region_world, preloaded):
     """Run n dies at its n-th such change, on top of what the runs before it left, until one gets through."""
@@ -73,7 +73,6 @@ def test_a_rerun_after_kills_at_changes_on_disk_gives_the_same(stage, region_pla
     assert_undisturbed(region_place, region_world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract-superpixels", "adaptive"])
 def test_two_workers_after_a_kill_and_a_stop_give_what_one_gives(stage, region_place, region_world, preloaded):
     step = REGION_CHAIN[stage]
@@ -90,7 +89,6 @@ def test_two_workers_after_a_kill_and_a_stop_give_what_one_gives(stage, region_p
     assert_undisturbed(region_place, region_world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract-superpixels", "pseudo-label"])
 def test_a_rebuild_killed_at_changes_on_disk_leaves_a_whole_artifact(stage, region_place, region_world, preloaded):
     step = REGION_CHAIN[stage]
@@ -122,7 +120,6 @@ def test_sigterm_saves_and_the_same_command_goes_on(stage, region_place, region_
     assert_undisturbed(region_place, region_world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("to_all, number", [(False, signal.SIGTERM), (True, signal.SIGINT)])
 def test_a_signal_from_outside_ends_command_and_workers_soon(to_all, number, region_place):
     """SIGTERM to the command, as a batch system sends it; Ctrl-C to the workers too, as a terminal sends it."""
@@ -184,7 +181,6 @@ def test_the_second_says_who_is_writing_and_touches_nothing(stage, region_place,
     assert_undisturbed(region_place, region_world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract-superpixels", "pseudo-label"])
 def test_two_at_once_leave_a_whole_artifact(stage, region_place, region_world, preloaded):
     step = REGION_CHAIN[stage]
@@ -200,7 +196,6 @@ def test_two_at_once_leave_a_whole_artifact(stage, region_place, region_world, p
     assert_undisturbed(region_place, region_world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract-superpixels", "pseudo-label"])
 def test_a_disk_without_room_fails_cleanly_wherever_that_is(stage, region_place, region_world, preloaded, small_disk):
     """Refused where it is known before; else whichever file finds no more inode or no more room."""

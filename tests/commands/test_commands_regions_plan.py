@@ -23,7 +23,10 @@ RECIPES = {
         ["scores", "queries", "annotations", "model", "evaluation"],
     ),
 }
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
+]
 
 
 def planned(recipe, world, place):
@@ -39,7 +42,6 @@ def planned(recipe, world, place):
     return words, files
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe, lost", [("adaptive-superpixel", "regions"), ("rectangles", "annotations")])
 def test_make_rebuilds_what_a_lost_file_takes_with_it(recipe, lost, world, tmp_path, preloaded, program):
     words, files = planned(recipe, world, tmp_path)
@@ -68,7 +70,6 @@ def test_make_rebuilds_what_a_lost_file_takes_with_it(recipe, lost, world, tmp_p
     assert digests(tmp_path, files) == before
 
 
-@pytest.mark.slow
 def test_a_divided_plan_makes_the_files_of_one_that_is_not(world, tmp_path, preloaded, program):
     """Merging, scoring and sieving share predictions, which the last of them removes once its shards are joined."""
     words, files = planned("adaptive-superpixel", world, tmp_path)

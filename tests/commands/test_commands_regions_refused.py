@@ -7,6 +7,8 @@ import pytest
 from commands_support import REGION_CHAIN, TRAIN, digest, listing
 from damage_support import flipped, put, refuse, same_content, write_model_of_other_classes
 
+pytestmark = pytest.mark.slow
+
 ADAPT = ["extract-superpixels", "d.h5", "--method", "adaptive", "--epsilon", "0.01", "--workers", "1", "-o", "x.h5"]
 SCORE = ["score", "d.h5", "--unit", "region", "--measure", "bvsb", "-o", "x.h5"]
 SELECT = ["select", "d.h5", "rs1.h5", "--rule", "top", "--budget", "8", "-o", "x.h5"]
@@ -181,7 +183,6 @@ def test_nothing_left_to_query(region_place, preloaded, refused):
         refused(*words, says="Nothing left to query: the ledger covers the whole pool.", code=3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("right, command", [("g.h5", INPUTS["annotate superpixels"][0]), ("p.h5", ["inspect", INPUT])])
 def test_a_flipped_bit_is_noticed_or_without_effect(right, command, region_place, region_world, preloaded):
     """Anywhere in the file, and more often in its first 4 KiB, where the structure lies."""

@@ -11,6 +11,8 @@ from programs import wait_until
 
 from stages.registry import STAGES
 
+pytestmark = pytest.mark.slow
+
 EVALUATE = CHAIN["evaluate"]
 CASES = {
     "prepare": ("world", CHAIN["prepare"]),

@@ -8,6 +8,8 @@ import pytest
 from commands_support import CHAIN, assert_undisturbed, digest, remove
 from programs import ALSEG, ENVIRONMENT, PATIENCE
 
+pytestmark = pytest.mark.slow
+
 SELECT = CHAIN["select"]
 
 

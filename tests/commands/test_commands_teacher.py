@@ -5,11 +5,12 @@ import signal
 import pytest
 from commands_support import NETWORK, assert_same, without_speed
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("train", "d.h5", "a0.h5", *NETWORK, "--epochs", "3", "--batch", "2", "--checkpoint-seconds", "0")
 TAUGHT = ("--objective", "teacher", "--cutmix", "1", "--feature-dropout", "0.3", "--threshold", "mean")
 
 
-@pytest.mark.slow
 def test_killed_trainings_with_a_teacher_end_with_the_same_model(place, preloaded):
     words = (*TRAIN, *TAUGHT, "-o")
     preloaded.run(*words, "whole.safetensors", cwd=place).expect(0, out="wrote whole.safetensors")

@@ -6,6 +6,8 @@ import pytest
 from commands_support import CHAIN, assert_undisturbed, remove
 from programs import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("stage", ["train", "score", "select"])
 def test_the_second_says_who_is_writing_and_touches_nothing(stage, place, world, preloaded):
@@ -21,7 +23,6 @@ def test_the_second_says_who_is_writing_and_touches_nothing(stage, place, world,
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "score"])
 def test_two_at_once_leave_a_whole_artifact(stage, place, world, preloaded):
     step = CHAIN[stage]
@@ -54,7 +55,6 @@ def test_a_lock_file_removed_by_its_owner_is_no_lock(place, world, preloaded):
     assert_undisturbed(place, world, step)
 
 
-@pytest.mark.slow
 def test_many_at_once_on_one_output_never_corrupt_it(place, world, preloaded):
     step = CHAIN["select"]
     for _ in range(10):

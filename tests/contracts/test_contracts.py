@@ -1,5 +1,7 @@
 """What every settings model and every kind of artifact must keep; new ones are picked up by name."""
 
+from pathlib import Path
+
 import h5py
 import pytest
 from forged import forge_header
@@ -8,15 +10,17 @@ from hypothesis import strategies as st
 from worlds import TINY, random_masks, random_round, region_round, write_clusters, write_dataset, write_superpixels
 
 from stages.artifacts.header import SCHEMA_VERSION, Header, content_digest
+from stages.artifacts.images import image_folder
 from stages.artifacts.model import Model, write_model
 from stages.artifacts.opening import KINDS, open_any
 from stages.artifacts.verify import verify_one
-from stages.commands import pseudo_label, score, select, train
+from stages.commands import prepare, pseudo_label, score, select, train
 from stages.registry import SETTINGS
 from stages.reporting.inspection import describe
 from stages.runtime.errors import BadInput
 from stages.settings.base import fields_of
 from stages.settings.evaluate import EvaluateSettings
+from stages.settings.prepare import PrepareSettings
 from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
@@ -77,7 +81,10 @@ def artifacts(tmp_path_factory):
     evaluation = evaluate.run(dataset, [model], folder / "evaluation.h5", EvaluateSettings())
     pseudo_labels = pseudo_label.run(dataset, ledger, model, folder / "pseudo.h5", PseudoLabelSettings(min_pixels=0))
     clusters = write_clusters(folder, dataset, regions)
-    found = [dataset, regions, clusters, scores, queries, ledger, pseudo_labels, evaluation, model]
+    tiny = Path(__file__).parents[1] / "data" / "before" / "tiny.toml"
+    several = prepare.run(str(tiny), None, folder / "several.h5", PrepareSettings(file_gb=1e-7))
+    images = next(image_folder(several).iterdir())
+    found = [dataset, images, regions, clusters, scores, queries, ledger, pseudo_labels, evaluation, model]
     return {open_any(path).header.kind: path for path in found}
 
 

@@ -174,6 +174,7 @@ def run_commands(preloaded, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_page_of_the_library_runs(tmp_path, preloaded):
     page = tmp_path / "page.py"
     page.write_text("\n".join(blocks((ROOT / "docs" / "library.md").read_text(), "python")))

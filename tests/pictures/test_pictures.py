@@ -23,6 +23,8 @@ from stages.settings.pseudo_label import PseudoLabelSettings
 from stages.settings.score import ScoreSettings
 from stages.settings.train import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 VERMILION = VOID_STRIPES[0]
 NAMES = ["i0", "i1", "i2", "i3"]
 

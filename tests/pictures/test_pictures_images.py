@@ -28,6 +28,8 @@ from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 from stages.settings.train import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 SIZE = (24, 32)
 CLASSES = 3
 POOL = [f"i{number:02}" for number in range(40)]

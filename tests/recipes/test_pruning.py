@@ -25,6 +25,8 @@ from stages.recipes.targets import planned_runs
 from stages.runtime.errors import BadInput
 from stages.settings.select import SelectSettings
 
+pytestmark = pytest.mark.slow
+
 RECIPE = "pixelpick-neighbours"
 RUN = f"""
 recipe = "{RECIPE}"

@@ -215,6 +215,7 @@ def test_partners_of_shipped_recipes() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command(runs: list[Path], tmp_path: Path) -> None:
     done = run("compare", *runs, "--leaderboard", "b.json", cwd=tmp_path)
     done.expect(0, "pixelpick against random-pixels, 2 seeds: undecided at equal clicks (+7.5 [")

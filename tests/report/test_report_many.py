@@ -15,6 +15,8 @@ from stages.reporting.report.extent import MOST_PICTURES, Extent
 from stages.reporting.report.pictures import WIDEST, WIDEST_OF_MANY, to_bytes
 from stages.settings.base import StageSettings
 
+pytestmark = pytest.mark.slow
+
 RUNS = 30
 
 

@@ -29,6 +29,8 @@ from stages.runtime.parts import MEASURES, RULES
 from stages.settings.score import ScoreSettings
 from stages.settings.select import SelectSettings
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("pixel", "region", "image", "image by a classifier")
 REGION_ANSWERS = ("dominant", "class-set", "precise", "pixel")
 IMAGE_ANSWERS = ("mask", "class", "classes")

@@ -13,6 +13,8 @@ from stages.runtime.errors import BadInput, Stopped
 from stages.settings.train import TrainSettings
 from stages.training import compiling, loop
 
+pytestmark = pytest.mark.slow
+
 VALUES = TINY | {"architecture": "linear", "backbone": "test_vit", "epochs": 2, "compile": True}
 
 

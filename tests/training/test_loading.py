@@ -25,6 +25,8 @@ from stages.training.samples.loading import load_batches, pinned
 from stages.training.samples.maps import Batch, SetSamples, TrainingSamples
 from stages.training.samples.streams import StreamSamples
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"i{number}" for number in range(8)]
 
 

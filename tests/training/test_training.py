@@ -264,6 +264,7 @@ def test_every_round_starts_from_the_same_weights(world):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_loader_processes_change_neither_model_nor_history(world):
     digests, rows = set(), []
     for workers in (0, 2):

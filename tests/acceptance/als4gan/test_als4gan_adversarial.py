@@ -242,6 +242,7 @@ TOY = TINY | {
 }
 
 
+@pytest.mark.slow
 def test_check_25_smoke(tmp_path, monkeypatch):
     """200 steps, in one go and stopped after step 100, the 20th of an epoch."""
     pairs = {f"{'t' if number < 20 else 'v'}{number:02}": toy(number) for number in range(24)}
