@@ -44,13 +44,13 @@ def verify_files(paths: Sequence[Path], device: str = AUTO, precision: str = AUT
 def verify_one(path: Path) -> tuple[list[str], list[str]]:
     """Faults and notes about one artifact."""
     stale, notes = freshness(path)
-    attached = [fault for each in attached_files(path) for fault in content_faults(each)]
-    return content_faults(open_any(path)) + attached + stale, notes
-
-
-def attached_files(path: Path) -> Sequence[Artifact]:
-    """The open files that belong to the artifact in ``path``; BadInput if one is missing or another."""
     artifact = open_any(path)
+    attached = [fault for each in attached_files(artifact) for fault in content_faults(each)]
+    return content_faults(artifact) + attached + stale, notes
+
+
+def attached_files(artifact: Artifact | Model) -> Sequence[Artifact]:
+    """The open files that belong to ``artifact``; BadInput if one is missing or another."""
     return () if isinstance(artifact, Model) else artifact.attached()
 
 
@@ -63,12 +63,12 @@ def damage(path: Path) -> str | None:
     """
     try:
         artifact = open_any(path)
+        attached_files(artifact)
         if isinstance(artifact, Model) or path.stat().st_size <= SMALL_FILE:
             faults = content_faults(artifact)
         else:
             with artifact:
                 faults = digest_faults(artifact, artifact.checksums())
-        attached_files(path)
     except BadInput as error:
         faults = error.faults
     return faults[0] if faults else None

@@ -107,11 +107,9 @@ def require_room(view: EvaluationView, models: Sequence[Model], settings: Evalua
     """StageFailed if the logits of a batch do not fit into memory."""
     from stages.networks.batch_memory import require_prediction_memory
     from stages.networks.predictor import by_size
-    from stages.runtime.devices import choose_device
 
-    device, bands, outputs = choose_device(settings.use.device).type, view.data.bands, models[0].outputs
-    ids, scale = by_size(view.ids, view.sizes), max(settings.scales)
-    require_prediction_memory("evaluate", ids, view.sizes, settings.use.batch, bands, outputs, device, scale)
+    ids, bands, outputs = by_size(view.ids, view.sizes), view.data.bands, models[0].outputs
+    require_prediction_memory("evaluate", ids, view.sizes, settings.use, bands, outputs, max(settings.scales))
 
 
 def build_on_masks(

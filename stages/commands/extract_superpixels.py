@@ -88,11 +88,9 @@ def require_measure(name: str) -> None:
 def require_room(data: Dataset, ids: list[str], model: Model, settings: MergeSettings) -> None:
     """StageFailed if the logits of a batch do not fit into memory."""
     from stages.networks.batch_memory import require_prediction_memory
-    from stages.runtime.devices import choose_device
 
-    use, device = settings.use, choose_device(settings.use.device).type
     require_prediction_memory(
-        "extract-superpixels", ids, data.sizes, use.batch, data.bands, model.outputs, device, settings.input_scale
+        "extract-superpixels", ids, data.sizes, settings.use, data.bands, model.outputs, settings.input_scale
     )
 
 

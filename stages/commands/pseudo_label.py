@@ -148,13 +148,11 @@ def build(
 def require_room(data: Dataset, ids: list[str], model: Model, settings: PseudoLabelSettings) -> None:
     """StageFailed if the logits of a batch do not fit into memory."""
     from stages.networks.batch_memory import require_prediction_memory
-    from stages.runtime.devices import choose_device
 
     seen = settings.sieving or settings.gated
     if seen is not None:
-        use, device = settings.use, choose_device(settings.use.device).type
         require_prediction_memory(
-            "pseudo-label", ids, data.sizes, use.batch, data.bands, model.outputs, device, seen.input_scale
+            "pseudo-label", ids, data.sizes, settings.use, data.bands, model.outputs, seen.input_scale
         )
 
 

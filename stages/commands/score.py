@@ -158,13 +158,9 @@ def require_room(
         require_memory(needed, "score", f"for {pool.regions.count} regions")
     if model is not None and not model.of_images and settings.network is not None:
         from stages.networks.batch_memory import require_prediction_memory
-        from stages.runtime.devices import choose_device
 
-        network, device = settings.network, choose_device(settings.network.use.device).type
-        batch = 1 if settings.passes else network.use.batch
-        require_prediction_memory(
-            "score", ids, data.sizes, batch, data.bands, model.outputs, device, network.input_scale
-        )
+        use, scale, batch = settings.network.use, settings.network.input_scale, 1 if settings.passes else None
+        require_prediction_memory("score", ids, data.sizes, use, data.bands, model.outputs, scale, batch)
 
 
 def build(

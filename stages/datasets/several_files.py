@@ -78,7 +78,7 @@ def remove_other_image_files(dataset: Path, stored: Sequence[StoredFile]) -> Non
     folder = image_folder(dataset)
     if not folder.is_dir():
         return
-    named = {dataset.with_name(each.file.partition("/")[0]) / Path(each.file).name for each in stored}
+    named = {dataset.parent / each.file for each in stored}
     for path in folder.iterdir():
         if NAMED.fullmatch(f"{folder.name}/{path.name}") and path not in named:
             remove_leftover(path)

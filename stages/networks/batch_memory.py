@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stages.networks.predictor import equal_size_groups, scaled_size
 from stages.pixels.grids import Size
+from stages.runtime.devices import choose_device
 from stages.runtime.free_memory import MORE_MEMORY, free_memory_of, require_memory
+from stages.settings.common import NetworkUse
 
 FLOAT = 4  # bytes of a number
 
@@ -44,12 +46,15 @@ def require_prediction_memory(
     stage: str,
     ids: Iterable[str],
     sizes: Mapping[str, Size],
-    batch: int,
+    use: NetworkUse,
     bands: int,
     outputs: int,
-    device: str,
     scale: float = 1.0,
+    batch: int | None = None,
 ) -> None:
-    """`require_batch_memory` of the largest batch of the images ``ids``, resized by ``scale``."""
-    count, size = largest_batch(list(ids), sizes, batch, scale)
-    require_batch_memory(stage, count, size, bands, outputs, device)
+    """`require_batch_memory` of the largest batch of the images ``ids``, resized by ``scale``.
+
+    ``batch``: images in it, if not as many as a network is used with.
+    """
+    count, size = largest_batch(list(ids), sizes, batch or use.batch, scale)
+    require_batch_memory(stage, count, size, bands, outputs, choose_device(use.device).type)

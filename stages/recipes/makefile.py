@@ -149,18 +149,12 @@ def shard_variables(divided: Sequence[Rule]) -> list[str]:
 
 def shard_targets(rule: Rule) -> str:
     """The targets of the shards of ``rule``."""
-    return f"$(addprefix {shard_prefix(rule)},$(SHARDS_{rule.shards}))"
-
-
-def shard_prefix(rule: Rule) -> str:
-    """The start of the name of each shard of ``rule``."""
-    folder, slash, name = rule.target.rpartition("/")
-    return f"{folder}{slash}.{name}."
+    return f"$(addprefix {rule.shard_prefix},$(SHARDS_{rule.shards}))"
 
 
 def shard_lines(rule: Rule, skipped: bool) -> list[str]:
     """A rule for the shards of a divided stage."""
-    head = f"{shard_targets(rule)}: {shard_prefix(rule)}%{SHARD}: {' '.join(rule.needs)}"
+    head = f"{shard_targets(rule)}: {rule.shard_prefix}%{SHARD}: {' '.join(rule.needs)}"
     ended = ["$(UNLESS_ENDED)"] if skipped else []
     first, *parts = rule.shard_parts
     return ["", head, *wrapped([[*ended, *programs(rule), *first], *parts, ["--shard", "$(SHARD_OF)"]])]

@@ -54,6 +54,12 @@ class Rule:
         return [word for part in self.parts for word in part]
 
     @property
+    def shard_prefix(self) -> str:
+        """The start of the name of each shard's target, a hidden file beside the target of the rule."""
+        folder, slash, name = self.target.rpartition("/")
+        return f"{folder}{slash}.{name}."
+
+    @property
     def shard_parts(self) -> list[list[str]]:
         """The parts of the command of a shard but --shard: its output is not the target of its rule."""
         *parts, _ = self.parts

@@ -75,8 +75,7 @@ def shards(rule: Rule, granting: Sequence[str]) -> list[str]:
 
 def shard_file(rule: Rule) -> str:
     """The file that says that a shard is done, for any of them."""
-    folder, slash, name = rule.target.rpartition("/")
-    return f"{folder}{slash}.{name}.{{shard}}-of-{rule.shards}{SHARD}"
+    return f"{rule.shard_prefix}{{shard}}-of-{rule.shards}{SHARD}"
 
 
 def shell(rule: Rule) -> list[str]:
