@@ -5,13 +5,12 @@ from pathlib import Path
 
 from tests.bench.measure import Job, Row, plain
 from tests.bench.memory import megabytes, peak
-from tests.bench.scale import CLASSES, HEIGHT, QUICK, WIDTH, prepare_row, timed
+from tests.bench.scale import CLASSES, HEIGHT, LIGHT, QUICK, WIDTH, prepare_row, timed
 from tests.worlds import write_network
 
 IMAGES = (400, 1_600)  # the first number shows how memory grows
 COCO = 118_287  # images of its training set
 MARGIN = ["--measure", "margin", "--keep-share", "0.06", "--input-scale", "0.25", "--device", "cpu"]
-LIGHT = {"architecture": "light", "head_width": 16}
 
 
 def rows(job: Job) -> list[Row]:
