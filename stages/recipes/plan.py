@@ -227,6 +227,8 @@ def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
         meant = [f"{each}.{name}" for each in close_names(place, stage_of)]
     if meant:
         return f"Did you mean {' or '.join(meant)}?"
+    if name and place and place not in stage_of:
+        return f"the recipe has no stage or step {place}; it has {', '.join(sorted(stage_of))}."
     return (
         "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, STAGE@ROUND.NAME=VALUE for "
         "one round, or seed=VALUE."
