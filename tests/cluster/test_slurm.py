@@ -115,16 +115,22 @@ def test_make_goes_on_after_a_stopped_job(slurm, undisturbed, tmp_path, program)
 
 @pytest.fixture
 def on_slurm(slurm, tmp_path) -> list[str]:
-    """The command that runs a plan by Snakemake's executor, with logs in tmp_path/logs."""
+    """The command that runs a plan by Snakemake's executor and the documented profile, with logs in tmp_path/logs."""
     snakemake = os.environ.get("ALSEG_SNAKEMAKE") or shutil.which("snakemake")
     if snakemake is None:
         if os.environ.get("ALSEG_SLURM") == "required":
             pytest.fail("snakemake is not installed")
         pytest.skip("snakemake is not installed (ALSEG_SNAKEMAKE=PATH names it)")
-    words = ["--executor", "slurm", "--jobs", "2", "--slurm-status-command", "squeue", "--latency-wait", "20"]
-    words += ["--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"]
-    words += ["--slurm-keep-successful-logs", "--slurm-logdir", str(tmp_path / "logs")]
-    return [snakemake, "-s", "plan", *words]
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "config.yaml").write_text(documented_profile())
+    words = ["--profile", str(tmp_path / "slurm"), "--jobs", "2", "--slurm-status-command", "squeue"]
+    return [snakemake, "-s", "plan", *words, "--slurm-keep-successful-logs", "--slurm-logdir", str(tmp_path / "logs")]
+
+
+def documented_profile() -> str:
+    """The profile for Snakemake in the documentation."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "makefiles-and-clusters.md"
+    return page.read_text().split("```yaml\n")[1].split("```")[0]
 
 
 def test_snakemake_requeues_a_stopped_job(on_slurm, undisturbed, tmp_path, program):
