@@ -345,7 +345,7 @@ def compare(
         Path | None,
         typer.Option(
             help="Add the runs, in folders RECIPE-SEED, to this JSON file, and compare each recipe with its random "
-            "partner; a page is written beside it.",
+            "partner; a page and a picture are written beside it.",
             metavar="FILE.json",
         ),
     ] = None,

@@ -9,6 +9,7 @@ from stages.artifacts.request import publish_extra
 from stages.evaluating.counts import ImageCounts
 from stages.recipes.leaderboard_file import Board, Measurement, Results, Round, Written, read_board, write_board
 from stages.recipes.leaderboard_page import page, pairs_of, told
+from stages.recipes.leaderboard_picture import picture
 from stages.recipes.recipe import random_partner
 from stages.reporting.comparison import require_usable
 from stages.reporting.measured import Measured
@@ -18,7 +19,7 @@ from stages.runtime.errors import BadInput
 
 
 def update_leaderboard(runs: list[Path], output: Path, checkpoint: str, evaluation: str) -> None:
-    """Adds ``runs`` to the leaderboard ``output``, writes the page beside it, and says how the pairs compare.
+    """Adds ``runs`` to the leaderboard ``output``, with its page and picture beside it, and says how the pairs compare.
 
     A run that is there already is replaced. Raises BadInput for runs without evaluations, and for those that were
     measured in another way than what is there.
@@ -34,6 +35,7 @@ def update_leaderboard(runs: list[Path], output: Path, checkpoint: str, evaluati
         board = with_run(board, run, checkpoint, output)
     assert board is not None
     write_board(board, output)
+    publish_extra(output.with_suffix(".png"), picture(board))
     publish_extra(output.with_suffix(".md"), page(board, output.name).encode())
     seeds = sum(len(each.seeds) for each in board.written.recipes.values())
     say(f"wrote {output}: {len(board.written.recipes)} recipes, {seeds} runs")

@@ -92,6 +92,8 @@ def head(board: Board, file: str) -> Iterator[str]:
         f"--leaderboard`; [{file}]({file}) has every round of every seed."
     )
     yield ""
+    yield f"![mIoU of each recipe, and its lead over its random partner]({file.removesuffix('.json')}.png)"
+    yield ""
 
 
 def recipe_table(board: Board) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from programs import run
 from report_support import write_evaluation
 
@@ -77,6 +78,8 @@ def test_the_pair(runs: list[Path], tmp_path: Path) -> None:
         assert found.difference.interval == pytest.approx((7.5 - 34.6, 7.5 + 34.6), abs=2)
         assert verdict_of(found) == "undecided"
     text = (tmp_path / "b.md").read_text()
+    assert "](b.png)" in text
+    assert Image.open(tmp_path / "b.png").size[0] > 1000
     assert "| pixelpick | 2 | 1 | 20 | 40 | 80.0 ± 0.0 |  |" in text
     assert f"| clicks | 10 | 20 | 62.5 | 55.0 | {difference_text(pair.leads['clicks'])} | undecided |" in text
 
