@@ -22,9 +22,9 @@ def picture(board: Board) -> bytes:
     left, right = (plain(axes) for axes in figure.subplots(1, 2, sharey=True))
     draw_reached(left, [ends[name] for name in names])
     left.set_yticks(range(len(names)), [label(name, ends[name]) for name in names])
-    left.set_xlabel(f"mIoU on {board.written.measured.split} (%), mean and standard deviation over seeds")
+    left.set_xlabel(f"mIoU on {board.written.measured.split} (%)\nmean and standard deviation over seeds")
     draw_leads(right, names, {pair.recipe: pair for pair in pairs_of(board)})
-    right.set_xlabel(f"points ahead of its random partner at equal {COST}, 95 % interval")
+    right.set_xlabel(f"points ahead of the random partner\nat equal {COST}, 95 % interval")
     return to_png(figure)
 
 
