@@ -35,11 +35,12 @@ def update_leaderboard(runs: list[Path], output: Path, checkpoint: str, evaluati
         board = with_run(board, run, checkpoint, output)
     assert board is not None
     write_board(board, output)
-    publish_extra(output.with_suffix(".png"), picture(board))
-    publish_extra(output.with_suffix(".md"), page(board, output.name).encode())
+    pairs = pairs_of(board)
+    publish_extra(output.with_suffix(".png"), picture(board, pairs))
+    publish_extra(output.with_suffix(".md"), page(board, pairs, output.name).encode())
     seeds = sum(len(each.seeds) for each in board.written.recipes.values())
     say(f"wrote {output}: {len(board.written.recipes)} recipes, {seeds} runs")
-    for pair in pairs_of(board):
+    for pair in pairs:
         print(told(pair))
 
 

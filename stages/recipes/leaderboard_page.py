@@ -77,9 +77,9 @@ def difference_text(found: Lead | None) -> str:
     return f"{text} [{low:+.1f}, {high:+.1f}]"
 
 
-def page(board: Board, file: str) -> str:
-    """The leaderboard in ``file`` as Markdown."""
-    return "\n".join([*head(board, file), *recipe_table(board), "", *pair_table(board), "", *METHOD]) + "\n"
+def page(board: Board, pairs: list[Pair], file: str) -> str:
+    """The leaderboard in ``file`` with the ``pairs`` of its recipes as Markdown."""
+    return "\n".join([*head(board, file), *recipe_table(board), "", *pair_table(pairs), "", *METHOD]) + "\n"
 
 
 def head(board: Board, file: str) -> Iterator[str]:
@@ -100,8 +100,7 @@ def recipe_table(board: Board) -> Iterator[str]:
     """A line per recipe, the highest first: means over its seeds at their last round."""
     yield "| recipe | seeds | round | clicks | seconds | mIoU | mIoU on val |"
     yield "|---|---|---|---|---|---|---|"
-    ends = {name: last_rounds(each.rounds) for name, each in board.written.recipes.items()}
-    for name, rows in sorted(ends.items(), key=lambda each: -fmean(row.miou_test for row in each[1])):
+    for name, rows in standings(board):
         validated = [row.miou_val for row in rows if row.miou_val is not None]
         cells = [
             name,
@@ -115,6 +114,12 @@ def recipe_table(board: Board) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def standings(board: Board) -> list[tuple[str, list[Round]]]:
+    """Each recipe with the last round of its seeds, the highest mean mIoU first."""
+    ends = {name: last_rounds(each.rounds) for name, each in board.written.recipes.items()}
+    return sorted(ends.items(), key=lambda each: -fmean(row.miou_test for row in each[1]))
+
+
 def last_rounds(rows: list[Round]) -> list[Round]:
     """The last round of each seed that has completed it."""
     seeds = complete_seeds(rows)
@@ -125,9 +130,8 @@ def spread_text(value: Spread) -> str:
     return f"{value.mean:.1f}" + ("" if value.deviation is None else f" ± {value.deviation:.1f}")
 
 
-def pair_table(board: Board) -> Iterator[str]:
+def pair_table(pairs: list[Pair]) -> Iterator[str]:
     """A line per recipe and kind of cost."""
-    pairs = pairs_of(board)
     yield "## Against chance"
     yield ""
     if not pairs:

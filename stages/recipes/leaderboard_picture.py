@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.recipes.leaderboard_file import Board, Round
-from stages.recipes.leaderboard_page import Pair, last_rounds, pairs_of, verdict_of
+from stages.recipes.leaderboard_page import Pair, standings, verdict_of
 from stages.reporting.pictures.curves import LINE_COLOURS, plain, to_png
 from stages.reporting.report.groups import mean_and_spread
 
@@ -14,16 +14,15 @@ VERDICT_COLOURS = {"better": LINE_COLOURS[0], "worse": LINE_COLOURS[1], "undecid
 COST = "clicks"
 
 
-def picture(board: Board) -> bytes:
+def picture(board: Board, pairs: list[Pair]) -> bytes:
     """PNG with a line per recipe, the highest first: mIoU in its last round, and its lead over its random partner."""
-    ends = {name: last_rounds(each.rounds) for name, each in board.written.recipes.items()}
-    names = sorted(ends, key=lambda name: (fmean(row.miou_test for row in ends[name]), name))
-    figure = Figure(figsize=(11, 1.2 + 0.3 * len(names)), layout="constrained")
+    lines = standings(board)[::-1]  # from the bottom
+    figure = Figure(figsize=(11, 1.2 + 0.3 * len(lines)), layout="constrained")
     left, right = (plain(axes) for axes in figure.subplots(1, 2, sharey=True))
-    draw_reached(left, [ends[name] for name in names])
-    left.set_yticks(range(len(names)), [label(name, ends[name]) for name in names])
+    draw_reached(left, [rows for _, rows in lines])
+    left.set_yticks(range(len(lines)), [label(name, rows) for name, rows in lines])
     left.set_xlabel(f"mIoU on {board.written.measured.split} (%)\nmean and standard deviation over seeds")
-    draw_leads(right, names, {pair.recipe: pair for pair in pairs_of(board)})
+    draw_leads(right, [name for name, _ in lines], {pair.recipe: pair for pair in pairs})
     right.set_xlabel(f"points ahead of the random partner\nat equal {COST}, 95 % interval")
     return to_png(figure)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from stages.artifacts.images import image_folder
 from tests.bench.material import many_files
 from tests.bench.measure import ALSEG, Job, Row, measure, plain
 from tests.bench.memory import kilobytes, megabytes, peak
@@ -41,7 +42,7 @@ def prepare_row(folder: Path, number: int, in_place: bool, file_gb: float | None
     memory, took = timed(partial(peak, "prepare", str(description), "--root", str(root), "-o", str(dataset), *options))
     what = f"`{' '.join(['alseg prepare', *options])}`, {number} JPEG images of {WIDTH}x{HEIGHT}"
     rate = f"{plain(took)} s, {plain(number / took)} images/s, {megabytes(memory)}"
-    parts = list(dataset.with_name(f"{dataset.name}.images").glob("*"))
+    parts = list(image_folder(dataset).glob("*"))
     size = sum(path.stat().st_size for path in (dataset, *parts))
     files = f" in {1 + len(parts)} files" if parts else ""
     return Row(what, f"{rate}; dataset of {size / 1e6:.0f} MB{files}"), dataset
