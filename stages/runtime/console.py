@@ -43,9 +43,13 @@ unsaid: list[str] = []
 
 
 def print_line(text: str, stream: TextIO) -> None:
-    """Prints a line to ``stream``, or nothing if that is full, closed or a broken pipe."""
+    """Prints a line to ``stream``, or nothing if that is full, closed or a broken pipe.
+
+    It is one write, so that lines of several processes in one log stay whole (``python -u``, as torchrun starts it,
+    would write the end of the line on its own).
+    """
     with suppress(OSError, ValueError):  # ValueError: closed by the program
-        print(text, file=stream, flush=True)
+        print(f"{text}\n", end="", file=stream, flush=True)
 
 
 UNLIMITED = 1 << 16  # columns

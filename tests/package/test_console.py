@@ -1,5 +1,9 @@
 """What a command writes into a log."""
 
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from stages.runtime import console
@@ -35,3 +39,13 @@ def test_lines_come_soon_and_say_how_long_it_takes(clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("scoring: 5/100, 190 s left")
     assert len(lines) > 10
+
+
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
+def test_a_line_is_one_write(unbuffered):
+    """Processes that share a log then keep their lines whole; each read of such a socket gets what one write sent."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        program = "import sys; from stages.runtime.console import print_line; print_line('a line', sys.stderr)"
+        subprocess.run([sys.executable, *unbuffered, "-c", program], stderr=theirs, check=True)
+        assert ours.recv(100) == b"a line\n"
