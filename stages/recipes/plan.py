@@ -210,7 +210,7 @@ def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Value
             place, places = bare, [bare]
         known = [each in stage_of and name in fields_of(settings_of(stage_of[each])) for each in places]
         if not equals or not all(known):
-            faults[key_of(text)] = f"--set {text}: {override_remedy(place, name if equals else '', stage_of)}"
+            faults[key_of(text)] = f"--set {text}: {override_remedy(recipe, place, name if equals else '', stage_of)}"
             continue
         for each in places:
             found.setdefault(f"{each}@{int(number)}" if at else each, {})[name] = value.strip()
@@ -219,7 +219,7 @@ def parse_overrides(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Value
     return found
 
 
-def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
+def override_remedy(recipe: Recipe, place: str, name: str, stage_of: Mapping[str, str]) -> str:
     """What to type instead of an override that names no setting."""
     if place in stage_of:
         meant = [f"{place}.{each}" for each in close_names(name, fields_of(settings_of(stage_of[place])))]
@@ -228,7 +228,7 @@ def override_remedy(place: str, name: str, stage_of: Mapping[str, str]) -> str:
     if meant:
         return f"Did you mean {' or '.join(meant)}?"
     if name and place and place not in stage_of:
-        return f"the recipe has no stage or step {place}; it has {', '.join(sorted(stage_of))}."
+        return f"recipe {recipe.name} has no stage or step {place}; it has {', '.join(sorted(stage_of))}."
     return (
         "write STAGE.NAME=VALUE with a setting of that stage, STEP.NAME=VALUE for one step, STAGE@ROUND.NAME=VALUE for "
         "one round, or seed=VALUE."

@@ -52,7 +52,7 @@ def test_shipped_files(kind: str, name: str, told: str) -> None:
         ("train.epoch=3", "Did you mean train.epochs?"),
         ("trai.epochs=3", "Did you mean train.epochs?"),
         ("train.no_such=3", "write STAGE.NAME=VALUE"),
-        ("cluster-regions.seed=3", "the recipe has no stage or step cluster-regions; it has annotate-simulate, "),
+        ("cluster-regions.seed=3", "recipe pixelpick has no stage or step cluster-regions; it has annotate-simulate, "),
         ("train.epochs", "write STAGE.NAME=VALUE"),
     ],
 )
