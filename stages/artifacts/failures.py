@@ -8,9 +8,8 @@ from pathlib import Path
 from stages.artifacts.header import now
 from stages.artifacts.locks import is_locked
 from stages.artifacts.publish import error_path, publish_bytes
+from stages.artifacts.rounds import ROUND_FOLDERS, round_folders
 from stages.runtime.errors import StageFailed
-
-ROUNDS = "round-*"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def note_failure(output: Path, code: int | None, error: str) -> None:
     Elsewhere nobody would look for it. It is news, so a disk without room for it is no fault.
     """
     folder = output.parent
-    if not (folder.match(ROUNDS) or any(folder.glob(ROUNDS))) or is_locked(output):
+    if not (folder.match(ROUND_FOLDERS) or any(round_folders(folder))) or is_locked(output):
         return
     content = json.dumps(asdict(Failure(code, error, now()))) + "\n"
     with suppress(OSError, StageFailed):

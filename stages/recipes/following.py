@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.answering.journal import is_being_edited
 from stages.artifacts.dataset import Dataset
+from stages.artifacts.rounds import round_of
 from stages.recipes.checks import require_learnable
 from stages.recipes.people import PAGE, with_people
 from stages.recipes.plan import (
@@ -27,7 +28,6 @@ from stages.recipes.run_file import RunFile, file_or_name, read_run_file
 from stages.runtime.errors import BadInput
 
 VARIABLE = re.compile(r"\$\$|\$\(DATASET\)|\$\(RUN\)|\$@")
-ROUND = re.compile(r"\$\(RUN\)/round-(\d+)/")
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
 
     What the other makes once has a folder of its own. BadInput if it reads what the first one does not write.
     """
-    kept = [rule for rule in before if round_of(rule) < start]
-    own = {rule.target for rule in after if ROUND.match(rule.target) is None}
+    kept = [rule for rule in before if round_or_first(rule) < start]
+    own = {rule.target for rule in after if round_of(Path(rule.target)) is None}
     moved = {target: target.replace("$(RUN)/", f"$(RUN)/from-round-{start}/", 1) for target in own}
-    later = [with_files(rule, moved) for rule in after if rule.target in own or round_of(rule) >= start]
+    later = [with_files(rule, moved) for rule in after if rule.target in own or round_or_first(rule) >= start]
     written = {rule.target for rule in (*kept, *later)} | {"$(DATASET)"}
     later = [rule for rule in later if not rule.on_answers or set(rule.needs) <= written]
     for rule in later:
@@ -133,9 +133,8 @@ def changed(before: Sequence[Rule], after: Sequence[Rule], start: int) -> list[R
     return [*kept, *later]
 
 
-def round_of(rule: Rule) -> int:
-    found = ROUND.match(rule.target)
-    return int(found[1]) if found else 0
+def round_or_first(rule: Rule) -> int:
+    return round_of(Path(rule.target)) or 0
 
 
 def command(rule: Rule, dataset: Path, run: Path) -> Command:
@@ -152,7 +151,7 @@ def command(rule: Rule, dataset: Path, run: Path) -> Command:
     return Command(
         words=plain(" ".join(rule.words)),
         output=path(rule.target),
-        round=round_of(rule),
+        round=round_or_first(rule),
         removed=path(rule.removed) if rule.removed else None,
         may_end=rule.may_end,
         by_people=rule.by_people,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stages.artifacts.dataset import Dataset
+from stages.artifacts.rounds import round_folder
 from stages.recipes.checks import dataset_faults
 from stages.recipes.people import ANSWERS, FILES, Way, answering_step, on_answers, with_people
 from stages.recipes.profile import Profile, load_profile
@@ -264,7 +265,7 @@ def check_settings(plan: Plan) -> None:
 
 
 def artifact(step: Step, number: int) -> str:
-    folder = "$(RUN)" if step.rounds in ("once", "end") else f"$(RUN)/round-{number}"
+    folder = "$(RUN)" if step.rounds in ("once", "end") else f"$(RUN)/{round_folder(number)}"
     return f"{folder}/{step.name}{STAGES[step.stage].ending}"
 
 

@@ -17,6 +17,7 @@ from stages.artifacts.opening import is_artifact, read_any_header
 from stages.artifacts.pruned import DROPPED, prune_file, pruned_content
 from stages.artifacts.publish import parts_folder, work_folder
 from stages.artifacts.resume import remove_files, resume_files
+from stages.artifacts.rounds import round_folders
 from stages.recipes.targets import PlannedRun, Target, planned_runs
 from stages.runtime.errors import BadInput, StageFailed
 
@@ -197,7 +198,8 @@ def remove_all(folder: Path, content: Sequence[Path]) -> None:
 def kept_tensors(run: PlannedRun) -> Iterable[Removal]:
     """Folders with predictions and features that are kept between stages, once all that could read them is made."""
     shared = [run.folder.parent / "features"] if run.others and is_finished(run.every) else []
-    own = [run.folder / "features", *sorted(run.folder.glob("round-*/predictions"))] if is_finished(run.targets) else []
+    predictions = [folder / "predictions" for folder in round_folders(run.folder)]
+    own = [run.folder / "features", *predictions] if is_finished(run.targets) else []
     for folder in (*own, *shared):
         if folder.is_dir() and not folder.is_symlink():
             content = [path for path in folder.iterdir() if KEPT_TENSORS.fullmatch(path.name)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stages.artifacts.rounds import round_folder
 from stages.recipes.people import ANSWERS, EXPORT, FILES, IMAGES, PAGE, TO_ANSWER
 from stages.registry import STAGES
 from stages.settings.base import StageSettings
@@ -177,7 +178,7 @@ def with_shared_predictions(rules: Sequence[Rule]) -> list[Rule]:
     for (number, model, _), places in together.items():
         if len(places) > 1:
             run = model.rpartition("/round-")[0] or model.rpartition("/")[0]
-            folder = f"{run}/round-{number}/predictions"
+            folder = f"{run}/{round_folder(number)}/predictions"
             for index in places:
                 *parts, output = found[index].parts
                 removed = folder if index == places[-1] else ""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from stages.artifacts.opening import is_artifact, read_any_header
+from stages.artifacts.rounds import round_of
 from stages.recipes.pruning import Keep, freed_bytes, in_units, prunings
 from stages.recipes.targets import PlannedRun, planned_runs
 from stages.runtime.console import print_table
@@ -19,7 +19,6 @@ from stages.runtime.errors import BadInput
 
 PICTURES = (".png", ".jpg", ".html")
 KEPT = ("predictions", "features")
-ROUND = re.compile(r"round-(\d+)")
 PRUNED = "pruned"
 KEEPS: tuple[Keep, ...] = ("models", "best", "last")
 
@@ -104,14 +103,14 @@ def stored_files(folders: Sequence[Path]) -> list[Stored]:
                 state = path.stat()
                 linked = (state.st_dev, state.st_ino) in seen
                 seen.add((state.st_dev, state.st_ino))
-                found.append(Stored(kind_of(path, top), round_of(path, top), 0 if linked else state.st_size))
+                found.append(Stored(kind_of(path, top), round_within(path, top), 0 if linked else state.st_size))
     return found
 
 
-def round_of(path: Path, top: Path) -> int | None:
-    """The round in whose folder the file lies."""
-    parts = [match for part in (top.name, *path.relative_to(top).parts[:-1]) if (match := ROUND.fullmatch(part))]
-    return int(parts[-1][1]) if parts else None
+def round_within(path: Path, top: Path) -> int | None:
+    """The round in whose folder, or in a folder of which, the file lies."""
+    inner = path.relative_to(top.parent)
+    return next((number for each in (inner, *inner.parents) if (number := round_of(each)) is not None), None)
 
 
 def kind_of(path: Path, top: Path) -> str:

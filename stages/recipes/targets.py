@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.artifacts.rounds import round_of
 from stages.recipes.following import follow
 from stages.recipes.people import EXPORT, FILES, PAGE
 from stages.runtime.errors import BadInput
 from stages.settings.plan_files import FOLDERS_ABOVE, SHARD, plan_files, read_plan_file
 from stages.settings.toml_files import RUN_FILE
 
-ROUND = re.compile(r"(.*?)/round-(\d+)/[^/]+")
 RULE = re.compile(r"^(?P<target>[^\s:=]+): *\|? *(?P<needs>[^=\n]*)$(?P<recipe>(?:\n\t.*)*)", re.M)
 VARIABLE = re.compile(r"^(RUN|DATASET) \?= (.+)$", re.M)
 SHARDS = re.compile(r" \$\(addprefix \S+,\$\(SHARDS_\d+\)\)")
@@ -125,10 +125,8 @@ def runs_of(
     for target, needs, stage in rules:
         inside = [name for name in names if target.startswith(f"{name}/")]
         if inside:
-            round_found = ROUND.fullmatch(target)
-            number = int(round_found[2]) if round_found else None
             paths = tuple(base / need for need in needs)
-            targets.append(Target(base / target, paths, stage, base / max(inside, key=len), number))
+            targets.append(Target(base / target, paths, stage, base / max(inside, key=len), round_of(Path(target))))
     return [
         PlannedRun(
             base / name,
@@ -142,8 +140,8 @@ def runs_of(
 
 def run_of(target: str) -> str:
     """The folder of the run of a target in a round; empty for others."""
-    found = ROUND.fullmatch(target)
-    return found[1] if found else ""
+    path = Path(target)
+    return "" if round_of(path) is None else str(path.parent.parent)
 
 
 def make_rules(text: str) -> Iterator[tuple[str, list[str], str]]:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from stages.artifacts.request import publish_extra
+from stages.artifacts.rounds import ROUND_FOLDERS
 from stages.reporting.equal_cost import Curve
 from stages.reporting.measured import Measured, measured_in
 from stages.reporting.report.collect import collect_runs, require_one_split
@@ -91,7 +92,7 @@ def require_usable(
         raise BadInput([fault for found in faults.values() for fault in found])
     if entries:
         return
-    if other := next(iter(sorted(folder.glob(f"round-*/*{ON_ANSWERS}.h5"))), None):
+    if other := next(iter(sorted(folder.glob(f"{ROUND_FOLDERS}/*{ON_ANSWERS}.h5"))), None):
         raise BadInput(
             f"{folder} was not evaluated on masks, because its dataset has none, so it cannot be compared by mIoU. Run "
             f"`alseg status {folder}` for its agreement with new answers, or pass --evaluation {other.stem}, which "

@@ -1,18 +1,17 @@
 """What was measured in a run: its evaluations, read from HDF5 and checked. The JSON beside them is for people."""
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.artifacts.evaluation import COSTS, Evaluation
+from stages.artifacts.rounds import round_folders, round_of
 from stages.artifacts.verify import content_faults
 from stages.evaluating.counts import ImageCounts
 from stages.runtime.errors import BadInput
 from stages.runtime.numbers import defined
 
 CHECKPOINTS = ("last", "best")
-ROUND_FOLDER = re.compile(r"round-(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,6 @@ class Measured:
     counts: ImageCounts | None = field(default=None, repr=False, compare=False)  # None in files of older versions
 
 
-def round_of(path: Path) -> int | None:
-    """The round in whose folder the file ``path`` lies."""
-    match = ROUND_FOLDER.fullmatch(path.parent.name)
-    return int(match[1]) if match else None
-
-
 def measured_in(run: Path, checkpoint: str, evaluation: str) -> tuple[list[Measured], dict[Path, list[str]]]:
     """The evaluations of a run sorted by clicks, and the faults of those that cannot be used, per file.
 
@@ -51,7 +44,7 @@ def measured_in(run: Path, checkpoint: str, evaluation: str) -> tuple[list[Measu
         raise BadInput(f"--checkpoint must be last or best, not {checkpoint!r}.")
     found: list[Measured] = []
     faults: dict[Path, list[str]] = {}
-    for folder in (*sorted(run.glob("round-*")), run):
+    for folder in (*round_folders(run), run):
         path = folder / f"{evaluation}.h5"
         if path.is_file():
             try:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.rounds import round_of
 from stages.artifacts.verify import content_faults
 from stages.reporting.forecast import Forecast, forecast
-from stages.reporting.measured import in_percent, round_of
+from stages.reporting.measured import in_percent
 from stages.reporting.people import Agreed
 from stages.runtime.errors import BadInput
 

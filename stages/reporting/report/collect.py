@@ -13,8 +13,9 @@ from pydantic import create_model
 
 from stages.artifacts.header import Header, InputRef
 from stages.artifacts.opening import read_any_header
+from stages.artifacts.rounds import ROUND_FOLDERS, round_of
 from stages.registry import SETTINGS
-from stages.reporting.measured import Measured, measured_in, round_of
+from stages.reporting.measured import Measured, measured_in
 from stages.runtime.errors import BadInput
 from stages.settings.base import StageSettings
 from stages.settings.plan_files import plan_files, read_plan_file
@@ -208,7 +209,7 @@ def collect_run(folder: Path, name: str, checkpoint: str, evaluation: str) -> Ru
 
 def files_of(folder: Path, pattern: str) -> list[Path]:
     """The files of a run that match ``pattern``, without hidden ones, in its folder and its rounds."""
-    found = [*folder.glob(f"round-*/{pattern}"), *folder.glob(pattern)]
+    found = [*folder.glob(f"{ROUND_FOLDERS}/{pattern}"), *folder.glob(pattern)]
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
