@@ -155,5 +155,6 @@ METHOD = [
     "divided by their range. The difference is of the areas of equal seeds, in points. Its 95 % interval covers the",
     "choice of seeds (Student's t of the paired differences) and of images (1000 bootstrap draws, the same for both",
     "recipes); the variances are added. A recipe is better or worse if the interval excludes 0, otherwise undecided.",
-    "One pair in twenty excludes 0 by chance. With two or three seeds only large differences are decided.",
+    "One pair in twenty excludes 0 by chance. With two or three seeds only large differences are decided. Costs that",
+    "differ by 1 % or less count as equal.",
 ]

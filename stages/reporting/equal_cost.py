@@ -1,4 +1,8 @@
-"""Curves of a result over cost, compared at equal cost: linear between measured rounds, undefined beyond them."""
+"""Curves of a result over cost, compared at equal cost: linear between measured rounds, undefined beyond them.
+
+Costs that differ by 1 % or less count as equal: whole masks that were chosen cost a few clicks more than masks drawn at
+random, and their curves, of one point each, would share no cost.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import t
 
 CONFIDENCE = 0.95
+EQUAL = 0.01
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,9 @@ class Curve:
     draws: np.ndarray | None = None
 
     def at(self, cost: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Values at any costs, (M,) f8; NaN below the first measured cost and above the last."""
-        return np.interp(cost, self.cost, self.value, left=np.nan, right=np.nan)
+        """Values at any costs, (M,) f8; NaN below the first measured cost and above those that equal the last."""
+        values = np.interp(cost, self.cost, self.value, left=np.nan)
+        return np.where(np.asarray(cost) <= self.cost[-1] * (1 + EQUAL), values, np.nan)
 
     def area(self, low: float, high: float) -> float:
         """Mean height from ``low`` to ``high``: 1 / (high - low) times the integral of the value over the cost.
@@ -55,9 +61,13 @@ def curve(points: Iterable[tuple[float, float]], draws: Sequence[np.ndarray] | N
 
 
 def shared_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """The lowest and the highest cost that all curves cover; None if there is none."""
+    """The lowest and the highest cost that all curves cover; None if there is none.
+
+    Where all end at equal costs that they do not share, it is the highest of these: a recipe that has ended keeps its
+    model.
+    """
     low, high = max(each.cost[0] for each in curves), min(each.cost[-1] for each in curves)
-    return (float(low), float(high)) if low <= high else None
+    return (float(low), float(max(low, high))) if low <= high * (1 + EQUAL) else None
 
 
 def first_cost(curve: Curve, value: float) -> float | None:

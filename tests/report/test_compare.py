@@ -67,7 +67,16 @@ class TestCurves:
     def test_values_between_rounds_and_none_beyond(self) -> None:
         found = curve([(300, 70), (100, 40), (200, 60)])
         assert found.at([100, 125, 150, 300]).tolist() == [40, 45, 50, 70]
-        assert np.isnan(found.at([99, 301])).all()
+        assert np.isnan(found.at([99, 304])).all()
+
+    def test_costs_within_a_hundredth_count_as_equal(self) -> None:
+        """Masks drawn at random, and as many that were chosen by 145 clicks."""
+        drawn, chosen = curve([(39399, 42)]), curve([(39544, 37)])
+        shared = shared_range([drawn, chosen])
+        assert shared == (39544, 39544)
+        assert [each.area(*shared) for each in (drawn, chosen)] == [42, 37]
+        assert shared_range([drawn, curve([(39800, 37)])]) is None
+        assert shared_range([curve([(100, 40), (300, 50)]), curve([(200, 40), (301, 50)])]) == (200, 300)
 
     def test_areas(self) -> None:
         """(40 + 60) / 2 * 100 + (60 + 70) / 2 * 100 = 11500 over 200; from 150 on 5500 / 2 ... over 150."""
