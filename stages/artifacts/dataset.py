@@ -1,7 +1,7 @@
 """The dataset artifact: images, masks if there are any, ids, splits, classes.
 
 `/images/<id>` (H,W,B) u8: red, green and blue, unless the description names other bands; not if the images stay in
-their files (`stages.artifacts.originals`) or are in files of their own (`stages.artifacts.images`). `/masks/<id>` (H,W)
+their files (`stages.artifacts.in_place`) or are in files of their own (`stages.artifacts.images`). `/masks/<id>` (H,W)
 u8 with 255 = void. `/polygons/<id>` (V,2) i32 (y,x), for images of a split with polygon files: the pixels with the
 vertices of all polygons that people drew inside the image, repeated if vertices coincide. Table
 `/index/{id,split,height,width,label}`; label: class of the whole image, -1 = none.
@@ -26,7 +26,7 @@ import numpy as np
 
 from stages.artifacts.hdf5 import Artifact
 from stages.artifacts.images import IMAGE_FILES, INDEX, PIXELS, ImageFile, ImageFiles, read_image_files
-from stages.artifacts.originals import ORIGINALS, Originals, read_originals
+from stages.artifacts.in_place import ORIGINALS, Originals, read_originals
 from stages.artifacts.structure import Array, Attribute, bands_fault
 from stages.artifacts.tiling import TILING, Tiling, read_tiling
 from stages.pixels.bands import shown_bands

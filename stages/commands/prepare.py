@@ -14,7 +14,7 @@ from PIL import Image
 from stages.artifacts.hdf5 import Writer
 from stages.artifacts.header import Header, InputRef, canonical, digest_of
 from stages.artifacts.images import FOLDERS, StoredFile, image_folder, write_image_files
-from stages.artifacts.originals import original_of, write_originals
+from stages.artifacts.in_place import original_of, write_originals
 from stages.artifacts.publish import bytes_digest, require_space
 from stages.artifacts.request import Request, produce
 from stages.artifacts.shards import Parts, build_shards, join_shards

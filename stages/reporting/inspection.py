@@ -17,7 +17,7 @@ from stages.artifacts.request import publish_extra
 from stages.artifacts.structure import pattern_of
 from stages.reporting.agreement import compared
 from stages.reporting.diagnostics import against_truth, kind_specific
-from stages.reporting.originals import places_table, sources_table
+from stages.reporting.places import places_table, sources_table
 from stages.runtime.console import say
 
 # Printed in %, like precisions
