@@ -65,7 +65,7 @@ demo-%: $(DEMO)/scenes.h5
 BOARD := runs/leaderboard
 BOARD_RECIPES := alseg alseg-random pixelpick random-pixels full classbal classbal-random classbal-uncertainty oracle-superpixel \
   adaptive-superpixel multi-class-query multi-class-query-random rectangles rectangles-random madbal madbal-random \
-  als4gan s4gan-random als4gan-supervised random-images \
+  als4gan als4gan-diverse s4gan-random als4gan-supervised random-images \
   pixelpick-stratified pixelpick-diverse pixelpick-void-aware pixelpick-neighbours pixelpick-teacher pixelpick-warm \
   regions-max classbal-neighbours adaptive-superpixel-teacher multi-class-query-teacher fixmatch-images
 BOARD_SEEDS := 0 1 2
