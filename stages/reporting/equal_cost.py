@@ -23,10 +23,15 @@ class Curve:
     value: np.ndarray
     draws: np.ndarray | None = None
 
+    @property
+    def end(self) -> float:
+        """The highest cost that equals the last one."""
+        return float(self.cost[-1]) * (1 + EQUAL)
+
     def at(self, cost: Sequence[float] | np.ndarray) -> np.ndarray:
         """Values at any costs, (M,) f8; NaN below the first measured cost and above those that equal the last."""
         values = np.interp(cost, self.cost, self.value, left=np.nan)
-        return np.where(np.asarray(cost) <= self.cost[-1] * (1 + EQUAL), values, np.nan)
+        return np.where(np.asarray(cost) <= self.end, values, np.nan)
 
     def area(self, low: float, high: float) -> float:
         """Mean height from ``low`` to ``high``: 1 / (high - low) times the integral of the value over the cost.
@@ -67,7 +72,7 @@ def shared_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
     model.
     """
     low, high = max(each.cost[0] for each in curves), min(each.cost[-1] for each in curves)
-    return (float(low), float(max(low, high))) if low <= high * (1 + EQUAL) else None
+    return (float(low), float(max(low, high))) if low <= min(each.end for each in curves) else None
 
 
 def first_cost(curve: Curve, value: float) -> float | None:
