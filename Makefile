@@ -67,7 +67,8 @@ BOARD_RECIPES := alseg alseg-random pixelpick random-pixels full classbal classb
   adaptive-superpixel multi-class-query multi-class-query-random rectangles rectangles-random madbal madbal-random \
   als4gan als4gan-diverse s4gan-random als4gan-supervised random-images \
   pixelpick-stratified pixelpick-diverse pixelpick-void-aware pixelpick-neighbours pixelpick-teacher pixelpick-warm \
-  regions-max classbal-neighbours adaptive-superpixel-teacher multi-class-query-teacher fixmatch-images
+  regions-max classbal-neighbours adaptive-superpixel-teacher multi-class-query-teacher \
+  multi-class-query-seconds fixmatch-images
 BOARD_SEEDS := 0 1 2
 BOARD_OPTIONS ?=
 CAMVID ?= camvid
