@@ -52,4 +52,4 @@ def draw_leads(axes: Axes, names: list[str], pairs: dict[str, Pair]) -> None:
         face = "white" if interval is None else colour
         axes.errorbar(mean, place, xerr=error, fmt="o", ms=5, capsize=3, color=colour, markerfacecolor=face)
     axes.plot([], [], "o", ms=5, color=VERDICT_COLOURS["undecided"], markerfacecolor="white", label="one seed")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left")  # the best recipes come first and lie to the right
