@@ -40,6 +40,7 @@ CLASSES, SIZE = 3, (32, 32)
 IMAGES = [f"image{number}" for number in range(8)]
 LABELLED = 5  # images in a batch, so that one process has three of them and the other two
 PATIENCE = 60  # seconds
+BUILDING = threading.Lock()  # a seed and the weights drawn from it: real processes do not share torch's generator
 
 CLASSIFIER = {"objective": "image-classes", "architecture": "classifier"}
 TEACHER = {"objective": "teacher", "cutmix": 0.0, "threshold": "mean"}  # boxes come from the images of a process
@@ -146,7 +147,8 @@ def learned(
 ) -> Learned:
     """One step of ``network`` with this process's share of the first batch."""
     own = copy.deepcopy(network)
-    learner = learner_of(*paths, settings, own, ranks)
+    with BUILDING:
+        learner = learner_of(*paths, settings, own, ranks)
     learner.optimisers()
     own.eval()  # dropout and batch normalisation would tell a share from the whole
     batch = changed(next(iter(learner.batches(0))))
