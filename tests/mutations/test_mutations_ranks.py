@@ -6,6 +6,7 @@ gradients must be the gradient of one process with the whole batch. The processe
 """
 
 import copy
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,6 @@ CLASSES, SIZE = 3, (32, 32)
 IMAGES = [f"image{number}" for number in range(8)]
 LABELLED = 5  # images in a batch, so that one process has three of them and the other two
 PATIENCE = 60  # seconds
-BUILDING = threading.Lock()  # a seed and the weights drawn from it: real processes do not share torch's generator
 
 CLASSIFIER = {"objective": "image-classes", "architecture": "classifier"}
 TEACHER = {"objective": "teacher", "cutmix": 0.0, "threshold": "mean"}  # boxes come from the images of a process
@@ -136,6 +136,9 @@ def _alike_without_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to wrap the network in, so the gradients are averaged below, and no dropout, which each process draws."""
     monkeypatch.setattr(NetworkLearner, "wrapped", lambda self, module: module)
     monkeypatch.setattr(discriminator, "DROPOUT", 0.0)
+    # Built once, before the threads: they share torch's generator, between a seed and the weights drawn from it too
+    built = functools.cache(discriminator.Discriminator)
+    monkeypatch.setattr(adversarial, "Discriminator", lambda *sizes: copy.deepcopy(built(*sizes)))
 
 
 def learned(
@@ -147,8 +150,7 @@ def learned(
 ) -> Learned:
     """One step of ``network`` with this process's share of the first batch."""
     own = copy.deepcopy(network)
-    with BUILDING:
-        learner = learner_of(*paths, settings, own, ranks)
+    learner = learner_of(*paths, settings, own, ranks)
     learner.optimisers()
     own.eval()  # dropout and batch normalisation would tell a share from the whole
     batch = changed(next(iter(learner.batches(0))))
